@@ -1,0 +1,45 @@
+"""Rules over the whole receipt: sums, and fields that only some types carry."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
+from kkt_bridge.receipts.model import Receipt
+
+
+class Fault(NamedTuple):
+    """One wrong field: its path as the contract writes it (`items.0.price`) and what is wrong with it."""
+
+    path: str
+    message: str
+
+
+def receipt_faults(receipt: Receipt) -> list[Fault]:
+    """Every whole-receipt rule that this receipt breaks, each on the field that should change."""
+    return [*_type_faults(receipt), *_sum_faults(receipt)]
+
+
+def _type_faults(receipt: Receipt) -> Iterator[Fault]:
+    if receipt.type == "correction" and receipt.correction is None:
+        yield Fault("correction", "required for a receipt of type correction")
+    if receipt.type != "correction" and receipt.correction is not None:
+        yield Fault("correction", "only a receipt of type correction has one")
+    if receipt.type != "refund" and receipt.original_receipt_id is not None:
+        yield Fault("original_receipt_id", "only a refund may name its original")
+
+
+def _sum_faults(receipt: Receipt) -> Iterator[Fault]:
+    total, paid = receipt.total, sum(payment.amount for payment in receipt.payments)
+    if total > KOPECKS_MAX:
+        yield Fault("items", f"the total {format_kopecks(total)} is above {format_kopecks(KOPECKS_MAX)}")
+        return
+    non_cash = paid - receipt.paid("cash")
+    if paid > KOPECKS_MAX:
+        yield Fault("payments", f"together {format_kopecks(paid)}, above {format_kopecks(KOPECKS_MAX)}")
+    elif non_cash > total:
+        yield Fault(
+            "payments",
+            f"non-cash {format_kopecks(non_cash)} exceeds the total {format_kopecks(total)}; only cash gives change",
+        )
+    elif paid < total:
+        yield Fault("payments", f"together {format_kopecks(paid)}, less than the total {format_kopecks(total)}")

@@ -1,0 +1,123 @@
+"""The contract's words and the FFD's code numbers for them (order ED-7-20/662@, tags in brackets)."""
+
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
+
+from pydantic import PlainValidator, WithJsonSchema
+
+Operation = Literal["sale", "refund", "purchase", "purchase_refund"]
+ReceiptType = Literal["sale", "refund", "purchase", "purchase_refund", "correction"]
+PaymentType = Literal["cash", "card", "prepaid", "credit", "other"]
+Vat = Literal["none", "0", "5", "7", "10", "20", "22", "5/105", "7/107", "10/110", "20/120", "22/122"]
+PaymentMethod = Literal[
+    "full_prepayment",
+    "prepayment",
+    "advance",
+    "full_payment",
+    "partial_payment",
+    "credit",
+    "credit_payment",
+]
+TaxSystem = Literal["osn", "usn_income", "usn_income_expense", "eshn", "patent"]
+
+OPERATION_CODES: Final = MappingProxyType({"sale": 1, "refund": 2, "purchase": 3, "purchase_refund": 4})
+"""[1054]"""
+
+VAT_CODES: Final = MappingProxyType(
+    {
+        "20": 1, "10": 2, "20/120": 3, "10/110": 4, "0": 5, "none": 6,
+        "5": 7, "7": 8, "5/105": 9, "7/107": 10, "22": 11, "22/122": 12,
+    }
+)  # fmt: skip
+"""[1199]"""
+
+VAT_PERCENT: Final = MappingProxyType(
+    {
+        "20": 20,
+        "10": 10,
+        "20/120": 20,
+        "10/110": 10,
+        "5": 5,
+        "7": 7,
+        "5/105": 5,
+        "7/107": 7,
+        "22": 22,
+        "22/122": 22,
+    }
+)
+"""The rate within the gross amount; 0 % and "none" carry no tax."""
+
+PAYMENT_METHOD_CODES: Final = MappingProxyType(
+    {
+        "full_prepayment": 1, "prepayment": 2, "advance": 3, "full_payment": 4,
+        "partial_payment": 5, "credit": 6, "credit_payment": 7,
+    }
+)  # fmt: skip
+"""[1214]"""
+
+TAX_SYSTEM_BITS: Final = MappingProxyType(
+    {"osn": 1, "usn_income": 2, "usn_income_expense": 4, "eshn": 16, "patent": 32}
+)
+"""[1055], one bit each; 8 (ENVD) was abolished in 2021."""
+
+PAYMENT_SUBJECT_CODES: Final = MappingProxyType(
+    {
+        "commodity": 1, "excise": 2, "job": 3, "service": 4, "payment": 10,
+        "agent_commission": 11, "another": 13,
+    }
+)  # fmt: skip
+"""[1212] by name."""
+
+PAYMENT_SUBJECTS: Final = frozenset({*range(1, 28), *range(30, 34)})
+"""[1212] every number that the FFD knows."""
+
+UNIT_CODES: Final = MappingProxyType(
+    {
+        "piece": 0, "gram": 10, "kilogram": 11, "ton": 12, "centimeter": 20, "meter": 22,
+        "square_meter": 32, "milliliter": 40, "liter": 41, "cubic_meter": 42, "day": 70, "hour": 71,
+    }
+)  # fmt: skip
+"""[2108] by name."""
+
+UNITS: Final = frozenset(
+    {0, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 70, 71, 72, 73, 80, 81, 82, 83, 255}
+)
+"""[2108] every number that the FFD knows."""
+
+
+def _name_or_number(names: MappingProxyType[str, int], numbers: frozenset[int], tag: int) -> PlainValidator:
+    def parse(value: object) -> int | str:
+        if isinstance(value, str) and value in names:
+            return value
+        # A JSON number may come as 1e1; it is judged by its value. True is no number.
+        if not isinstance(value, bool | str) and value in numbers:
+            return int(value)  # a number: it is in the set
+        raise ValueError(f"expected {', '.join(names)}, or a code number of FFD tag {tag}")
+
+    return PlainValidator(parse)
+
+
+def _name_or_number_schema(names: MappingProxyType[str, int], numbers: frozenset[int]) -> WithJsonSchema:
+    return WithJsonSchema({"enum": [*names, *sorted(numbers)]})
+
+
+PaymentSubject = Annotated[
+    int | str,
+    _name_or_number(PAYMENT_SUBJECT_CODES, PAYMENT_SUBJECTS, 1212),
+    _name_or_number_schema(PAYMENT_SUBJECT_CODES, PAYMENT_SUBJECTS),
+]
+Unit = Annotated[
+    int | str,
+    _name_or_number(UNIT_CODES, UNITS, 2108),
+    _name_or_number_schema(UNIT_CODES, UNITS),
+]
+
+
+def payment_subject_code(subject: int | str) -> int:
+    """Tag 1212 for a word or number that the model has accepted."""
+    return subject if isinstance(subject, int) else PAYMENT_SUBJECT_CODES[subject]
+
+
+def unit_code(unit: int | str) -> int:
+    """Tag 2108 for a word or number that the model has accepted."""
+    return unit if isinstance(unit, int) else UNIT_CODES[unit]

@@ -1,0 +1,23 @@
+"""Digests by which the bridge knows a receipt again."""
+
+import base64
+from hashlib import blake2b
+
+from kkt_bridge.receipts.model import Receipt
+
+
+def content_digest(receipt: Receipt) -> bytes:
+    """16 bytes that differ when the content does: same key and another digest is an idempotency conflict.
+
+    Taken over the canonical form, so spelling ("1.0" or 1, a default given or not) makes no conflict.
+    """
+    return blake2b(receipt.canonical(), digest_size=16).digest()
+
+
+def requisite_1192(pos_id: str, receipt_id: str) -> str:
+    """The 16 characters printed in FFD tag 1192, by which a document is recognised after a crash.
+
+    80 bits in base 32: within CP866 and the tag's limit, and readable on paper.
+    """
+    digest = blake2b(f"{pos_id}:{receipt_id}".encode(), digest_size=10).digest()
+    return base64.b32encode(digest).decode()

@@ -1,0 +1,159 @@
+"""The receipt as a POS terminal writes it: one frozen model, money in kopecks, every field judged.
+
+What is checked here is what one field, or one item, can say of itself; sums over the whole receipt
+are judged in `kkt_bridge.receipts.checks`.
+"""
+
+import re
+from datetime import date
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kkt_bridge.receipts.amounts import MICRO, Kopecks, Quantity, format_kopecks
+from kkt_bridge.receipts.codes import (
+    Operation,
+    PaymentMethod,
+    PaymentSubject,
+    PaymentType,
+    ReceiptType,
+    TaxSystem,
+    Unit,
+    Vat,
+)
+from kkt_bridge.receipts.text import text_problem
+
+IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+RECEIPT_ID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+ITEMS_MAX: Final = 500
+
+Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN)]
+ReceiptId = Annotated[str, Field(pattern=RECEIPT_ID_PATTERN)]
+
+
+def _printable(text: str) -> str:
+    if problem := text_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _calendar_date(value: object) -> date:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII):
+        return date.fromisoformat(value)
+    raise ValueError('expected a date such as "2026-11-22"')
+
+
+PrintableText = Annotated[str, AfterValidator(_printable)]
+
+
+class Strict(BaseModel):
+    """A message to the bridge: what it does not know it refuses, and nothing is coerced."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Item(Strict):
+    """One line of the receipt (FFD tag 1059)."""
+
+    name: Annotated[PrintableText, Field(min_length=1, max_length=128)]
+    price: Kopecks
+    quantity: Quantity
+    total: Kopecks
+    vat: Vat
+    payment_method: PaymentMethod = "full_payment"
+    payment_subject: PaymentSubject = "commodity"
+    unit: Unit = "piece"
+    marking_code: Annotated[str, Field(pattern=r"^[\x1d\x20-\x7e]{1,300}$")] | None = None
+
+    @model_validator(mode="after")
+    def _total_is_price_times_quantity(self) -> Self:
+        # Exact, in millionths of a kopeck: the total may be off by one kopeck, no more.
+        if abs(self.total * MICRO - self.price * self.quantity) > MICRO:
+            raise PydanticCustomError(
+                "item_total",
+                "must be within 1 kopeck of price × quantity, which is about {expected}",
+                {
+                    "field": "total",
+                    "expected": format_kopecks((self.price * self.quantity + MICRO // 2) // MICRO),
+                },
+            )
+        return self
+
+
+class Payment(Strict):
+    """What was paid in one way."""
+
+    type: PaymentType
+    amount: Kopecks
+
+
+class Cashier(Strict):
+    """Who stands at the register (FFD tags 1021, 1203)."""
+
+    name: Annotated[PrintableText, Field(min_length=1, max_length=64)]
+    inn: Annotated[str, Field(pattern=r"^([0-9]{10}|[0-9]{12})$")] | None = None
+
+
+class Customer(Strict):
+    """Where the electronic receipt goes (FFD tag 1008)."""
+
+    contact: Annotated[PrintableText, Field(min_length=1, max_length=64)]
+
+
+class Correction(Strict):
+    """What a correction corrects (FFD tags 1054, 1173, 1178, 1179)."""
+
+    operation: Operation
+    kind: Literal["voluntary", "ordered"]
+    date: Annotated[date, BeforeValidator(_calendar_date)]
+    document_number: Annotated[PrintableText, Field(min_length=1, max_length=32)] | None = None
+
+    @model_validator(mode="after")
+    def _number_belongs_to_an_order(self) -> Self:
+        if (self.kind == "ordered") != (self.document_number is not None):
+            reason = "required for an ordered correction" if self.kind == "ordered" else "only an order has one"
+            raise PydanticCustomError("order_number", "{reason}", {"field": "document_number", "reason": reason})
+        return self
+
+
+class Receipt(Strict):
+    """A receipt request; `(pos_id, receipt_id)` is its idempotency key."""
+
+    receipt_id: ReceiptId
+    pos_id: Identifier
+    type: ReceiptType
+    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX, strict=False)]
+    payments: Annotated[tuple[Payment, ...], Field(min_length=1, strict=False)]
+    cashier: Cashier | None = None
+    customer: Customer | None = None
+    correction: Correction | None = None
+    original_receipt_id: ReceiptId | None = None
+    tax_system: TaxSystem | None = None
+    kkt: Identifier | None = None
+
+    @property
+    def operation(self) -> Operation:
+        """The settlement sign (FFD tag 1054): of a correction, that of what it corrects."""
+        if self.type == "correction":
+            assert self.correction is not None
+            return self.correction.operation
+        return self.type
+
+    @property
+    def total(self) -> int:
+        """The receipt's total (FFD tag 1020), kopecks."""
+        return sum(item.total for item in self.items)
+
+    @property
+    def change(self) -> int:
+        """What goes back to the customer in cash, kopecks."""
+        return sum(payment.amount for payment in self.payments) - self.total
+
+    def paid(self, kind: PaymentType) -> int:
+        """What was handed over in one way, change included, kopecks."""
+        return sum(payment.amount for payment in self.payments if payment.type == kind)
+
+    def canonical(self) -> bytes:
+        """The receipt as stored, compared and sent on: defaults filled in, absent fields left out."""
+        return self.model_dump_json(exclude_none=True).encode()

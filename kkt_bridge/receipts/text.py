@@ -1,0 +1,52 @@
+"""Text as a fiscal register takes it: no control characters going in, CP866 coming out."""
+
+import re
+import unicodedata
+from typing import Final
+
+_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""C0, DEL and C1 controls, and the bidirectional overrides that make a name read as another."""
+
+_NEAREST: Final = {
+    "«": '"', "»": '"', "“": '"', "”": '"', "„": '"', "‟": '"', "″": '"',
+    "‘": "'", "’": "'", "‚": "'", "′": "'", "`": "'",
+    "—": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "―": "-", "−": "-", "•": "·", "×": "x",
+    "…": ".", "₽": "р", "©": "c", "®": "r", "€": "E", "\u2028": " ", "\u2029": " ",
+}  # fmt: skip
+
+
+def text_problem(text: str) -> str | None:
+    """What makes this text unfit for a fiscal document, or None."""
+    if match := _FORBIDDEN.search(text):
+        return f"control or direction-changing character U+{ord(match[0]):04X} at position {match.start()}"
+    if not text.strip() or not to_cp866(text)[0].strip():
+        return "must not be blank"
+    return None
+
+
+def to_cp866(text: str) -> tuple[str, bool]:
+    """The text with what CP866 lacks replaced by the nearest, and whether anything was.
+
+    The length never grows, so that limits counted in characters hold for the bytes of the FFD too.
+    """
+    try:
+        text.encode("cp866")
+    except UnicodeEncodeError:
+        return "".join(map(_nearest, text)), True
+    return text, False
+
+
+def _nearest(char: str) -> str:
+    for candidate in (char, _NEAREST.get(char), unicodedata.normalize("NFKD", char)[:1]):
+        if candidate and _fits(candidate):
+            return candidate
+    # What takes no place on paper (joiners, combining marks) is dropped, what does is shown as missing.
+    return "" if unicodedata.category(char) in {"Cf", "Mn", "Me"} else "?"
+
+
+def _fits(char: str) -> bool:
+    try:
+        char.encode("cp866")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,279 @@
+"""The configuration: one TOML file, every key also from the environment, read once at start.
+
+Nobody else in the program touches the environment. A wrong key or value is a `SettingsError` that
+names where it stands, the key, and what was expected there.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from kkt_bridge.errors import SettingsError
+from kkt_bridge.receipts.codes import TaxSystem
+from kkt_bridge.receipts.model import Identifier
+
+ENVIRONMENT_PREFIX: Final = "KKT_BRIDGE__"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError('unknown time zone: expected a name such as "Europe/Moscow"') from None
+    return name
+
+
+def _publishable(root: str) -> str:
+    if not root or any(char in root for char in "+#\x00") or root.startswith("/") or root.endswith("/"):
+        raise ValueError('expected a topic without wildcards and without a slash at its ends, such as "kkt/v1"')
+    return root
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, nothing changes after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MqttSettings(Section):
+    """The broker, and how the bridge's session there is kept."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    topic_root: Annotated[str, AfterValidator(_publishable)] = "kkt/v1"
+    keepalive_s: Annotated[int, Field(ge=5, le=65_535)] = 30
+    session_expiry_s: Annotated[int, Field(ge=60, le=2**32 - 2)] = 30 * 86_400
+    """How long the broker keeps what POS terminals publish while the bridge is down."""
+    receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 512
+    """How many receipts may be on their way into the journal at once."""
+
+
+class JournalSettings(Section):
+    """Where the receipts are kept."""
+
+    url: Annotated[str, Field(pattern=r"^sqlite:///.+")]
+
+
+class BufferSettings(Section):
+    """How many receipts may wait for the OFD before new ones are refused."""
+
+    capacity: Annotated[int, Field(ge=1, le=100_000_000)] = 200
+
+
+class VirtualKktSettings(Section):
+    """A virtual register in this process; its fiscal storage is a file that survives kills."""
+
+    id: Identifier
+    driver: Literal["virtual"]
+    state: Path
+    print_time_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    tax_system: TaxSystem = "osn"
+
+
+class OfdSettings(Section):
+    """The operator of fiscal data."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+.*$")]
+    timeout_s: Seconds = 10
+    health_path: Annotated[str, Field(pattern=r"^(/\S*)?$")] = "/ofd/v1/health"
+
+
+class SyncSettings(Section):
+    """How documents are sent on."""
+
+    interval_s: Seconds = 10
+    max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    backoff_initial_s: Seconds = 5
+    backoff_max_s: Seconds = 300
+    network_hold_s: Annotated[float, Field(ge=0, le=86_400)] = 90
+    """How long a network state lasts at least before the next is believed."""
+
+    @model_validator(mode="after")
+    def _backoff_grows(self) -> Self:
+        if self.backoff_initial_s > self.backoff_max_s:
+            raise ValueError("backoff_initial_s must not exceed backoff_max_s")
+        return self
+
+
+class BreakerSettings(Section):
+    """The circuit breaker before the OFD."""
+
+    fail_max: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    reset_timeout_s: Seconds = 60
+    success_threshold: Annotated[int, Field(ge=1, le=1000)] = 2
+
+
+class ReplySettings(Section):
+    """How long a POS waits without a word."""
+
+    buffered_after_s: Seconds = 2
+
+
+class TelemetrySettings(Section):
+    """How often retained state is published again."""
+
+    interval_s: Seconds = 30
+
+
+class PrintSettings(Section):
+    """How old a receipt may be when its turn comes; 0: any age."""
+
+    max_age_s: Annotated[float, Field(ge=0)] = 0
+
+
+class ShiftSettings(Section):
+    """When a shift is closed by the bridge; the law's limit is 24 h."""
+
+    close_after_s: Annotated[float, Field(gt=0, le=86_340)] = 23.5 * 3600
+
+
+class RetentionSettings(Section):
+    """How long full records are kept; the keys of purged receipts stay for ever."""
+
+    synced_days: Annotated[float, Field(gt=0)] = 7
+    dead_days: Annotated[float, Field(gt=0)] = 90
+    events_days: Annotated[float, Field(gt=0)] = 7
+    """How long an event waits for a broker that is away."""
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(Section):
+    """Everything one bridge is told."""
+
+    bridge_id: Identifier
+    groups: tuple[Identifier, ...] = ()
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Moscow"
+    mqtt: MqttSettings = MqttSettings()
+    journal: JournalSettings
+    buffer: BufferSettings = BufferSettings()
+    kkt: Annotated[tuple[VirtualKktSettings, ...], Field(min_length=1)]
+    pos: dict[Identifier, Identifier] = {}
+    ofd: OfdSettings
+    sync: SyncSettings = SyncSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    reply: ReplySettings = ReplySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    print: PrintSettings = PrintSettings()
+    shift: ShiftSettings = ShiftSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _registers_fit_together(self) -> Self:
+        ids = [kkt.id for kkt in self.kkt]
+        states = [str(kkt.state) for kkt in self.kkt]
+        for kind, values in (("id", ids), ("state", states)):
+            if twice := {value for value in values if values.count(value) > 1}:
+                raise ValueError(f"kkt: two registers share the {kind} {sorted(twice)[0]!r}")
+        for pos, kkt in self.pos.items():
+            if kkt not in ids:
+                raise ValueError(f"pos.{pos}: no register {kkt!r}; there is {', '.join(ids)}")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the shop."""
+        return ZoneInfo(self.timezone)
+
+    def kkt_for(self, pos: str) -> str | None:
+        """The register a POS is mapped to; where there is only one, that one."""
+        return self.pos.get(pos) or (self.kkt[0].id if len(self.kkt) == 1 else None)
+
+
+def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in this file, overridden by `KKT_BRIDGE__SECTION__KEY` variables; SettingsError if unusable."""
+    values = _read_toml(path)
+    overridden = _apply_environment(values, environment)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path, overridden)) from None
+    return _with_password(settings, path)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def _apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Put the variables over the file's values; return which key came from which variable."""
+    origins: dict[tuple[str, ...], str] = {}
+    for name in sorted(environment):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *parents, key = keys = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+        table = values
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise SettingsError(f"environment {name}: {parent!r} is no table of settings")
+        table[key] = _environment_value(environment[name])
+        origins[keys] = name
+    return origins
+
+
+def _environment_value(text: str) -> Any:
+    """Arrays and tables as JSON; everything else as text, which each key converts for itself."""
+    if text[:1] in {"[", "{"}:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+    return text
+
+
+def _explain(error: ValidationError, path: Path, overridden: Mapping[tuple[str, ...], str]) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        keys = tuple(str(part) for part in item["loc"])
+        variable = next((name for key, name in overridden.items() if keys[: len(key)] == key), None)
+        where = f"environment {variable}" if variable else str(path)
+        match item["type"]:
+            case "missing":
+                problem = "required, and not given"
+            case "extra_forbidden":
+                problem = "unknown key: check the spelling"
+            case _:
+                problem = f"{item['msg'].removeprefix('Value error, ')}, got {_shown(keys, item['input'])}"
+        lines.append(f"{where}: {'.'.join(keys)}: {problem}" if keys else f"{where}: {problem.split(', got ')[0]}")
+    return "\n".join(lines)
+
+
+def _shown(keys: tuple[str, ...], value: Any) -> str:
+    return "***" if "password" in keys else repr(value)[:100]
+
+
+def _with_password(settings: Settings, path: Path) -> Settings:
+    """The settings with the password read from its file, where it is given that way."""
+    mqtt = settings.mqtt
+    if mqtt.password_file is None:
+        return settings
+    try:
+        secret = mqtt.password_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        message = f"{path}: mqtt.password_file: {mqtt.password_file} cannot be read: {error.strerror}"
+        raise SettingsError(message) from None
+    return settings.model_copy(update={"mqtt": mqtt.model_copy(update={"password": SecretStr(secret)})})

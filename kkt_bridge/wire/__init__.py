@@ -1,0 +1,1 @@
+"""Text and bytes of the broker side: topics, messages and their schemas. No I/O."""

@@ -1,0 +1,284 @@
+"""Every message of the contract as a model: what comes in is strict, what goes out may grow fields."""
+
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import PrintableText, Receipt, ReceiptId, Strict
+
+REQUEST_BYTES_MAX: Final = 256 * 1024
+"""A larger request is answered with `too_large` unread."""
+
+STEPS_PER_EVENT_MAX: Final = 200
+"""Steps in one `event/receipt`."""
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339 with an offset; formatted once by `kkt_bridge.wire.times`."""
+
+ErrorCode = Literal[
+    "invalid_json",
+    "invalid_receipt",
+    "too_large",
+    "pos_mismatch",
+    "idempotency_conflict",
+    "buffer_full",
+    "storage_unavailable",
+    "paused",
+    "unknown_kkt",
+    "kkt_rejected",
+    "fn_exhausted",
+    "original_not_found",
+    "original_not_synced",
+    "refund_exceeds_original",
+    "not_found",
+]
+
+
+class Query(Strict):
+    """`pos/{pos}/query`: what became of a receipt?"""
+
+    receipt_id: ReceiptId
+
+
+class Command(Strict):
+    """`command/{name}`: an operator's request."""
+
+    command_id: ReceiptId
+    issued_by: Annotated[PrintableText, Field(min_length=1, max_length=128)]
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Outgoing(BaseModel):
+    """A message from the bridge; consumers ignore fields that they do not know."""
+
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    def payload(self) -> bytes:
+        """The message as published."""
+        return self.model_dump_json().encode()
+
+
+class FaultyField(Outgoing):
+    """A wrong field: its path as in `items.0.price`."""
+
+    path: str
+    message: str
+
+
+class Error(Outgoing):
+    """Why a request was refused, and whether the same request may succeed later."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool
+    fields: list[FaultyField] = []
+
+
+class HlcStamp(Outgoing):
+    """The receipt's place in the bridge's order; `server_time` (Unix seconds) comes from the OFD."""
+
+    wall_ms: int
+    counter: int
+    server_time: int | None = None
+
+
+class Reply(Outgoing):
+    """`pos/{pos}/reply`: what became of a receipt."""
+
+    receipt_id: str | None
+    pos_id: str
+    status: Literal["printed", "buffered", "rejected", "unknown"]
+    final: bool
+    duplicate: bool = False
+    fiscal: FiscalMark | None = None
+    error: Error | None = None
+    warnings: list[str] = []
+    hlc: HlcStamp | None = None
+    received_at: Timestamp | None = None
+    printed_at: Timestamp | None = None
+
+
+class CommandError(Outgoing):
+    """Why a command did nothing."""
+
+    code: str
+    message: str
+    fields: list[FaultyField] = []
+
+
+class CommandResult(Outgoing):
+    """`command/{name}/result`: `result` when ok, `error` when not."""
+
+    command_id: str | None
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: CommandError | None = None
+    at: Timestamp
+
+
+class Online(Outgoing):
+    """`state/online`, and the last will."""
+
+    online: bool
+    since: Timestamp
+    version: str
+    boot_id: str
+
+
+class BufferState(Outgoing):
+    """`state/buffer`: how full, how old, how long it will last."""
+
+    capacity: int
+    pending: int
+    percent_full: float
+    accepting: bool
+    paused: bool
+    oldest_pending_at: Timestamp | None
+    full_at: Timestamp | None
+    """When the buffer will be full at the rate of the last minutes; null when it does not grow."""
+    dlq_size: int
+    by_status: dict[Status, int]
+    at: Timestamp
+
+
+class BreakerState(Outgoing):
+    """`state/breaker`: the circuit breaker before the OFD."""
+
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    fail_max: int
+    opened_at: Timestamp | None
+    next_probe_at: Timestamp | None
+    last_error: str | None
+    at: Timestamp
+
+
+class SyncState(Outgoing):
+    """`state/sync`: the delivery to the OFD. `rate_per_s` is over the last minute; totals are since the start."""
+
+    network: Literal["online", "degraded", "offline"]
+    in_progress: bool
+    last_success_at: Timestamp | None
+    sent_total: int
+    failed_total: int
+    rate_per_s: float
+    at: Timestamp
+
+
+class ShiftState(Outgoing):
+    """The shift of a register."""
+
+    number: int
+    open: bool
+    opened_at: Timestamp | None
+
+
+class KktState(Outgoing):
+    """`state/kkt/{kkt}`: a register and its fiscal storage. Null where the register has not yet been reached."""
+
+    kkt: str
+    driver: str
+    ready: bool
+    mode: Literal["shift_open", "shift_closed", "shift_expired", "document_open", "blocked"] | None
+    model: str | None
+    serial: str | None
+    registration_number: str | None
+    fn_number: str | None
+    fn_expires: date | None
+    last_fd_number: int | None
+    ofd_unsent: int
+    ofd_first_unsent_at: Timestamp | None
+    queue: int
+    shift: ShiftState | None
+    paper: Literal["ok", "out"] | None
+    clock_drift_s: float | None
+    problem: str | None
+    at: Timestamp
+
+
+HealthStatus = Literal["healthy", "degraded", "unhealthy"]
+
+
+class ComponentHealth(Outgoing):
+    """One part's health, with the reason where it is not healthy."""
+
+    status: HealthStatus
+    reason: str | None = None
+
+
+class HealthState(Outgoing):
+    """`state/health`: the worst of its components."""
+
+    status: HealthStatus
+    components: dict[str, ComponentHealth]
+    at: Timestamp
+
+
+class ReceiptStep(Outgoing):
+    """One step in the life of a receipt. A refused request has no `from` and carries its error."""
+
+    receipt_id: str | None
+    pos_id: str
+    kkt: str | None
+    from_: Annotated[Status | None, Field(alias="from")]
+    to: Status
+    fd_number: int | None = None
+    error: str | None = None
+    at: Timestamp
+
+
+class ReceiptEvent(Outgoing):
+    """`event/receipt`: steps that were committed together travel together, in their order."""
+
+    steps: Annotated[list[ReceiptStep], Field(min_length=1, max_length=STEPS_PER_EVENT_MAX)]
+
+
+class BreakerEvent(Outgoing):
+    """`event/breaker`: a change of the circuit breaker."""
+
+    from_: Annotated[Literal["closed", "open", "half_open"], Field(alias="from")]
+    to: Literal["closed", "open", "half_open"]
+    failures: int
+    last_error: str | None
+    at: Timestamp
+
+
+class NetworkEvent(Outgoing):
+    """`event/network`: a change of what the bridge believes of its way to the OFD."""
+
+    from_: Annotated[Literal["online", "degraded", "offline"], Field(alias="from")]
+    to: Literal["online", "degraded", "offline"]
+    at: Timestamp
+
+
+class ShiftEvent(Outgoing):
+    """`event/shift`: a shift was opened or closed on a register."""
+
+    kkt: str
+    number: int
+    open: bool
+    fd_number: int
+    at: Timestamp
+
+
+class CommandEvent(Outgoing):
+    """`event/command`: an operator's command was carried out or refused."""
+
+    command_id: str | None
+    name: str
+    issued_by: str | None
+    ok: bool
+    error: str | None
+    at: Timestamp
+
+
+class OfdDocument(BaseModel):
+    """The body of `POST /ofd/v1/receipt`."""
+
+    receipt: Receipt
+    fiscal: FiscalMark
+    hlc: HlcStamp
+    ffd: dict[str, Any]

@@ -1,0 +1,76 @@
+"""JSON as the contract takes it: one object, no duplicate keys, no NaN, no lone surrogates, no floats."""
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+
+class BadJson(ValueError):
+    """The payload is not JSON as the contract wants it; the text says what and where."""
+
+
+def parse_object(payload: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes, numbers with a fraction or an exponent as Decimal; BadJson otherwise."""
+    if payload.startswith(b"\xef\xbb\xbf"):
+        raise BadJson("starts with a byte-order mark: send plain UTF-8")
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError as error:
+        raise BadJson(f"not UTF-8: byte 0x{payload[error.start]:02X} at offset {error.start}") from None
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise BadJson(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise BadJson("not a receipt: nested too deeply") from None
+    except InvalidOperation:
+        raise BadJson("a number has an exponent beyond any use") from None
+    except ValueError as error:  # BadJson of the hooks below, or an integer of thousands of digits
+        raise BadJson(str(error)) from None
+    if not isinstance(value, dict):
+        raise BadJson(f"expected a JSON object, not {_JSON_NAMES[type(value)]}")
+    if b"\\u" in payload:
+        _refuse_lone_surrogates(value)
+    return value
+
+
+_JSON_NAMES = {
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    Decimal: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise BadJson(f"the key {ascii(twice[:64])} stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadJson(f"{name} is not a JSON number")
+
+
+def _refuse_lone_surrogates(root: dict[str, Any]) -> None:
+    todo: list[Any] = [root]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+                raise BadJson("a string holds half of a surrogate pair")
+        elif isinstance(value, dict):
+            todo += value.keys()
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates, parse_float=Decimal, parse_constant=_refuse_constant
+)

@@ -1,0 +1,11 @@
+"""Times as the contract writes them: RFC 3339, milliseconds, with an offset."""
+
+from datetime import UTC, datetime, timedelta, tzinfo
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(ms: int, zone: tzinfo = UTC) -> str:
+    """A time given in milliseconds since 1970, in this zone."""
+    # By timedelta, not fromtimestamp: that one rounds a float and fails outside the platform's range.
+    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).isoformat(timespec="milliseconds")

@@ -1,0 +1,95 @@
+"""Every topic of the bridge, built and parsed here only."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+RequestKind = Literal["receipt", "query", "command"]
+
+_UNFIT_FOR_PUBLISHING = re.compile(r"[+#\x00]")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a topic asks for. `name` is the POS of a receipt or query, or the command's name."""
+
+    kind: RequestKind
+    name: str
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics under one bridge's branch, for example `kkt/v1/store-017`."""
+
+    root: str
+    bridge: str
+
+    @cached_property
+    def branch(self) -> str:
+        """The bridge's branch, without a trailing slash."""
+        return f"{self.root}/{self.bridge}"
+
+    def subscriptions(self) -> list[str]:
+        """The filters for everything that is addressed to the bridge."""
+        return [f"{self.branch}/pos/+/receipt", f"{self.branch}/pos/+/query", f"{self.branch}/command/+"]
+
+    def route(self, topic: str) -> Route | None:
+        """What a message on this topic asks for; None if it is not addressed to the bridge."""
+        match topic.removeprefix(self.branch + "/").split("/"):
+            case ["pos", pos, "receipt"]:
+                return Route("receipt", pos)
+            case ["pos", pos, "query"]:
+                return Route("query", pos)
+            case ["command", name]:
+                return Route("command", name)
+            case _:
+                return None
+
+    def receipt(self, pos: str) -> str:
+        """Where a POS publishes receipts."""
+        return f"{self.branch}/pos/{pos}/receipt"
+
+    def query(self, pos: str) -> str:
+        """Where a POS asks what became of a receipt."""
+        return f"{self.branch}/pos/{pos}/query"
+
+    def reply(self, pos: str) -> str:
+        """The fixed reply topic of a POS."""
+        return f"{self.branch}/pos/{pos}/reply"
+
+    def command(self, name: str) -> str:
+        """Where an operator publishes a command."""
+        return f"{self.branch}/command/{name}"
+
+    def command_result(self, name: str) -> str:
+        """The fixed result topic of a command."""
+        return f"{self.branch}/command/{name}/result"
+
+    def state(self, name: str) -> str:
+        """A retained state topic: `online`, `buffer`, `kkt/kkt-1`, ..."""
+        return f"{self.branch}/state/{name}"
+
+    def event(self, kind: str) -> str:
+        """An event topic: `receipt`, `breaker`, ..."""
+        return f"{self.branch}/event/{kind}"
+
+    def answer_topic(self, route: Route, response_topic: str | None) -> str:
+        """Where the answer goes: the response topic if it is inside the asker's own branch, else the fixed one.
+
+        The fence keeps a client from making the bridge publish where the client itself may not, and the
+        bridge from publishing to itself.
+        """
+        if route.kind == "command":
+            fixed, fence = self.command_result(route.name), f"{self.branch}/command/"
+        else:
+            fixed, fence = self.reply(route.name), f"{self.branch}/pos/{route.name}/"
+        if (
+            not response_topic
+            or not response_topic.startswith(fence)
+            or len(response_topic) == len(fence)
+            or _UNFIT_FOR_PUBLISHING.search(response_topic)
+            or self.route(response_topic) is not None
+        ):
+            return fixed
+        return response_topic
