@@ -1,0 +1,209 @@
+"""The books of the simulated OFD: the documents it has, how often each came, the file that remembers."""
+
+import dataclasses
+import enum
+import io
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kkt_bridge.simulators.ofd.submission import Submission, SubmissionRefusedError, submission_of
+
+
+class StateFileError(Exception):
+    """The state file cannot be read or written; the message names it."""
+
+
+class Verdict(enum.Enum):
+    """What the ledger says to a submission."""
+
+    NEW = "new"
+    REPEAT = "repeat"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One accepted document: its last submission, how often and when it came (unix seconds)."""
+
+    last: Submission
+    order: int
+    times: int
+    first_at: float
+    last_at: float
+
+    def as_json(self, *, full: bool) -> dict[str, Any]:
+        """The entry as `/_received` shows it; `full` adds the last body."""
+        shown = {
+            "key": self.last.key,
+            "kkt": self.last.kkt,
+            "fn_number": self.last.fn_number,
+            "fd_number": self.last.fd_number,
+            "times": self.times,
+            "order": self.order,
+            "first_at": _rfc3339(self.first_at),
+            "last_at": _rfc3339(self.last_at),
+        }
+        return shown | {"body": json.loads(self.last.body)} if full else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A second fiscal document under a key that already has one: a receipt printed twice."""
+
+    accepted: Submission
+    refused: Submission
+    at: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The conflict as `/_received` shows it."""
+        return {
+            "key": self.accepted.key,
+            "accepted": {"fn_number": self.accepted.fn_number, "fd_number": self.accepted.fd_number},
+            "refused": {"fn_number": self.refused.fn_number, "fd_number": self.refused.fd_number},
+            "at": _rfc3339(self.at),
+        }
+
+
+class StateFile:
+    """Append-only JSON lines `{"at": unix seconds, "body": the POST body}`, whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: io.FileIO | None = None
+        self._size = 0
+
+    def open(self, replay: Callable[[float, Submission], object]) -> None:
+        """Give every whole line to `replay`, cut off what a kill left of the last one, and open for writing.
+
+        Raises:
+            StateFileError: The file cannot be opened, or holds something else.
+        """
+        try:
+            with self._path.open("a+b") as file:
+                self._size = self._replay(file, replay)
+                file.truncate(self._size)
+            self._file = io.FileIO(self._path, "a")
+        except OSError as error:
+            raise StateFileError(f"{self._path}: {error.strerror}") from None
+
+    def _replay(self, file: io.BufferedRandom, replay: Callable[[float, Submission], object]) -> int:
+        """Return the size of the whole lines."""
+        file.seek(0)
+        size = 0
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break  # the process was killed in the middle of this write, so nobody was answered
+            try:
+                content = json.loads(line)
+                body = line.partition(b'"body":')[2][:-2]
+                replay(float(content["at"]), submission_of(content["body"], body))
+            except (ValueError, TypeError, LookupError, AttributeError, SubmissionRefusedError):
+                raise StateFileError(
+                    f"{self._path}: line {number} is no record of a simulated OFD; move the file away"
+                ) from None
+            size += len(line)
+        return size
+
+    def append(self, at: float, submission: Submission) -> None:
+        """Hand one line to the operating system, whole or not at all.
+
+        Raises:
+            OSError: It could not be written, and the file is as it was.
+        """
+        if self._file is None:
+            raise OSError("the state file is closed")
+        # A line feed can only be white space between tokens here: inside a JSON string it is escaped.
+        line = b'{"at":%.3f,"body":%b}\n' % (at, submission.body.replace(b"\n", b" "))
+        if self._file.write(line) != len(line):
+            os.ftruncate(self._file.fileno(), self._size)
+            raise OSError("the disk took only a part of the line")
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Close the file; every line is with the operating system already."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Ledger:
+    """Every document received, by its key; safe to use from many threads."""
+
+    def __init__(self, state: Path | None) -> None:
+        self._lock = threading.Lock()
+        self._state = StateFile(state) if state is not None else None
+        self._entries: dict[str, Entry] = {}
+        self._conflicts: list[Conflict] = []
+        self._repeats = 0
+        self._requests = 0
+
+    def open(self) -> None:
+        """Read the state file, if there is one; without a file the memory stays as it is.
+
+        Raises:
+            StateFileError: The file cannot be used.
+        """
+        if self._state is not None:
+            self._entries, self._conflicts, self._repeats, self._requests = {}, [], 0, 0
+            self._state.open(self._recall)
+
+    def close(self) -> None:
+        """Close the state file."""
+        if self._state is not None:
+            self._state.close()
+
+    def count_request(self) -> None:
+        """Count one attempt to hand in a document, whatever becomes of it."""
+        with self._lock:
+            self._requests += 1
+
+    def take(self, at: float, submission: Submission) -> Verdict:
+        """Judge a submission and remember it, on disk first.
+
+        Raises:
+            OSError: The state file did not take it, so the ledger did not either.
+        """
+        at = round(at, 3)  # as the file keeps it: the books must not change with a restart
+        with self._lock:
+            if self._state is not None:
+                self._state.append(at, submission)
+            return self._enter(at, submission)
+
+    def _recall(self, at: float, submission: Submission) -> None:
+        self._requests += 1
+        self._enter(at, submission)
+
+    def _enter(self, at: float, submission: Submission) -> Verdict:
+        known = self._entries.get(submission.key)
+        if known is None:
+            self._entries[submission.key] = Entry(submission, len(self._entries) + 1, 1, at, at)
+            return Verdict.NEW
+        if known.last.document != submission.document:
+            self._conflicts.append(Conflict(known.last, submission, at))
+            return Verdict.CONFLICT
+        self._entries[submission.key] = dataclasses.replace(known, last=submission, times=known.times + 1, last_at=at)
+        self._repeats += 1
+        return Verdict.REPEAT
+
+    def as_json(self, *, full: bool) -> dict[str, Any]:
+        """The books as `/_received` shows them, documents in order of arrival."""
+        with self._lock:
+            entries, conflicts = list(self._entries.values()), list(self._conflicts)
+            repeats, requests = self._repeats, self._requests
+        return {
+            "documents": [entry.as_json(full=full) for entry in entries],
+            "total": len(entries),
+            "duplicates": repeats,
+            "conflicts": [conflict.as_json() for conflict in conflicts],
+            "requests": requests,
+        }
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
