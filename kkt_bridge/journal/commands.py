@@ -1,0 +1,64 @@
+"""Operators' commands: taken durably, carried out once, their results kept."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from kkt_bridge.journal.records import TakenCommand
+from kkt_bridge.journal.tables import IS_OPEN_COMMAND, commands
+from kkt_bridge.journal.transaction import Transaction
+
+
+def find_command(connection: Connection, command_id: str) -> TakenCommand | None:
+    """The command with this id, if it was ever taken."""
+    row = connection.execute(_FIND, {"command_id": command_id}).one_or_none()
+    return _taken(row) if row is not None else None
+
+
+def take_command(  # noqa: PLR0913 (the columns of a command)
+    tx: Transaction,
+    *,
+    command_id: str,
+    name: str,
+    issued_by: str,
+    args: str,
+    reply_topic: str,
+    correlation: bytes | None,
+) -> None:
+    """Take a command; it is carried out after this commit."""
+    tx.execute(
+        insert(commands),
+        {
+            "command_id": command_id,
+            "name": name,
+            "issued_by": issued_by,
+            "args": args,
+            "reply_topic": reply_topic,
+            "correlation": correlation,
+            "taken_ms": tx.instant.wall_ms,
+        },
+    )
+    tx.commands_touched = True
+
+
+def open_commands(connection: Connection, after: int, limit: int) -> list[TakenCommand]:
+    """Commands taken and not yet carried out, behind this row id."""
+    return [_taken(row) for row in connection.execute(_OPEN, {"after": after, "limit": limit})]
+
+
+def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
+    """Keep what came of it."""
+    tx.execute(_FINISH, {"row_id": taken.id, "new_result": result})
+
+
+def _taken(row: Row[Any]) -> TakenCommand:
+    return TakenCommand(
+        row.id, row.command_id, row.name, row.issued_by, row.args, row.reply_topic, row.correlation, row.result
+    )
+
+
+_c = commands.c
+_columns = select(_c.id, _c.command_id, _c.name, _c.issued_by, _c.args, _c.reply_topic, _c.correlation, _c.result)
+_FIND: Final = _columns.where(_c.command_id == bindparam("command_id"))
+_OPEN: Final = _columns.where(IS_OPEN_COMMAND, _c.id > bindparam("after")).order_by(_c.id).limit(bindparam("limit"))
+_FINISH: Final = update(commands).where(_c.id == bindparam("row_id")).values(result=bindparam("new_result"))

@@ -1,0 +1,155 @@
+"""The SQLite file: opened exclusively, checked, migrated; foreign errors translated here.
+
+WAL with `synchronous=FULL`: a commit that returned is on the disk, and readers never wait for the writer.
+"""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, StorageUnavailable
+
+BUSY_TIMEOUT_MS: Final = 5000
+"""How long a writer of another process (a backup, a shell) may hold the file before a commit fails."""
+
+_DAMAGE: Final = ("malformed", "not a database", "quick_check")
+
+
+class Database:
+    """The journal's file: one writing connection, and reading ones for whoever asks."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.path = Path(url.removeprefix("sqlite:///"))
+        self._lock: IO[bytes] | None = None
+        self._writer: Connection | None = None
+        self._readers: Engine | None = None
+
+    @property
+    def writer(self) -> Connection:
+        """The connection that the group commit, and nobody else, writes through."""
+        assert self._writer is not None, "the database is not open"
+        return self._writer
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """A connection that sees what is committed."""
+        assert self._readers is not None, "the database is not open"
+        with translated(), self._readers.connect() as connection:
+            yield connection
+
+    def open(self) -> None:
+        """Take the file for this process alone, check it and bring its schema up to date.
+
+        Errors: JournalInUse, JournalDamaged, StorageUnavailable.
+        """
+        self._take_lock()
+        try:
+            with translated():
+                engine = create_engine(self._url, poolclass=NullPool, connect_args={"check_same_thread": False})
+                event.listen(engine, "connect", _prepare_writer)
+                event.listen(engine, "begin", _begin_immediate)
+                self._writer = engine.connect()
+                self._check()
+                self._migrate()
+                self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT")
+                event.listen(self._readers, "connect", _prepare_reader)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._readers is not None:
+            self._readers.dispose()
+            self._readers = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self.path.with_name(self.path.name + ".lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise JournalInUse(f"{self.path}: another bridge is running on this journal: stop it first") from None
+        except OSError as error:
+            self.close()
+            raise StorageUnavailable(f"{self.path}: the journal cannot be opened: {error.strerror}") from None
+
+    def _check(self) -> None:
+        findings = self.writer.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        self.writer.rollback()
+        if findings != "ok":
+            raise JournalDamaged(f"{self.path}: the journal is damaged ({findings}): restore it from a backup")
+
+    def _migrate(self) -> None:
+        """Run the migrations that this file has not seen; its `user_version` counts them."""
+        scripts = sorted(
+            (entry for entry in files("kkt_bridge.journal.migrations").iterdir() if entry.name.endswith(".sql")),
+            key=lambda entry: entry.name,
+        )
+        done = int(self.writer.exec_driver_sql("PRAGMA user_version").scalar_one())
+        self.writer.rollback()
+        if done > len(scripts):
+            raise JournalError(f"{self.path}: written by a newer kkt-bridge (schema {done}, known {len(scripts)})")
+        for number, script in enumerate(scripts[done:], start=done + 1):
+            with self.writer.begin():
+                for statement in script.read_text(encoding="utf-8").split(";\n"):
+                    if statement.strip():
+                        self.writer.exec_driver_sql(statement)
+                self.writer.exec_driver_sql(f"PRAGMA user_version = {number}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """SQLAlchemy's errors as ours: is the disk to blame, the file, or we?"""
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig)
+        if any(word in text for word in _DAMAGE):
+            raise JournalDamaged(f"the journal is damaged: {text}") from error
+        if isinstance(error.orig, sqlite3.OperationalError):
+            raise StorageUnavailable(f"the journal's disk does not take it: {text}") from error
+        raise JournalError(f"the journal refused: {text}") from error
+    except SQLAlchemyError as error:
+        raise JournalError(f"the journal failed: {error}") from error
+
+
+def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:
+    # The driver's own transaction control is off: BEGIN IMMEDIATE below, nothing implicit.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "wal_autocheckpoint = 1000",
+        "journal_size_limit = 67108864",
+        "temp_store = MEMORY",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _prepare_reader(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    dbapi_connection.execute("PRAGMA query_only = 1")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

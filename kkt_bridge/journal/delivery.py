@@ -1,0 +1,213 @@
+"""The way of fiscal documents to the OFD: ready, waiting out a back-off, sent, dead.
+
+| delivery | may become |
+|---|---|
+| `ready` | `waiting` after a failure, `sent`, `dead` |
+| `waiting` | `ready` when its time has come, or at a forced sync |
+| `dead` | `ready` by requeue, `discarded` |
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from kkt_bridge.journal.records import DeadLetter, DueDocument
+from kkt_bridge.journal.tables import (
+    IS_DEAD,
+    IS_READY,
+    IS_UNSENT,
+    IS_WAITING,
+    documents,
+    receipts,
+    requests,
+)
+from kkt_bridge.journal.transaction import DLQ, Transaction
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import Status
+
+
+def ready_documents(connection: Connection, kkt: str, after: int, limit: int) -> list[DueDocument]:
+    """The register's documents that may be sent now, behind document `after`, in the order of their FD numbers."""
+    rows = connection.execute(_READY, {"kkt": kkt, "after": after, "limit": limit})
+    return [_due(row) for row in rows]
+
+
+def end_waiting(tx: Transaction, *, everything: bool = False) -> int:
+    """Make ready what has waited out its back-off, or everything; return how many."""
+    limit = None if everything else tx.instant.steady_ms
+    statement = _END_ALL_WAITING if everything else _END_WAITING
+    count = tx.execute(statement, {} if everything else {"now": limit}).rowcount
+    tx.documents_touched |= count > 0
+    return count
+
+
+def next_wait_ends_steady_ms(connection: Connection) -> int | None:
+    """When the first waiting document becomes ready, by the steady clock."""
+    return connection.execute(_FIRST_WAIT).scalar_one_or_none()
+
+
+def oldest_unsent_ms(connection: Connection, kkt: str) -> int | None:
+    """When the register's oldest document that the OFD lacks was printed."""
+    return connection.execute(_OLDEST_UNSENT, {"kkt": kkt}).scalar_one_or_none()
+
+
+def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> None:
+    """The OFD has it; its time completes the receipt's hybrid clock."""
+    tx.move(due, Status.SYNCED, server_time=server_time)
+    tx.execute(_SENT, {"document": due.document})
+
+
+def record_failure(tx: Transaction, due: DueDocument, error: str, *, attempts: int, wait_ms: int) -> None:
+    """It did not get through; it is tried again after a while."""
+    tx.execute(
+        _FAILED,
+        {
+            "document": due.document,
+            "new_attempts": attempts,
+            "new_not_before": tx.instant.steady_ms + wait_ms,
+            "new_error": error,
+        },
+    )
+
+
+def bury(tx: Transaction, due: DueDocument, *, attempts: int, reason: str, error: str) -> None:
+    """The OFD will not have it: a dead letter, until an operator decides."""
+    tx.move(due, Status.DEAD, error=reason)
+    tx.count(due.kkt, DLQ, +1)
+    tx.execute(
+        _BURIED,
+        {
+            "document": due.document,
+            "new_attempts": attempts,
+            "new_reason": reason,
+            "new_error": error,
+            "new_failed_ms": tx.instant.wall_ms,
+        },
+    )
+
+
+def dead_letters(connection: Connection, after: int, limit: int) -> list[DeadLetter]:
+    """Dead letters in the order of their documents, behind document `after`."""
+    return [_dead(row) for row in connection.execute(_DEAD_LETTERS, {"after": after, "limit": limit})]
+
+
+def dead_letters_of(connection: Connection, receipt_id: str) -> list[DeadLetter]:
+    """The dead letters with this receipt id: more than one if several POS used it."""
+    return [_dead(row) for row in connection.execute(_DEAD_LETTERS_OF, {"receipt_id": receipt_id})]
+
+
+def requeue(tx: Transaction, letter: DeadLetter) -> None:
+    """Send it again; the attempts made so far stay on its record."""
+    tx.move(letter, Status.PRINTED)
+    tx.count(letter.kkt, DLQ, -1)
+    tx.execute(_REQUEUED, {"document": letter.document})
+    tx.documents_touched = True
+
+
+def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
+    """Give it up for good: it stays `dead`, but no longer asks for a decision."""
+    tx.count(letter.kkt, DLQ, -1)
+    tx.execute(_DISCARDED, {"document": letter.document})
+    tx.step(
+        receipt=letter.id,
+        receipt_id=letter.receipt_id,
+        pos_id=letter.pos_id,
+        kkt=letter.kkt,
+        current=Status.DEAD,
+        target=Status.DEAD,
+        error=f"discarded: {reason}",
+    )
+
+
+def _due(row: Row[Any]) -> DueDocument:
+    return DueDocument(
+        id=row.id,
+        receipt_id=row.receipt_id,
+        pos_id=row.pos_id,
+        kkt=row.kkt,
+        status=Status(row.status),
+        document=row.document,
+        body=row.body,
+        mark=row.mark,
+        hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
+        attempts=row.attempts,
+    )
+
+
+def _dead(row: Row[Any]) -> DeadLetter:
+    return DeadLetter(
+        id=row.id,
+        receipt_id=row.receipt_id,
+        pos_id=row.pos_id,
+        kkt=row.kkt,
+        status=Status(row.status),
+        document=row.document,
+        attempts=row.attempts,
+        reason=row.reason,
+        last_error=row.last_error,
+        failed_ms=row.failed_ms,
+    )
+
+
+_r, _d = receipts.c, documents.c
+_joined = documents.join(receipts, _r.id == _d.receipt)
+_READY: Final = (
+    select(
+        _r.id,
+        _r.receipt_id,
+        _r.pos_id,
+        _d.kkt,
+        _r.status,
+        _d.id.label("document"),
+        requests.c.body,
+        _d.mark,
+        _r.hlc_wall_ms,
+        _r.hlc_counter,
+        _d.attempts,
+    )
+    .select_from(_joined.join(requests, requests.c.receipt == _d.receipt))
+    .where(_d.kkt == bindparam("kkt"), IS_READY, _d.id > bindparam("after"))
+    .order_by(_d.id)
+    .limit(bindparam("limit"))
+)
+_END_WAITING: Final = (
+    update(documents)
+    .where(IS_WAITING, _d.not_before_steady_ms <= bindparam("now"))
+    .values(delivery="ready", not_before_steady_ms=0)
+)
+_END_ALL_WAITING: Final = update(documents).where(IS_WAITING).values(delivery="ready", not_before_steady_ms=0)
+_FIRST_WAIT: Final = select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
+_OLDEST_UNSENT: Final = (
+    select(_r.printed_ms).select_from(_joined).where(_d.kkt == bindparam("kkt"), IS_UNSENT).order_by(_d.id).limit(1)
+)
+_of_document = update(documents).where(_d.id == bindparam("document"))
+_SENT: Final = _of_document.values(delivery="sent", last_error=None)
+_FAILED: Final = _of_document.values(
+    delivery="waiting",
+    attempts=bindparam("new_attempts"),
+    not_before_steady_ms=bindparam("new_not_before"),
+    last_error=bindparam("new_error"),
+)
+_BURIED: Final = _of_document.values(
+    delivery="dead",
+    attempts=bindparam("new_attempts"),
+    reason=bindparam("new_reason"),
+    last_error=bindparam("new_error"),
+    failed_ms=bindparam("new_failed_ms"),
+)
+_letters = select(
+    _r.id,
+    _r.receipt_id,
+    _r.pos_id,
+    _d.kkt,
+    _r.status,
+    _d.id.label("document"),
+    _d.attempts,
+    _d.reason,
+    _d.last_error,
+    _d.failed_ms,
+).select_from(_joined)
+_DEAD_LETTERS: Final = _letters.where(IS_DEAD, _d.id > bindparam("after")).order_by(_d.id).limit(bindparam("limit"))
+_DEAD_LETTERS_OF: Final = _letters.where(_r.receipt_id == bindparam("receipt_id"), IS_DEAD).order_by(_d.id)
+_REQUEUED: Final = _of_document.values(delivery="ready", not_before_steady_ms=0)
+_DISCARDED: Final = _of_document.values(delivery="discarded")

@@ -1,0 +1,181 @@
+"""Group commit: many callers, one transaction, one sync of the disk.
+
+Whoever finds the writer's gate open commits for everybody who is waiting by then; the others find
+their work done when the gate opens for them. So a lone caller pays for no hand-over between threads,
+a crowd pays for one commit, and a single thread (a simulation, a tool) needs nothing special.
+"""
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import Connection, select
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import JournalError, StorageUnavailable
+from kkt_bridge.journal import tables
+from kkt_bridge.journal.database import Database, translated
+from kkt_bridge.journal.transaction import ClockRow, CountKey, Instant, Touched, Transaction
+from kkt_bridge.receipts.hlc import Hlc
+
+COMMIT_OPERATIONS_MAX: Final = 64
+"""Operations in one transaction: bounds how long the first of them waits for the last."""
+
+T = TypeVar("T")
+Operation = Callable[[Transaction], T]
+
+log = logging.getLogger(__name__)
+
+
+class _Entry(Generic[T]):
+    """An operation on its way through a commit."""
+
+    __slots__ = ("awaited", "done", "error", "operation", "result")
+
+    def __init__(self, operation: Operation[T], *, awaited: bool) -> None:
+        self.operation = operation
+        self.awaited = awaited
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.done = False
+
+
+class Journal:
+    """Every durable change goes through `write`; `read` sees what is committed.
+
+    An operation is a function of a `Transaction`. It may be run twice (alone, after a neighbour in the
+    same commit failed), so it must have no effect outside the transaction.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._gate = threading.Lock()
+        self._waiting: deque[_Entry[Any]] = deque()
+        self._listeners: list[Callable[[Touched], None]] = []
+        self._counts: Counter[CountKey] = Counter()
+        self._row = ClockRow(Hlc(0, 0), 0, 0)
+        self._steady_origin = 0.0
+        self.failing: str | None = None
+        """Why the last commit failed, for `state/health`; None when it did not."""
+
+    def open(self) -> None:
+        """Open the database and recall counts and clocks. Errors: see `Database.open`."""
+        self._database.open()
+        with self._database.reader() as connection:
+            self._counts.update({(row.kkt, row.kind): row.n for row in connection.execute(select(tables.counts))})
+            row = connection.execute(select(tables.clock)).one()
+        self._row = ClockRow(Hlc(row.hlc_wall_ms, row.hlc_counter), row.steady_ms, row.commit_no)
+        self._steady_origin = self._clock.monotonic() - row.steady_ms / 1000
+
+    def close(self) -> None:
+        """Write what was posted, and let go of the file."""
+        with suppress(JournalError):
+            self.flush()
+        self._database.close()
+
+    def listen(self, listener: Callable[[Touched], None]) -> None:
+        """Have `listener` told of every commit; it must be quick and must not raise."""
+        self._listeners.append(listener)
+
+    def write(self, operation: Operation[T]) -> T:
+        """Run the operation; when this returns, its effect is on the disk.
+
+        Errors: what the operation raises; StorageUnavailable when the disk does not take it. Either way
+        nothing of it was kept.
+        """
+        entry = _Entry(operation, awaited=True)
+        self._waiting.append(entry)
+        with self._gate:
+            while not entry.done:
+                self._commit_waiting()
+        if entry.error is not None:
+            raise entry.error
+        return entry.result  # type: ignore[no-any-return]
+
+    def post(self, operation: Operation[Any]) -> None:
+        """Have the operation run with the next commit, or the next `flush`. For what may be done again if lost."""
+        self._waiting.append(_Entry(operation, awaited=False))
+
+    def flush(self) -> None:
+        """Commit what was posted, if anything was."""
+        with self._gate:
+            while self._waiting:
+                self._commit_waiting()
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query on what is committed."""
+        with self._database.reader() as connection:
+            return query(connection)
+
+    def counts(self) -> dict[CountKey, int]:
+        """Receipts by register and status, and dead letters by register: as committed, without a query."""
+        return dict(self._counts)
+
+    def steady_ms(self) -> int:
+        """The steady clock: milliseconds that the bridge has lived with this journal."""
+        return int((self._clock.monotonic() - self._steady_origin) * 1000)
+
+    def _commit_waiting(self) -> None:
+        entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))]
+        try:
+            self._commit(entries)
+        except StorageUnavailable as error:
+            self.failing = str(error)
+            self._fail(entries, error)
+        except Exception as error:  # noqa: BLE001 (whatever one operation raised is its caller's)
+            if len(entries) == 1:
+                self._fail(entries, error)
+            else:
+                self._commit_one_by_one(entries)
+
+    def _commit_one_by_one(self, entries: list[_Entry[Any]]) -> None:
+        """One of them failed and took the others along: each for itself."""
+        for entry in entries:
+            try:
+                self._commit([entry])
+            except Exception as error:  # noqa: BLE001 (the same)
+                self._fail([entry], error)
+
+    @staticmethod
+    def _fail(entries: list[_Entry[Any]], error: Exception) -> None:
+        for entry in entries:
+            entry.error = error
+            entry.done = True
+            if not entry.awaited:
+                log.warning("a posted change was lost and will be made again: %s", error)
+
+    def _commit(self, entries: list[_Entry[Any]]) -> None:
+        with translated(), self._database.writer.begin():
+            transaction = self._begin()
+            for entry in entries:
+                entry.result = entry.operation(transaction)
+            transaction.finish()
+        self._apply(transaction)
+        for entry in entries:
+            entry.done = True
+
+    def _begin(self) -> Transaction:
+        return Transaction(
+            connection=self._database.writer,
+            instant=Instant(self._clock.now_ms(), self.steady_ms()),
+            hlc=self._row.hlc,
+            commit_no=self._row.commit_no + 1,
+            counts_before=self._counts,
+        )
+
+    def _apply(self, transaction: Transaction) -> None:
+        """What is committed becomes what this object knows, and those who wait are told."""
+        self.failing = None
+        self._row = ClockRow(transaction.hlc, transaction.instant.steady_ms, transaction.commit_no)
+        if transaction.counts_delta:
+            # A new object: `counts` may be copying the old one in another thread.
+            counts = self._counts.copy()
+            counts.update(transaction.counts_delta)
+            self._counts = counts
+        touched = transaction.touched()
+        for listener in self._listeners:
+            listener(touched)

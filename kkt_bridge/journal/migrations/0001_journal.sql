@@ -1,0 +1,149 @@
+-- Receipts, narrow and often changed; their bodies stand apart and never change.
+CREATE TABLE receipts (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    receipt_id TEXT NOT NULL,
+    pos_id TEXT NOT NULL,
+    kkt TEXT NOT NULL,
+    status TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    type TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    original_receipt_id TEXT,
+    reply_topic TEXT NOT NULL,
+    correlation BLOB,
+    notified INTEGER NOT NULL,
+    hlc_wall_ms INTEGER NOT NULL,
+    hlc_counter INTEGER NOT NULL,
+    server_time INTEGER,
+    received_ms INTEGER NOT NULL,
+    received_steady_ms INTEGER NOT NULL,
+    fn_before TEXT,
+    fd_before INTEGER,
+    printed_ms INTEGER,
+    error_code TEXT,
+    error_message TEXT,
+    UNIQUE (receipt_id, pos_id)
+);
+CREATE INDEX receipts_queue ON receipts (kkt, id) WHERE status = 'buffered';
+CREATE INDEX receipts_printing ON receipts (kkt, id) WHERE status = 'printing';
+CREATE INDEX receipts_pending ON receipts (id) WHERE status IN ('buffered', 'printing', 'printed');
+CREATE INDEX receipts_unnotified ON receipts (id) WHERE notified = 0 AND status IN ('buffered', 'printing');
+CREATE INDEX receipts_refunds ON receipts (original_receipt_id) WHERE original_receipt_id IS NOT NULL;
+
+CREATE TABLE requests (
+    receipt INTEGER NOT NULL PRIMARY KEY,
+    body TEXT NOT NULL
+);
+
+-- Fiscal documents in the order in which each register made them, and their way to the OFD.
+CREATE TABLE documents (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    receipt INTEGER NOT NULL UNIQUE,
+    kkt TEXT NOT NULL,
+    fn_number TEXT NOT NULL,
+    fd_number INTEGER NOT NULL,
+    mark TEXT NOT NULL,
+    warnings TEXT NOT NULL,
+    delivery TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    not_before_steady_ms INTEGER NOT NULL,
+    reason TEXT,
+    last_error TEXT,
+    failed_ms INTEGER
+);
+CREATE UNIQUE INDEX documents_fiscal ON documents (fn_number, fd_number);
+CREATE INDEX documents_ready ON documents (kkt, id) WHERE delivery = 'ready';
+CREATE INDEX documents_waiting ON documents (not_before_steady_ms) WHERE delivery = 'waiting';
+CREATE INDEX documents_unsent ON documents (kkt, id) WHERE delivery IN ('ready', 'waiting');
+CREATE INDEX documents_dead ON documents (id) WHERE delivery = 'dead';
+
+-- What happened, step by step; event/receipt is published from here.
+CREATE TABLE steps (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    commit_no INTEGER NOT NULL,
+    receipt INTEGER,
+    receipt_id TEXT,
+    pos_id TEXT NOT NULL,
+    kkt TEXT,
+    from_status TEXT,
+    to_status TEXT NOT NULL,
+    fd_number INTEGER,
+    error TEXT,
+    at_ms INTEGER NOT NULL
+);
+CREATE INDEX steps_of_receipt ON steps (receipt, id) WHERE receipt IS NOT NULL;
+
+-- What the broker does not have yet: replies for ever, events until they are too old.
+CREATE TABLE outbox (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    topic TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    correlation BLOB,
+    is_event INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+);
+
+-- Refusals, by digest of topic and bytes: a redelivery gets the same answer.
+CREATE TABLE refusals (
+    digest BLOB NOT NULL PRIMARY KEY,
+    reply BLOB NOT NULL,
+    refused_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX refusals_by_age ON refusals (refused_ms);
+
+-- What stays of a purged receipt, for ever: enough to answer a repeat and to check a refund.
+CREATE TABLE tombstones (
+    receipt_id TEXT NOT NULL,
+    pos_id TEXT NOT NULL,
+    kkt TEXT NOT NULL,
+    status TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    type TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    original_receipt_id TEXT,
+    hlc_wall_ms INTEGER NOT NULL,
+    hlc_counter INTEGER NOT NULL,
+    server_time INTEGER,
+    received_ms INTEGER NOT NULL,
+    printed_ms INTEGER,
+    error_code TEXT,
+    error_message TEXT,
+    mark TEXT,
+    warnings TEXT,
+    PRIMARY KEY (receipt_id, pos_id)
+) WITHOUT ROWID;
+CREATE INDEX tombstones_refunds ON tombstones (original_receipt_id) WHERE original_receipt_id IS NOT NULL;
+
+CREATE TABLE commands (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    command_id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    issued_by TEXT NOT NULL,
+    args TEXT NOT NULL,
+    reply_topic TEXT NOT NULL,
+    correlation BLOB,
+    taken_ms INTEGER NOT NULL,
+    result TEXT
+);
+CREATE INDEX commands_open ON commands (id) WHERE result IS NULL;
+
+CREATE TABLE counts (
+    kkt TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (kkt, kind)
+) WITHOUT ROWID;
+
+CREATE TABLE clock (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    hlc_wall_ms INTEGER NOT NULL,
+    hlc_counter INTEGER NOT NULL,
+    steady_ms INTEGER NOT NULL,
+    commit_no INTEGER NOT NULL
+);
+INSERT INTO clock VALUES (1, 0, 0, 0, 0);
+
+CREATE TABLE settings (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;

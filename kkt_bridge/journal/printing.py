@@ -1,0 +1,128 @@
+"""What a print lane asks of the journal: the next receipt, and what became of it."""
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, insert, select
+
+from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.tables import IS_BUFFERED, IS_PRINTING, documents, receipts, requests
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import Status
+
+
+def lease_next(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int) -> PrintTask | None:
+    """The register's next receipt, now `printing`; None if none waits.
+
+    The storage and its last document number are noted, so that after a crash one knows where to look.
+    """
+    row = tx.execute(_NEXT, {"kkt": kkt}).one_or_none()
+    if row is None:
+        return None
+    task = _task(row)
+    tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
+    return PrintTask(
+        id=task.id,
+        receipt_id=task.receipt_id,
+        pos_id=task.pos_id,
+        kkt=task.kkt,
+        status=Status.PRINTING,
+        body=task.body,
+        reply_topic=task.reply_topic,
+        correlation=task.correlation,
+        hlc=task.hlc,
+        received_ms=task.received_ms,
+        fn_before=fn_number,
+        fd_before=last_fd_number,
+    )
+
+
+def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
+    """Receipts that were being printed when the lane last stopped: at most one, unless the journal was tampered with."""
+    return [_task(row) for row in connection.execute(_IN_DOUBT, {"kkt": kkt})]
+
+
+def record_printed(tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...]) -> None:
+    """The fiscal document exists: from here on it is on its way to the OFD."""
+    tx.move(task, Status.PRINTED, fd_number=mark.fd_number, printed_ms=tx.instant.wall_ms)
+    tx.execute(
+        insert(documents),
+        {
+            "receipt": task.id,
+            "kkt": task.kkt,
+            "fn_number": mark.fn_number,
+            "fd_number": mark.fd_number,
+            "mark": mark.model_dump_json(),
+            "warnings": json.dumps(warnings),
+            "delivery": "ready",
+            "attempts": 0,
+            "not_before_steady_ms": 0,
+        },
+    )
+    tx.documents_touched = True
+
+
+def record_rejected(tx: Transaction, task: PrintTask, code: str, message: str) -> None:
+    """The register will never print it."""
+    tx.move(task, Status.REJECTED, error=code, error_code=code, error_message=message)
+
+
+def release(tx: Transaction, task: PrintTask) -> None:
+    """No document came of it, for certain: back into the queue, at its old place."""
+    tx.move(task, Status.BUFFERED, fn_before=None, fd_before=None)
+    tx.queues.add(task.kkt)
+
+
+def reply_address(tx: Transaction, task: PrintTask) -> tuple[str, bytes | None]:
+    """Where the final reply goes now: a repeat of the request may have moved it since the lease."""
+    row = tx.execute(_ADDRESS, {"row_id": task.id}).one()
+    return row.reply_topic, row.correlation
+
+
+def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> set[int]:
+    """Documents of this storage, behind that number, which belong to receipts of ours already."""
+    rows = connection.execute(_KNOWN_FDS, {"fn_number": fn_number, "after_fd": after_fd})
+    return {row.fd_number for row in rows}
+
+
+def _task(row: Row[Any]) -> PrintTask:
+    return PrintTask(
+        id=row.id,
+        receipt_id=row.receipt_id,
+        pos_id=row.pos_id,
+        kkt=row.kkt,
+        status=Status(row.status),
+        body=row.body,
+        reply_topic=row.reply_topic,
+        correlation=row.correlation,
+        hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
+        received_ms=row.received_ms,
+        fn_before=row.fn_before,
+        fd_before=row.fd_before,
+    )
+
+
+_r = receipts.c
+_tasks = select(
+    _r.id,
+    _r.receipt_id,
+    _r.pos_id,
+    _r.kkt,
+    _r.status,
+    requests.c.body,
+    _r.reply_topic,
+    _r.correlation,
+    _r.hlc_wall_ms,
+    _r.hlc_counter,
+    _r.received_ms,
+    _r.fn_before,
+    _r.fd_before,
+).select_from(receipts.join(requests, requests.c.receipt == _r.id))
+_NEXT: Final = _tasks.where(_r.kkt == bindparam("kkt"), IS_BUFFERED).order_by(_r.id).limit(1)
+_IN_DOUBT: Final = _tasks.where(_r.kkt == bindparam("kkt"), IS_PRINTING).order_by(_r.id)
+_ADDRESS: Final = select(_r.reply_topic, _r.correlation).where(_r.id == bindparam("row_id"))
+_KNOWN_FDS: Final = select(documents.c.fd_number).where(
+    documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
+)

@@ -1,0 +1,234 @@
+"""Taking receipts, and finding what became of them."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, null, select, union_all, update
+
+from kkt_bridge.journal.records import NewReceipt, Original, Step, StoredReceipt
+from kkt_bridge.journal.tables import (
+    IS_PENDING,
+    IS_UNNOTIFIED,
+    documents,
+    receipts,
+    refusals,
+    requests,
+    steps,
+    tombstones,
+)
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import Status
+
+
+def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
+    """Take a receipt: buffered, with its body, its step and its place in the order."""
+    hlc = tx.tick()
+    row_id = tx.execute(
+        _INSERT_RECEIPT,
+        {
+            "receipt_id": new.receipt_id,
+            "pos_id": new.pos_id,
+            "kkt": new.kkt,
+            "status": Status.BUFFERED,
+            "digest": new.digest,
+            "type": new.type,
+            "total": new.total,
+            "original_receipt_id": new.original_receipt_id,
+            "reply_topic": new.reply_topic,
+            "correlation": new.correlation,
+            "notified": 0,
+            "hlc_wall_ms": hlc.wall_ms,
+            "hlc_counter": hlc.counter,
+            "received_ms": tx.instant.wall_ms,
+            "received_steady_ms": tx.instant.steady_ms,
+        },
+    ).lastrowid
+    tx.execute(insert(requests), {"receipt": row_id, "body": new.body})
+    tx.count(new.kkt, Status.BUFFERED, +1)
+    tx.queues.add(new.kkt)
+    tx.step(
+        receipt=row_id,
+        receipt_id=new.receipt_id,
+        pos_id=new.pos_id,
+        kkt=new.kkt,
+        current=None,
+        target=Status.BUFFERED,
+    )
+
+
+def find_receipt(connection: Connection, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+    """The receipt with this key, from its row or from what was left of it."""
+    key = {"receipt_id": receipt_id, "pos_id": pos_id}
+    for query in (_FIND, _FIND_TOMBSTONE):
+        row = connection.execute(query, key).one_or_none()
+        if row is not None:
+            return _stored(row)
+    return None
+
+
+def find_receipts(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
+    """Every receipt with this id, whichever POS it came from."""
+    key = {"receipt_id": receipt_id}
+    return [_stored(row) for query in (_FIND_ANY, _FIND_ANY_TOMBSTONE) for row in connection.execute(query, key)]
+
+
+def find_original(connection: Connection, receipt_id: str) -> Original | None:
+    """The sale with this id, from whichever POS, with what was refunded of it so far."""
+    sales = [stored for stored in find_receipts(connection, receipt_id) if stored.type == "sale"]
+    if not sales:
+        return None
+    refunded = connection.execute(_REFUNDED, {"receipt_id": receipt_id}).scalar_one()
+    return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=int(refunded))
+
+
+def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
+    """Send the final reply, when it comes, to whoever asked last."""
+    tx.execute(_READDRESS, {"row_id": stored.id, "new_topic": topic, "new_correlation": correlation})
+
+
+def body_of(connection: Connection, row_id: int) -> str:
+    """The canonical request of a receipt."""
+    return str(connection.execute(_BODY, {"receipt": row_id}).scalar_one())
+
+
+def history_of(connection: Connection, row_id: int) -> list[Step]:
+    """Every step of a receipt, in order."""
+    return [Step(*row) for row in connection.execute(_HISTORY, {"receipt": row_id})]
+
+
+def pending_page(connection: Connection, after_id: int, limit: int) -> list[StoredReceipt]:
+    """Pending receipts in the order of their arrival, behind the one with this row id."""
+    return [_stored(row) for row in connection.execute(_PENDING_PAGE, {"after_id": after_id, "limit": limit})]
+
+
+def oldest_pending_ms(connection: Connection) -> int | None:
+    """When the oldest pending receipt was received."""
+    return connection.execute(_OLDEST_PENDING).scalar_one_or_none()
+
+
+def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
+    """The reply with which these very bytes were refused before."""
+    return connection.execute(_FIND_REFUSAL, {"digest": digest}).scalar_one_or_none()
+
+
+def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
+    """Keep a refusal for the broker's redeliveries; a fresh one replaces it."""
+    tx.execute(_REMEMBER, {"digest": digest, "reply": reply, "refused_ms": tx.instant.wall_ms})
+
+
+def unnotified(connection: Connection, received_before_steady_ms: int, limit: int) -> list[StoredReceipt]:
+    """The oldest receipts, of those received before then, that are not printed and whose POS has no word yet."""
+    oldest = connection.execute(_UNNOTIFIED, {"limit": limit})
+    return [_stored(row) for row in oldest if row.received_steady_ms <= received_before_steady_ms]
+
+
+def first_unnotified_steady_ms(connection: Connection) -> int | None:
+    """When the oldest of them was received, by the steady clock."""
+    return connection.execute(_FIRST_UNNOTIFIED).scalar_one_or_none()
+
+
+def mark_notified(tx: Transaction, row_id: int) -> bool:
+    """Note that the POS gets a `buffered` reply; False if the receipt has moved on and needs none."""
+    return tx.execute(_MARK_NOTIFIED, {"row_id": row_id}).rowcount == 1
+
+
+def _stored(row: Row[Any]) -> StoredReceipt:
+    return StoredReceipt(
+        id=row.id,
+        receipt_id=row.receipt_id,
+        pos_id=row.pos_id,
+        kkt=row.kkt,
+        status=Status(row.status),
+        digest=row.digest,
+        type=row.type,
+        total=row.total,
+        hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
+        server_time=row.server_time,
+        received_ms=row.received_ms,
+        printed_ms=row.printed_ms,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        mark=row.mark,
+        warnings=row.warnings,
+        reply_topic=row.reply_topic,
+        correlation=row.correlation,
+    )
+
+
+_r, _t = receipts.c, tombstones.c
+_COMMON: Final = (
+    "receipt_id",
+    "pos_id",
+    "kkt",
+    "status",
+    "digest",
+    "type",
+    "total",
+    "hlc_wall_ms",
+    "hlc_counter",
+    "server_time",
+    "received_ms",
+    "printed_ms",
+    "error_code",
+    "error_message",
+)
+_live = select(
+    _r.id,
+    *(_r[name] for name in _COMMON),
+    documents.c.mark,
+    documents.c.warnings,
+    _r.reply_topic,
+    _r.correlation,
+    _r.received_steady_ms,
+).select_from(receipts.outerjoin(documents, documents.c.receipt == _r.id))
+_dead = select(
+    null().label("id"),
+    *(_t[name] for name in _COMMON),
+    _t.mark,
+    _t.warnings,
+    null().label("reply_topic"),
+    null().label("correlation"),
+)
+_INSERT_RECEIPT: Final = insert(receipts)
+_FIND: Final = _live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id"))
+_FIND_TOMBSTONE: Final = _dead.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id"))
+_FIND_ANY: Final = _live.where(_r.receipt_id == bindparam("receipt_id"))
+_FIND_ANY_TOMBSTONE: Final = _dead.where(_t.receipt_id == bindparam("receipt_id"))
+_refunds = union_all(
+    *(
+        select(table.c.total.label("amount")).where(
+            table.c.original_receipt_id == bindparam("receipt_id"), table.c.status != Status.REJECTED
+        )
+        for table in (receipts, tombstones)
+    )
+).subquery()
+_REFUNDED: Final = select(func.coalesce(func.sum(_refunds.c.amount), 0))
+_READDRESS: Final = (
+    update(receipts)
+    .where(_r.id == bindparam("row_id"))
+    .values(reply_topic=bindparam("new_topic"), correlation=bindparam("new_correlation"))
+)
+_BODY: Final = select(requests.c.body).where(requests.c.receipt == bindparam("receipt"))
+_HISTORY: Final = (
+    select(
+        steps.c.id,
+        steps.c.commit_no,
+        steps.c.receipt_id,
+        steps.c.pos_id,
+        steps.c.kkt,
+        steps.c.from_status,
+        steps.c.to_status,
+        steps.c.fd_number,
+        steps.c.error,
+        steps.c.at_ms,
+    )
+    .where(steps.c.receipt == bindparam("receipt"))
+    .order_by(steps.c.id)
+)
+_PENDING_PAGE: Final = _live.where(IS_PENDING, _r.id > bindparam("after_id")).order_by(_r.id).limit(bindparam("limit"))
+_OLDEST_PENDING: Final = select(_r.received_ms).where(IS_PENDING).order_by(_r.id).limit(1)
+_FIND_REFUSAL: Final = select(refusals.c.reply).where(refusals.c.digest == bindparam("digest"))
+_REMEMBER: Final = insert(refusals).prefix_with("OR REPLACE", dialect="sqlite")
+_UNNOTIFIED: Final = _live.where(IS_UNNOTIFIED).order_by(_r.id).limit(bindparam("limit"))
+_FIRST_UNNOTIFIED: Final = select(_r.received_steady_ms).where(IS_UNNOTIFIED).order_by(_r.id).limit(1)
+_MARK_NOTIFIED: Final = update(receipts).where(_r.id == bindparam("row_id"), IS_UNNOTIFIED).values(notified=1)

@@ -1,0 +1,139 @@
+"""What the journal knows, as values."""
+
+from dataclasses import dataclass
+
+from kkt_bridge.journal.transaction import Movable
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import Status
+
+
+@dataclass(frozen=True, slots=True)
+class NewReceipt:
+    """A receipt about to be taken. `body` is its canonical form."""
+
+    receipt_id: str
+    pos_id: str
+    kkt: str
+    digest: bytes
+    type: str
+    total: int
+    original_receipt_id: str | None
+    body: str
+    reply_topic: str
+    correlation: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReceipt:
+    """A receipt that was taken, at any time: all that an answer to its POS needs."""
+
+    id: int | None
+    """None once purged: only its tombstone is left."""
+    receipt_id: str
+    pos_id: str
+    kkt: str
+    status: Status
+    digest: bytes
+    type: str
+    total: int
+    hlc: Hlc
+    server_time: int | None
+    received_ms: int
+    printed_ms: int | None
+    error_code: str | None
+    error_message: str | None
+    mark: str | None
+    """The fiscal mark as JSON, once there is one."""
+    warnings: str | None
+    """A JSON list, with the mark."""
+    reply_topic: str | None
+    correlation: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrintTask(Movable):
+    """A receipt that its register is to print, or was printing when something broke."""
+
+    body: str
+    reply_topic: str
+    correlation: bytes | None
+    hlc: Hlc
+    received_ms: int
+    fn_before: str | None
+    """The fiscal storage, and the number of its last document, before printing began."""
+    fd_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueDocument(Movable):
+    """A fiscal document on its way to the OFD; `id` is the receipt's, `document` its own."""
+
+    document: int
+    body: str
+    mark: str
+    hlc: Hlc
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter(Movable):
+    """A document that the OFD would not have."""
+
+    document: int
+    attempts: int
+    reason: str
+    last_error: str | None
+    failed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A sale that a refund names."""
+
+    status: Status
+    type: str
+    total: int
+    refunded: int
+    """Kopecks of refunds taken so far and not rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """A message that the broker does not have yet."""
+
+    id: int
+    topic: str
+    payload: bytes
+    correlation: bytes | None
+    is_event: bool
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recorded step in the life of a receipt."""
+
+    id: int
+    commit_no: int
+    receipt_id: str | None
+    pos_id: str
+    kkt: str | None
+    from_status: Status | None
+    to_status: Status
+    fd_number: int | None
+    error: str | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenCommand:
+    """An operator's command that was taken and is to be carried out, or was."""
+
+    id: int
+    command_id: str
+    name: str
+    issued_by: str
+    args: str
+    reply_topic: str
+    correlation: bytes | None
+    result: str | None

@@ -1,0 +1,103 @@
+"""Purging: full records go after a while, in small steps; what is left keeps their keys for ever."""
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from kkt_bridge.journal.tables import commands, documents, receipts, refusals, requests, steps, tombstones
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.lifecycle import Status
+
+_FINISHED: Final = (Status.SYNCED, Status.REJECTED)
+
+
+class PurgeLimits(NamedTuple):
+    """Before when a record must have ended to be purged, in wall milliseconds."""
+
+    synced_before_ms: int
+    dead_before_ms: int
+
+
+def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int) -> int | None:
+    """Turn ended receipts among the next `batch` rows behind `after` into tombstones.
+
+    Returns the row id to go on from, or None when there is nothing further that is old enough.
+    """
+    rows = tx.execute(_NEXT_ROWS, {"after": after, "limit": batch}).all()
+    ended = [row.id for row in rows if _may_go(row.status, row.delivery, row.received_ms, limits)]
+    for row_id in ended:
+        for statement in _PURGE:
+            tx.execute(statement, {"row_id": row_id})
+    for row in rows:
+        if row.id in ended:
+            tx.count(row.kkt, row.status, -1)
+    if len(rows) < batch or rows[-1].received_ms >= limits.synced_before_ms:
+        return None
+    return int(rows[-1].id)
+
+
+def purge_traces(tx: Transaction, limits: PurgeLimits, batch: int) -> int:
+    """Drop refusals and finished commands that are too old; return how many."""
+    parameters = {"before": limits.dead_before_ms, "limit": batch}
+    dropped = tx.execute(_OLD_COMMANDS, parameters).rowcount
+    dropped += tx.execute(_OLD_REFUSALS, {"before": limits.synced_before_ms, "limit": batch}).rowcount
+    return dropped
+
+
+def _may_go(status: str, delivery: str | None, received_ms: int, limits: PurgeLimits) -> bool:
+    if status in _FINISHED:
+        return received_ms < limits.synced_before_ms
+    return delivery == "discarded" and received_ms < limits.dead_before_ms
+
+
+_r, _d, _t = receipts.c, documents.c, tombstones.c
+_kept = [
+    "receipt_id",
+    "pos_id",
+    "kkt",
+    "status",
+    "digest",
+    "type",
+    "total",
+    "original_receipt_id",
+    "hlc_wall_ms",
+    "hlc_counter",
+    "server_time",
+    "received_ms",
+    "printed_ms",
+    "error_code",
+    "error_message",
+]
+_NEXT_ROWS: Final = (
+    select(_r.id, _r.kkt, _r.status, _r.received_ms, _d.delivery)
+    .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
+    .where(_r.id > bindparam("after"))
+    .order_by(_r.id)
+    .limit(bindparam("limit"))
+)
+_row_id = bindparam("row_id")
+_PURGE: Final = (
+    insert(tombstones).from_select(
+        [*_kept, "mark", "warnings"],
+        select(*(_r[name] for name in _kept), _d.mark, _d.warnings)
+        .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
+        .where(_r.id == _row_id),
+    ),
+    delete(requests).where(requests.c.receipt == _row_id),
+    delete(documents).where(_d.receipt == _row_id),
+    delete(steps).where(steps.c.receipt == _row_id),
+    delete(receipts).where(_r.id == _row_id),
+)
+_OLD_COMMANDS: Final = delete(commands).where(
+    commands.c.id.in_(
+        select(commands.c.id)
+        .where(commands.c.result.is_not(None), commands.c.taken_ms < bindparam("before"))
+        .order_by(commands.c.id)
+        .limit(bindparam("limit"))
+    )
+)
+_OLD_REFUSALS: Final = delete(refusals).where(
+    refusals.c.digest.in_(
+        select(refusals.c.digest).where(refusals.c.refused_ms < bindparam("before")).limit(bindparam("limit"))
+    )
+)

@@ -1,0 +1,129 @@
+"""The tables as SQLAlchemy Core sees them; the migrations make them, a test holds the two together."""
+
+from typing import Final
+
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, text
+
+metadata: Final = MetaData()
+
+
+def _table(name: str, **columns: type[Integer] | type[Text] | type[LargeBinary]) -> Table:
+    keys = {"id"} & columns.keys()
+    return Table(name, metadata, *(Column(key, kind, primary_key=key in keys) for key, kind in columns.items()))
+
+
+receipts: Final = _table(
+    "receipts",
+    id=Integer,
+    receipt_id=Text,
+    pos_id=Text,
+    kkt=Text,
+    status=Text,
+    digest=LargeBinary,
+    type=Text,
+    total=Integer,
+    original_receipt_id=Text,
+    reply_topic=Text,
+    correlation=LargeBinary,
+    notified=Integer,
+    hlc_wall_ms=Integer,
+    hlc_counter=Integer,
+    server_time=Integer,
+    received_ms=Integer,
+    received_steady_ms=Integer,
+    fn_before=Text,
+    fd_before=Integer,
+    printed_ms=Integer,
+    error_code=Text,
+    error_message=Text,
+)
+requests: Final = _table("requests", receipt=Integer, body=Text)
+documents: Final = _table(
+    "documents",
+    id=Integer,
+    receipt=Integer,
+    kkt=Text,
+    fn_number=Text,
+    fd_number=Integer,
+    mark=Text,
+    warnings=Text,
+    delivery=Text,
+    attempts=Integer,
+    not_before_steady_ms=Integer,
+    reason=Text,
+    last_error=Text,
+    failed_ms=Integer,
+)
+steps: Final = _table(
+    "steps",
+    id=Integer,
+    commit_no=Integer,
+    receipt=Integer,
+    receipt_id=Text,
+    pos_id=Text,
+    kkt=Text,
+    from_status=Text,
+    to_status=Text,
+    fd_number=Integer,
+    error=Text,
+    at_ms=Integer,
+)
+outbox: Final = _table(
+    "outbox",
+    id=Integer,
+    topic=Text,
+    payload=LargeBinary,
+    correlation=LargeBinary,
+    is_event=Integer,
+    created_ms=Integer,
+)
+refusals: Final = _table("refusals", digest=LargeBinary, reply=LargeBinary, refused_ms=Integer)
+tombstones: Final = _table(
+    "tombstones",
+    receipt_id=Text,
+    pos_id=Text,
+    kkt=Text,
+    status=Text,
+    digest=LargeBinary,
+    type=Text,
+    total=Integer,
+    original_receipt_id=Text,
+    hlc_wall_ms=Integer,
+    hlc_counter=Integer,
+    server_time=Integer,
+    received_ms=Integer,
+    printed_ms=Integer,
+    error_code=Text,
+    error_message=Text,
+    mark=Text,
+    warnings=Text,
+)
+commands: Final = _table(
+    "commands",
+    id=Integer,
+    command_id=Text,
+    name=Text,
+    issued_by=Text,
+    args=Text,
+    reply_topic=Text,
+    correlation=LargeBinary,
+    taken_ms=Integer,
+    result=Text,
+)
+counts: Final = _table("counts", kkt=Text, kind=Text, n=Integer)
+clock: Final = _table(
+    "clock", id=Integer, hlc_wall_ms=Integer, hlc_counter=Integer, steady_ms=Integer, commit_no=Integer
+)
+settings: Final = _table("settings", name=Text, value=Text)
+
+# Conditions of the partial indexes. SQLite uses such an index only for a query that repeats its condition
+# word for word, so they are literals, not parameters.
+IS_BUFFERED: Final = text("receipts.status = 'buffered'")
+IS_PRINTING: Final = text("receipts.status = 'printing'")
+IS_PENDING: Final = text("receipts.status IN ('buffered', 'printing', 'printed')")
+IS_UNNOTIFIED: Final = text("receipts.notified = 0 AND receipts.status IN ('buffered', 'printing')")
+IS_READY: Final = text("documents.delivery = 'ready'")
+IS_WAITING: Final = text("documents.delivery = 'waiting'")
+IS_UNSENT: Final = text("documents.delivery IN ('ready', 'waiting')")
+IS_DEAD: Final = text("documents.delivery = 'dead'")
+IS_OPEN_COMMAND: Final = text("commands.result IS NULL")

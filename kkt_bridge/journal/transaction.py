@@ -1,0 +1,218 @@
+"""One transaction of the journal: what the operations in it change together, or not at all."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, CursorResult, Executable, bindparam, insert, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from kkt_bridge.errors import IllegalTransition
+from kkt_bridge.journal import tables
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import PENDING, Status, advance
+
+CountKey = tuple[str, str]
+"""A register, and a status or `dlq`."""
+
+DLQ: Final = "dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """When a transaction takes place, in both of the bridge's times."""
+
+    wall_ms: int
+    """By the system clock: for people."""
+    steady_ms: int
+    """By a clock that never goes back, not even over a restart: for back-offs and ages."""
+
+
+class Touched(NamedTuple):
+    """What a commit changed, for those who wait for it."""
+
+    queues: frozenset[str]
+    """Registers with new receipts."""
+    documents: bool
+    outbox: bool
+    steps: bool
+    commands: bool
+
+
+@dataclass(slots=True)
+class ClockRow:
+    """The journal's memory of time and order."""
+
+    hlc: Hlc
+    steady_ms: int
+    commit_no: int
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What the operations of one commit share.
+
+    Rows that every operation adds (steps, messages, counts) are gathered and written once, at the end.
+    """
+
+    connection: Connection
+    instant: Instant
+    hlc: Hlc
+    commit_no: int
+    counts_before: Mapping[CountKey, int]
+    counts_delta: Counter[CountKey] = field(default_factory=Counter)
+    queues: set[str] = field(default_factory=set)
+    documents_touched: bool = False
+    commands_touched: bool = False
+    _steps: list[dict[str, Any]] = field(default_factory=list)
+    _messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run a statement of this room."""
+        return self.connection.execute(statement, parameters)
+
+    def tick(self) -> Hlc:
+        """The next point of the hybrid clock."""
+        self.hlc = self.hlc.next(self.instant.wall_ms)
+        return self.hlc
+
+    def pending(self) -> int:
+        """Receipts that fill the buffer, this transaction's included."""
+        return sum(
+            self.counts_before.get(key, 0) + self.counts_delta[key]
+            for key in self.counts_before.keys() | self.counts_delta.keys()
+            if key[1] in PENDING
+        )
+
+    def count(self, kkt: str, kind: str, change: int) -> None:
+        """Add to a counter."""
+        self.counts_delta[kkt, kind] += change
+
+    def publish(self, topic: str, payload: bytes, correlation: bytes | None = None, *, is_event: bool = False) -> None:
+        """Put a message into the outbox: it goes out if, and only if, this transaction commits."""
+        self._messages.append(
+            {
+                "topic": topic,
+                "payload": payload,
+                "correlation": correlation,
+                "is_event": int(is_event),
+                "created_ms": self.instant.wall_ms,
+            }
+        )
+
+    def step(  # noqa: PLR0913 (the columns of a step)
+        self,
+        *,
+        receipt: int | None,
+        receipt_id: str | None,
+        pos_id: str,
+        kkt: str | None,
+        current: Status | None,
+        target: Status,
+        fd_number: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Record what happened to a receipt."""
+        self._steps.append(
+            {
+                "commit_no": self.commit_no,
+                "receipt": receipt,
+                "receipt_id": receipt_id,
+                "pos_id": pos_id,
+                "kkt": kkt,
+                "from_status": current,
+                "to_status": target,
+                "fd_number": fd_number,
+                "error": error,
+                "at_ms": self.instant.wall_ms,
+            }
+        )
+
+    def move(  # noqa: PLR0913 (a transition with everything that it writes)
+        self,
+        row: "Movable",
+        target: Status,
+        *,
+        fd_number: int | None = None,
+        error: str | None = None,
+        **columns: Any,
+    ) -> None:
+        """Take a receipt from the status that `row` was read in to `target`, if the table of transitions allows it.
+
+        The stored row guards itself: were it in another status by now, IllegalTransition, and nothing is changed.
+        """
+        advance(row.status, target)
+        statement = update(tables.receipts).where(
+            tables.receipts.c.id == bindparam("row_id"), tables.receipts.c.status == bindparam("current")
+        )
+        values = {"status": target, **columns}
+        result = self.execute(
+            statement.values({key: bindparam(f"new_{key}") for key in values}),
+            {"row_id": row.id, "current": row.status, **{f"new_{key}": value for key, value in values.items()}},
+        )
+        if result.rowcount != 1:
+            raise IllegalTransition(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}")
+        self.count(row.kkt, row.status, -1)
+        self.count(row.kkt, target, +1)
+        self.step(
+            receipt=row.id,
+            receipt_id=row.receipt_id,
+            pos_id=row.pos_id,
+            kkt=row.kkt,
+            current=row.status,
+            target=target,
+            fd_number=fd_number,
+            error=error,
+        )
+
+    def finish(self) -> None:
+        """Write what was gathered. The caller commits."""
+        if self._steps:
+            self.execute(insert(tables.steps), self._steps)
+        if self._messages:
+            self.execute(insert(tables.outbox), self._messages)
+        changed = [{"kkt": kkt, "kind": kind, "n": n} for (kkt, kind), n in self.counts_delta.items() if n]
+        if changed:
+            self.execute(_ADD_COUNTS, changed)
+        self.execute(
+            _SET_CLOCK,
+            {
+                "hlc_wall_ms": self.hlc.wall_ms,
+                "hlc_counter": self.hlc.counter,
+                "steady_ms": self.instant.steady_ms,
+                "commit_no": self.commit_no,
+            },
+        )
+
+    def touched(self) -> Touched:
+        """What this transaction changed."""
+        return Touched(
+            queues=frozenset(self.queues),
+            documents=self.documents_touched,
+            outbox=bool(self._messages),
+            steps=bool(self._steps),
+            commands=self.commands_touched,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Movable:
+    """What is needed of a receipt's row to move it on."""
+
+    id: int
+    receipt_id: str
+    pos_id: str
+    kkt: str
+    status: Status
+
+
+_insert_count = upsert(tables.counts)
+_ADD_COUNTS: Final = _insert_count.on_conflict_do_update(
+    index_elements=["kkt", "kind"], set_={"n": tables.counts.c.n + _insert_count.excluded.n}
+)
+_SET_CLOCK: Final = update(tables.clock).values(
+    {key: bindparam(key) for key in ("hlc_wall_ms", "hlc_counter", "steady_ms", "commit_no")}
+)
