@@ -1,0 +1,155 @@
+"""The FFD 1.2 document of a receipt as JSON with the tax service's key names (order ED-7-20/662@).
+
+Sums are integer kopecks; numbers beside the keys are tags. What only the register's registration knows
+(user, address and place of settlement) is not here: the operator has it from the registration report.
+"""
+
+from datetime import UTC, date, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from kkt_bridge.ffd.marking import product_code
+from kkt_bridge.ffd.vat import tax_within, vat_totals
+from kkt_bridge.receipts.amounts import MICRO
+from kkt_bridge.receipts.codes import (
+    OPERATION_CODES,
+    PAYMENT_METHOD_CODES,
+    TAX_SYSTEM_BITS,
+    VAT_CODES,
+    TaxSystem,
+    payment_subject_code,
+    unit_code,
+)
+from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.model import Correction, Item, Receipt
+from kkt_bridge.receipts.text import to_cp866
+
+FORMAT_VERSION: Final = 4
+"""[1209] FFD 1.2."""
+
+FORM_RECEIPT: Final = 3
+FORM_CORRECTION: Final = 31
+
+PAYMENT_KEYS: Final = MappingProxyType(
+    {
+        "cash": "cashTotalSum",  # 1031, what stays in the drawer
+        "card": "ecashTotalSum",  # 1081
+        "prepaid": "prepaidSum",  # 1215
+        "credit": "creditSum",  # 1216
+        "other": "provisionSum",  # 1217
+    }
+)
+"""Every document carries all five, zeros included."""
+
+CORRECTION_KIND_CODES: Final = MappingProxyType({"voluntary": 0, "ordered": 1})
+"""[1173]"""
+
+_EPOCH: Final = date(1970, 1, 1)
+_DAY_S: Final = 86_400
+
+
+def ffd_document(
+    receipt: Receipt, mark: FiscalMark, *, tax_system: TaxSystem, requisite: str, user_inn: str | None = None
+) -> dict[str, Any]:
+    """The one-key object `{"receipt": ...}`, for a correction `{"receiptCorrection": ...}`.
+
+    `tax_system` holds where the receipt names none; `requisite` is tag 1192.
+    """
+    fields = _identity(receipt, mark, user_inn)
+    fields["appliedTaxationType"] = TAX_SYSTEM_BITS[receipt.tax_system or tax_system]  # 1055
+    fields |= _people(receipt)
+    fields["items"] = [_item(item) for item in receipt.items]
+    fields["totalSum"] = receipt.total  # 1020
+    fields |= _payments(receipt)
+    fields |= vat_totals(receipt.items)
+    fields["propertiesData"] = requisite  # 1192
+    fields["fiscalSign"] = int(mark.fiscal_sign)  # 1077, as printed
+    if receipt.correction is None:
+        return {"receipt": fields}
+    return {"receiptCorrection": fields | _correction(receipt.correction)}
+
+
+def _identity(receipt: Receipt, mark: FiscalMark, user_inn: str | None) -> dict[str, Any]:
+    """Which document this is: form, register, storage and their numbers."""
+    fields: dict[str, Any] = {
+        "code": FORM_RECEIPT if receipt.correction is None else FORM_CORRECTION,
+        "fiscalDocumentFormatVer": FORMAT_VERSION,
+        "kktRegId": mark.registration_number,  # 1037
+        "fiscalDriveNumber": mark.fn_number,  # 1041
+        "fiscalDocumentNumber": mark.fd_number,  # 1040
+        "dateTime": _wall_clock_seconds(mark.datetime),  # 1012
+        "shiftNumber": mark.shift_number,  # 1038
+        "requestNumber": mark.receipt_number,  # 1042
+        "operationType": OPERATION_CODES[receipt.operation],  # 1054
+    }
+    if user_inn is not None:
+        fields["userInn"] = user_inn  # 1018
+    return fields
+
+
+def _wall_clock_seconds(rfc3339: str) -> int:
+    """Seconds since 1970 as if the shop's own clock showed UTC: the FFD's times have no zone."""
+    return int(datetime.fromisoformat(rfc3339).replace(tzinfo=UTC).timestamp())
+
+
+def _people(receipt: Receipt) -> dict[str, str]:
+    """Who sold and who bought, as far as the receipt says."""
+    fields = {}
+    if receipt.cashier is not None:
+        fields["operator"] = _text(receipt.cashier.name)  # 1021
+        if receipt.cashier.inn is not None:
+            fields["operatorInn"] = receipt.cashier.inn  # 1203
+    if receipt.customer is not None:
+        fields["buyerPhoneOrAddress"] = _text(receipt.customer.contact)  # 1008
+    return fields
+
+
+def _text(text: str) -> str:
+    return to_cp866(text)[0]
+
+
+def _item(item: Item) -> dict[str, Any]:
+    """One line [1059]."""
+    fields: dict[str, Any] = {
+        "name": _text(item.name),  # 1030
+        "price": item.price,  # 1079
+        "quantity": _number(item.quantity),  # 1023
+        "sum": item.total,  # 1043
+        "paymentType": PAYMENT_METHOD_CODES[item.payment_method],  # 1214
+        "productType": payment_subject_code(item.payment_subject),  # 1212
+        "nds": VAT_CODES[item.vat],  # 1199
+        "itemsQuantityMeasure": unit_code(item.unit),  # 2108
+    }
+    if item.vat != "none":
+        fields["ndsSum"] = tax_within(item.total, item.vat)  # 1200
+    if item.marking_code is not None:
+        fields["productCodeNew"] = product_code(item.marking_code)  # 1163
+    return fields
+
+
+def _number(micro: int) -> int | float:
+    """A quantity as a JSON number.
+
+    At most 14 significant digits, and a binary double prints 15 unchanged: its text is the exact decimal.
+    """
+    return micro / MICRO if micro % MICRO else micro // MICRO
+
+
+def _payments(receipt: Receipt) -> dict[str, int]:
+    """What was kept in each way; change goes out of the cash, whatever it was given for."""
+    sums = dict.fromkeys(PAYMENT_KEYS.values(), 0)
+    for payment in receipt.payments:
+        sums[PAYMENT_KEYS[payment.type]] += payment.amount
+    sums[PAYMENT_KEYS["cash"]] -= receipt.change
+    return sums
+
+
+def _correction(correction: Correction) -> dict[str, Any]:
+    base: dict[str, Any] = {"correctionDocumentDate": (correction.date - _EPOCH).days * _DAY_S}  # 1178
+    if correction.document_number is not None:
+        base["correctionDocumentNumber"] = _text(correction.document_number)  # 1179
+    return {
+        "correctionType": CORRECTION_KIND_CODES[correction.kind],  # 1173
+        # 1174; the tax service's own papers begin this key with a Cyrillic letter, this one is Latin.
+        "correctionBase": base,
+    }
