@@ -22,7 +22,9 @@ def _parse_fixed(value: object, text: re.Pattern[str], decimals: int, kind: str)
     if isinstance(value, str):
         match = text.fullmatch(value)
         if match is None:
-            raise ValueError(f'not {kind}: expected digits such as "199.9", at most {decimals} decimals')
+            raise ValueError(
+                f'not {kind}: expected digits such as "199.9", at most 8 before the point and {decimals} after it'
+            )
         whole, fraction = match.groups(default="")
         return int(whole + fraction.ljust(decimals, "0"))
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
@@ -59,23 +61,23 @@ def format_quantity(micro: int) -> str:
     return f"{whole}.{fraction:06d}".rstrip("0").rstrip(".")
 
 
-def _json_number(pattern: str, *, exclusive: bool) -> WithJsonSchema:
-    lower = {"exclusiveMinimum": 0} if exclusive else {"minimum": 0}
-    return WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": pattern},
-                {"type": "number", **lower, "exclusiveMaximum": _ROUBLES_LIMIT},
-            ]
-        }
-    )
+def _as_read(pattern: str, lower_bound: str, description: str) -> WithJsonSchema:
+    text = {"type": "string", "pattern": pattern}
+    # No multipleOf: validators work in binary floats, in which 0.07 is no multiple of 0.01.
+    number = {"type": "number", lower_bound: 0, "exclusiveMaximum": _ROUBLES_LIMIT}
+    return WithJsonSchema({"description": description, "anyOf": [text, number]}, mode="validation")
+
+
+def _as_written(pattern: str, description: str) -> WithJsonSchema:
+    return WithJsonSchema({"description": description, "type": "string", "pattern": pattern}, mode="serialization")
 
 
 Kopecks = Annotated[
     int,
     PlainValidator(parse_kopecks),
     PlainSerializer(format_kopecks, return_type=str),
-    _json_number(r"^[0-9]{1,8}(\.[0-9]{1,2})?$", exclusive=False),
+    _as_read(r"^[0-9]{1,8}(\.[0-9]{1,2})?$", "minimum", "Roubles, at most 2 decimals."),
+    _as_written(r"^[0-9]{1,8}\.[0-9]{2}$", "Roubles, always 2 decimals."),
 ]
 """A money field: roubles on the wire, kopecks in the program."""
 
@@ -83,6 +85,9 @@ Quantity = Annotated[
     int,
     PlainValidator(parse_quantity),
     PlainSerializer(format_quantity, return_type=str),
-    _json_number(r"^[0-9]{1,8}(\.[0-9]{1,6})?$", exclusive=True),
+    _as_read(
+        r"^(?=.*[1-9])[0-9]{1,8}(\.[0-9]{1,6})?$", "exclusiveMinimum", "A quantity above zero, at most 6 decimals."
+    ),
+    _as_written(r"^(?=.*[1-9])[0-9]{1,8}(\.[0-9]{1,6})?$", "A quantity in its shortest form."),
 ]
 """A quantity field: a decimal on the wire, millionths in the program."""

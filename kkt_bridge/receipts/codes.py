@@ -1,5 +1,6 @@
 """The contract's words and the FFD's code numbers for them (order ED-7-20/662@, tags in brackets)."""
 
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
@@ -90,8 +91,8 @@ def _name_or_number(names: MappingProxyType[str, int], numbers: frozenset[int], 
         if isinstance(value, str) and value in names:
             return value
         # A JSON number may come as 1e1; it is judged by its value. True is no number.
-        if not isinstance(value, bool | str) and value in numbers:
-            return int(value)  # a number: it is in the set
+        if isinstance(value, int | Decimal) and not isinstance(value, bool) and value in numbers:
+            return int(value)
         raise ValueError(f"expected {', '.join(names)}, or a code number of FFD tag {tag}")
 
     return PlainValidator(parse)

@@ -6,7 +6,7 @@ are judged in `kkt_bridge.receipts.checks`.
 
 import re
 from datetime import date
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,11 +22,15 @@ from kkt_bridge.receipts.codes import (
     Unit,
     Vat,
 )
-from kkt_bridge.receipts.text import text_problem
+from kkt_bridge.receipts.text import PRINTABLE_PATTERN, text_problem
 
 IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 RECEIPT_ID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+INN_PATTERN: Final = r"^([0-9]{10}|[0-9]{12})$"
+MARKING_CODE_PATTERN: Final = r"^[\x1d\x20-\x7e]{1,300}$"
 ITEMS_MAX: Final = 500
+PAYMENTS_MAX: Final = 10_000
+"""More than fit into a request: a list of rubbish is refused before each element is judged."""
 
 Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN)]
 ReceiptId = Annotated[str, Field(pattern=RECEIPT_ID_PATTERN)]
@@ -44,7 +48,29 @@ def _calendar_date(value: object) -> date:
     raise ValueError('expected a date such as "2026-11-22"')
 
 
-PrintableText = Annotated[str, AfterValidator(_printable)]
+def _count(least: int, most: int) -> BeforeValidator:
+    """How many elements an array may have, judged before any of them is."""
+
+    def judge(value: object) -> object:
+        if isinstance(value, list) and not least <= len(value) <= most:
+            raise ValueError(f"expected {least} to {most} of them, not {len(value)}")
+        return value
+
+    return BeforeValidator(judge)
+
+
+def _array(least: int, most: int) -> Any:
+    # A JSON array becomes a tuple. The limits are those of `_count`, for the schema.
+    return Field(strict=False, json_schema_extra={"minItems": least, "maxItems": most})
+
+
+PRINTABLE: Final = AfterValidator(_printable)
+"""Refuses what a fiscal document cannot carry; stands after `line`, so that a wrong length is named first."""
+
+
+def line(most: int) -> Any:
+    """The constraints of a line of 1 to `most` characters (not bytes), for use in `Annotated`."""
+    return Field(min_length=1, max_length=most, json_schema_extra={"pattern": PRINTABLE_PATTERN})
 
 
 class Strict(BaseModel):
@@ -56,7 +82,7 @@ class Strict(BaseModel):
 class Item(Strict):
     """One line of the receipt (FFD tag 1059)."""
 
-    name: Annotated[PrintableText, Field(min_length=1, max_length=128)]
+    name: Annotated[str, line(128), PRINTABLE]
     price: Kopecks
     quantity: Quantity
     total: Kopecks
@@ -64,7 +90,7 @@ class Item(Strict):
     payment_method: PaymentMethod = "full_payment"
     payment_subject: PaymentSubject = "commodity"
     unit: Unit = "piece"
-    marking_code: Annotated[str, Field(pattern=r"^[\x1d\x20-\x7e]{1,300}$")] | None = None
+    marking_code: Annotated[str, Field(pattern=MARKING_CODE_PATTERN)] | None = None
 
     @model_validator(mode="after")
     def _total_is_price_times_quantity(self) -> Self:
@@ -91,14 +117,14 @@ class Payment(Strict):
 class Cashier(Strict):
     """Who stands at the register (FFD tags 1021, 1203)."""
 
-    name: Annotated[PrintableText, Field(min_length=1, max_length=64)]
-    inn: Annotated[str, Field(pattern=r"^([0-9]{10}|[0-9]{12})$")] | None = None
+    name: Annotated[str, line(64), PRINTABLE]
+    inn: Annotated[str, Field(pattern=INN_PATTERN)] | None = None
 
 
 class Customer(Strict):
     """Where the electronic receipt goes (FFD tag 1008)."""
 
-    contact: Annotated[PrintableText, Field(min_length=1, max_length=64)]
+    contact: Annotated[str, line(64), PRINTABLE]
 
 
 class Correction(Strict):
@@ -107,7 +133,7 @@ class Correction(Strict):
     operation: Operation
     kind: Literal["voluntary", "ordered"]
     date: Annotated[date, BeforeValidator(_calendar_date)]
-    document_number: Annotated[PrintableText, Field(min_length=1, max_length=32)] | None = None
+    document_number: Annotated[str, line(32), PRINTABLE] | None = None
 
     @model_validator(mode="after")
     def _number_belongs_to_an_order(self) -> Self:
@@ -123,8 +149,8 @@ class Receipt(Strict):
     receipt_id: ReceiptId
     pos_id: Identifier
     type: ReceiptType
-    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX, strict=False)]
-    payments: Annotated[tuple[Payment, ...], Field(min_length=1, strict=False)]
+    items: Annotated[tuple[Item, ...], _array(1, ITEMS_MAX), _count(1, ITEMS_MAX)]
+    payments: Annotated[tuple[Payment, ...], _array(1, PAYMENTS_MAX), _count(1, PAYMENTS_MAX)]
     cashier: Cashier | None = None
     customer: Customer | None = None
     correction: Correction | None = None

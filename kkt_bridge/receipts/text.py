@@ -4,12 +4,16 @@ import re
 import unicodedata
 from typing import Final
 
-_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNFIT: Final = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
 """C0, DEL and C1 controls, and the bidirectional overrides that make a name read as another."""
+
+_FORBIDDEN: Final = re.compile(f"[{_UNFIT}]")
+PRINTABLE_PATTERN: Final = f"^[^{_UNFIT}]*$"
+"""The same for JSON Schema, whose dialect of regular expressions reads these escapes too."""
 
 _NEAREST: Final = {
     "«": '"', "»": '"', "“": '"', "”": '"', "„": '"', "‟": '"', "″": '"',
-    "‘": "'", "’": "'", "‚": "'", "′": "'", "`": "'",
+    "‘": "'", "’": "'", "‚": "'", "′": "'",
     "—": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "―": "-", "−": "-", "•": "·", "×": "x",
     "…": ".", "₽": "р", "©": "c", "®": "r", "€": "E", "\u2028": " ", "\u2029": " ",
 }  # fmt: skip
@@ -37,11 +41,17 @@ def to_cp866(text: str) -> tuple[str, bool]:
 
 
 def _nearest(char: str) -> str:
-    for candidate in (char, _NEAREST.get(char), unicodedata.normalize("NFKD", char)[:1]):
+    for candidate in (char, _NEAREST.get(char), _base(char)):
         if candidate and _fits(candidate):
             return candidate
     # What takes no place on paper (joiners, combining marks) is dropped, what does is shown as missing.
     return "" if unicodedata.category(char) in {"Cf", "Mn", "Me"} else "?"
+
+
+def _base(char: str) -> str | None:
+    """The letter under the marks; None where the rest means something too, as in ½ or Ⅳ."""
+    decomposed = unicodedata.normalize("NFKD", char)
+    return decomposed[0] if all(map(unicodedata.combining, decomposed[1:])) else None
 
 
 def _fits(char: str) -> bool:

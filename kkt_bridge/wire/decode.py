@@ -1,27 +1,30 @@
-"""Payload in, request or a refusal out: never an exception."""
+"""Payload in, request or a refusal out: no input raises anything but `Undecodable`."""
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kkt_bridge.receipts.checks import Fault, receipt_faults
 from kkt_bridge.receipts.model import RECEIPT_ID_PATTERN, Receipt
+from kkt_bridge.wire.faults import fault_words
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, Error, ErrorCode, FaultyField
 from kkt_bridge.wire.strict_json import BadJson, parse_object
 
-FAULTS_SHOWN_MAX = 200
+FAULTS_SHOWN_MAX: Final = 200
 """More wrong fields than this are counted, not listed: the answer must not outgrow the question."""
 
-_PATH_CHARS_MAX = 200
+_PATH_CHARS_MAX: Final = 200
+
+_WHAT_NOW: Final = "nothing was taken: mended, it may always be sent again under the same id"
 
 Message = TypeVar("Message", bound=BaseModel)
 
 
-class Undecodable(Exception):  # noqa: N818 (a verdict, not a failure)
-    """The payload is no such request. `receipt_id` is the id it holds, if it is fit to be named."""
+class Undecodable(Exception):
+    """The payload is no such request. `message_id` is the id it holds, if it is fit to be named."""
 
     def __init__(self, error: Error, message_id: str | None = None) -> None:
         super().__init__(error.message)
@@ -34,8 +37,8 @@ def decode_receipt(payload: bytes, pos: str) -> Receipt:
     fields = _parse(payload)
     receipt_id = _id_in(fields, "receipt_id")
     if (claimed := fields.get("pos_id")) != pos and isinstance(claimed, str):
-        message = f"pos_id does not match the topic's POS {pos!a}: publish on the topic of your own POS"
-        raise Undecodable(_refusal("pos_mismatch", message, [Fault("pos_id", "differs from the topic")]), receipt_id)
+        mismatch = Fault("pos_id", f"differs from the topic's POS {pos[:64]!a}: publish on the topic of your own POS")
+        raise Undecodable(_refusal("pos_mismatch", _summary([mismatch]), [mismatch]), receipt_id)
     receipt = _validate(Receipt, fields, "invalid_receipt", receipt_id)
     if faults := receipt_faults(receipt):
         raise Undecodable(_refusal("invalid_receipt", _summary(faults), faults), receipt_id)
@@ -50,15 +53,12 @@ def decode_message(model: type[Message], payload: bytes, id_field: str) -> Messa
 
 def validation_faults(error: ValidationError) -> list[Fault]:
     """The findings of pydantic as paths and messages of the contract."""
-    details = error.errors(include_url=False, include_input=False)
-    parents = {item["loc"][:depth] for item in details for depth in range(len(item["loc"]))}
-    # An array whose every element is wrong is also reported as too short: that is noise.
-    return [_fault(item) for item in details if not (item["type"] == "too_short" and item["loc"] in parents)]
+    return [_fault(item) for item in error.errors(include_url=False, include_input=False)]
 
 
 def _parse(payload: bytes) -> dict[str, Any]:
     if len(payload) > REQUEST_BYTES_MAX:
-        message = f"the request has {len(payload)} bytes, at most {REQUEST_BYTES_MAX} are taken: split the receipt"
+        message = f"{len(payload)} bytes are too many for a request, at most {REQUEST_BYTES_MAX} fit"
         raise Undecodable(_refusal("too_large", message))
     try:
         return parse_object(payload)
@@ -77,25 +77,24 @@ def _validate(model: type[Message], fields: dict[str, Any], code: ErrorCode, mes
 def _fault(item: ErrorDetails) -> Fault:
     context = item.get("ctx", {})
     path = ".".join(str(part) for part in (*item["loc"], *([context["field"]] if "field" in context else [])))
-    match item["type"]:
-        case "missing":
-            message = "required"
-        case "extra_forbidden":
-            message = "unknown field: check the spelling"
-        case _:
-            message = item["msg"].removeprefix("Value error, ")
-    return Fault(path[:_PATH_CHARS_MAX], message)
+    return Fault(_shown(path[:_PATH_CHARS_MAX]), fault_words(item["type"], item["msg"], context))
+
+
+def _shown(path: str) -> str:
+    # An unknown field's name is the sender's own: what it holds must not reach a log or a terminal raw.
+    if path.isprintable():
+        return path
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)[:_PATH_CHARS_MAX]
 
 
 def _summary(faults: list[Fault]) -> str:
     first = f"{faults[0].path}: {faults[0].message}" if faults[0].path else faults[0].message
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{first}{more}; nothing was taken, mend it and send it again under the same id"
+    return f"{first} (and {len(faults) - 1} more)" if len(faults) > 1 else first
 
 
 def _refusal(code: ErrorCode, message: str, faults: Iterable[Fault] = ()) -> Error:
     shown = [FaultyField(path=fault.path, message=fault.message) for fault in faults][:FAULTS_SHOWN_MAX]
-    return Error(code=code, message=message, retryable=False, fields=shown)
+    return Error(code=code, message=f"{message}; {_WHAT_NOW}", retryable=False, fields=shown)
 
 
 def _id_in(fields: dict[str, Any], name: str) -> str | None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.model import PrintableText, Receipt, ReceiptId, Strict
+from kkt_bridge.receipts.model import PRINTABLE, Receipt, ReceiptId, Strict, line
 
 REQUEST_BYTES_MAX: Final = 256 * 1024
 """A larger request is answered with `too_large` unread."""
@@ -47,7 +47,7 @@ class Command(Strict):
     """`command/{name}`: an operator's request."""
 
     command_id: ReceiptId
-    issued_by: Annotated[PrintableText, Field(min_length=1, max_length=128)]
+    issued_by: Annotated[str, line(128), PRINTABLE]
     args: dict[str, Any] = Field(default_factory=dict)
 
 

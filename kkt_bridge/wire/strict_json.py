@@ -2,7 +2,7 @@
 
 import json
 from decimal import Decimal, InvalidOperation
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 
 class BadJson(ValueError):
@@ -11,6 +11,8 @@ class BadJson(ValueError):
 
 def parse_object(payload: bytes) -> dict[str, Any]:
     """The JSON object in these bytes, numbers with a fraction or an exponent as Decimal; BadJson otherwise."""
+    if not payload:
+        raise BadJson("empty: expected a JSON object")
     if payload.startswith(b"\xef\xbb\xbf"):
         raise BadJson("starts with a byte-order mark: send plain UTF-8")
     try:
@@ -20,13 +22,12 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise BadJson(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+        problem = error.msg.removesuffix(" at")
+        raise BadJson(f"not JSON: {problem} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
-        raise BadJson("not a receipt: nested too deeply") from None
+        raise BadJson("nested too deeply") from None
     except InvalidOperation:
         raise BadJson("a number has an exponent beyond any use") from None
-    except ValueError as error:  # BadJson of the hooks below, or an integer of thousands of digits
-        raise BadJson(str(error)) from None
     if not isinstance(value, dict):
         raise BadJson(f"expected a JSON object, not {_JSON_NAMES[type(value)]}")
     if b"\\u" in payload:
@@ -34,7 +35,9 @@ def parse_object(payload: bytes) -> dict[str, Any]:
     return value
 
 
-_JSON_NAMES = {
+_INT_DIGITS_MAX: Final = 100
+
+_JSON_NAMES: Final = {
     list: "an array",
     str: "a string",
     int: "a number",
@@ -49,8 +52,13 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise BadJson(f"the key {ascii(twice[:64])} stands twice in one object")
+        raise BadJson(f"the key {twice[:64]!a} stands twice in one object")
     return found
+
+
+def _integer(digits: str) -> int | Decimal:
+    # int() takes no more than some thousands of digits; the value is out of any range all the same.
+    return int(digits) if len(digits) <= _INT_DIGITS_MAX else Decimal(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -71,6 +79,9 @@ def _refuse_lone_surrogates(root: dict[str, Any]) -> None:
             todo += value
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object_without_duplicates, parse_float=Decimal, parse_constant=_refuse_constant
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates,
+    parse_float=Decimal,
+    parse_int=_integer,
+    parse_constant=_refuse_constant,
 )

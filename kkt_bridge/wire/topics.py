@@ -36,7 +36,10 @@ class Topics:
 
     def route(self, topic: str) -> Route | None:
         """What a message on this topic asks for; None if it is not addressed to the bridge."""
-        match topic.removeprefix(self.branch + "/").split("/"):
+        inside = topic.removeprefix(self.branch + "/")
+        if inside == topic:
+            return None
+        match inside.split("/"):
             case ["pos", pos, "receipt"]:
                 return Route("receipt", pos)
             case ["pos", pos, "query"]:
