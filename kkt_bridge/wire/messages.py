@@ -4,6 +4,7 @@ from datetime import date
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
@@ -14,6 +15,11 @@ REQUEST_BYTES_MAX: Final = 256 * 1024
 
 STEPS_PER_EVENT_MAX: Final = 200
 """Steps in one `event/receipt`."""
+
+BEYOND_PROMISE: Final = "x-beyond-promise"
+"""Marks what the bridge sends and version 1 of the contract does not promise: no schema requires it."""
+
+_BEYOND: Final = Field(json_schema_extra={BEYOND_PROMISE: True})
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339 with an offset; formatted once by `kkt_bridge.wire.times`."""
@@ -54,7 +60,14 @@ class Command(Strict):
 class Outgoing(BaseModel):
     """A message from the bridge; consumers ignore fields that they do not know."""
 
-    model_config = ConfigDict(frozen=True, serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True,
+        serialize_by_alias=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        # A default spares the writer a word; the message holds the field all the same.
+        json_schema_serialization_defaults_required=True,
+    )
 
     def payload(self) -> bytes:
         """The message as published."""
@@ -85,8 +98,29 @@ class HlcStamp(Outgoing):
     server_time: int | None = None
 
 
+def _where(field: str, value: str | bool, **then: JsonDict) -> JsonDict:  # noqa: FBT001 (a JSON value)
+    """A clause of JSON Schema: where this field has this value, those fields are so."""
+    return {"if": {"properties": {field: {"const": value}}}, "then": {"required": [*then], "properties": {**then}}}
+
+
+_YES: Final[JsonDict] = {"const": True}
+_NO: Final[JsonDict] = {"const": False}
+_OBJECT: Final[JsonDict] = {"type": "object"}
+
+
 class Reply(Outgoing):
     """`pos/{pos}/reply`: what became of a receipt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _where("status", "printed", final=_YES, fiscal=_OBJECT),
+                _where("status", "buffered", final=_NO),
+                _where("status", "rejected", final=_YES, error=_OBJECT),
+                _where("status", "unknown", final=_NO, error=_OBJECT),
+            ]
+        }
+    )
 
     receipt_id: str | None
     pos_id: str
@@ -112,10 +146,14 @@ class CommandError(Outgoing):
 class CommandResult(Outgoing):
     """`command/{name}/result`: `result` when ok, `error` when not."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [_where("ok", True, result=_OBJECT), _where("ok", False, error=_OBJECT)]}
+    )
+
     command_id: str | None
     ok: bool
-    result: dict[str, Any] | None = None
-    error: CommandError | None = None
+    result: Annotated[dict[str, Any] | None, _BEYOND] = None
+    error: Annotated[CommandError | None, _BEYOND] = None
     at: Timestamp
 
 
@@ -135,9 +173,9 @@ class BufferState(Outgoing):
     pending: int
     percent_full: float
     accepting: bool
-    paused: bool
+    paused: Annotated[bool, _BEYOND]
     oldest_pending_at: Timestamp | None
-    full_at: Timestamp | None
+    full_at: Annotated[Timestamp | None, _BEYOND]
     """When the buffer will be full at the rate of the last minutes; null when it does not grow."""
     dlq_size: int
     by_status: dict[Status, int]
@@ -164,7 +202,7 @@ class SyncState(Outgoing):
     last_success_at: Timestamp | None
     sent_total: int
     failed_total: int
-    rate_per_s: float
+    rate_per_s: Annotated[float, _BEYOND]
     at: Timestamp
 
 
@@ -183,9 +221,9 @@ class KktState(Outgoing):
     driver: str
     ready: bool
     mode: Literal["shift_open", "shift_closed", "shift_expired", "document_open", "blocked"] | None
-    model: str | None
+    model: Annotated[str | None, _BEYOND]
     serial: str | None
-    registration_number: str | None
+    registration_number: Annotated[str | None, _BEYOND]
     fn_number: str | None
     fn_expires: date | None
     last_fd_number: int | None
@@ -206,7 +244,7 @@ class ComponentHealth(Outgoing):
     """One part's health, with the reason where it is not healthy."""
 
     status: HealthStatus
-    reason: str | None = None
+    reason: Annotated[str | None, _BEYOND] = None
 
 
 class HealthState(Outgoing):
@@ -226,7 +264,7 @@ class ReceiptStep(Outgoing):
     from_: Annotated[Status | None, Field(alias="from")]
     to: Status
     fd_number: int | None = None
-    error: str | None = None
+    error: Annotated[str | None, _BEYOND] = None
     at: Timestamp
 
 

@@ -1,0 +1,201 @@
+"""The AsyncAPI 3 document: where each message travels, how, and what answers it."""
+
+import json
+import re
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Any, Final
+
+import yaml
+
+from kkt_bridge.wire.catalogue import COMMANDS, DEFAULT_ROOT, Entry
+from kkt_bridge.wire.examples import EXAMPLES
+
+CONTRACT_VERSION: Final = "1.0.0"
+MQTT_BINDING: Final = "0.2.0"
+HTTP_BINDING: Final = "0.3.0"
+SCHEMA_SUFFIX: Final = ".schema.json"
+
+_ABOUT: Final = """\
+The wire contract of kkt-bridge, version 1, seen from the bridge: it receives what POS terminals and operators
+publish, and sends the rest.
+
+All payloads are UTF-8 JSON objects. Unknown fields in a message to the bridge are refused; ignore unknown fields in
+messages from the bridge. The root of the topics, kkt/v1, is configurable. Retained state is published on change and
+again every telemetry.interval_s.
+
+With MQTT 5 the bridge echoes Correlation Data and answers on the Response Topic of a request, provided that it lies
+in the asker's own branch (pos/{pos}/, or command/); else, and with MQTT 3.1.1, on the fixed topic given here.
+"""
+
+_PARAMETERS: Final = MappingProxyType(
+    {
+        "bridge": {"description": "The bridge, as its configuration names it (bridge_id).", "examples": ["store-017"]},
+        "pos": {"description": "The POS terminal; equals pos_id in the payload.", "examples": ["pos-1"]},
+        "kkt": {"description": "The register, as the configuration of the bridge names it.", "examples": ["kkt-1"]},
+        "name": {"description": "The command.", "enum": list(COMMANDS)},
+    }
+)
+
+_REQUEST_BINDING: Final = MappingProxyType(
+    {
+        "correlationData": {"type": "string", "description": "Echoed with every answer to this message."},
+        "responseTopic": {
+            "type": "string",
+            "description": "Where the answer is wanted; followed only inside the asker's own branch.",
+        },
+        "bindingVersion": MQTT_BINDING,
+    }
+)
+
+_OFD_HEADERS: Final = MappingProxyType(
+    {
+        "type": "object",
+        "required": ["Idempotency-Key"],
+        "properties": {
+            "Idempotency-Key": {"type": "string", "description": "{pos_id}:{receipt_id}, the same for every repeat."}
+        },
+    }
+)
+
+
+def schema_file(entry: Entry) -> str:
+    """The name of the message's JSON Schema file, beside the document."""
+    return f"{entry.name}{SCHEMA_SUFFIX}"
+
+
+def asyncapi_document(catalogue: Iterable[Entry]) -> str:
+    """The document as YAML; messages refer to the JSON Schema files beside it."""
+    entries = list(catalogue)
+    used = sorted({name for entry in entries for name in _parameters_in(entry)})
+    document = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "kkt-bridge",
+            "version": CONTRACT_VERSION,
+            "description": _ABOUT,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": _servers(),
+        "channels": {_id(entry.name): _channel(entry) for entry in entries},
+        "operations": {_operation_id(entry): _operation(entry) for entry in entries},
+        "components": {
+            "messages": {_id(entry.name): _message(entry) for entry in entries},
+            "parameters": {name: dict(_PARAMETERS[name]) for name in used},
+        },
+    }
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Plain YAML: no anchors, and text of several lines as a block."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (the signature is PyYAML's)
+        return True
+
+
+def _block_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _block_text)
+
+
+def _servers() -> dict[str, Any]:
+    will = {
+        "topic": f"{DEFAULT_ROOT}/{{bridge}}/state/online",
+        "qos": 1,
+        "retain": True,
+        "message": json.dumps(EXAMPLES["state-online"] | {"online": False}),
+    }
+    return {
+        "broker": {
+            "host": "{host}:{port}",
+            "protocol": "mqtt",
+            "protocolVersion": "5",
+            "description": "The MQTT broker of the shop. The bridge tries MQTT 5 and falls back to 3.1.1.",
+            "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "1883"}},
+            "bindings": {"mqtt": {"cleanSession": False, "lastWill": will, "bindingVersion": MQTT_BINDING}},
+        },
+        "ofd": {
+            "host": "ofd.example.com",
+            "protocol": "https",
+            "description": "The operator of fiscal data, or what stands before it (ofd.url).",
+        },
+    }
+
+
+def _channel(entry: Entry) -> dict[str, Any]:
+    server = "broker" if entry.carrier == "mqtt" else "ofd"
+    channel: dict[str, Any] = {
+        "address": entry.topic,
+        "description": entry.summary,
+        "servers": [_ref("servers", server)],
+        "messages": {_id(entry.name): _ref("components", "messages", _id(entry.name))},
+    }
+    if parameters := _parameters_in(entry):
+        channel["parameters"] = {name: _ref("components", "parameters", name) for name in parameters}
+    return channel
+
+
+def _operation(entry: Entry) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "action": "receive" if entry.direction == "in" else "send",
+        "channel": _ref("channels", _id(entry.name)),
+        "summary": entry.summary,
+        "messages": [_message_on_channel(entry.name)],
+        "bindings": _operation_binding(entry),
+    }
+    if entry.answer is not None:
+        operation["reply"] = {
+            "channel": _ref("channels", _id(entry.answer)),
+            "messages": [_message_on_channel(entry.answer)],
+        }
+    return operation
+
+
+def _operation_binding(entry: Entry) -> dict[str, Any]:
+    if entry.carrier == "http":
+        return {"http": {"method": "POST", "bindingVersion": HTTP_BINDING}}
+    return {"mqtt": {"qos": entry.qos, "retain": entry.retain, "bindingVersion": MQTT_BINDING}}
+
+
+def _message(entry: Entry) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "name": entry.name,
+        "title": entry.name.replace("-", " ").capitalize(),
+        "summary": entry.summary,
+        "contentType": "application/json",
+        "payload": {"$ref": f"./{schema_file(entry)}"},
+    }
+    if entry.id_field is not None:
+        message["correlationId"] = {"location": f"$message.payload#/{entry.id_field}"}
+    if entry.carrier == "http":
+        message["headers"] = dict(_OFD_HEADERS)
+    if entry.answer is not None:
+        message["bindings"] = {"mqtt": dict(_REQUEST_BINDING)}
+    return message | {"examples": [{"payload": dict(entry.example)}]}
+
+
+def _parameters_in(entry: Entry) -> list[str]:
+    return re.findall(r"\{(\w+)\}", entry.topic)
+
+
+def _operation_id(entry: Entry) -> str:
+    verb = "receive" if entry.direction == "in" else "send"
+    return _id(f"{verb}-{entry.name}")
+
+
+def _id(name: str) -> str:
+    """A name in camel case, as AsyncAPI's own examples and its code generators write ids."""
+    first, *rest = name.split("-")
+    return first + "".join(map(str.capitalize, rest))
+
+
+def _message_on_channel(name: str) -> dict[str, str]:
+    return _ref("channels", _id(name), "messages", _id(name))
+
+
+def _ref(*parts: str) -> dict[str, str]:
+    return {"$ref": "#/" + "/".join(parts)}

@@ -1,0 +1,216 @@
+"""One example for each message: a sale, the outage it falls into, and what everyone is told of it."""
+
+from types import MappingProxyType
+from typing import Any, Final
+
+_RECEIPT_ID: Final = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
+_COMMAND_ID: Final = "5f2d3c9e-2b64-4d0a-8f57-3a1c6f0e9b20"
+_POS: Final = "pos-1"
+_KKT: Final = "kkt-1"
+_PRINTED_AT: Final = "2026-11-22T14:03:00.204+03:00"
+_PUBLISHED_AT: Final = "2026-11-22T14:03:01.000+03:00"
+
+_REQUEST: Final[dict[str, Any]] = {
+    "receipt_id": _RECEIPT_ID,
+    "pos_id": _POS,
+    "type": "sale",
+    "items": [
+        {"name": "Оправа Ray-Ban RB5154", "price": "12990.00", "quantity": "1", "total": "12990.00", "vat": "22"},
+        {"name": "Линза 1.6 HMC", "price": "2450.50", "quantity": 2, "total": "4901.00", "vat": "22", "unit": "piece"},
+    ],
+    "payments": [{"type": "card", "amount": "10000.00"}, {"type": "cash", "amount": "8000.00"}],
+    "cashier": {"name": "Иванова А. П.", "inn": "500100732259"},
+    "customer": {"contact": "buyer@example.com"},
+}
+
+_FISCAL: Final[dict[str, Any]] = {
+    "kkt": _KKT,
+    "kkt_serial": "0000000000012345",
+    "registration_number": "0000000001047959",
+    "fn_number": "9999078900000001",
+    "fd_number": 412,
+    "fiscal_sign": "2819546253",
+    "datetime": "2026-11-22T14:03:00+03:00",
+    "shift_number": 12,
+    "receipt_number": 34,
+    "type": "sale",
+    "total": "17891.00",
+    "change": "109.00",
+    "qr": "t=20261122T1403&s=17891.00&fn=9999078900000001&i=412&fp=2819546253&n=1",
+}
+
+_HLC: Final[dict[str, Any]] = {"wall_ms": 1795345380123, "counter": 0, "server_time": None}
+
+_DEFAULTS: Final = {"payment_method": "full_payment", "payment_subject": "commodity", "unit": "piece"}
+"""What the bridge fills in before it stores a receipt and sends it on."""
+
+_ITEM_CODES: Final = {"paymentType": 4, "productType": 1, "nds": 11, "itemsQuantityMeasure": 0}
+
+_FFD: Final[dict[str, Any]] = {
+    "receipt": {
+        "code": 3,
+        "fiscalDocumentFormatVer": 4,
+        "kktRegId": "0000000001047959",
+        "fiscalDriveNumber": "9999078900000001",
+        "fiscalDocumentNumber": 412,
+        "dateTime": 1795356180,
+        "shiftNumber": 12,
+        "requestNumber": 34,
+        "operationType": 1,
+        "appliedTaxationType": 1,
+        "operator": "Иванова А. П.",
+        "operatorInn": "500100732259",
+        "buyerPhoneOrAddress": "buyer@example.com",
+        "items": [
+            {"name": "Оправа Ray-Ban RB5154", "price": 1299000, "quantity": 1, "sum": 1299000, "ndsSum": 234246}
+            | _ITEM_CODES,
+            {"name": "Линза 1.6 HMC", "price": 245050, "quantity": 2, "sum": 490100, "ndsSum": 88379} | _ITEM_CODES,
+        ],
+        "totalSum": 1789100,
+        "cashTotalSum": 789100,
+        "ecashTotalSum": 1000000,
+        "prepaidSum": 0,
+        "creditSum": 0,
+        "provisionSum": 0,
+        "amountsReceiptNds": {"amountsNds": [{"nds": 11, "ndsSum": 322625}]},
+        "propertiesData": "OLPLZILVASWPIRRT",
+        "fiscalSign": 2819546253,
+    }
+}
+
+EXAMPLES: Final = MappingProxyType(
+    {
+        "receipt-request": _REQUEST,
+        "query": {"receipt_id": _RECEIPT_ID},
+        "reply": {
+            "receipt_id": _RECEIPT_ID,
+            "pos_id": _POS,
+            "status": "printed",
+            "final": True,
+            "duplicate": False,
+            "fiscal": _FISCAL,
+            "error": None,
+            "warnings": [],
+            "hlc": _HLC,
+            "received_at": "2026-11-22T14:02:58.911+03:00",
+            "printed_at": _PRINTED_AT,
+        },
+        "command": {"command_id": _COMMAND_ID, "issued_by": "ops", "args": {"force": True}},
+        "command-result": {
+            "command_id": _COMMAND_ID,
+            "ok": True,
+            "result": {"sent": 6, "failed": 0, "skipped": 0, "duration_s": 1.4},
+            "error": None,
+            "at": _PUBLISHED_AT,
+        },
+        "state-online": {
+            "online": True,
+            "since": "2026-11-22T08:55:12.030+03:00",
+            "version": "0.1.0",
+            "boot_id": "c1d0a6f2-7c1b-4a3e-9f0b-5d2c8e4b7a61",
+        },
+        "state-health": {
+            "status": "degraded",
+            "components": {
+                "journal": {"status": "healthy", "reason": None},
+                "ofd": {"status": "degraded", "reason": "breaker open"},
+            },
+            "at": _PUBLISHED_AT,
+        },
+        "state-buffer": {
+            "capacity": 200,
+            "pending": 6,
+            "percent_full": 3.0,
+            "accepting": True,
+            "paused": False,
+            "oldest_pending_at": "2026-11-22T13:58:41.377+03:00",
+            "full_at": "2026-11-22T16:25:00.000+03:00",
+            "dlq_size": 0,
+            "by_status": {"buffered": 0, "printing": 0, "printed": 6, "synced": 120, "rejected": 1, "dead": 0},
+            "at": _PUBLISHED_AT,
+        },
+        "state-breaker": {
+            "state": "open",
+            "failures": 5,
+            "fail_max": 5,
+            "opened_at": "2026-11-22T14:02:40.000+03:00",
+            "next_probe_at": "2026-11-22T14:03:40.000+03:00",
+            "last_error": "503",
+            "at": _PUBLISHED_AT,
+        },
+        "state-sync": {
+            "network": "offline",
+            "in_progress": False,
+            "last_success_at": "2026-11-22T13:57:03.118+03:00",
+            "sent_total": 120,
+            "failed_total": 5,
+            "rate_per_s": 0.0,
+            "at": _PUBLISHED_AT,
+        },
+        "state-kkt": {
+            "kkt": _KKT,
+            "driver": "virtual",
+            "ready": True,
+            "mode": "shift_open",
+            "model": "Virtual KKT",
+            "serial": "0000000000012345",
+            "registration_number": "0000000001047959",
+            "fn_number": "9999078900000001",
+            "fn_expires": "2027-10-01",
+            "last_fd_number": 412,
+            "ofd_unsent": 6,
+            "ofd_first_unsent_at": "2026-11-22T13:58:43.020+03:00",
+            "queue": 0,
+            "shift": {"number": 12, "open": True, "opened_at": "2026-11-22T09:00:04.512+03:00"},
+            "paper": "ok",
+            "clock_drift_s": 1.2,
+            "problem": None,
+            "at": _PUBLISHED_AT,
+        },
+        "event-receipt": {
+            "steps": [
+                {
+                    "receipt_id": _RECEIPT_ID,
+                    "pos_id": _POS,
+                    "kkt": _KKT,
+                    "from": "printing",
+                    "to": "printed",
+                    "fd_number": 412,
+                    "error": None,
+                    "at": _PRINTED_AT,
+                }
+            ]
+        },
+        "event-breaker": {
+            "from": "closed",
+            "to": "open",
+            "failures": 5,
+            "last_error": "503",
+            "at": "2026-11-22T14:02:40.000+03:00",
+        },
+        "event-network": {"from": "online", "to": "offline", "at": "2026-11-22T14:02:41.000+03:00"},
+        "event-shift": {
+            "kkt": _KKT,
+            "number": 12,
+            "open": True,
+            "fd_number": 378,
+            "at": "2026-11-22T09:00:04.512+03:00",
+        },
+        "event-command": {
+            "command_id": _COMMAND_ID,
+            "name": "sync",
+            "issued_by": "ops",
+            "ok": True,
+            "error": None,
+            "at": _PUBLISHED_AT,
+        },
+        "ofd-document": {
+            "receipt": _REQUEST
+            | {"items": [item | {"quantity": str(item["quantity"])} | _DEFAULTS for item in _REQUEST["items"]]},
+            "fiscal": _FISCAL,
+            "hlc": _HLC,
+            "ffd": _FFD,
+        },
+    }
+)
+"""By message name, each as it stands in the payload."""

@@ -1,0 +1,80 @@
+"""The published description of the contract: a JSON Schema file for each message, one AsyncAPI document for all."""
+
+import json
+from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from kkt_bridge.wire.asyncapi import asyncapi_document, schema_file
+from kkt_bridge.wire.catalogue import CATALOGUE, Entry
+from kkt_bridge.wire.messages import BEYOND_PROMISE
+
+ASYNCAPI_FILE: Final = "asyncapi.yaml"
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def contract_files() -> dict[str, str]:
+    """Every file of `schemas/` by name, with its text; the same on every call and every machine."""
+    files = {schema_file(entry): _pretty(message_schema(entry)) for entry in CATALOGUE}
+    return files | {ASYNCAPI_FILE: asyncapi_document(CATALOGUE)}
+
+
+def message_schema(entry: Entry) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a message.
+
+    To the bridge: what it accepts, unknown fields refused. From the bridge: what it promises; more fields may follow.
+    """
+    mode: Final = "validation" if entry.direction == "in" else "serialization"
+    body = entry.model.model_json_schema(mode=mode, schema_generator=_Generator)
+    _without_noise(body)
+    if entry.direction == "out":
+        _open_to_growth(body)
+    definitions = {"$defs": body.pop("$defs")} if "$defs" in body else {}
+    head = {
+        "$schema": DIALECT,
+        "$id": schema_file(entry),
+        "title": entry.name.replace("-", " ").capitalize(),
+        "description": entry.summary,
+    }
+    return head | {"type": body.pop("type")} | body | head | {"examples": [entry.example]} | definitions
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's, in the order of the models and without a title that repeats each field's name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 (the signature is pydantic's)
+        return False
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
+        return value
+
+
+def _without_noise(node: Any) -> None:
+    """Drop `default: null`: that an absent field is absent needs no saying."""
+    for child in _children(node):
+        _without_noise(child)
+    if isinstance(node, dict) and "default" in node and node["default"] is None:
+        del node["default"]
+
+
+def _open_to_growth(node: Any) -> None:
+    """Let consumers meet fields that they do not know, and miss those that no contract promises."""
+    for child in _children(node):
+        _open_to_growth(child)
+    if not isinstance(node, dict):
+        return
+    # What the bridge fills in by default is always there, so no reader needs the default.
+    node.pop("default", None)
+    if node.get("additionalProperties") is False:
+        del node["additionalProperties"]
+    for name, field in node.get("properties", {}).items():
+        if field.pop(BEYOND_PROMISE, False) and name in node["required"]:
+            node["required"].remove(name)
+
+
+def _children(node: Any) -> list[Any]:
+    return list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
+
+
+def _pretty(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
