@@ -2,16 +2,17 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from kkt_bridge.journal.records import TakenCommand
+from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import IS_OPEN_COMMAND, commands
 from kkt_bridge.journal.transaction import Transaction
 
 
 def find_command(connection: Connection, command_id: str) -> TakenCommand | None:
     """The command with this id, if it was ever taken."""
-    row = connection.execute(_FIND, {"command_id": command_id}).one_or_none()
+    row = _FIND(connection, {"command_id": command_id}).one_or_none()
     return _taken(row) if row is not None else None
 
 
@@ -27,7 +28,7 @@ def take_command(  # noqa: PLR0913 (the columns of a command)
 ) -> None:
     """Take a command; it is carried out after this commit."""
     tx.execute(
-        insert(commands),
+        _TAKE,
         {
             "command_id": command_id,
             "name": name,
@@ -43,7 +44,7 @@ def take_command(  # noqa: PLR0913 (the columns of a command)
 
 def open_commands(connection: Connection, after: int, limit: int) -> list[TakenCommand]:
     """Commands taken and not yet carried out, behind this row id."""
-    return [_taken(row) for row in connection.execute(_OPEN, {"after": after, "limit": limit})]
+    return [_taken(row) for row in _OPEN(connection, {"after": after, "limit": limit})]
 
 
 def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
@@ -51,7 +52,7 @@ def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
     tx.execute(_FINISH, {"row_id": taken.id, "new_result": result})
 
 
-def _taken(row: Row[Any]) -> TakenCommand:
+def _taken(row: Any) -> TakenCommand:
     return TakenCommand(
         row.id, row.command_id, row.name, row.issued_by, row.args, row.reply_topic, row.correlation, row.result
     )
@@ -59,6 +60,11 @@ def _taken(row: Row[Any]) -> TakenCommand:
 
 _c = commands.c
 _columns = select(_c.id, _c.command_id, _c.name, _c.issued_by, _c.args, _c.reply_topic, _c.correlation, _c.result)
-_FIND: Final = _columns.where(_c.command_id == bindparam("command_id"))
-_OPEN: Final = _columns.where(IS_OPEN_COMMAND, _c.id > bindparam("after")).order_by(_c.id).limit(bindparam("limit"))
-_FINISH: Final = update(commands).where(_c.id == bindparam("row_id")).values(result=bindparam("new_result"))
+_FIND: Final = Prepared(_columns.where(_c.command_id == bindparam("command_id")))
+_OPEN: Final = Prepared(
+    _columns.where(IS_OPEN_COMMAND, _c.id > bindparam("after")).order_by(_c.id).limit(bindparam("limit"))
+)
+_FINISH: Final = Prepared(update(commands).where(_c.id == bindparam("row_id")).values(result=bindparam("new_result")))
+_TAKE: Final = prepared_insert(
+    insert(commands), "command_id", "name", "issued_by", "args", "reply_topic", "correlation", "taken_ms"
+)

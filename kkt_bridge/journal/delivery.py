@@ -9,9 +9,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from kkt_bridge.journal.records import DeadLetter, DueDocument
+from kkt_bridge.journal.statements import Prepared
 from kkt_bridge.journal.tables import (
     IS_DEAD,
     IS_READY,
@@ -28,27 +29,26 @@ from kkt_bridge.receipts.lifecycle import Status
 
 def ready_documents(connection: Connection, kkt: str, after: int, limit: int) -> list[DueDocument]:
     """The register's documents that may be sent now, behind document `after`, in the order of their FD numbers."""
-    rows = connection.execute(_READY, {"kkt": kkt, "after": after, "limit": limit})
+    rows = _READY(connection, {"kkt": kkt, "after": after, "limit": limit})
     return [_due(row) for row in rows]
 
 
 def end_waiting(tx: Transaction, *, everything: bool = False) -> int:
     """Make ready what has waited out its back-off, or everything; return how many."""
-    limit = None if everything else tx.instant.steady_ms
     statement = _END_ALL_WAITING if everything else _END_WAITING
-    count = tx.execute(statement, {} if everything else {"now": limit}).rowcount
+    count = tx.execute(statement, {"now": tx.instant.steady_ms}).rowcount
     tx.documents_touched |= count > 0
     return count
 
 
 def next_wait_ends_steady_ms(connection: Connection) -> int | None:
     """When the first waiting document becomes ready, by the steady clock."""
-    return connection.execute(_FIRST_WAIT).scalar_one_or_none()
+    return _FIRST_WAIT(connection, {}).scalar_one_or_none()
 
 
 def oldest_unsent_ms(connection: Connection, kkt: str) -> int | None:
     """When the register's oldest document that the OFD lacks was printed."""
-    return connection.execute(_OLDEST_UNSENT, {"kkt": kkt}).scalar_one_or_none()
+    return _OLDEST_UNSENT(connection, {"kkt": kkt}).scalar_one_or_none()
 
 
 def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> None:
@@ -57,20 +57,22 @@ def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> N
     tx.execute(_SENT, {"document": due.document})
 
 
-def record_failure(tx: Transaction, due: DueDocument, error: str, *, attempts: int, wait_ms: int) -> None:
-    """It did not get through; it is tried again after a while."""
+def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: bool, wait_ms: int) -> None:
+    """It did not get through. Without a wait it stays ready: the outage is not its fault."""
     tx.execute(
         _FAILED,
         {
             "document": due.document,
-            "new_attempts": attempts,
-            "new_not_before": tx.instant.steady_ms + wait_ms,
+            "new_delivery": "waiting" if wait_ms else "ready",
+            "new_attempts": due.attempts + 1,
+            "new_strikes": due.strikes + strike,
+            "new_not_before": tx.instant.steady_ms + wait_ms if wait_ms else 0,
             "new_error": error,
         },
     )
 
 
-def bury(tx: Transaction, due: DueDocument, *, attempts: int, reason: str, error: str) -> None:
+def bury(tx: Transaction, due: DueDocument, *, reason: str, error: str) -> None:
     """The OFD will not have it: a dead letter, until an operator decides."""
     tx.move(due, Status.DEAD, error=reason)
     tx.count(due.kkt, DLQ, +1)
@@ -78,7 +80,8 @@ def bury(tx: Transaction, due: DueDocument, *, attempts: int, reason: str, error
         _BURIED,
         {
             "document": due.document,
-            "new_attempts": attempts,
+            "new_attempts": due.attempts + 1,
+            "new_strikes": due.strikes + 1,
             "new_reason": reason,
             "new_error": error,
             "new_failed_ms": tx.instant.wall_ms,
@@ -88,12 +91,12 @@ def bury(tx: Transaction, due: DueDocument, *, attempts: int, reason: str, error
 
 def dead_letters(connection: Connection, after: int, limit: int) -> list[DeadLetter]:
     """Dead letters in the order of their documents, behind document `after`."""
-    return [_dead(row) for row in connection.execute(_DEAD_LETTERS, {"after": after, "limit": limit})]
+    return [_dead(row) for row in _DEAD_LETTERS(connection, {"after": after, "limit": limit})]
 
 
 def dead_letters_of(connection: Connection, receipt_id: str) -> list[DeadLetter]:
     """The dead letters with this receipt id: more than one if several POS used it."""
-    return [_dead(row) for row in connection.execute(_DEAD_LETTERS_OF, {"receipt_id": receipt_id})]
+    return [_dead(row) for row in _DEAD_LETTERS_OF(connection, {"receipt_id": receipt_id})]
 
 
 def requeue(tx: Transaction, letter: DeadLetter) -> None:
@@ -119,7 +122,7 @@ def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
     )
 
 
-def _due(row: Row[Any]) -> DueDocument:
+def _due(row: Any) -> DueDocument:
     return DueDocument(
         id=row.id,
         receipt_id=row.receipt_id,
@@ -131,10 +134,11 @@ def _due(row: Row[Any]) -> DueDocument:
         mark=row.mark,
         hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
         attempts=row.attempts,
+        strikes=row.strikes,
     )
 
 
-def _dead(row: Row[Any]) -> DeadLetter:
+def _dead(row: Any) -> DeadLetter:
     return DeadLetter(
         id=row.id,
         receipt_id=row.receipt_id,
@@ -143,6 +147,7 @@ def _dead(row: Row[Any]) -> DeadLetter:
         status=Status(row.status),
         document=row.document,
         attempts=row.attempts,
+        strikes=row.strikes,
         reason=row.reason,
         last_error=row.last_error,
         failed_ms=row.failed_ms,
@@ -151,7 +156,7 @@ def _dead(row: Row[Any]) -> DeadLetter:
 
 _r, _d = receipts.c, documents.c
 _joined = documents.join(receipts, _r.id == _d.receipt)
-_READY: Final = (
+_READY: Final = Prepared(
     select(
         _r.id,
         _r.receipt_id,
@@ -164,36 +169,44 @@ _READY: Final = (
         _r.hlc_wall_ms,
         _r.hlc_counter,
         _d.attempts,
+        _d.strikes,
     )
     .select_from(_joined.join(requests, requests.c.receipt == _d.receipt))
     .where(_d.kkt == bindparam("kkt"), IS_READY, _d.id > bindparam("after"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
-_END_WAITING: Final = (
+_END_WAITING: Final = Prepared(
     update(documents)
     .where(IS_WAITING, _d.not_before_steady_ms <= bindparam("now"))
     .values(delivery="ready", not_before_steady_ms=0)
 )
-_END_ALL_WAITING: Final = update(documents).where(IS_WAITING).values(delivery="ready", not_before_steady_ms=0)
-_FIRST_WAIT: Final = select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
-_OLDEST_UNSENT: Final = (
+_END_ALL_WAITING: Final = Prepared(update(documents).where(IS_WAITING).values(delivery="ready", not_before_steady_ms=0))
+_FIRST_WAIT: Final = Prepared(
+    select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
+)
+_OLDEST_UNSENT: Final = Prepared(
     select(_r.printed_ms).select_from(_joined).where(_d.kkt == bindparam("kkt"), IS_UNSENT).order_by(_d.id).limit(1)
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
-_SENT: Final = _of_document.values(delivery="sent", last_error=None)
-_FAILED: Final = _of_document.values(
-    delivery="waiting",
-    attempts=bindparam("new_attempts"),
-    not_before_steady_ms=bindparam("new_not_before"),
-    last_error=bindparam("new_error"),
+_SENT: Final = Prepared(_of_document.values(delivery="sent", last_error=None))
+_FAILED: Final = Prepared(
+    _of_document.values(
+        delivery="waiting",
+        attempts=bindparam("new_attempts"),
+        not_before_steady_ms=bindparam("new_not_before"),
+        last_error=bindparam("new_error"),
+    )
 )
-_BURIED: Final = _of_document.values(
-    delivery="dead",
-    attempts=bindparam("new_attempts"),
-    reason=bindparam("new_reason"),
-    last_error=bindparam("new_error"),
-    failed_ms=bindparam("new_failed_ms"),
+_BURIED: Final = Prepared(
+    _of_document.values(
+        delivery="dead",
+        attempts=bindparam("new_attempts"),
+        strikes=bindparam("new_strikes"),
+        reason=bindparam("new_reason"),
+        last_error=bindparam("new_error"),
+        failed_ms=bindparam("new_failed_ms"),
+    )
 )
 _letters = select(
     _r.id,
@@ -203,11 +216,14 @@ _letters = select(
     _r.status,
     _d.id.label("document"),
     _d.attempts,
+    _d.strikes,
     _d.reason,
     _d.last_error,
     _d.failed_ms,
 ).select_from(_joined)
-_DEAD_LETTERS: Final = _letters.where(IS_DEAD, _d.id > bindparam("after")).order_by(_d.id).limit(bindparam("limit"))
-_DEAD_LETTERS_OF: Final = _letters.where(_r.receipt_id == bindparam("receipt_id"), IS_DEAD).order_by(_d.id)
-_REQUEUED: Final = _of_document.values(delivery="ready", not_before_steady_ms=0)
-_DISCARDED: Final = _of_document.values(delivery="discarded")
+_DEAD_LETTERS: Final = Prepared(
+    _letters.where(IS_DEAD, _d.id > bindparam("after")).order_by(_d.id).limit(bindparam("limit"))
+)
+_DEAD_LETTERS_OF: Final = Prepared(_letters.where(_r.receipt_id == bindparam("receipt_id"), IS_DEAD).order_by(_d.id))
+_REQUEUED: Final = Prepared(_of_document.values(delivery="ready", not_before_steady_ms=0))
+_DISCARDED: Final = Prepared(_of_document.values(delivery="discarded"))

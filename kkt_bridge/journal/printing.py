@@ -3,9 +3,10 @@
 import json
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import IS_BUFFERED, IS_PRINTING, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -40,15 +41,15 @@ def lease_next(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int) -
 
 
 def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
-    """Receipts that were being printed when the lane last stopped: at most one, unless the journal was tampered with."""
-    return [_task(row) for row in connection.execute(_IN_DOUBT, {"kkt": kkt})]
+    """Receipts that were being printed when the lane last stopped: at most one."""
+    return [_task(row) for row in _IN_DOUBT(connection, {"kkt": kkt})]
 
 
 def record_printed(tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...]) -> None:
     """The fiscal document exists: from here on it is on its way to the OFD."""
     tx.move(task, Status.PRINTED, fd_number=mark.fd_number, printed_ms=tx.instant.wall_ms)
     tx.execute(
-        insert(documents),
+        _INSERT_DOCUMENT,
         {
             "receipt": task.id,
             "kkt": task.kkt,
@@ -58,6 +59,7 @@ def record_printed(tx: Transaction, task: PrintTask, mark: FiscalMark, warnings:
             "warnings": json.dumps(warnings),
             "delivery": "ready",
             "attempts": 0,
+            "strikes": 0,
             "not_before_steady_ms": 0,
         },
     )
@@ -83,11 +85,11 @@ def reply_address(tx: Transaction, task: PrintTask) -> tuple[str, bytes | None]:
 
 def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> set[int]:
     """Documents of this storage, behind that number, which belong to receipts of ours already."""
-    rows = connection.execute(_KNOWN_FDS, {"fn_number": fn_number, "after_fd": after_fd})
+    rows = _KNOWN_FDS(connection, {"fn_number": fn_number, "after_fd": after_fd})
     return {row.fd_number for row in rows}
 
 
-def _task(row: Row[Any]) -> PrintTask:
+def _task(row: Any) -> PrintTask:
     return PrintTask(
         id=row.id,
         receipt_id=row.receipt_id,
@@ -120,9 +122,24 @@ _tasks = select(
     _r.fn_before,
     _r.fd_before,
 ).select_from(receipts.join(requests, requests.c.receipt == _r.id))
-_NEXT: Final = _tasks.where(_r.kkt == bindparam("kkt"), IS_BUFFERED).order_by(_r.id).limit(1)
-_IN_DOUBT: Final = _tasks.where(_r.kkt == bindparam("kkt"), IS_PRINTING).order_by(_r.id)
-_ADDRESS: Final = select(_r.reply_topic, _r.correlation).where(_r.id == bindparam("row_id"))
-_KNOWN_FDS: Final = select(documents.c.fd_number).where(
-    documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
+_NEXT: Final = Prepared(_tasks.where(_r.kkt == bindparam("kkt"), IS_BUFFERED).order_by(_r.id).limit(1))
+_IN_DOUBT: Final = Prepared(_tasks.where(_r.kkt == bindparam("kkt"), IS_PRINTING).order_by(_r.id))
+_ADDRESS: Final = Prepared(select(_r.reply_topic, _r.correlation).where(_r.id == bindparam("row_id")))
+_KNOWN_FDS: Final = Prepared(
+    select(documents.c.fd_number).where(
+        documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
+    )
+)
+_INSERT_DOCUMENT: Final = prepared_insert(
+    insert(documents),
+    "receipt",
+    "kkt",
+    "fn_number",
+    "fd_number",
+    "mark",
+    "warnings",
+    "delivery",
+    "attempts",
+    "strikes",
+    "not_before_steady_ms",
 )

@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, null, select, union_all, update
+from sqlalchemy import Connection, bindparam, func, insert, null, select, union_all, update
 
-from kkt_bridge.journal.records import NewReceipt, Original, Step, StoredReceipt
+from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt
+from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
     IS_UNNOTIFIED,
@@ -12,7 +13,6 @@ from kkt_bridge.journal.tables import (
     receipts,
     refusals,
     requests,
-    steps,
     tombstones,
 )
 from kkt_bridge.journal.transaction import Transaction
@@ -43,7 +43,7 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
             "received_steady_ms": tx.instant.steady_ms,
         },
     ).lastrowid
-    tx.execute(insert(requests), {"receipt": row_id, "body": new.body})
+    tx.execute(_INSERT_BODY, {"receipt": row_id, "body": new.body})
     tx.count(new.kkt, Status.BUFFERED, +1)
     tx.queues.add(new.kkt)
     tx.step(
@@ -60,7 +60,7 @@ def find_receipt(connection: Connection, receipt_id: str, pos_id: str) -> Stored
     """The receipt with this key, from its row or from what was left of it."""
     key = {"receipt_id": receipt_id, "pos_id": pos_id}
     for query in (_FIND, _FIND_TOMBSTONE):
-        row = connection.execute(query, key).one_or_none()
+        row = query(connection, key).one_or_none()
         if row is not None:
             return _stored(row)
     return None
@@ -69,7 +69,7 @@ def find_receipt(connection: Connection, receipt_id: str, pos_id: str) -> Stored
 def find_receipts(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
     """Every receipt with this id, whichever POS it came from."""
     key = {"receipt_id": receipt_id}
-    return [_stored(row) for query in (_FIND_ANY, _FIND_ANY_TOMBSTONE) for row in connection.execute(query, key)]
+    return [_stored(row) for query in (_FIND_ANY, _FIND_ANY_TOMBSTONE) for row in query(connection, key)]
 
 
 def find_original(connection: Connection, receipt_id: str) -> Original | None:
@@ -77,7 +77,7 @@ def find_original(connection: Connection, receipt_id: str) -> Original | None:
     sales = [stored for stored in find_receipts(connection, receipt_id) if stored.type == "sale"]
     if not sales:
         return None
-    refunded = connection.execute(_REFUNDED, {"receipt_id": receipt_id}).scalar_one()
+    refunded = _REFUNDED(connection, {"receipt_id": receipt_id}).scalar_one()
     return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=int(refunded))
 
 
@@ -88,27 +88,34 @@ def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: b
 
 def body_of(connection: Connection, row_id: int) -> str:
     """The canonical request of a receipt."""
-    return str(connection.execute(_BODY, {"receipt": row_id}).scalar_one())
+    return str(_BODY(connection, {"receipt": row_id}).scalar_one())
 
 
-def history_of(connection: Connection, row_id: int) -> list[Step]:
-    """Every step of a receipt, in order."""
-    return [Step(*row) for row in connection.execute(_HISTORY, {"receipt": row_id})]
-
-
-def pending_page(connection: Connection, after_id: int, limit: int) -> list[StoredReceipt]:
+def pending_page(connection: Connection, after: int, limit: int) -> list[PendingReceipt]:
     """Pending receipts in the order of their arrival, behind the one with this row id."""
-    return [_stored(row) for row in connection.execute(_PENDING_PAGE, {"after_id": after_id, "limit": limit})]
+    return [
+        PendingReceipt(
+            id=row.id,
+            receipt_id=row.receipt_id,
+            pos_id=row.pos_id,
+            kkt=row.kkt,
+            status=Status(row.status),
+            received_ms=row.received_ms,
+            attempts=row.attempts or 0,
+            last_error=row.last_error,
+        )
+        for row in _PENDING_PAGE(connection, {"after": after, "limit": limit})
+    ]
 
 
 def oldest_pending_ms(connection: Connection) -> int | None:
     """When the oldest pending receipt was received."""
-    return connection.execute(_OLDEST_PENDING).scalar_one_or_none()
+    return _OLDEST_PENDING(connection, {}).scalar_one_or_none()
 
 
 def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
     """The reply with which these very bytes were refused before."""
-    return connection.execute(_FIND_REFUSAL, {"digest": digest}).scalar_one_or_none()
+    return _FIND_REFUSAL(connection, {"digest": digest}).scalar_one_or_none()
 
 
 def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
@@ -118,13 +125,13 @@ def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
 
 def unnotified(connection: Connection, received_before_steady_ms: int, limit: int) -> list[StoredReceipt]:
     """The oldest receipts, of those received before then, that are not printed and whose POS has no word yet."""
-    oldest = connection.execute(_UNNOTIFIED, {"limit": limit})
+    oldest = _UNNOTIFIED(connection, {"limit": limit})
     return [_stored(row) for row in oldest if row.received_steady_ms <= received_before_steady_ms]
 
 
 def first_unnotified_steady_ms(connection: Connection) -> int | None:
     """When the oldest of them was received, by the steady clock."""
-    return connection.execute(_FIRST_UNNOTIFIED).scalar_one_or_none()
+    return _FIRST_UNNOTIFIED(connection, {}).scalar_one_or_none()
 
 
 def mark_notified(tx: Transaction, row_id: int) -> bool:
@@ -132,7 +139,7 @@ def mark_notified(tx: Transaction, row_id: int) -> bool:
     return tx.execute(_MARK_NOTIFIED, {"row_id": row_id}).rowcount == 1
 
 
-def _stored(row: Row[Any]) -> StoredReceipt:
+def _stored(row: Any) -> StoredReceipt:
     return StoredReceipt(
         id=row.id,
         receipt_id=row.receipt_id,
@@ -189,11 +196,31 @@ _dead = select(
     null().label("reply_topic"),
     null().label("correlation"),
 )
-_INSERT_RECEIPT: Final = insert(receipts)
-_FIND: Final = _live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id"))
-_FIND_TOMBSTONE: Final = _dead.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id"))
-_FIND_ANY: Final = _live.where(_r.receipt_id == bindparam("receipt_id"))
-_FIND_ANY_TOMBSTONE: Final = _dead.where(_t.receipt_id == bindparam("receipt_id"))
+_INSERT_RECEIPT: Final = prepared_insert(
+    insert(receipts),
+    "receipt_id",
+    "pos_id",
+    "kkt",
+    "status",
+    "digest",
+    "type",
+    "total",
+    "original_receipt_id",
+    "reply_topic",
+    "correlation",
+    "notified",
+    "hlc_wall_ms",
+    "hlc_counter",
+    "received_ms",
+    "received_steady_ms",
+)
+_INSERT_BODY: Final = prepared_insert(insert(requests), "receipt", "body")
+_FIND: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id")))
+_FIND_TOMBSTONE: Final = Prepared(
+    _dead.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id"))
+)
+_FIND_ANY: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id")))
+_FIND_ANY_TOMBSTONE: Final = Prepared(_dead.where(_t.receipt_id == bindparam("receipt_id")))
 _refunds = union_all(
     *(
         select(table.c.total.label("amount")).where(
@@ -202,33 +229,34 @@ _refunds = union_all(
         for table in (receipts, tombstones)
     )
 ).subquery()
-_REFUNDED: Final = select(func.coalesce(func.sum(_refunds.c.amount), 0))
-_READDRESS: Final = (
+_REFUNDED: Final = Prepared(select(func.coalesce(func.sum(_refunds.c.amount), 0)))
+_READDRESS: Final = Prepared(
     update(receipts)
     .where(_r.id == bindparam("row_id"))
     .values(reply_topic=bindparam("new_topic"), correlation=bindparam("new_correlation"))
 )
-_BODY: Final = select(requests.c.body).where(requests.c.receipt == bindparam("receipt"))
-_HISTORY: Final = (
+_BODY: Final = Prepared(select(requests.c.body).where(requests.c.receipt == bindparam("receipt")))
+_PENDING_PAGE: Final = Prepared(
     select(
-        steps.c.id,
-        steps.c.commit_no,
-        steps.c.receipt_id,
-        steps.c.pos_id,
-        steps.c.kkt,
-        steps.c.from_status,
-        steps.c.to_status,
-        steps.c.fd_number,
-        steps.c.error,
-        steps.c.at_ms,
+        _r.id,
+        _r.receipt_id,
+        _r.pos_id,
+        _r.kkt,
+        _r.status,
+        _r.received_ms,
+        documents.c.attempts,
+        documents.c.last_error,
     )
-    .where(steps.c.receipt == bindparam("receipt"))
-    .order_by(steps.c.id)
+    .select_from(receipts.outerjoin(documents, documents.c.receipt == _r.id))
+    .where(IS_PENDING, _r.id > bindparam("after"))
+    .order_by(_r.id)
+    .limit(bindparam("limit"))
 )
-_PENDING_PAGE: Final = _live.where(IS_PENDING, _r.id > bindparam("after_id")).order_by(_r.id).limit(bindparam("limit"))
-_OLDEST_PENDING: Final = select(_r.received_ms).where(IS_PENDING).order_by(_r.id).limit(1)
-_FIND_REFUSAL: Final = select(refusals.c.reply).where(refusals.c.digest == bindparam("digest"))
-_REMEMBER: Final = insert(refusals).prefix_with("OR REPLACE", dialect="sqlite")
-_UNNOTIFIED: Final = _live.where(IS_UNNOTIFIED).order_by(_r.id).limit(bindparam("limit"))
-_FIRST_UNNOTIFIED: Final = select(_r.received_steady_ms).where(IS_UNNOTIFIED).order_by(_r.id).limit(1)
-_MARK_NOTIFIED: Final = update(receipts).where(_r.id == bindparam("row_id"), IS_UNNOTIFIED).values(notified=1)
+_OLDEST_PENDING: Final = Prepared(select(_r.received_ms).where(IS_PENDING).order_by(_r.id).limit(1))
+_FIND_REFUSAL: Final = Prepared(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
+_REMEMBER: Final = prepared_insert(
+    insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"), "digest", "reply", "refused_ms"
+)
+_UNNOTIFIED: Final = Prepared(_live.where(IS_UNNOTIFIED).order_by(_r.id).limit(bindparam("limit")))
+_FIRST_UNNOTIFIED: Final = Prepared(select(_r.received_steady_ms).where(IS_UNNOTIFIED).order_by(_r.id).limit(1))
+_MARK_NOTIFIED: Final = Prepared(update(receipts).where(_r.id == bindparam("row_id"), IS_UNNOTIFIED).values(notified=1))

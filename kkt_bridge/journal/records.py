@@ -51,6 +51,21 @@ class StoredReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingReceipt:
+    """A receipt that the OFD does not have yet, as an operator sees it."""
+
+    id: int
+    receipt_id: str
+    pos_id: str
+    kkt: str
+    status: Status
+    received_ms: int
+    attempts: int
+    """How often its document was sent."""
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PrintTask(Movable):
     """A receipt that its register is to print, or was printing when something broke."""
 
@@ -73,6 +88,9 @@ class DueDocument(Movable):
     mark: str
     hlc: Hlc
     attempts: int
+    """How often it was sent."""
+    strikes: int
+    """How many of those failures count against the document itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,7 @@ class DeadLetter(Movable):
 
     document: int
     attempts: int
+    strikes: int
     reason: str
     last_error: str | None
     failed_ms: int

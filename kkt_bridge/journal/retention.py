@@ -2,8 +2,9 @@
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import BindParameter, bindparam, delete, insert, select
 
+from kkt_bridge.journal.statements import Prepared
 from kkt_bridge.journal.tables import commands, documents, receipts, refusals, requests, steps, tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
@@ -68,36 +69,42 @@ _kept = [
     "error_code",
     "error_message",
 ]
-_NEXT_ROWS: Final = (
+_NEXT_ROWS: Final = Prepared(
     select(_r.id, _r.kkt, _r.status, _r.received_ms, _d.delivery)
     .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
     .where(_r.id > bindparam("after"))
     .order_by(_r.id)
     .limit(bindparam("limit"))
 )
-_row_id = bindparam("row_id")
+_row_id: BindParameter[int] = bindparam("row_id")
 _PURGE: Final = (
-    insert(tombstones).from_select(
-        [*_kept, "mark", "warnings"],
-        select(*(_r[name] for name in _kept), _d.mark, _d.warnings)
-        .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
-        .where(_r.id == _row_id),
+    Prepared(
+        insert(tombstones).from_select(
+            [*_kept, "mark", "warnings"],
+            select(*(_r[name] for name in _kept), _d.mark, _d.warnings)
+            .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
+            .where(_r.id == _row_id),
+        )
     ),
-    delete(requests).where(requests.c.receipt == _row_id),
-    delete(documents).where(_d.receipt == _row_id),
-    delete(steps).where(steps.c.receipt == _row_id),
-    delete(receipts).where(_r.id == _row_id),
+    Prepared(delete(requests).where(requests.c.receipt == _row_id)),
+    Prepared(delete(documents).where(_d.receipt == _row_id)),
+    Prepared(delete(steps).where(steps.c.receipt == _row_id)),
+    Prepared(delete(receipts).where(_r.id == _row_id)),
 )
-_OLD_COMMANDS: Final = delete(commands).where(
-    commands.c.id.in_(
-        select(commands.c.id)
-        .where(commands.c.result.is_not(None), commands.c.taken_ms < bindparam("before"))
-        .order_by(commands.c.id)
-        .limit(bindparam("limit"))
+_OLD_COMMANDS: Final = Prepared(
+    delete(commands).where(
+        commands.c.id.in_(
+            select(commands.c.id)
+            .where(commands.c.result.is_not(None), commands.c.taken_ms < bindparam("before"))
+            .order_by(commands.c.id)
+            .limit(bindparam("limit"))
+        )
     )
 )
-_OLD_REFUSALS: Final = delete(refusals).where(
-    refusals.c.digest.in_(
-        select(refusals.c.digest).where(refusals.c.refused_ms < bindparam("before")).limit(bindparam("limit"))
+_OLD_REFUSALS: Final = Prepared(
+    delete(refusals).where(
+        refusals.c.digest.in_(
+            select(refusals.c.digest).where(refusals.c.refused_ms < bindparam("before")).limit(bindparam("limit"))
+        )
     )
 )

@@ -4,13 +4,14 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import settings
 from kkt_bridge.journal.transaction import Transaction
 
 
 def get_setting(connection: Connection, name: str) -> str | None:
     """The value kept under this name."""
-    return connection.execute(_GET, {"name": name}).scalar_one_or_none()
+    return _GET(connection, {"name": name}).scalar_one_or_none()
 
 
 def set_setting(tx: Transaction, name: str, value: str) -> None:
@@ -18,5 +19,5 @@ def set_setting(tx: Transaction, name: str, value: str) -> None:
     tx.execute(_SET, {"name": name, "value": value})
 
 
-_GET: Final = select(settings.c.value).where(settings.c.name == bindparam("name"))
-_SET: Final = insert(settings).prefix_with("OR REPLACE", dialect="sqlite")
+_GET: Final = Prepared(select(settings.c.value).where(settings.c.name == bindparam("name")))
+_SET: Final = prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite"), "name", "value")

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, text
 metadata: Final = MetaData()
 
 
-def _table(name: str, **columns: type[Integer] | type[Text] | type[LargeBinary]) -> Table:
+def _table(name: str, /, **columns: type[Integer] | type[Text] | type[LargeBinary]) -> Table:
     keys = {"id"} & columns.keys()
     return Table(name, metadata, *(Column(key, kind, primary_key=key in keys) for key, kind in columns.items()))
 
@@ -49,6 +49,7 @@ documents: Final = _table(
     warnings=Text,
     delivery=Text,
     attempts=Integer,
+    strikes=Integer,
     not_before_steady_ms=Integer,
     reason=Text,
     last_error=Text,
@@ -127,3 +128,4 @@ IS_WAITING: Final = text("documents.delivery = 'waiting'")
 IS_UNSENT: Final = text("documents.delivery IN ('ready', 'waiting')")
 IS_DEAD: Final = text("documents.delivery = 'dead'")
 IS_OPEN_COMMAND: Final = text("commands.result IS NULL")
+IS_EVENT: Final = text("outbox.is_event = 1")

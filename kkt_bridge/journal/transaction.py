@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, CursorResult, Executable, bindparam, insert, update
+from sqlalchemy import Connection, CursorResult, bindparam, insert, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
+from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import PENDING, Status, advance
 
@@ -69,10 +71,10 @@ class Transaction:
     _messages: list[dict[str, Any]] = field(default_factory=list)
 
     def execute(
-        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+        self, statement: Prepared, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     ) -> CursorResult[Any]:
         """Run a statement of this room."""
-        return self.connection.execute(statement, parameters)
+        return statement(self.connection, values)
 
     def tick(self) -> Hlc:
         """The next point of the hybrid clock."""
@@ -131,7 +133,7 @@ class Transaction:
             }
         )
 
-    def move(  # noqa: PLR0913 (a transition with everything that it writes)
+    def move(
         self,
         row: "Movable",
         target: Status,
@@ -145,13 +147,10 @@ class Transaction:
         The stored row guards itself: were it in another status by now, IllegalTransition, and nothing is changed.
         """
         advance(row.status, target)
-        statement = update(tables.receipts).where(
-            tables.receipts.c.id == bindparam("row_id"), tables.receipts.c.status == bindparam("current")
-        )
-        values = {"status": target, **columns}
+        values = {f"new_{name}": value for name, value in columns.items()}
         result = self.execute(
-            statement.values({key: bindparam(f"new_{key}") for key in values}),
-            {"row_id": row.id, "current": row.status, **{f"new_{key}": value for key, value in values.items()}},
+            _move_statement(tuple(columns)),
+            {"row_id": row.id, "current": row.status, "target": target, **values},
         )
         if result.rowcount != 1:
             raise IllegalTransition(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}")
@@ -171,9 +170,9 @@ class Transaction:
     def finish(self) -> None:
         """Write what was gathered. The caller commits."""
         if self._steps:
-            self.execute(insert(tables.steps), self._steps)
+            self.execute(_INSERT_STEPS, self._steps)
         if self._messages:
-            self.execute(insert(tables.outbox), self._messages)
+            self.execute(_INSERT_MESSAGES, self._messages)
         changed = [{"kkt": kkt, "kind": kind, "n": n} for (kkt, kind), n in self.counts_delta.items() if n]
         if changed:
             self.execute(_ADD_COUNTS, changed)
@@ -209,10 +208,41 @@ class Movable:
     status: Status
 
 
-_insert_count = upsert(tables.counts)
-_ADD_COUNTS: Final = _insert_count.on_conflict_do_update(
-    index_elements=["kkt", "kind"], set_={"n": tables.counts.c.n + _insert_count.excluded.n}
+@cache
+def _move_statement(columns: tuple[str, ...]) -> Prepared:
+    """The guarded UPDATE of a transition that also sets these columns."""
+    receipts = tables.receipts
+    return Prepared(
+        update(receipts)
+        .where(receipts.c.id == bindparam("row_id"), receipts.c.status == bindparam("current"))
+        .values(status=bindparam("target"), **{name: bindparam(f"new_{name}") for name in columns})
+    )
+
+
+_INSERT_STEPS: Final = prepared_insert(
+    insert(tables.steps),
+    "commit_no",
+    "receipt",
+    "receipt_id",
+    "pos_id",
+    "kkt",
+    "from_status",
+    "to_status",
+    "fd_number",
+    "error",
+    "at_ms",
 )
-_SET_CLOCK: Final = update(tables.clock).values(
-    {key: bindparam(key) for key in ("hlc_wall_ms", "hlc_counter", "steady_ms", "commit_no")}
+_INSERT_MESSAGES: Final = prepared_insert(
+    insert(tables.outbox), "topic", "payload", "correlation", "is_event", "created_ms"
+)
+_insert_count = upsert(tables.counts).values({name: bindparam(name) for name in ("kkt", "kind", "n")})
+_ADD_COUNTS: Final = Prepared(
+    _insert_count.on_conflict_do_update(
+        index_elements=["kkt", "kind"], set_={"n": tables.counts.c.n + _insert_count.excluded.n}
+    )
+)
+_SET_CLOCK: Final = Prepared(
+    update(tables.clock).values(
+        {name: bindparam(name) for name in ("hlc_wall_ms", "hlc_counter", "steady_ms", "commit_no")}
+    )
 )

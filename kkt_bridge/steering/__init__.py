@@ -1,0 +1,1 @@
+"""What steers the stages and shows them: operators' commands, retained state, health."""

@@ -46,6 +46,7 @@ CREATE TABLE documents (
     warnings TEXT NOT NULL,
     delivery TEXT NOT NULL,
     attempts INTEGER NOT NULL,
+    strikes INTEGER NOT NULL,
     not_before_steady_ms INTEGER NOT NULL,
     reason TEXT,
     last_error TEXT,
@@ -82,6 +83,7 @@ CREATE TABLE outbox (
     is_event INTEGER NOT NULL,
     created_ms INTEGER NOT NULL
 );
+CREATE INDEX outbox_events ON outbox (created_ms) WHERE is_event = 1;
 
 -- Refusals, by digest of topic and bytes: a redelivery gets the same answer.
 CREATE TABLE refusals (

@@ -1,0 +1,411 @@
+"""The bridge's MQTT session: the one owner of the paho client.
+
+Everything that touches paho happens in the thread that calls `step`; other threads put into queues and
+ring a bell. Each connection gets a client of its own, so nothing of an old one (packet ids, paho's
+queues, in-flight counts) can reach into a new one: acknowledgements carry the epoch they belong to, and
+stale ones are dropped. What is to survive a lost connection is in the journal's outbox, not here.
+
+MQTT 5 is tried first, then 3.1.1 (OASIS MQTT 5.0 section 4.13, MQTT 3.1.1 section 3.2.2.3).
+"""
+
+import enum
+import logging
+import random
+import select
+import socket
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.clock import Clock
+from kkt_bridge.settings import MqttSettings
+from kkt_bridge.wire.topics import Topics
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""For the TCP connection, and again until the broker's CONNACK and SUBACK."""
+
+RECONNECT_INITIAL_S: Final = 0.2
+RECONNECT_MAX_S: Final = 5.0
+TAKEN_OVER_WAIT_S: Final = 30.0
+"""When another client has taken the session: two of a kind must not fight for it several times a second."""
+
+WINDOW_MAX: Final = 200
+"""Messages of ours that may wait for the broker's PUBACK at once, if the broker allows so many."""
+
+READS_PER_STEP: Final = 64
+"""Packets read before others get their turn."""
+
+SELECT_TIMEOUT_S: Final = 1.0
+FULL_INBOX_WAIT_S: Final = 0.005
+
+_TAKEN_OVER: Final = 0x8E
+_FAILURE: Final = 0x80
+
+log = logging.getLogger(__name__)
+
+
+class Phase(enum.Enum):
+    """Where a connection stands."""
+
+    AWAY = "away"
+    CONNECTING = "connecting"
+    SUBSCRIBING = "subscribing"
+    ONLINE = "online"
+
+
+class Listener(Protocol):
+    """Who is told about the session, in the session's thread: only to note it and ring somebody."""
+
+    def link_up(self) -> None:
+        """The session is online: what is retained, and what is in the outbox, may go out."""
+
+    def link_down(self) -> None:
+        """It is not; messages published and not yet acknowledged may be lost."""
+
+    def published(self, token: object) -> None:
+        """The broker has taken the message with this token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish at QoS 1. A message with a token is reported back when the broker has it."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    correlation: bytes | None = None
+    token: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Birth, will and farewell: one retained topic."""
+
+    topic: str
+    online: bytes
+    offline: bytes
+
+
+class Session:
+    """The bridge's one connection to the broker, kept up for ever."""
+
+    def __init__(self, settings: MqttSettings, topics: Topics, presence: Presence, inbox: Inbox, clock: Clock) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._presence = presence
+        self._inbox = inbox
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self._bell_out, self._bell_in = socket.socketpair()
+        self._bell_in.setblocking(False)
+        self._bell_out.setblocking(False)
+        self._outgoing: deque[Outgoing] = deque()
+        self._acks: deque[AckToken] = deque()
+        self._client: Client | None = None
+        self._phase = Phase.AWAY
+        self._epoch = 0
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._window = WINDOW_MAX
+        self._in_flight: dict[int, object] = {}
+        self._deadline = 0.0
+        self._next_attempt = 0.0
+        self._backoff_s = RECONNECT_INITIAL_S
+        self._complaint: str | None = None
+        self._farewell = False
+
+    # -- for other threads -------------------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> None:
+        """Have `listener` told when the link comes, goes, and delivers."""
+        self._listeners.append(listener)
+
+    @property
+    def online(self) -> bool:
+        """Whether messages go out now."""
+        return self._phase is Phase.ONLINE
+
+    @property
+    def complaint(self) -> str | None:
+        """Why the broker is away, for `state/health`; None while it is not."""
+        return None if self.online else (self._complaint or "not yet connected")
+
+    def publish(self, message: Outgoing) -> None:
+        """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
+        if self.online:
+            self._outgoing.append(message)
+            self.ring()
+
+    def acknowledge(self, tokens: Iterable[AckToken]) -> None:
+        """Acknowledge messages, in this order; those of an earlier connection are dropped."""
+        self._acks.extend(tokens)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the session's thread."""
+        with suppress(BlockingIOError):  # the bell is ringing already
+            self._bell_in.send(b"!")
+
+    def say_farewell(self) -> None:
+        """Have the session send what is queued, say that it goes offline, and disconnect."""
+        self._farewell = True
+        self.ring()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the farewell is said."""
+        return self._farewell and self._phase is Phase.AWAY
+
+    # -- in the session's thread ---------------------------------------------------------------------
+
+    def step(self, timeout_s: float = SELECT_TIMEOUT_S) -> None:
+        """Do one bounded piece of work: a connection attempt, or one round of reading and writing."""
+        if self._client is not None:
+            self._round(self._client, timeout_s)
+        elif self._farewell:
+            return
+        elif (wait := self._next_attempt - self._clock.monotonic()) > 0:
+            self._wait([], [], min(wait, timeout_s))
+        else:
+            self._connect()
+
+    def close(self) -> None:
+        """Let go of everything, without a word to the broker."""
+        self._drop()
+        self._bell_in.close()
+        self._bell_out.close()
+
+    def _connect(self) -> None:
+        self._epoch += 1
+        client = self._new_client()
+        try:
+            client.connect(
+                self._settings.host, self._settings.port, self._settings.keepalive_s, **self._connect_arguments()
+            )
+        except (OSError, ValueError) as error:
+            self._retry_later(f"{self._settings.host}:{self._settings.port}: {error}")
+            return
+        self._client = client
+        self._phase = Phase.CONNECTING
+        self._deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
+
+    def _new_client(self) -> Client:
+        modern = self._protocol is MQTTProtocolVersion.MQTTv5
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"kkt-bridge-{self._topics.bridge}",
+            clean_session=None if modern else False,
+            protocol=self._protocol,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages = 0  # the window is kept here, where the broker's limit is known
+        if self._settings.username is not None:
+            secret = self._settings.password
+            client.username_pw_set(self._settings.username, secret.get_secret_value() if secret else None)
+        client.will_set(self._presence.topic, self._presence.offline, qos=1, retain=True)
+        client.on_socket_open = _set_nodelay
+        client.on_socket_register_write = _leave_writing_to_us
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    def _connect_arguments(self) -> dict[str, Any]:
+        if self._protocol is not MQTTProtocolVersion.MQTTv5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._settings.session_expiry_s
+        properties.ReceiveMaximum = self._settings.receive_maximum
+        return {"clean_start": False, "properties": properties}
+
+    def _round(self, client: Client, timeout_s: float) -> None:
+        self._send_queued(client)
+        sock = client.socket()
+        if sock is None:
+            self._lost("the connection closed")
+            return
+        reading = [] if self._inbox.is_full() else [sock]
+        # A full inbox empties without ringing here: look again soon.
+        if not reading:
+            timeout_s = FULL_INBOX_WAIT_S
+        readable, writable, _ = self._wait(reading, [sock] if client.want_write() else [], timeout_s)
+        if sock in readable:
+            self._read(client)
+        if sock in writable or client.want_write():
+            client.loop_write()
+        client.loop_misc()
+        if client.socket() is None:
+            self._lost("the connection closed")
+        elif self._phase is not Phase.ONLINE and self._clock.monotonic() > self._deadline:
+            self._lost("the broker does not answer the handshake")
+
+    def _wait(self, reading: list[Any], writing: list[Any], timeout: float) -> tuple[list[Any], list[Any], list[Any]]:
+        try:
+            ready = select.select([self._bell_out, *reading], writing, [], timeout)
+        except (OSError, ValueError):  # the socket was closed under us
+            return [], [], []
+        if self._bell_out in ready[0]:
+            with suppress(BlockingIOError):
+                self._bell_out.recv(4096)
+        return ready
+
+    def _read(self, client: Client) -> None:
+        for _ in range(READS_PER_STEP):
+            sock = client.socket()
+            if sock is None or client.loop_read() != 0 or self._inbox.is_full():
+                return
+            if not select.select([sock], [], [], 0)[0]:
+                return
+
+    def _send_queued(self, client: Client) -> None:
+        while self._acks:
+            token = self._acks.popleft()
+            if token.epoch == self._epoch and token.qos > 0:
+                client.ack(token.mid, token.qos)
+        if self._phase is not Phase.ONLINE:
+            return
+        while self._outgoing and len(self._in_flight) < self._window:
+            self._publish_now(client, self._outgoing.popleft())
+        if self._farewell and not self._outgoing and not self._in_flight:
+            client.disconnect()
+
+    def _publish_now(self, client: Client, message: Outgoing) -> None:
+        properties = None
+        if message.correlation is not None and self._protocol is MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = message.correlation
+        info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
+        self._in_flight[info.mid] = message.token
+
+    # -- paho's callbacks: in the session's thread, inside loop_read or loop_misc ------------------------
+
+    def _on_connect(
+        self, client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._complaint = f"the broker refused the connection: {reason}"
+            return
+        self._window = min(getattr(properties, "ReceiveMaximum", WINDOW_MAX), WINDOW_MAX)
+        self._phase = Phase.SUBSCRIBING
+        # Also when the session is present: a broker that lost half of its database would not tell.
+        client.subscribe([(topic, 1) for topic in self._topics.subscriptions()])
+        log.info(
+            "connected to the broker %s:%d with MQTT %s, session %s",
+            self._settings.host,
+            self._settings.port,
+            "5" if self._protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1",
+            "resumed" if flags.session_present else "new",
+        )
+
+    def _on_subscribe(
+        self, client: Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        if refused := [str(reason) for reason in reasons if reason.value >= _FAILURE]:
+            self._complaint = f"the broker refused a subscription ({refused[0]}): check its access list"
+            return
+        self._phase = Phase.ONLINE
+        self._complaint = None
+        self._backoff_s = RECONNECT_INITIAL_S
+        self._publish_now(client, Outgoing(self._presence.topic, self._presence.online, retain=True))
+        for listener in self._listeners:
+            listener.link_up()
+
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        properties = message.properties
+        self._inbox.put(
+            Incoming(
+                token=AckToken(self._epoch, message.mid, message.qos),
+                topic=_topic_of(message),
+                payload=bytes(message.payload),
+                redelivered=bool(message.dup),
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+            )
+        )
+
+    def _on_publish(
+        self, _client: Client, _userdata: Any, mid: int, _reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        token = self._in_flight.pop(mid, None)
+        if token is not None:
+            for listener in self._listeners:
+                listener.published(token)
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: Any,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.value == _TAKEN_OVER:
+            self._complaint = (
+                f"another client took over the session kkt-bridge-{self._topics.bridge}: is a second bridge "
+                "running with this bridge_id?"
+            )
+            self._backoff_s = TAKEN_OVER_WAIT_S
+        elif self._complaint is None and not self._farewell:
+            self._complaint = f"disconnected: {reason}"
+
+    # -- losing a connection -----------------------------------------------------------------------------
+
+    def _lost(self, why: str) -> None:
+        was_handshake = self._phase is Phase.CONNECTING
+        complaint = self._complaint or why
+        self._drop()
+        if self._farewell:
+            return
+        if was_handshake and self._protocol is MQTTProtocolVersion.MQTTv5:
+            # Refused, closed or silent before the CONNACK: an MQTT 3.1.1 broker's ways to meet an MQTT 5 client.
+            self._protocol = MQTTProtocolVersion.MQTTv311
+            return
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._retry_later(complaint)
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        was_online = self._phase is Phase.ONLINE
+        self._phase = Phase.AWAY
+        self._in_flight.clear()
+        self._outgoing.clear()
+        if client is not None and (sock := client.socket()) is not None:
+            sock.close()
+        if was_online:
+            for listener in self._listeners:
+                listener.link_down()
+
+    def _retry_later(self, complaint: str) -> None:
+        log.warning("the broker is away: %s; next attempt in about %.1f s", complaint, self._backoff_s)
+        self._complaint = complaint
+        self._next_attempt = self._clock.monotonic() + self._backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        self._backoff_s = min(self._backoff_s * 2, max(RECONNECT_MAX_S, self._backoff_s))
+
+
+def _set_nodelay(_client: Client, _userdata: Any, sock: Any) -> None:
+    # Without it a request and its reply take 40 ms and more: Nagle's algorithm against delayed ACKs.
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _leave_writing_to_us(_client: Client, _userdata: Any, _sock: Any) -> None:
+    """Being set keeps paho from writing in the middle of a callback; the next round writes."""
+
+
+def _topic_of(message: MQTTMessage) -> str:
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return ""  # no topic of ours: it will be acknowledged and counted as stray

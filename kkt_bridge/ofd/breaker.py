@@ -1,0 +1,162 @@
+"""The circuit breaker before the OFD: the only importer of pybreaker.
+
+pybreaker reckons with the wall clock, and goes half-open only inside a call. Both are met here: its
+storage answers with the time that has really passed, and `is_probe_due` tells when a call is worth making.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, TypeVar
+
+import pybreaker
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import BreakerOpen, DocumentRefused, OfdError
+from kkt_bridge.settings import BreakerSettings
+
+BreakerName = Literal["closed", "open", "half_open"]
+T = TypeVar("T")
+
+_NAMES: Final[dict[str, BreakerName]] = {
+    pybreaker.STATE_CLOSED: "closed",
+    pybreaker.STATE_OPEN: "open",
+    pybreaker.STATE_HALF_OPEN: "half_open",
+}
+
+
+class DocumentAtFault(OfdError):
+    """The OFD is alive and fails on this document again: no failure of the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChange:
+    """A change of state, as it goes into `event/breaker`."""
+
+    previous: BreakerName
+    current: BreakerName
+    failures: int
+    last_error: str | None
+
+
+class Breaker:
+    """Lets calls through while the OFD is well, and one probe at a time when it may be again.
+
+    Used by one thread, the delivery's; others may read.
+    """
+
+    def __init__(self, settings: BreakerSettings, clock: Clock, on_change: Callable[[BreakerChange], None]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._storage = _MonotonicStorage(clock)
+        self._breaker = pybreaker.CircuitBreaker(
+            fail_max=settings.fail_max,
+            reset_timeout=settings.reset_timeout_s,
+            success_threshold=settings.success_threshold,
+            exclude=[DocumentRefused, DocumentAtFault],
+            listeners=[_Listener(self, on_change)],
+            state_storage=self._storage,
+            throw_new_error_on_trip=False,
+        )
+        self.last_error: str | None = None
+        """The text of the last failure that counted."""
+        self.opened_ms: int | None = None
+        """When it opened, by the system clock; None while closed."""
+
+    def note_opened(self) -> None:
+        """Remember when, for people."""
+        self.opened_ms = self._clock.now_ms()
+
+    def note_closed(self) -> None:
+        """Forget it."""
+        self.opened_ms = None
+
+    @property
+    def state(self) -> BreakerName:
+        """Where it stands."""
+        return _NAMES[self._breaker.current_state]
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row, up to the one that opened it."""
+        return self._breaker.fail_counter
+
+    @property
+    def fail_max(self) -> int:
+        """How many open it."""
+        return self._settings.fail_max
+
+    @property
+    def reset_timeout_s(self) -> float:
+        """How long it stays open."""
+        return self._settings.reset_timeout_s
+
+    def seconds_to_probe(self) -> float:
+        """How long calls are still refused; 0 when one is let through."""
+        if self.state != "open":
+            return 0.0
+        return max(0.0, self._settings.reset_timeout_s - self._storage.open_for_s())
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run `function` if the breaker lets it; BreakerOpen if not, else what it returns or raises."""
+        try:
+            return self._breaker.call(function)
+        except pybreaker.CircuitBreakerError as error:
+            raise BreakerOpen(f"the breaker is open: {self.last_error}") from error
+
+    def pass_by_force(self, function: Callable[[], T]) -> T:
+        """Run `function` although the breaker may be open; a success counts as a good probe."""
+        if self.state != "open":
+            return self.call(function)
+        result = function()
+        self._breaker.half_open()
+        self._breaker.call(lambda: None)
+        return result
+
+
+class _MonotonicStorage(pybreaker.CircuitMemoryStorage):
+    """Remembers when the circuit opened by the monotonic clock, and tells it as if the wall clock had never jumped."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(pybreaker.STATE_CLOSED)
+        self._clock = clock
+        self._opened_at_s: float | None = None
+
+    def open_for_s(self) -> float:
+        """Seconds since it opened."""
+        return 0.0 if self._opened_at_s is None else self._clock.monotonic() - self._opened_at_s
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """What pybreaker adds the time-out to and compares with its own "now"."""
+        return None if self._opened_at_s is None else datetime.now(UTC) - timedelta(seconds=self.open_for_s())
+
+    @opened_at.setter
+    def opened_at(self, _wall: datetime) -> None:
+        self._opened_at_s = self._clock.monotonic()
+
+
+class _Listener(pybreaker.CircuitBreakerListener):
+    """Turns pybreaker's callbacks into changes with our names."""
+
+    def __init__(self, owner: Breaker, on_change: Callable[[BreakerChange], None]) -> None:
+        self._owner = owner
+        self._on_change = on_change
+
+    def failure(self, _breaker: pybreaker.CircuitBreaker, error: BaseException) -> None:
+        self._owner.last_error = str(error)
+
+    def state_change(
+        self,
+        breaker: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        owner = self._owner
+        previous = _NAMES[old_state.name] if old_state is not None else "closed"
+        current = _NAMES[new_state.name]
+        if current == "open":
+            owner.note_opened()
+        elif current == "closed":
+            owner.note_closed()
+        self._on_change(BreakerChange(previous, current, breaker.fail_counter, owner.last_error))

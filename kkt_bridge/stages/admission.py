@@ -1,0 +1,84 @@
+"""Whether a receipt may be taken now: refused before accepting what could not be kept."""
+
+from collections.abc import Callable
+
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.receipts import find_original
+from kkt_bridge.journal.settings import get_setting, set_setting
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.stages.replies import error
+from kkt_bridge.wire.messages import Error
+
+_PAUSED = "paused"
+_AT_THE_OFD = frozenset({Status.SYNCED})
+
+
+class Admission:
+    """The rules that depend on the state of the bridge, not on the receipt alone."""
+
+    def __init__(self, capacity: int, storage_exhausted: Callable[[str], bool]) -> None:
+        self.capacity = capacity
+        self._storage_exhausted = storage_exhausted
+        self._paused = False
+
+    def recall(self, journal: Journal) -> None:
+        """Stay paused over a restart."""
+        self._paused = journal.read(lambda connection: get_setting(connection, _PAUSED)) == "yes"
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator has stopped the taking of receipts."""
+        return self._paused
+
+    def set_paused(self, journal: Journal, *, paused: bool) -> None:
+        """Stop or start taking receipts, also over a restart."""
+        journal.write(lambda tx: set_setting(tx, _PAUSED, "yes" if paused else "no"))
+        self._paused = paused
+
+    def accepting(self, pending: int) -> bool:
+        """Whether a receipt would be taken."""
+        return not self._paused and pending < self.capacity
+
+    def refusal(self, tx: Transaction, receipt: Receipt, kkt: str) -> Error | None:
+        """Why this receipt cannot be taken now; None if it can."""
+        if self._paused:
+            return error(
+                "paused", "the bridge is paused by its operator; nothing was taken, try again later", retryable=True
+            )
+        if tx.pending() >= self.capacity:
+            return error(
+                "buffer_full",
+                f"the buffer holds {self.capacity} receipts that the OFD does not have yet; nothing was taken, "
+                "try again under the same receipt_id",
+                retryable=True,
+            )
+        if self._storage_exhausted(kkt):
+            return error(
+                "fn_exhausted",
+                f"the fiscal storage of {kkt} takes no more documents; nothing was taken, have it replaced",
+                retryable=True,
+            )
+        if receipt.original_receipt_id is not None:
+            return _refund_refusal(tx, receipt, receipt.original_receipt_id)
+        return None
+
+
+def _refund_refusal(tx: Transaction, receipt: Receipt, original_id: str) -> Error | None:
+    original = find_original(tx.connection, original_id)
+    path = "original_receipt_id"
+    if original is None or original.status == Status.REJECTED:
+        message = f"no sale {original_id} is known here: check the id, or leave it out"
+        return error("original_not_found", message, retryable=False, fields=[(path, "no such sale")])
+    if original.status not in _AT_THE_OFD:
+        message = f"the sale {original_id} is not at the OFD yet; nothing was taken, try again later"
+        return error("original_not_synced", message, retryable=True, fields=[(path, f"still {original.status}")])
+    left = original.total - original.refunded
+    if receipt.total > left:
+        message = f"of the sale {original_id} {format_kopecks(left)} can still be refunded, not more"
+        return error(
+            "refund_exceeds_original", message, retryable=False, fields=[("items", f"at most {format_kopecks(left)}")]
+        )
+    return None

@@ -1,0 +1,154 @@
+"""One attempt at the OFD, and the question whose fault a failure is.
+
+An outage is nobody's fault: the breaker opens, and a week of it costs no document anything. A failure is
+a *strike* against the document when the OFD is known to be alive (its health check answers, or it took
+another document since this one last failed), or when an operator forced the attempt. A document that
+strikes again while the OFD is alive does not count against the service: one poisonous document must not
+close the road for the others.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import DocumentRefused, OfdError, OfdUnavailable, OfdUnreachable
+from kkt_bridge.journal.records import DueDocument
+from kkt_bridge.ofd.breaker import Breaker, BreakerChange, DocumentAtFault
+from kkt_bridge.ofd.client import OfdClient
+from kkt_bridge.ofd.network import Network, NetworkName
+from kkt_bridge.stages.document import DocumentBuilder, idempotency_key
+
+T = TypeVar("T")
+Gate = Callable[[Callable[[], int | None]], int | None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt: the OFD's time, or an error and whether it is a strike."""
+
+    due: DueDocument
+    server_time: int | None = None
+    error: OfdError | None = None
+    strike: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChange:
+    """A change of what is believed of the way to the OFD."""
+
+    previous: NetworkName
+    current: NetworkName
+
+
+class Courier:
+    """Carries one document at a time; the only user of the OFD client."""
+
+    def __init__(
+        self, *, ofd: OfdClient, breaker: Breaker, network: Network, builder: DocumentBuilder, clock: Clock
+    ) -> None:
+        self._ofd = ofd
+        self._breaker = breaker
+        self._network = network
+        self._builder = builder
+        self._clock = clock
+        self._successes = 0
+        self._successes_at_failure: dict[int, int] = {}
+        self._news: list[BreakerChange | NetworkChange] = []
+
+    def note_breaker(self, change: BreakerChange) -> None:
+        """Take note of a change for its event; called by the breaker."""
+        self._news.append(change)
+        log.warning("the breaker to the OFD is %s (was %s): %s", change.current, change.previous, change.last_error)
+
+    def take_news(self) -> list[BreakerChange | NetworkChange]:
+        """What changed since the last time."""
+        news, self._news = self._news, []
+        return news
+
+    def send(self, due: DueDocument, *, force: bool) -> Outcome:
+        """Try one document. BreakerOpen if the breaker does not let it; by force it must."""
+        gate: Gate = self._breaker.pass_by_force if force else self._breaker.call
+        return self._attempt(due, gate, force=force)
+
+    def probe(self, in_turn: Callable[[], DueDocument | None]) -> Outcome | None:
+        """Ask, through the breaker, whether the OFD is back: by its health check, or with the document in turn.
+
+        Returns what became of a document that was tried; None if none was.
+        """
+        tried: list[Outcome] = []
+
+        def ask() -> int | None:
+            alive = self._ofd.is_alive()
+            if alive is None:
+                due = in_turn()
+                if due is None:
+                    raise OfdUnreachable("the OFD has no health check, and there is no document to try")
+                outcome = self._attempt(due, _straight, force=False)
+                tried.append(outcome)
+                if outcome.error is not None:
+                    raise outcome.error
+            elif not alive:
+                raise OfdUnreachable("the OFD's health check fails")
+            return None
+
+        try:
+            self._breaker.call(ask)
+        except OfdError as error:
+            if not tried:
+                self._observe_failure(error)
+        else:
+            self._observe("online")
+        return tried[0] if tried else None
+
+    def _attempt(self, due: DueDocument, gate: Gate, *, force: bool) -> Outcome:
+        body = self._builder.body(due)
+        alive = False
+
+        def deliver() -> int | None:
+            nonlocal alive
+            try:
+                return self._ofd.deliver(idempotency_key(due), body)
+            except (OfdUnavailable, OfdUnreachable) as error:
+                alive = self._is_alive(due)
+                if alive and due.strikes:
+                    raise DocumentAtFault(str(error)) from error
+                raise
+
+        try:
+            server_time = gate(deliver)
+        except DocumentRefused as error:
+            self._observe("online")
+            return Outcome(due, error=error, strike=True)
+        except (OfdUnavailable, OfdUnreachable, DocumentAtFault) as error:
+            self._observe_failure(error)
+            self._successes_at_failure[due.document] = self._successes
+            return Outcome(due, error=error, strike=force or alive)
+        self._successes += 1
+        self._successes_at_failure.pop(due.document, None)
+        self._observe("online")
+        return Outcome(due, server_time=server_time)
+
+    def _is_alive(self, due: DueDocument) -> bool:
+        alive = self._ofd.is_alive()
+        if alive is None:
+            before = self._successes_at_failure.get(due.document)
+            return before is not None and self._successes > before
+        return alive
+
+    def _observe_failure(self, error: OfdError) -> None:
+        self._observe("offline" if isinstance(error, OfdUnreachable) else "degraded")
+
+    def _observe(self, seen: NetworkName) -> None:
+        previous = self._network.observe(seen, self._clock.monotonic())
+        if previous is not None:
+            self._news.append(NetworkChange(previous, self._network.state))
+            log.warning("the way to the OFD is %s (was %s)", self._network.state, previous)
+
+
+def _straight(call: Callable[[], T]) -> T:
+    """No gate: the breaker is being asked already."""
+    return call()

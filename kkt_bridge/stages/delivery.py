@@ -1,0 +1,328 @@
+"""Stage 3: fiscal documents to the OFD, in the order of their FD numbers, through the breaker.
+
+A *round* tries each document that is ready at most once. It starts when a document is printed, and every
+`sync.interval_s` besides; a forced round also passes an open breaker and ends waiting back-offs.
+"""
+
+import logging
+import random
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import Final
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import BreakerOpen, DocumentRefused, OfdUnavailable, StorageUnavailable
+from kkt_bridge.journal.delivery import (
+    bury,
+    end_waiting,
+    next_wait_ends_steady_ms,
+    ready_documents,
+    record_failure,
+    record_sent,
+)
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.records import DueDocument
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.ofd.backoff import backoff_s
+from kkt_bridge.ofd.breaker import Breaker, BreakerChange
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.settings import SyncSettings
+from kkt_bridge.stages.courier import Courier, NetworkChange, Outcome
+from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent
+from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.topics import Topics
+
+BATCH_MAX: Final = 16
+"""Documents whose outcomes are recorded in one commit."""
+
+BATCH_S: Final = 0.1
+"""Seconds after which outcomes are recorded even if the batch is not full."""
+
+RETRY_S: Final = 1.0
+"""How often a disk that does not take outcomes is tried again."""
+
+log = logging.getLogger(__name__)
+
+
+class SyncInProgress(Exception):
+    """An operator's sync is running already."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What a round did; `skipped` documents are pending and were not tried."""
+
+    sent: int
+    failed: int
+    skipped: int
+    duration_s: float
+
+
+@dataclass(slots=True)
+class _Round:
+    """One pass over what is ready."""
+
+    force: bool
+    started: float
+    result: Future[SyncResult] | None = None
+    after: dict[str, int] = field(default_factory=dict)
+    """The last document tried, by register."""
+    sent: int = 0
+    failed: int = 0
+    dead: int = 0
+
+
+class Delivery:
+    """Decides what is sent when, and records what became of it."""
+
+    def __init__(  # noqa: PLR0913 (wired once, in the runtime)
+        self,
+        *,
+        settings: SyncSettings,
+        registers: Sequence[str],
+        journal: Journal,
+        courier: Courier,
+        breaker: Breaker,
+        topics: Topics,
+        zone: tzinfo,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._registers = registers
+        self._journal = journal
+        self._courier = courier
+        self._breaker = breaker
+        self._topics = topics
+        self._zone = zone
+        self._clock = clock
+        self._random = random.Random()  # noqa: S311 (jitter)
+        self._round: _Round | None = None
+        self._requested: _Round | None = None
+        self._next_round_at = 0.0
+        self._new_documents = True
+        self._turn = 0
+        self._outcomes: list[Outcome] = []
+        self._news: list[BreakerChange | NetworkChange] = []
+        self.sent_total = 0
+        self.failed_total = 0
+        self.last_success_ms: int | None = None
+
+    # -- for other threads ----------------------------------------------------------------------------
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a round is under way."""
+        return self._round is not None
+
+    def documents_arrived(self) -> None:
+        """A document was printed, or requeued: the next step starts a round."""
+        self._new_documents = True
+
+    def request(self, *, force: bool) -> "Future[SyncResult]":
+        """Have a round made now; the automatic one gives way. SyncInProgress if an earlier request still runs."""
+        if self._requested is not None:
+            raise SyncInProgress
+        result: Future[SyncResult] = Future()
+        self._requested = _Round(force=force, started=self._clock.monotonic(), result=result)
+        return result
+
+    # -- in the stage's thread ----------------------------------------------------------------------------
+
+    def step(self) -> float | None:
+        """Send a batch, or probe, or say how long to wait."""
+        try:
+            self._record()
+            return self._work()
+        except StorageUnavailable as problem:
+            log.warning("what became of documents waits for the disk: %s", problem)
+            return RETRY_S
+
+    def _work(self) -> float | None:
+        requested = self._requested
+        if requested is not None:
+            if self._round is not requested:
+                self._round = requested
+                if requested.force:
+                    self._journal.write(lambda tx: end_waiting(tx, everything=True))
+            return self._go_on(requested)
+        if self._breaker.state != "closed":
+            self._round = None
+            return self._probe()
+        if self._round is None:
+            self._round = self._automatic_round()
+        return self._go_on(self._round) if self._round is not None else self._idle_s()
+
+    def _automatic_round(self) -> _Round | None:
+        """A new round, if it is time for one and there is anything to send."""
+        self._end_waits()
+        now = self._clock.monotonic()
+        if not self._new_documents and now < self._next_round_at:
+            return None
+        self._new_documents = False
+        self._next_round_at = now + self._settings.interval_s
+        return _Round(force=False, started=now) if self._pending() else None
+
+    def _go_on(self, current: _Round) -> float:
+        """One batch of a round, or its end."""
+        may_send = current.force or self._breaker.state == "closed"
+        batch = self._batch(current) if may_send else []
+        if batch:
+            self._send_batch(current, batch)
+        else:
+            self._finish(current)
+        return 0.0
+
+    def _batch(self, current: _Round) -> list[DueDocument]:
+        share = max(1, BATCH_MAX // len(self._registers))
+        return [due for kkt in self._registers for due in self._ready(kkt, current.after.get(kkt, 0), share)]
+
+    def _ready(self, kkt: str, after: int, limit: int) -> list[DueDocument]:
+        return self._journal.read(lambda connection: ready_documents(connection, kkt, after, limit))
+
+    def _send_batch(self, current: _Round, batch: list[DueDocument]) -> None:
+        deadline = self._clock.monotonic() + BATCH_S
+        for due in batch:
+            try:
+                outcome = self._courier.send(due, force=current.force)
+            except BreakerOpen:
+                break
+            current.after[due.kkt] = due.document
+            self._outcomes.append(outcome)
+            current.sent += outcome.error is None
+            current.failed += outcome.error is not None
+            current.dead += self._burial(outcome) is not None
+            if self._clock.monotonic() > deadline:
+                break
+        self._record()
+
+    def _finish(self, current: _Round) -> None:
+        self._round = None
+        if current.result is None:
+            return
+        self._requested = None
+        skipped = max(0, self._pending() - (current.failed - current.dead))
+        duration_s = round(self._clock.monotonic() - current.started, 3)
+        current.result.set_result(SyncResult(current.sent, current.failed, skipped, duration_s))
+
+    def _probe(self) -> float | None:
+        """Ask whether the OFD is back, when it is time."""
+        wait = self._breaker.seconds_to_probe()
+        if wait > 0:
+            return wait
+        self._end_waits()
+        outcome = self._courier.probe(self._in_turn)
+        if outcome is not None:
+            self._outcomes.append(outcome)
+        self._new_documents = True
+        self._record()
+        return 0.0
+
+    def _in_turn(self) -> DueDocument | None:
+        """The next ready document behind the last one tried here, around and around: none is tried for ever."""
+        for after in (self._turn, 0):
+            ready = [due for kkt in self._registers for due in self._ready(kkt, after, 1)]
+            if ready:
+                first = min(ready, key=lambda due: due.document)
+                self._turn = first.document
+                return first
+        return None
+
+    # -- recording ----------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Write down what became of the documents tried, and what else is news."""
+        self._news += self._courier.take_news()
+        if not self._outcomes and not self._news:
+            return
+        self._journal.write(self._write_down)
+        for outcome in self._outcomes:
+            self._count(outcome)
+        self._outcomes.clear()
+        self._news.clear()
+
+    def _write_down(self, tx: Transaction) -> None:
+        for outcome in self._outcomes:
+            self._write_outcome(tx, outcome)
+        for change in self._news:
+            self._write_news(tx, change)
+
+    def _write_outcome(self, tx: Transaction, outcome: Outcome) -> None:
+        due, error = outcome.due, outcome.error
+        if error is None:
+            record_sent(tx, due, outcome.server_time)
+        elif reason := self._burial(outcome):
+            bury(tx, due, reason=reason, error=str(error))
+        else:
+            record_failure(tx, due, str(error), strike=outcome.strike, wait_ms=int(self._wait_s(outcome) * 1000))
+
+    def _burial(self, outcome: Outcome) -> str | None:
+        """Why this is the document's last attempt; None if it is not."""
+        if isinstance(outcome.error, DocumentRefused):
+            return "refused"
+        if outcome.strike and outcome.due.strikes + 1 >= self._settings.max_attempts:
+            return "max_attempts"
+        return None
+
+    def _wait_s(self, outcome: Outcome) -> float:
+        """How long the document waits out its own failures; an outage makes it wait for the breaker only."""
+        cause = outcome.error.__cause__ or outcome.error if outcome.error is not None else None
+        wanted = (cause.retry_after_s or 0.0) if isinstance(cause, OfdUnavailable) else 0.0
+        if not outcome.strike:
+            return wanted
+        own = backoff_s(
+            outcome.due.strikes + 1,
+            initial_s=self._settings.backoff_initial_s,
+            max_s=self._settings.backoff_max_s,
+            chance=self._random.random(),
+        )
+        return max(own, wanted)
+
+    def _write_news(self, tx: Transaction, change: BreakerChange | NetworkChange) -> None:
+        at = rfc3339(tx.instant.wall_ms, self._zone)
+        if isinstance(change, BreakerChange):
+            breaker = BreakerEvent(
+                from_=change.previous,
+                to=change.current,
+                failures=change.failures,
+                last_error=change.last_error,
+                at=at,
+            )
+            tx.publish(self._topics.event("breaker"), breaker.payload(), is_event=True)
+        else:
+            network = NetworkEvent(from_=change.previous, to=change.current, at=at)
+            tx.publish(self._topics.event("network"), network.payload(), is_event=True)
+
+    def _count(self, outcome: Outcome) -> None:
+        due = outcome.due
+        ids = {"receipt_id": due.receipt_id, "pos_id": due.pos_id, "kkt": due.kkt}
+        if outcome.error is None:
+            self.sent_total += 1
+            self.last_success_ms = self._clock.now_ms()
+            log.info("the OFD has the document", extra=ids)
+        else:
+            self.failed_total += 1
+            log.warning("the OFD has not taken the document: %s", outcome.error, extra=ids)
+
+    # -- small questions ----------------------------------------------------------------------------------
+
+    def _pending(self) -> int:
+        counts = self._journal.counts()
+        return sum(counts.get((kkt, Status.PRINTED), 0) for kkt in self._registers)
+
+    def _end_waits(self) -> None:
+        """Make ready what has waited long enough; a round follows at once."""
+        first = self._journal.read(next_wait_ends_steady_ms)
+        if first is not None and first <= self._journal.steady_ms():
+            self._journal.write(end_waiting)
+            self._new_documents = True
+
+    def _idle_s(self) -> float | None:
+        """Until the next wait ends or the next round is due; None while nothing is pending."""
+        if not self._pending():
+            return None
+        until_round = self._next_round_at - self._clock.monotonic()
+        first = self._journal.read(next_wait_ends_steady_ms)
+        until_ready = until_round if first is None else (first - self._journal.steady_ms()) / 1000
+        return max(0.001, min(until_round, until_ready))

@@ -1,0 +1,372 @@
+"""Stage 2: the print lane, one per register and sole owner of its line.
+
+A receipt is written `printing`, with the register's last document number, before the first byte goes
+out. What became of it is recorded in the same commit that leases the next one, so a busy lane costs one
+commit a receipt. After a crash, or when an answer was lost, the lane settles the doubt before anything
+else is printed (see `kkt_bridge.stages.settling`); what it cannot settle it stops on, and says so.
+"""
+
+import logging
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from typing import Any, Final
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import (
+    InDoubt,
+    ReceiptRefused,
+    RegisterAway,
+    RegisterError,
+    RegisterNotReady,
+    StorageUnavailable,
+)
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.printing import lease_next, record_printed, record_rejected, release, reply_address
+from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.codes import TaxSystem
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.registers.base import FiscalRegister, Printed, PrintJob, RegisterStatus, ShiftReport
+from kkt_bridge.stages import replies
+from kkt_bridge.stages.settling import Settler, Unsettled
+from kkt_bridge.wire.messages import ShiftEvent
+from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.topics import Topics
+
+RETRY_S: Final = 1.0
+"""How often a register that is away or not ready is asked again."""
+
+OFFLINE: Final = "offline"
+UNSETTLED: Final = "unsettled_doubt"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """What a lane is told about its register and its duties."""
+
+    kkt: str
+    driver: str
+    tax_system: TaxSystem
+    shift_close_after_s: float
+    max_age_s: float
+    """Receipts older than this are rejected unprinted; 0: never."""
+    status_interval_s: float
+    zone: tzinfo
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """What others may know of a lane: replaced as a whole, never changed."""
+
+    kkt: str
+    driver: str
+    status: RegisterStatus | None = None
+    """As it last answered; None before the first answer."""
+    last_fd_number: int | None = None
+    clock_drift_s: float | None = None
+    problem: str | None = "not_yet_reached"
+    """Why nothing is printed now, in one word; None when all is well."""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of a task and is not yet recorded."""
+
+    task: PrintTask
+    printed: Printed | None = None
+    refused: ReceiptRefused | None = None
+
+
+RegisterJob = Callable[[FiscalRegister], Any]
+
+
+class PrintLane:
+    """Prints a register's receipts one after the other, each exactly once."""
+
+    def __init__(
+        self, settings: LaneSettings, *, register: FiscalRegister, journal: Journal, topics: Topics, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._register = register
+        self._journal = journal
+        self._topics = topics
+        self._clock = clock
+        self._settler = Settler(settings.kkt, register, journal)
+        self._view = LaneView(settings.kkt, settings.driver)
+        self._status: RegisterStatus | None = None
+        self._status_at = 0.0
+        self._retry_at = 0.0
+        self._last_fd = 0
+        self._in_doubt = True  # until the journal says otherwise
+        self._task: PrintTask | None = None
+        self._outcome: _Outcome | None = None
+        self._jobs: queue.SimpleQueue[tuple[RegisterJob, Future[Any]]] = queue.SimpleQueue()
+
+    @property
+    def view(self) -> LaneView:
+        """How the lane stands, for anybody to read."""
+        return self._view
+
+    def request(self, job: RegisterJob) -> Future[Any]:
+        """Have a job (a shift report, a copy) done between two receipts. The caller wakes the lane."""
+        future: Future[Any] = Future()
+        self._jobs.put((job, future))
+        return future
+
+    def close(self) -> None:
+        """Let go of the register, and of a receipt that was leased but not begun."""
+        if self._outcome is not None:
+            self._record(self._outcome, lease=False)
+        if self._task is not None:
+            self._give_back(self._task)
+        self._register.close()
+
+    def step(self) -> float | None:
+        """Print one receipt, or do what must come before it."""
+        if (wait := self._retry_at - self._clock.monotonic()) > 0:
+            return wait
+        try:
+            return self._work()
+        except RegisterNotReady as not_ready:
+            self._stand_still(not_ready.problem, str(not_ready))
+        except RegisterAway as away:
+            self._stand_still(OFFLINE, str(away))
+        except Unsettled as doubt:
+            self._stand_still(UNSETTLED, str(doubt))
+        except InDoubt as doubt:
+            self._in_doubt = True
+            self._stand_still(OFFLINE, str(doubt))
+        except StorageUnavailable as storage:
+            self._stand_still("journal", str(storage))
+        return RETRY_S
+
+    # -- one piece of work --------------------------------------------------------------------------------
+
+    def _work(self) -> float | None:
+        if self._outcome is not None:
+            self._task = self._record(self._outcome, lease=self._may_go_on())
+            return 0.0
+        if self._task is None:
+            self._prepare()
+            self._task = self._journal.write(self._lease)
+            if self._task is None:
+                return self._idle_s()
+        self._outcome = self._print(self._task)
+        self._task = self._record(self._outcome, lease=self._may_go_on())
+        return 0.0
+
+    def _prepare(self) -> None:
+        """Whatever must be true before a receipt may be begun."""
+        if self._status is None or self._age_of_status() >= self._settings.status_interval_s:
+            self._ask_status()
+        if self._in_doubt:
+            self._settle()
+        assert self._status is not None
+        if self._status.problem is not None:
+            raise RegisterNotReady(self._status.problem, f"the register reports {self._status.problem}")
+        self._do_jobs()
+        self._mind_shift()
+
+    def _print(self, task: PrintTask) -> _Outcome:
+        receipt = Receipt.model_validate_json(task.body)
+        if self._too_old(task):
+            message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
+            return _Outcome(task, refused=ReceiptRefused("kkt_rejected", message))
+        job = PrintJob(
+            receipt, requisite_1192(task.pos_id, task.receipt_id), receipt.tax_system or self._settings.tax_system
+        )
+        try:
+            return _Outcome(task, printed=self._register.print_receipt(job))
+        except ReceiptRefused as refused:
+            return _Outcome(task, refused=refused)
+        except InDoubt:
+            self._task = None  # the row says `printing`: the settler finds it there
+            raise
+        except RegisterError:
+            self._task = None
+            self._give_back(task)
+            raise
+
+    def _give_back(self, task: PrintTask) -> None:
+        """Nothing was begun: the receipt waits again, at its old place."""
+        try:
+            self._journal.write(lambda tx: release(tx, task))
+        except StorageUnavailable:
+            self._in_doubt = True  # its row still says `printing`: the settler will see to it
+
+    # -- recording ----------------------------------------------------------------------------------------
+
+    def _record(self, outcome: _Outcome, *, lease: bool) -> PrintTask | None:
+        """Write down what became of a receipt; in the same commit, take the next."""
+        if outcome.printed is not None:
+            self._note_fd(outcome.printed.mark.fd_number)
+
+        def operation(tx: Transaction) -> PrintTask | None:
+            _record_outcome(tx, outcome, self._settings.zone)
+            return self._lease(tx) if lease else None
+
+        following = self._journal.write(operation)
+        self._outcome = None
+        _log_outcome(outcome)
+        return following
+
+    def _lease(self, tx: Transaction) -> PrintTask | None:
+        assert self._status is not None
+        return lease_next(tx, self._settings.kkt, self._status.fn_number, self._last_fd)
+
+    def _may_go_on(self) -> bool:
+        """Whether the next receipt may be begun without a look at the register first."""
+        return (
+            self._status is not None
+            and self._jobs.empty()
+            and self._age_of_status() < self._settings.status_interval_s
+            and self._shift_age_s() < self._settings.shift_close_after_s
+        )
+
+    def _settle(self) -> None:
+        for task, printed in self._settler.settle():
+            if printed is None:
+                self._journal.write(lambda tx, task=task: release(tx, task))  # type: ignore[misc]
+                log.info("no document came of it: it is printed again", extra=_ids(task))
+            else:
+                self._record(_Outcome(task, printed=printed), lease=False)
+        self._in_doubt = False
+        self._ask_status()
+
+    # -- the register -------------------------------------------------------------------------------------
+
+    def _ask_status(self) -> None:
+        status = self._register.status()
+        self._status, self._status_at = status, self._clock.monotonic()
+        if self._view.problem is not None and status.problem is None:
+            log.info("register %s is ready: %s, FN %s", self._settings.kkt, status.model, status.fn_number)
+        self._view = replace(
+            self._view,
+            status=status,
+            clock_drift_s=round(status.clock.timestamp() - self._clock.now_ms() / 1000, 1),
+            problem=status.problem,
+            detail=None,
+        )
+        self._note_fd(status.last_fd_number)
+
+    def _do_jobs(self) -> None:
+        while True:
+            try:
+                job, future = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = job(self._register)
+            except RegisterError as error:
+                future.set_exception(error)
+                if isinstance(error, RegisterAway | InDoubt):
+                    raise
+            else:
+                if isinstance(result, ShiftReport):
+                    self._announce(result)
+                future.set_result(result)
+            self._ask_status()
+
+    def _mind_shift(self) -> None:
+        """Close a shift before its 24 h are over; open one when a receipt waits for it."""
+        assert self._status is not None
+        if self._status.mode == "document_open":
+            # Left by another program or a power cut; nothing of ours: doubts were settled before.
+            self._register.cancel_document()
+            self._ask_status()
+        if self._status.mode == "shift_expired" or self._shift_age_s() >= self._settings.shift_close_after_s:
+            self._announce(self._register.close_shift(None))
+            self._ask_status()
+        if self._status.mode == "shift_closed" and self._waiting():
+            self._announce(self._register.open_shift(None))
+            self._ask_status()
+
+    def _announce(self, report: ShiftReport) -> None:
+        self._note_fd(report.fd_number)
+        kkt, zone = self._settings.kkt, self._settings.zone
+
+        def operation(tx: Transaction) -> None:
+            event = ShiftEvent(
+                kkt=kkt,
+                number=report.number,
+                open=report.open,
+                fd_number=report.fd_number,
+                at=rfc3339(tx.instant.wall_ms, zone),
+            )
+            tx.publish(self._topics.event("shift"), event.payload(), is_event=True)
+
+        self._journal.write(operation)
+        log.info("shift %d on %s %s", report.number, kkt, "opened" if report.open else "closed")
+
+    def _note_fd(self, fd_number: int) -> None:
+        self._last_fd = fd_number
+        self._view = replace(self._view, last_fd_number=fd_number)
+
+    # -- small questions ------------------------------------------------------------------------------------
+
+    def _waiting(self) -> int:
+        return self._journal.counts().get((self._settings.kkt, Status.BUFFERED), 0)
+
+    def _too_old(self, task: PrintTask) -> bool:
+        limit = self._settings.max_age_s
+        return bool(limit) and self._clock.now_ms() - task.received_ms > limit * 1000
+
+    def _age_of_status(self) -> float:
+        return self._clock.monotonic() - self._status_at
+
+    def _shift_age_s(self) -> float:
+        """By the register's clock when it last answered, and by ours since."""
+        if self._status is None or self._status.shift_opened_at is None:
+            return 0.0
+        return (self._status.clock - self._status.shift_opened_at).total_seconds() + self._age_of_status()
+
+    def _idle_s(self) -> float:
+        until_status = self._settings.status_interval_s - self._age_of_status()
+        until_close = self._settings.shift_close_after_s - self._shift_age_s()
+        return max(0.0, min(until_status, until_close))
+
+    def _stand_still(self, problem: str, detail: str) -> None:
+        if self._view.problem != problem:
+            log.warning("register %s stands still (%s): %s", self._settings.kkt, problem, detail)
+        self._view = replace(self._view, problem=problem, detail=detail)
+        self._status = None
+        self._retry_at = self._clock.monotonic() + RETRY_S
+        while not self._jobs.empty():
+            self._jobs.get_nowait()[1].set_exception(RegisterNotReady(problem, detail))
+
+
+def _record_outcome(tx: Transaction, outcome: _Outcome, zone: tzinfo) -> None:
+    task = outcome.task
+    topic, correlation = reply_address(tx, task)
+    if outcome.printed is not None:
+        mark, warnings = outcome.printed.mark, outcome.printed.warnings
+        record_printed(tx, task, mark, warnings)
+        reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
+    else:
+        assert outcome.refused is not None
+        code, message = outcome.refused.code, str(outcome.refused)
+        record_rejected(tx, task, code, message)
+        reply = replies.rejected(task, code, message, zone)
+    tx.publish(topic, reply.payload(), correlation)
+
+
+def _log_outcome(outcome: _Outcome) -> None:
+    if outcome.printed is not None:
+        mark = outcome.printed.mark
+        log.info("printed as FD %d on FN %s", mark.fd_number, mark.fn_number, extra=_ids(outcome.task))
+    else:
+        log.warning("rejected: %s", outcome.refused, extra=_ids(outcome.task))
+
+
+def _ids(task: PrintTask) -> dict[str, str]:
+    return {"receipt_id": task.receipt_id, "pos_id": task.pos_id, "kkt": task.kkt}
