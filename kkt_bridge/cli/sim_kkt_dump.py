@@ -1,0 +1,56 @@
+"""`kkt-bridge sim kkt-dump`: the fiscal documents in a virtual fiscal storage, as JSON lines."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.simulators.document_file import StorageError, read_documents
+from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the register's `state` file; may be in use")
+    parser.add_argument("--json", action="store_true", help="changes nothing: the output is JSON lines as it is")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every document, the shifts' included; return the exit status."""
+    try:
+        _dump(args.file)
+    except (StorageError, ValueError) as error:
+        print(f"kkt-bridge sim kkt-dump: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has seen enough. What is still buffered must not meet the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _dump(path: Path) -> None:
+    fn_number = ""
+    for document in read_documents(path):
+        fn_number = fn_number or Registration.of(document).fn_number
+        print(json.dumps(_shown(document, fn_number), ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def _shown(document: FiscalDocument, fn_number: str) -> dict[str, Any]:
+    body = document.body
+    return {
+        "fd_number": document.fd_number,
+        "type": body.type,
+        "form": body.form,
+        "operation": body.operation,
+        "total": None if body.total is None else format_kopecks(body.total),
+        "datetime": document.at.isoformat(timespec="seconds"),
+        "fiscal_sign": document.fiscal_sign,
+        "requisite_1192": body.requisite_1192,
+        "shift_number": document.shift_number,
+        "receipt_number": document.receipt_number,
+        "fn_number": fn_number,
+    }

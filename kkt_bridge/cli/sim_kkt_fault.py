@@ -1,0 +1,41 @@
+"""`kkt-bridge sim kkt-fault`: put faults on a virtual register, also on one in a running bridge, and heal it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from kkt_bridge.simulators.faults import Faults, InvalidFaults, clear_faults, write_faults
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the register's `state` file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--set",
+        metavar="JSON",
+        help=f"put these faults in force instead of all others: an object with any of {', '.join(Faults.model_fields)}",
+    )
+    what.add_argument("--clear", action="store_true", help="heal the register")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change the faults in force; return the exit status."""
+    try:
+        if args.clear:
+            clear_faults(args.file)
+        else:
+            write_faults(args.file, json.loads(args.set))
+    except json.JSONDecodeError as error:
+        return _fail(f"--set: not JSON: {error}")
+    except InvalidFaults as error:
+        return _fail(f"--set: {error}")
+    except OSError as error:
+        return _fail(f"{args.file}: cannot change the faults: {error.strerror}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"kkt-bridge sim kkt-fault: {message}", file=sys.stderr)
+    return 1

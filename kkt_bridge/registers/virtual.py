@@ -1,0 +1,288 @@
+"""A virtual register as the lanes see it: the driver of `kkt_bridge.simulators.register`, in this process.
+
+The register lives where its driver does: the file of its fiscal storage is taken by the first call and
+held until `close`, which switches the register off. An error lets go of no file, since there is no line
+that could have gone bad; what is in doubt is in doubt as with any other driver.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterError, RegisterNotReady
+from kkt_bridge.receipts.model import Cashier, Receipt
+from kkt_bridge.registers.base import DocumentHeader, Mode, Printed, PrintJob, RegisterStatus, ShiftReport
+from kkt_bridge.registers.virtual_document import (
+    cashier_requisites,
+    fiscal_mark,
+    make_document,
+    names_are_replaced,
+)
+from kkt_bridge.simulators import register_rules
+from kkt_bridge.simulators.document_file import StorageError
+from kkt_bridge.simulators.faults import FaultSwitch
+from kkt_bridge.simulators.fiscal_document import FiscalDocument, registration_of
+from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.simulators.register import ModelStatus, RegisterModel
+from kkt_bridge.simulators.register_rules import NoAnswer, Refusal, Submode
+
+_log = logging.getLogger(__name__)
+
+MODEL_NAME: Final = "Virtual KKT"
+
+_MODES: Final = MappingProxyType[register_rules.Mode, Mode](
+    {
+        register_rules.Mode.SHIFT_OPEN: "shift_open",
+        register_rules.Mode.SHIFT_EXPIRED: "shift_expired",
+        register_rules.Mode.SHIFT_CLOSED: "shift_closed",
+        register_rules.Mode.DOCUMENT_OPEN: "document_open",
+    }
+)
+_WRONG_MODE: Final = frozenset({0x02, 0x73})
+"""Refusals that the mode explains."""
+_NO_PAPER: Final = frozenset({0x58, 0x6B, 0x72})
+_FN_EXHAUSTED: Final = frozenset({0x06})
+_PROBLEMS: Final = MappingProxyType(
+    {
+        0x03: "fn_failure",
+        0x07: "clock",
+        0x16: "shift_expired",
+        0x3D: "shift_closed",
+        0x4A: "document_open",
+        0x4E: "shift_expired",
+        0x50: "busy",
+        0x56: "no_document",
+        **dict.fromkeys(_NO_PAPER, "paper_out"),
+        **dict.fromkeys(_FN_EXHAUSTED, "fn_exhausted"),
+    }
+)
+"""What heals, by error code; any other refusal is the receipt's own fault."""
+
+_HINTS: Final = MappingProxyType(
+    {
+        "busy": "try again in a moment",
+        "clock": "set the clock of the register",
+        "document_open": "cancel the open document first",
+        "fn_exhausted": "replace the fiscal storage",
+        "fn_failure": "look at the disk under the fiscal storage",
+        "no_document": "name the number of a stored document",
+        "paper_out": "put in a new roll",
+        "shift_closed": "open a shift first",
+        "shift_expired": "close the shift and open a new one",
+        "shift_open": "close the shift first",
+    }
+)
+_OUT_OF_PAPER: Final = frozenset({Submode.NO_PAPER, Submode.PAPER_RAN_OUT})
+
+
+class VirtualRegister:
+    """A `FiscalRegister` whose fiscal storage is a file. The constructor touches nothing.
+
+    `wait` is given the seconds that a document takes on paper.
+    """
+
+    def __init__(  # noqa: PLR0913 (the settings of one register, and the time it lives in)
+        self,
+        kkt_id: str,
+        path: Path,
+        zone: tzinfo,
+        clock: Clock,
+        print_time_s: float = 1.0,
+        *,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._kkt_id = kkt_id
+        self._path = path
+        self._zone = zone
+        self._clock = clock
+        self._print_time_s = print_time_s
+        self._wait = wait
+        self._model: RegisterModel | None = None
+
+    def status(self) -> RegisterStatus:
+        """See `FiscalRegister.status`."""
+        model = self._switched_on()
+        with self._answers(model):
+            status = model.status()
+            if status.submode is Submode.AWAITING_CONTINUE:
+                model.continue_print()
+                status = model.status()
+        storage = model.storage
+        return RegisterStatus(
+            model=MODEL_NAME,
+            serial=storage.registration.kkt_serial,
+            registration_number=storage.registration.registration_number,
+            fn_number=storage.registration.fn_number,
+            fn_expires=storage.expires,
+            last_fd_number=storage.last_fd_number,
+            mode=_MODES[status.mode],
+            shift_number=storage.shift.number,
+            shift_opened_at=storage.shift.opened_at,
+            paper="out" if status.submode in _OUT_OF_PAPER else "ok",
+            clock=status.clock,
+            problem=_problem(status),
+        )
+
+    def print_receipt(self, job: PrintJob) -> Printed:
+        """See `FiscalRegister.print_receipt`."""
+        model = self._switched_on()
+        self._open_document(model, job.receipt)
+        try:
+            document = make_document(model, job)
+            self._wait_for_paper(model)
+            on_paper = model.finish_printing()
+        except NoAnswer as silence:
+            raise self._in_doubt(silence) from silence
+        except Refusal as refusal:
+            self._give_up_document(model)
+            raise self._receipt_verdict(model, refusal) from refusal
+        return self._printed(model, document, job, on_paper=on_paper)
+
+    def find_document(self, fd_number: int) -> DocumentHeader | None:
+        """See `FiscalRegister.find_document`."""
+        document = self._stored(fd_number)
+        if document is None:
+            return None
+        return DocumentHeader(fd_number, document.body.form, document.body.operation, document.body.total)
+
+    def read_requisite(self, fd_number: int) -> str | None:
+        """See `FiscalRegister.read_requisite`."""
+        document = self._stored(fd_number)
+        return document.body.requisite_1192 if document else None
+
+    def read_back(self, fd_number: int, job: PrintJob) -> Printed:
+        """See `FiscalRegister.read_back`; RegisterNotReady if the document is no receipt."""
+        document = self._stored(fd_number)
+        if document is None or document.receipt_number is None:
+            raise RegisterNotReady("no_document", f"{self._kkt_id}: document {fd_number} is no receipt")
+        model = self._switched_on()
+        return self._printed(model, document, job, on_paper=model.printer.interrupted != fd_number)
+
+    def cancel_document(self) -> None:
+        """See `FiscalRegister.cancel_document`."""
+        model = self._switched_on()
+        with self._answers(model):
+            if model.status().mode is register_rules.Mode.DOCUMENT_OPEN:
+                model.cancel_document()
+
+    def open_shift(self, cashier: Cashier | None) -> ShiftReport:
+        """See `FiscalRegister.open_shift`."""
+        model = self._switched_on()
+        with self._answers(model):
+            document = model.open_shift(cashier_requisites(cashier))
+        return ShiftReport(document.shift_number, open=True, fd_number=document.fd_number)
+
+    def close_shift(self, cashier: Cashier | None) -> ShiftReport:
+        """See `FiscalRegister.close_shift`."""
+        model = self._switched_on()
+        with self._answers(model):
+            document = model.close_shift(cashier_requisites(cashier))
+        return ShiftReport(document.shift_number, open=False, fd_number=document.fd_number)
+
+    def x_report(self) -> None:
+        """See `FiscalRegister.x_report`."""
+        model = self._switched_on()
+        with self._answers(model):
+            model.x_report()
+
+    def print_copy(self, fd_number: int | None) -> None:
+        """See `FiscalRegister.print_copy`."""
+        model = self._switched_on()
+        with self._answers(model):
+            model.print_copy(fd_number)
+            self._wait_for_paper(model)
+            on_paper = model.finish_printing()
+        if not on_paper:
+            raise RegisterNotReady("paper_out", f"{self._kkt_id}: the paper ran out; {_HINTS['paper_out']}")
+
+    def close(self) -> None:
+        """Switch the register off and let go of its file; the next call switches it on again."""
+        model, self._model = self._model, None
+        if model is not None:
+            model.storage.close()
+
+    def _switched_on(self) -> RegisterModel:
+        if self._model is None:
+            storage = FiscalStorage(self._path)
+            now = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=self._clock.now_ms())
+            try:
+                storage.open(registration_of(self._kkt_id), now.astimezone(self._zone))
+            except (StorageError, Refusal) as error:
+                raise RegisterAway(f"{self._kkt_id}: {error}") from error
+            self._model = RegisterModel(storage, FaultSwitch(self._path), self._clock, self._zone, self._print_time_s)
+        return self._model
+
+    def _open_document(self, model: RegisterModel, receipt: Receipt) -> None:
+        try:
+            model.open_document(receipt.operation, correction=receipt.type == "correction")
+        except NoAnswer as silence:
+            if silence.reason == "offline":
+                raise self._away(silence) from silence
+            raise self._in_doubt(silence) from silence
+        except Refusal as refusal:
+            raise self._receipt_verdict(model, refusal) from refusal
+
+    def _give_up_document(self, model: RegisterModel) -> None:
+        """Cancel the refused document; where that fails too, the next one finds it open and says so."""
+        try:
+            model.cancel_document()
+        except (NoAnswer, Refusal) as error:
+            _log.warning("%s: the refused document could not be cancelled: %s", self._kkt_id, error)
+
+    def _stored(self, fd_number: int) -> FiscalDocument | None:
+        model = self._switched_on()
+        with self._answers(model):
+            return model.document(fd_number)
+
+    def _wait_for_paper(self, model: RegisterModel) -> None:
+        if seconds := model.printer.seconds_left:
+            self._wait(seconds)
+
+    def _printed(self, model: RegisterModel, document: FiscalDocument, job: PrintJob, *, on_paper: bool) -> Printed:
+        warnings = []
+        if not on_paper:
+            warnings.append("not_on_paper")
+        if names_are_replaced(job.receipt):
+            warnings.append("text_replaced")
+        return Printed(fiscal_mark(self._kkt_id, model.storage.registration, document), tuple(warnings))
+
+    @contextmanager
+    def _answers(self, model: RegisterModel) -> Iterator[None]:
+        """Translate what happens to a command that makes no receipt."""
+        try:
+            yield
+        except NoAnswer as silence:
+            raise self._away(silence) from silence
+        except Refusal as refusal:
+            raise self._not_ready(model, refusal) from refusal
+
+    def _away(self, silence: NoAnswer) -> RegisterAway:
+        return RegisterAway(f"{self._kkt_id}: {silence}; is it switched on and connected?")
+
+    def _in_doubt(self, silence: NoAnswer) -> InDoubt:
+        return InDoubt(f"{self._kkt_id}: {silence} while a receipt was being made; its fiscal storage knows")
+
+    def _receipt_verdict(self, model: RegisterModel, refusal: Refusal) -> RegisterError:
+        if refusal.code in _FN_EXHAUSTED:
+            return ReceiptRefused("fn_exhausted", f"{self._kkt_id}: {refusal}; replace the fiscal storage")
+        if refusal.code in _WRONG_MODE or refusal.code in _PROBLEMS:
+            return self._not_ready(model, refusal)
+        return ReceiptRefused("kkt_rejected", f"{self._kkt_id}: the register refused the receipt: {refusal}")
+
+    def _not_ready(self, model: RegisterModel, refusal: Refusal) -> RegisterNotReady:
+        problem = _PROBLEMS.get(refusal.code) or _MODES[model.mode]
+        return RegisterNotReady(problem, f"{self._kkt_id}: {refusal}; {_HINTS[problem]}")
+
+
+def _problem(status: ModelStatus) -> str | None:
+    if status.fn_exhausted:
+        return "fn_exhausted"
+    if status.submode in _OUT_OF_PAPER:
+        return "paper_out"
+    return "busy" if status.busy or status.submode is Submode.PRINTING else None

@@ -1,0 +1,1 @@
+"""What a shop would own, simulated: fiscal registers, the OFD, POS terminals."""
