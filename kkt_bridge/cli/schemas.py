@@ -22,9 +22,8 @@ def run(args: argparse.Namespace) -> int:
     """Write or check the files; return the exit status."""
     try:
         return _check(args.out) if args.check else _write(args.out)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        return _fail(f"{getattr(error, 'filename', None) or args.out}: {reason}")
+    except OSError as error:
+        return _fail(f"{error.filename or args.out}: {error.strerror}")
 
 
 def _check(directory: Path) -> int:
@@ -41,7 +40,7 @@ def _write(directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     files = contract_files()
     for name, text in files.items():
-        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+        (directory / name).write_bytes(text.encode())
     print(f"{directory}: {len(files)} files written")
     # What else lies there is somebody's: it is named, not deleted.
     for problem in contract_problems(directory):
@@ -59,7 +58,7 @@ def contract_problems(directory: Path) -> list[str]:
     for name, path in sorted(found.items()):
         if name not in wanted:
             problems.append(f"{path}: superfluous, no message has this schema")
-        elif path.read_text(encoding="utf-8") != wanted[name]:
+        elif path.read_bytes() != wanted[name].encode():
             problems.append(f"{path}: stale")
     return problems
 

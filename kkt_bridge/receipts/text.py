@@ -49,9 +49,10 @@ def _nearest(char: str) -> str:
 
 
 def _base(char: str) -> str | None:
-    """The letter under the marks; None where the rest means something too, as in ½ or Ⅳ."""
+    """The letter under the marks; None where the rest means something too, as in ½ or Ⅳ or a mark on a space."""
     decomposed = unicodedata.normalize("NFKD", char)
-    return decomposed[0] if all(map(unicodedata.combining, decomposed[1:])) else None
+    base, rest = decomposed[0], decomposed[1:]
+    return base if not rest or (base != " " and all(map(unicodedata.combining, rest))) else None
 
 
 def _fits(char: str) -> bool:

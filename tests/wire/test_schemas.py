@@ -1,0 +1,412 @@
+"""The published description of the contract: up to date, true of the examples, and one whole."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from support.receipts import ValidKind, odd_but_valid_kinds
+from support.validator import SCHEMAS, ContractValidator
+
+from kkt_bridge.cli import schemas as command
+from kkt_bridge.ffd.document import ffd_document
+from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.wire.asyncapi import schema_file
+from kkt_bridge.wire.catalogue import CATALOGUE, COMMANDS, Entry
+from kkt_bridge.wire.decode import decode_receipt
+from kkt_bridge.wire.examples import EXAMPLES
+from kkt_bridge.wire.messages import Outgoing
+from kkt_bridge.wire.schemas import contract_files
+
+INCOMING = [entry for entry in CATALOGUE if entry.direction == "in"]
+OUTGOING = [entry for entry in CATALOGUE if entry.direction == "out"]
+BRANCH = "kkt/v1/store-017"
+AT = "2026-11-22T14:03:00.204+03:00"
+ID = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
+
+CONTRACT_EXAMPLES: dict[str, dict[str, Any]] = {
+    f"{BRANCH}/pos/pos-1/receipt": {
+        "receipt_id": ID,
+        "pos_id": "pos-1",
+        "type": "sale",
+        "items": [
+            {"name": "Оправа Ray-Ban RB5154", "price": "12990.00", "quantity": "1", "total": "12990.00", "vat": "22"},
+            {"name": "Линза 1.6 HMC", "price": "2450.50", "quantity": 2, "total": "4901.00", "vat": "22",
+             "unit": "piece"},
+        ],
+        "payments": [{"type": "card", "amount": "10000.00"}, {"type": "cash", "amount": "8000.00"}],
+        "cashier": {"name": "Иванова А. П.", "inn": "500100732259"},
+        "customer": {"contact": "buyer@example.com"},
+    },
+    f"{BRANCH}/pos/pos-1/query": {"receipt_id": ID},
+    f"{BRANCH}/pos/pos-1/reply": {
+        "receipt_id": ID, "pos_id": "pos-1", "status": "printed", "final": True, "duplicate": False,
+        "fiscal": {
+            "kkt": "kkt-1", "kkt_serial": "0000000000012345", "registration_number": "0000000001047959",
+            "fn_number": "9999078900000001", "fd_number": 412, "fiscal_sign": "2819546253",
+            "datetime": "2026-11-22T14:03:00+03:00", "shift_number": 12, "receipt_number": 34, "type": "sale",
+            "total": "17891.00", "change": "109.00",
+            "qr": "t=20261122T1403&s=17891.00&fn=9999078900000001&i=412&fp=2819546253&n=1",
+        },
+        "error": None, "warnings": [],
+        "hlc": {"wall_ms": 1795345380123, "counter": 0, "server_time": None},
+        "received_at": "2026-11-22T14:02:58.911+03:00", "printed_at": AT,
+    },
+    f"{BRANCH}/command/sync": {"command_id": ID, "issued_by": "ops", "args": {}},
+    f"{BRANCH}/command/sync/result": {"command_id": ID, "ok": True, "result": {"sent": 6}, "at": AT},
+    f"{BRANCH}/command/pause/result": {
+        "command_id": ID, "ok": False, "error": {"code": "sync_in_progress", "message": "wait", "fields": []}, "at": AT,
+    },
+    f"{BRANCH}/state/online": {"online": True, "since": AT, "version": "0.1.0", "boot_id": "c1d0a6f2"},
+    f"{BRANCH}/state/buffer": {
+        "capacity": 200, "pending": 6, "percent_full": 3.0, "accepting": True, "oldest_pending_at": AT, "dlq_size": 0,
+        "by_status": {"buffered": 0, "printing": 0, "printed": 6, "synced": 120, "rejected": 1, "dead": 0}, "at": AT,
+    },
+    f"{BRANCH}/state/breaker": {
+        "state": "open", "failures": 5, "fail_max": 5, "opened_at": AT, "next_probe_at": AT, "last_error": "503",
+        "at": AT,
+    },
+    f"{BRANCH}/state/sync": {
+        "network": "offline", "in_progress": False, "last_success_at": AT, "sent_total": 120, "failed_total": 5,
+        "at": AT,
+    },
+    f"{BRANCH}/state/kkt/kkt-1": {
+        "kkt": "kkt-1", "driver": "virtual", "ready": True, "mode": "shift_open", "serial": "0000000000012345",
+        "fn_number": "9999078900000001", "fn_expires": "2027-10-01", "last_fd_number": 412, "ofd_unsent": 6,
+        "ofd_first_unsent_at": AT, "queue": 0, "shift": {"number": 12, "open": True, "opened_at": AT},
+        "paper": "ok", "clock_drift_s": 1.2, "problem": None, "at": AT,
+    },
+    f"{BRANCH}/state/health": {
+        "status": "degraded",
+        "components": {"journal": {"status": "healthy"}, "ofd": {"status": "degraded", "reason": "breaker open"}},
+        "at": AT,
+    },
+    f"{BRANCH}/event/receipt": {
+        "steps": [
+            {"receipt_id": ID, "pos_id": "pos-1", "kkt": "kkt-1", "from": "printing", "to": "printed", "fd_number": 412,
+             "at": AT}
+        ]
+    },
+}  # fmt: skip
+"""The contract's own words, with its ellipses filled in."""
+
+
+@pytest.fixture(scope="module")
+def contract() -> ContractValidator:
+    return ContractValidator()
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((SCHEMAS / "asyncapi.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def schema_of(entry: Entry) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((SCHEMAS / schema_file(entry)).read_text(encoding="utf-8"))
+    return found
+
+
+def wire(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=False).encode()
+
+
+def run_command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(words))
+
+
+def references_in(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(reference := node.get("$ref"), str):
+            yield reference
+        for child in node.values():
+            yield from references_in(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from references_in(child)
+
+
+def objects_in(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "properties" in node and node.get("type") == "object":
+            yield node
+        for child in node.values():
+            yield from objects_in(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from objects_in(child)
+
+
+def test_the_committed_files_are_those_that_the_program_writes() -> None:
+    committed = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.iterdir()}
+    wanted = contract_files()
+    assert sorted(committed) == sorted(wanted), "run: kkt-bridge schemas"
+    assert [name for name in wanted if committed[name] != wanted[name]] == [], "stale; run: kkt-bridge schemas"
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
+def test_a_schema_is_a_schema_and_its_example_keeps_it(entry: Entry) -> None:
+    schema = schema_of(entry)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == schema_file(entry)
+    assert schema["description"] == entry.summary
+    assert schema["examples"] == [entry.example]
+    Draft202012Validator(schema).validate(entry.example)
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
+def test_a_summary_is_one_sentence(entry: Entry) -> None:
+    assert re.fullmatch(r"[A-Z][^.]*\.", entry.summary)
+
+
+@pytest.mark.parametrize("entry", INCOMING, ids=lambda entry: entry.name)
+def test_a_schema_of_a_request_refuses_unknown_fields_everywhere(entry: Entry) -> None:
+    assert all(node["additionalProperties"] is False for node in objects_in(schema_of(entry)))
+
+
+@pytest.mark.parametrize("entry", OUTGOING, ids=lambda entry: entry.name)
+def test_a_schema_of_what_the_bridge_sends_leaves_room_for_more(entry: Entry) -> None:
+    schema = schema_of(entry)
+    assert "additionalProperties" not in schema
+    Draft202012Validator(schema).validate(dict(entry.example) | {"from_the_future": 1})
+    assert not any("x-" in key for node in objects_in(schema) for field in node["properties"].values() for key in field)
+
+
+@pytest.mark.parametrize("entry", OUTGOING, ids=lambda entry: entry.name)
+def test_what_the_bridge_sends_may_not_lack_what_it_promises(entry: Entry) -> None:
+    schema = schema_of(entry)
+    for name in schema["required"]:
+        lacking = {key: value for key, value in entry.example.items() if key != name}
+        assert not Draft202012Validator(schema).is_valid(lacking), name
+
+
+@pytest.mark.parametrize("entry", OUTGOING, ids=lambda entry: entry.name)
+def test_an_example_is_what_the_model_writes(entry: Entry) -> None:
+    if not issubclass(entry.model, Outgoing):
+        assert entry.name == "ofd-document"
+        return
+    assert json.loads(entry.model.model_validate(entry.example).payload()) == entry.example
+
+
+def test_the_example_of_the_ofd_document_is_what_the_bridge_makes_of_the_request() -> None:
+    example = EXAMPLES["ofd-document"]
+    receipt = decode_receipt(wire(EXAMPLES["receipt-request"]), "pos-1")
+    assert json.loads(receipt.canonical()) == example["receipt"]
+    mark = FiscalMark(**example["fiscal"])
+    requisite = requisite_1192(receipt.pos_id, receipt.receipt_id)
+    assert ffd_document(receipt, mark, tax_system="osn", requisite=requisite) == example["ffd"]
+
+
+def test_every_message_of_the_program_stands_in_the_catalogue() -> None:
+    models = [entry.model for entry in CATALOGUE]
+    assert len(set(models)) == len(models)
+    names = [entry.name for entry in CATALOGUE]
+    assert len(set(names)) == len(names)
+    assert sorted(EXAMPLES) == sorted(names)
+
+
+@pytest.mark.parametrize("topic", CONTRACT_EXAMPLES)
+def test_the_examples_of_the_contract_keep_the_schemas(topic: str, contract: ContractValidator) -> None:
+    contract.check(topic, wire(CONTRACT_EXAMPLES[topic]))
+
+
+KINDS = odd_but_valid_kinds()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_the_schema_refuses_no_request_that_the_bridge_takes(kind: ValidKind, contract: ContractValidator) -> None:
+    contract.check(f"{BRANCH}/pos/pos-1/receipt", kind.payload)
+    contract.check(f"{BRANCH}/pos/pos-1/receipt", decode_receipt(kind.payload, "pos-1").canonical())
+
+
+@pytest.mark.parametrize(
+    ("changes", "violation"),
+    [
+        ({"status": "lost"}, "status: 'lost' is not one of"),
+        ({"final": False}, "final: True was expected"),
+        ({"fiscal": None}, "fiscal: None is not of type 'object'"),
+        ({"status": "rejected"}, "error: None is not of type 'object'"),
+        ({"status": "buffered"}, "final: False was expected"),
+        ({"status": "unknown", "final": True}, "final: False was expected"),
+        ({"received_at": "2026-11-22T14:02:58.911"}, "received_at: '2026-11-22T14:02:58.911' is not"),
+        ({"received_at": "2026-11-22 14:02:58+03:00"}, "received_at: '2026-11-22 14:02:58+03:00' is not"),
+        ({"received_at": "2026-13-22T14:02:58+03:00"}, "received_at: '2026-13-22T14:02:58+03:00' is not"),
+        ({"duplicate": 1}, "duplicate: 1 is not of type 'boolean'"),
+        ({"receipt_id": 1}, "receipt_id: 1 is not"),
+        ({"warnings": None}, "warnings: None is not of type 'array'"),
+    ],
+)
+def test_a_reply_that_breaks_the_contract_is_caught(
+    changes: dict[str, Any], violation: str, contract: ContractValidator
+) -> None:
+    topic = f"{BRANCH}/pos/pos-1/reply"
+    with pytest.raises(AssertionError, match=f"^{re.escape(topic)}: .*{re.escape(violation)}"):
+        contract.check(topic, wire(dict(EXAMPLES["reply"]) | changes))
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        (f"{BRANCH}/state/unheard-of", b"{}"),
+        (f"{BRANCH}/pos/pos-1/mine", b"{}"),
+        ("elsewhere", b"{}"),
+        (f"{BRANCH}/pos/pos-1/reply", b""),
+        (f"{BRANCH}/pos/pos-1/reply", b"[]"),
+        (f"{BRANCH}/pos/pos-1/reply", b"\xff"),
+        (f"{BRANCH}/pos/pos-1/reply", b'{"a": NaN}'),
+        (f"{BRANCH}/state/online", b'{"online": true, "online": true}'),
+    ],
+)
+def test_a_message_outside_the_contract_is_caught(topic: str, payload: bytes, contract: ContractValidator) -> None:
+    with pytest.raises(AssertionError, match=f"^{re.escape(topic)}: "):
+        contract.check(topic, payload)
+
+
+def test_any_root_any_bridge_and_any_agreed_answer_topic(contract: ContractValidator) -> None:
+    contract.check("shop/store-1/state/online", wire(EXAMPLES["state-online"]))
+    contract.check("a/b/c/d/state/kkt/kkt-2", wire(EXAMPLES["state-kkt"]))
+    mine = ContractValidator()
+    mine.answers_on(f"{BRANCH}/pos/pos-1/mine")
+    mine.answers_on(f"{BRANCH}/command/ops/console")
+    mine.check(f"{BRANCH}/pos/pos-1/mine", wire(EXAMPLES["reply"]))
+    mine.check(f"{BRANCH}/command/ops/console", wire(EXAMPLES["command-result"]))
+    with pytest.raises(AssertionError):
+        mine.check(f"{BRANCH}/pos/pos-1/mine", wire(EXAMPLES["command-result"]))
+
+
+def test_a_retained_state_may_be_cleared(contract: ContractValidator) -> None:
+    contract.check(f"{BRANCH}/state/kkt/kkt-9", b"")
+
+
+def test_requests_are_told_from_what_the_bridge_says(contract: ContractValidator) -> None:
+    assert contract.addressed_to_bridge(f"{BRANCH}/pos/pos-1/receipt")
+    assert contract.addressed_to_bridge(f"{BRANCH}/command/sync")
+    assert not contract.addressed_to_bridge(f"{BRANCH}/command/sync/result")
+    assert not contract.addressed_to_bridge(f"{BRANCH}/state/online")
+    assert not contract.addressed_to_bridge("elsewhere")
+
+
+def test_every_reference_of_the_document_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in references_in(document):
+        if reference.startswith("./"):
+            assert (SCHEMAS / reference).is_file(), reference
+            continue
+        place: Any = document
+        for key in reference.removeprefix("#/").split("/"):
+            place = place[key]
+
+
+def test_every_schema_file_belongs_to_a_message_of_the_document(document: dict[str, Any]) -> None:
+    referred = {Path(reference).name for reference in references_in(document) if reference.startswith("./")}
+    assert referred == {path.name for path in SCHEMAS.glob("*.schema.json")}
+
+
+def test_the_document_tells_what_the_catalogue_says(document: dict[str, Any]) -> None:
+    channels = {channel["address"]: key for key, channel in document["channels"].items()}
+    assert list(channels) == [entry.topic for entry in CATALOGUE]
+    operations = {operation["channel"]["$ref"]: operation for operation in document["operations"].values()}
+    for entry in CATALOGUE:
+        operation = operations[f"#/channels/{channels[entry.topic]}"]
+        assert operation["action"] == ("receive" if entry.direction == "in" else "send")
+        if entry.carrier == "mqtt":
+            assert operation["bindings"]["mqtt"]["qos"] == 1
+            assert operation["bindings"]["mqtt"]["retain"] is ("/state/" in entry.topic)
+        assert ("reply" in operation) is (entry.direction == "in")
+
+
+def test_a_request_is_answered_on_the_fixed_topic(document: dict[str, Any]) -> None:
+    answers = {
+        document["channels"][key]["address"]: document["channels"][
+            operation["reply"]["channel"]["$ref"].rsplit("/", maxsplit=1)[1]
+        ]["address"]
+        for operation in document["operations"].values()
+        if "reply" in operation
+        for key in [operation["channel"]["$ref"].rsplit("/", maxsplit=1)[1]]
+    }
+    assert answers == {
+        "kkt/v1/{bridge}/pos/{pos}/receipt": "kkt/v1/{bridge}/pos/{pos}/reply",
+        "kkt/v1/{bridge}/pos/{pos}/query": "kkt/v1/{bridge}/pos/{pos}/reply",
+        "kkt/v1/{bridge}/command/{name}": "kkt/v1/{bridge}/command/{name}/result",
+    }
+
+
+def test_the_parameters_of_an_address_are_declared(document: dict[str, Any]) -> None:
+    for channel in document["channels"].values():
+        assert re.findall(r"\{(\w+)\}", channel["address"]) == list(channel.get("parameters", {}))
+    assert document["components"]["parameters"]["name"]["enum"] == list(COMMANDS)
+
+
+def test_the_states_of_a_receipt_are_published() -> None:
+    step = json.loads((SCHEMAS / "event-receipt.schema.json").read_text(encoding="utf-8"))["$defs"]["Status"]
+    assert step["enum"] == list(Status)
+
+
+def test_the_description_is_text_that_people_can_compare() -> None:
+    for name, text in contract_files().items():
+        assert text.endswith("\n"), name
+        assert not text.endswith("\n\n"), name
+        assert "\r" not in text, name
+        assert all(line == line.rstrip() for line in text.splitlines()), name
+    assert "Оправа" in contract_files()["receipt-request.schema.json"]
+    assert list(json.loads(contract_files()["receipt-request.schema.json"])["properties"]) == list(Receipt.model_fields)
+
+
+def test_the_command_writes_what_is_committed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "new" / "schemas"
+    assert run_command("--out", str(target)) == 0
+    assert capsys.readouterr().out == f"{target}: {len(contract_files())} files written\n"
+    assert {path.name: path.read_text(encoding="utf-8") for path in target.iterdir()} == contract_files()
+    assert run_command("--out", str(target), "--check") == 0
+    assert capsys.readouterr().out == f"{target}: up to date\n"
+
+
+def test_the_check_names_each_file_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command("--out", str(tmp_path))
+    capsys.readouterr()
+    (tmp_path / "query.schema.json").unlink()
+    (tmp_path / "asyncapi.yaml").write_text("old\n", encoding="utf-8")
+    (tmp_path / "quarry.schema.json").write_text("{}", encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+    assert run_command("--out", str(tmp_path), "--check") == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        f"{tmp_path / 'query.schema.json'}: missing",
+        f"{tmp_path / 'asyncapi.yaml'}: stale",
+        f"{tmp_path / 'quarry.schema.json'}: superfluous, no message has this schema",
+    ]
+    assert said.err.startswith("kkt-bridge schemas: run `kkt-bridge schemas --out ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_writing_names_what_it_leaves_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "quarry.schema.json").write_text("{}", encoding="utf-8")
+    assert run_command("--out", str(tmp_path)) == 0
+    assert "quarry.schema.json: superfluous" in capsys.readouterr().out
+
+
+def test_a_directory_that_cannot_be_is_a_line_and_not_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert run_command("--out", str(tmp_path / "file")) == 1
+    assert capsys.readouterr().err == f"kkt-bridge schemas: {tmp_path / 'file'}: File exists\n"
+
+
+def test_a_file_that_is_no_text_is_a_line_and_not_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command("--out", str(tmp_path))
+    (tmp_path / "query.schema.json").write_bytes(b"\xff")
+    assert run_command("--out", str(tmp_path), "--check") == 1
+    assert f"{tmp_path / 'query.schema.json'}: stale" in capsys.readouterr().out
