@@ -182,7 +182,7 @@ class Settings(Section):
         states = [str(kkt.state) for kkt in self.kkt]
         for kind, values in (("id", ids), ("state", states)):
             if twice := {value for value in values if values.count(value) > 1}:
-                raise ValueError(f"kkt: two registers share the {kind} {sorted(twice)[0]!r}")
+                raise ValueError(f"kkt: two registers share the {kind} {min(twice)!r}")
         for pos, kkt in self.pos.items():
             if kkt not in ids:
                 raise ValueError(f"pos.{pos}: no register {kkt!r}; there is {', '.join(ids)}")

@@ -11,7 +11,7 @@ from kkt_bridge.wire.messages import ComponentHealth, HealthState, HealthStatus
 _ORDER: Final[tuple[HealthStatus, ...]] = ("healthy", "degraded", "unhealthy")
 
 
-def health(  # noqa: PLR0913 (one argument a part)
+def health(
     *,
     journal_failing: str | None,
     accepting: bool,

@@ -1,0 +1,75 @@
+"""`kkt-bridge`: finds the command, and loads only its module."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from kkt_bridge.errors import KktBridgeError
+
+COMMANDS: Final = {
+    "run": ("run", "run the bridge"),
+    "demo": ("demo", "everything on one machine, with an outage in the middle, and a live view"),
+    "broker": ("broker", "the embedded MQTT broker, for trying out and for tests"),
+    "send": ("send", "publish receipts from a file and print the replies"),
+    "status": ("status", "show the state of a bridge"),
+    "watch": ("watch", "follow everything that a bridge says"),
+    "sync": ("sync", "have pending documents sent to the OFD now"),
+    "dlq": ("dlq", "list, requeue or discard dead letters"),
+    "shift": ("shift", "open or close a shift, or print an X report"),
+    "doctor": ("doctor", "check the configuration and everything that it names"),
+    "schemas": ("schemas", "write the JSON Schemas and the AsyncAPI document"),
+}
+SIMULATORS: Final = {
+    "ofd": ("sim_ofd", "a simulated OFD"),
+    "pos": ("sim_pos", "simulated POS terminals"),
+    "kkt-dump": ("sim_kkt_dump", "print the documents in a virtual fiscal storage"),
+    "kkt-fault": ("sim_kkt_fault", "switch faults of a virtual register on and off"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    raise SystemExit(_run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="kkt-bridge", description="Receipts from MQTT to fiscal registers and on to the OFD."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add(commands, COMMANDS, argv[:1])
+    simulators = commands.add_parser(
+        "sim", help="what a shop would own: an OFD, POS terminals, registers"
+    ).add_subparsers(dest="simulator", metavar="SIMULATOR", required=True)
+    _add(simulators, SIMULATORS, argv[1:2] if argv[:1] == ["sim"] else [])
+    args = parser.parse_args(argv)
+    if args.version:
+        from kkt_bridge import __version__  # noqa: PLC0415 (reading the version costs as much as all the rest)
+
+        print(__version__)
+        return 0
+    if not hasattr(args, "run"):
+        parser.print_help()
+        return 2
+    try:
+        return int(args.run(args))
+    except KktBridgeError as error:
+        print(f"kkt-bridge: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def _add(parsers: Any, table: dict[str, tuple[str, str]], wanted: list[str]) -> None:
+    """Add every command by name, but load only the one that is wanted: `run` must not carry the demo's libraries."""
+    for name, (module, summary) in table.items():
+        parser = parsers.add_parser(name, help=summary, description=summary)
+        if name in wanted:
+            loaded = importlib.import_module(f"kkt_bridge.cli.{module}")
+            loaded.add_arguments(parser)
+            parser.set_defaults(run=loaded.run)

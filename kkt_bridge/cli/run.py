@@ -1,0 +1,42 @@
+"""`kkt-bridge run`: the bridge itself."""
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from kkt_bridge.errors import KktBridgeError, SettingsError
+from kkt_bridge.logs import configure_logging
+from kkt_bridge.runtime import Bridge
+from kkt_bridge.settings import load_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `run`."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the TOML file with the settings")
+    parser.add_argument("--json", action="store_true", help="log as JSON, one object a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; 2 for unusable settings, 1 if the bridge cannot start."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = load_settings(args.config)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    log = settings.log.model_copy(update={"format": "json"}) if args.json else settings.log
+    configure_logging(log)
+    bridge = Bridge(settings)
+    try:
+        bridge.start()
+    except KktBridgeError as error:
+        print(f"kkt-bridge: {error}", file=sys.stderr)
+        bridge.stop()
+        return 1
+    stop.wait()
+    bridge.stop()
+    return 0

@@ -1,0 +1,274 @@
+"""What each command does: a table from its name to a function of its args."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from datetime import tzinfo
+from functools import partial
+from typing import Any
+
+from kkt_bridge.journal.delivery import dead_letters, dead_letters_of, discard, requeue
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.receipts import body_of, find_receipts, pending_page
+from kkt_bridge.journal.records import DeadLetter, Step, StoredReceipt
+from kkt_bridge.journal.steps import history_of
+from kkt_bridge.journal.transaction import DLQ, Transaction
+from kkt_bridge.receipts.lifecycle import PENDING
+from kkt_bridge.registers.base import FiscalRegister, ShiftReport
+from kkt_bridge.stages import replies
+from kkt_bridge.stages.admission import Admission
+from kkt_bridge.stages.delivery import Delivery, SyncInProgress, SyncResult
+from kkt_bridge.stages.printing import PrintLane
+from kkt_bridge.steering.desk import Answer, CommandFailed, Handler
+from kkt_bridge.steering.telemetry import Telemetry
+from kkt_bridge.wire.commands import (
+    DiscardArgs,
+    NoArgs,
+    PageArgs,
+    ReceiptArgs,
+    RegisterArgs,
+    ReprintArgs,
+    RequeueArgs,
+    SyncArgs,
+)
+from kkt_bridge.wire.times import rfc3339
+
+REQUEUE_BATCH = 100
+
+
+class Commands:
+    """The operators' commands."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        telemetry: Telemetry,
+        admission: Admission,
+        delivery: Delivery,
+        lanes: Sequence[PrintLane],
+        wake_delivery: Callable[[], None],
+        wake_lane: Callable[[str], None],
+        zone: tzinfo,
+    ) -> None:
+        self._journal = journal
+        self._telemetry = telemetry
+        self._admission = admission
+        self._delivery = delivery
+        self._lanes = {lane.view.kkt: lane for lane in lanes}
+        self._wake_delivery = wake_delivery
+        self._wake_lane = wake_lane
+        self._zone = zone
+
+    def table(self) -> Mapping[str, Handler]:
+        """Every command by name."""
+        return {
+            "status": self._status,
+            "sync": self._sync,
+            "receipt": self._receipt,
+            "buffer-list": self._buffer_list,
+            "dlq-list": self._dlq_list,
+            "dlq-requeue": self._dlq_requeue,
+            "dlq-discard": self._dlq_discard,
+            "shift-open": self._shift_open,
+            "shift-close": self._shift_close,
+            "x-report": self._x_report,
+            "pause": self._pause,
+            "resume": self._resume,
+            "reprint": self._reprint,
+        }
+
+    # -- the bridge ------------------------------------------------------------------------------------
+
+    def _status(self, _args: NoArgs) -> Answer:
+        return self._telemetry.status()
+
+    def _sync(self, args: SyncArgs) -> "Future[Answer]":
+        try:
+            result = self._delivery.request(force=args.force)
+        except SyncInProgress:
+            raise CommandFailed("sync_in_progress", "a sync is running already: wait for its result") from None
+        self._wake_delivery()
+        return _then(result, _as_answer)
+
+    def _pause(self, _args: NoArgs) -> Answer:
+        self._admission.set_paused(self._journal, paused=True)
+        return {"paused": True}
+
+    def _resume(self, _args: NoArgs) -> Answer:
+        self._admission.set_paused(self._journal, paused=False)
+        return {"paused": False}
+
+    # -- receipts --------------------------------------------------------------------------------------
+
+    def _receipt(self, args: ReceiptArgs) -> Answer:
+        stored = self._the_one(args.receipt_id, args.pos_id)
+        row_id = stored.id
+        body = self._journal.read(lambda connection: body_of(connection, row_id)) if row_id is not None else None
+        steps = self._journal.read(lambda connection: history_of(connection, row_id)) if row_id is not None else []
+        return {
+            "receipt": json.loads(body) if body is not None else None,
+            "status": stored.status,
+            "reply": replies.stored(stored, self._zone, duplicate=False).model_dump(mode="json"),
+            "server_time": stored.server_time,
+            "history": [self._shown_step(step) for step in steps],
+            "purged": row_id is None,
+        }
+
+    def _the_one(self, receipt_id: str, pos_id: str | None) -> StoredReceipt:
+        found = [
+            stored
+            for stored in self._journal.read(lambda connection: find_receipts(connection, receipt_id))
+            if pos_id in {None, stored.pos_id}
+        ]
+        if not found:
+            raise CommandFailed("not_found", f"no receipt {receipt_id} was ever taken here")
+        if len(found) > 1:
+            pos = ", ".join(stored.pos_id for stored in found)
+            raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
+        return found[0]
+
+    def _shown_step(self, step: Step) -> dict[str, Any]:
+        return {
+            "from": step.from_status,
+            "to": step.to_status,
+            "at": rfc3339(step.at_ms, self._zone),
+            "fd_number": step.fd_number,
+            "error": step.error,
+        }
+
+    def _buffer_list(self, args: PageArgs) -> Answer:
+        page = self._journal.read(lambda connection: pending_page(connection, args.after, args.limit))
+        total = sum(n for (_, kind), n in self._journal.counts().items() if kind in PENDING)
+        shown = [
+            {
+                "receipt_id": pending.receipt_id,
+                "pos_id": pending.pos_id,
+                "kkt": pending.kkt,
+                "status": pending.status,
+                "received_at": rfc3339(pending.received_ms, self._zone),
+                "attempts": pending.attempts,
+                "last_error": pending.last_error,
+            }
+            for pending in page
+        ]
+        return {"receipts": shown, "total": total, "next": page[-1].id if len(page) == args.limit else None}
+
+    # -- dead letters ----------------------------------------------------------------------------------
+
+    def _dlq_list(self, args: PageArgs) -> Answer:
+        page = self._journal.read(lambda connection: dead_letters(connection, args.after, args.limit))
+        return {
+            "letters": [self._shown_letter(letter) for letter in page],
+            "total": self._dlq_size(),
+            "next": page[-1].document if len(page) == args.limit else None,
+        }
+
+    def _dlq_requeue(self, args: RequeueArgs) -> Answer:
+        if args.all == (args.receipt_id is not None):
+            raise CommandFailed("invalid_command", "name a receipt_id, or say all: true")
+        requeued = self._requeue_all() if args.receipt_id is None else self._requeue_one(args.receipt_id, args.pos_id)
+        self._delivery.documents_arrived()
+        self._wake_delivery()
+        return {"requeued": requeued}
+
+    def _requeue_one(self, receipt_id: str, pos_id: str | None) -> int:
+        letter = self._the_letter(receipt_id, pos_id)
+        self._journal.write(lambda tx: requeue(tx, letter))
+        return 1
+
+    def _requeue_all(self) -> int:
+        """In batches: a receipt that comes in between must not wait for thousands of letters."""
+        requeued = 0
+        while letters := self._journal.read(lambda connection: dead_letters(connection, 0, REQUEUE_BATCH)):
+            self._journal.write(partial(_requeue_letters, letters))
+            requeued += len(letters)
+        return requeued
+
+    def _dlq_discard(self, args: DiscardArgs) -> Answer:
+        letter = self._the_letter(args.receipt_id, args.pos_id)
+        self._journal.write(lambda tx: discard(tx, letter, args.reason))
+        return {"discarded": 1}
+
+    def _the_letter(self, receipt_id: str, pos_id: str | None) -> DeadLetter:
+        letters = [
+            letter
+            for letter in self._journal.read(lambda connection: dead_letters_of(connection, receipt_id))
+            if pos_id in {None, letter.pos_id}
+        ]
+        if not letters:
+            raise CommandFailed("not_found", f"receipt {receipt_id} is no dead letter")
+        if len(letters) > 1:
+            pos = ", ".join(letter.pos_id for letter in letters)
+            raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
+        return letters[0]
+
+    def _dlq_size(self) -> int:
+        return sum(n for (_, kind), n in self._journal.counts().items() if kind == DLQ)
+
+    def _shown_letter(self, letter: DeadLetter) -> dict[str, Any]:
+        return {
+            "receipt_id": letter.receipt_id,
+            "pos_id": letter.pos_id,
+            "kkt": letter.kkt,
+            "stage": "ofd",
+            "attempts": letter.strikes,
+            "reason": letter.reason,
+            "last_error": letter.last_error,
+            "failed_at": rfc3339(letter.failed_ms, self._zone),
+        }
+
+    # -- registers -------------------------------------------------------------------------------------
+
+    def _shift_open(self, args: RegisterArgs) -> "Future[Answer]":
+        return self._on_register(args.kkt, lambda register: register.open_shift(None))
+
+    def _shift_close(self, args: RegisterArgs) -> "Future[Answer]":
+        return self._on_register(args.kkt, lambda register: register.close_shift(None))
+
+    def _x_report(self, args: RegisterArgs) -> "Future[Answer]":
+        return self._on_register(args.kkt, lambda register: register.x_report())
+
+    def _reprint(self, args: ReprintArgs) -> "Future[Answer]":
+        return self._on_register(args.kkt, lambda register: register.print_copy(args.fd_number))
+
+    def _on_register(self, kkt: str | None, job: Callable[[FiscalRegister], ShiftReport | None]) -> "Future[Answer]":
+        lane = self._lane(kkt)
+        name = lane.view.kkt
+        result = lane.request(job)
+        self._wake_lane(name)
+        return _then(result, lambda report: {"kkt": name, **(asdict(report) if report is not None else {})})
+
+    def _lane(self, kkt: str | None) -> PrintLane:
+        there_is = ", ".join(sorted(self._lanes))
+        if kkt is None and len(self._lanes) > 1:
+            raise CommandFailed("invalid_command", f"say which register in args.kkt: {there_is}")
+        lane = self._lanes.get(kkt) if kkt is not None else next(iter(self._lanes.values()))
+        if lane is None:
+            raise CommandFailed("unknown_kkt", f"no register {kkt} here; there is {there_is}")
+        return lane
+
+
+def _requeue_letters(letters: Sequence[DeadLetter], tx: Transaction) -> None:
+    for letter in letters:
+        requeue(tx, letter)
+
+
+def _as_answer(result: SyncResult) -> Answer:
+    return asdict(result)
+
+
+def _then(future: "Future[Any]", shape: Callable[[Any], Answer]) -> "Future[Answer]":
+    """A future of the answer, made from the future of what it tells."""
+    answer: Future[Answer] = Future()
+
+    def pass_on(done: "Future[Any]") -> None:
+        error = done.exception()
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(shape(done.result()))
+
+    future.add_done_callback(pass_on)
+    return answer
