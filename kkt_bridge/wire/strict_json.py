@@ -4,6 +4,11 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
 
+NESTING_MAX: Final = 32
+"""Levels of objects and arrays: far more than any message has, far fewer than any writer of JSON takes."""
+
+_TOO_DEEP: Final = f"nested deeper than {NESTING_MAX} levels"
+
 
 class BadJson(ValueError):
     """The payload is not JSON as the contract wants it; the text says what and where."""
@@ -25,11 +30,13 @@ def parse_object(payload: bytes) -> dict[str, Any]:
         problem = error.msg.removesuffix(" at")
         raise BadJson(f"not JSON: {problem} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
-        raise BadJson("nested too deeply") from None
+        raise BadJson(_TOO_DEEP) from None
     except InvalidOperation:
         raise BadJson("a number has an exponent beyond any use") from None
     if not isinstance(value, dict):
         raise BadJson(f"expected a JSON object, not {_JSON_NAMES[type(value)]}")
+    if payload.count(b"{") + payload.count(b"[") > NESTING_MAX:
+        _refuse_depth(value)
     if b"\\u" in payload:
         _refuse_lone_surrogates(value)
     return value
@@ -63,6 +70,15 @@ def _integer(digits: str) -> int | Decimal:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise BadJson(f"{name} is not a JSON number")
+
+
+def _refuse_depth(root: dict[str, Any]) -> None:
+    level: list[Any] = [root]
+    for _ in range(NESTING_MAX):
+        inside = (child for node in level for child in (node.values() if isinstance(node, dict) else node))
+        level = [child for child in inside if isinstance(child, dict | list)]
+    if level:
+        raise BadJson(_TOO_DEEP)
 
 
 def _refuse_lone_surrogates(root: dict[str, Any]) -> None:

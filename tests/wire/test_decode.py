@@ -301,6 +301,17 @@ def test_a_command_is_taken_with_and_without_arguments() -> None:
     assert full.args == {"force": True, "limit": 5}
 
 
+@pytest.mark.parametrize("depth", [30, 300, 900, 100_000])
+def test_a_command_is_nested_no_deeper_than_can_be_stored(depth: int) -> None:
+    arguments = b'{"a": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+    payload = encoded({"command_id": ID, "issued_by": "ops", "args": 0}).replace(b'"args": 0', b'"args": ' + arguments)
+    if depth > 31:
+        with pytest.raises(Undecodable, match="nested deeper than 32 levels"):
+            decode_message(Command, payload, "command_id")
+    else:
+        assert json.loads(decode_message(Command, payload, "command_id").model_dump_json())
+
+
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
@@ -342,7 +353,7 @@ def roubles(amount: int) -> str:
 
 @st.composite
 def positions(draw: st.DrawFn) -> dict[str, Any]:
-    price = draw(st.integers(min_value=0, max_value=1_000_000_00))
+    price = draw(st.integers(min_value=0, max_value=100_000_00))
     micro = draw(st.integers(min_value=1, max_value=99_000_000))
     total = price * micro // 1_000_000 + draw(st.integers(min_value=0, max_value=1))
     return item(

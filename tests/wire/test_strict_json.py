@@ -64,14 +64,29 @@ def test_an_integer_is_an_integer(number: str) -> None:
         (b'{"a": "\\ud83d"}', "a string holds half of a surrogate pair"),
         (b'{"a": [{"\\udc53": 1}]}', "a string holds half of a surrogate pair"),
         (b'{"a": "\\ud83d \\udc53"}', "a string holds half of a surrogate pair"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested deeper than 32 levels"),
+        (b'{"a":' * 100_000, "nested deeper than 32 levels"),
+        (b'{"a":' * 32 + b"{}" + b"}" * 32, "nested deeper than 32 levels"),
+        (b'{"a": [1, ' + b"[" * 31 + b"]" * 31 + b"]}", "nested deeper than 32 levels"),
     ],
 )
 def test_other_json_is_refused_with_the_reason(payload: bytes, words: str) -> None:
     with pytest.raises(BadJson) as caught:
         parse_object(payload)
     assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"a":' * 31 + b"{}" + b"}" * 31,
+        b'{"a": [1, ' + b"[" * 30 + b"]" * 30 + b"]}",
+        b'{"a": [' + b"[], {}, " * 1000 + b"0]}",
+        b'{"a": "' + b"[" * 1000 + b'"}',
+    ],
+)
+def test_a_broad_object_is_no_deep_one(payload: bytes) -> None:
+    assert "a" in parse_object(payload)
 
 
 def test_a_long_key_is_cut_where_it_is_named() -> None:
