@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import yaml
 
-from kkt_bridge.wire.catalogue import COMMANDS, DEFAULT_ROOT, Entry
+from kkt_bridge.wire.catalogue import DEFAULT_ROOT, Entry
+from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.examples import EXAMPLES
 
 CONTRACT_VERSION: Final = "1.0.0"

@@ -1,39 +1,24 @@
 """Every message of the contract: its topic, model, direction, QoS, retain flag, meaning and example.
 
 The JSON Schema files and the AsyncAPI document are made from this table, so a message is added by adding its
-model, its example and a row. A command whose arguments are known gets a row of its own beside `command`, with
-`_TOPICS.command("sync")` for its topic and a model that narrows `args`: the more literal topic is the one that counts.
+model, its example and a row. Each command has a row of its own beside `command`, which holds for all of them: of two
+topics the more literal one counts.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, create_model
 
-from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.model import Receipt, Strict
 from kkt_bridge.wire import messages
+from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.examples import EXAMPLES
 from kkt_bridge.wire.topics import Topics
 
 DEFAULT_ROOT: Final = "kkt/v1"
-
-COMMANDS: Final = (
-    "status",
-    "sync",
-    "receipt",
-    "buffer-list",
-    "dlq-list",
-    "dlq-requeue",
-    "dlq-discard",
-    "shift-open",
-    "shift-close",
-    "x-report",
-    "pause",
-    "resume",
-    "reprint",
-)
-"""The names that a command's topic may end in."""
 
 _TOPICS: Final = Topics(DEFAULT_ROOT, "{bridge}")
 
@@ -71,6 +56,39 @@ def _event(kind: str, model: type[BaseModel], summary: str) -> Entry:
     return Entry(f"event-{kind}", _TOPICS.event(kind), model, "out", summary)
 
 
+def _command(name: str, args: type[Strict]) -> Entry:
+    needs_args = any(field.is_required() for field in args.model_fields.values())
+    field = Field() if needs_args else Field(default_factory=args)
+    model = create_model(f"Command {name}", __base__=messages.Command, args=(args, field))
+    return Entry(
+        f"command-{name}",
+        _TOPICS.command(name),
+        model,
+        "in",
+        _COMMAND_SUMMARIES[name],
+        answer="command-result",
+        id_field="command_id",
+    )
+
+
+_COMMAND_SUMMARIES: Final = MappingProxyType(
+    {
+        "status": "An operator asks for all state messages in one answer.",
+        "sync": "An operator has pending documents sent to the OFD now.",
+        "receipt": "An operator asks for the whole history of one receipt.",
+        "buffer-list": "An operator asks for the pending receipts, a page at a time.",
+        "dlq-list": "An operator asks for the dead letters, a page at a time.",
+        "dlq-requeue": "An operator has one dead letter, or all, sent to the OFD again.",
+        "dlq-discard": "An operator discards a dead letter and says why.",
+        "shift-open": "An operator opens a shift on a register.",
+        "shift-close": "An operator closes the shift of a register.",
+        "x-report": "An operator has a register print a report of the shift so far.",
+        "pause": "An operator has the bridge stop taking receipts.",
+        "resume": "An operator has the bridge take receipts again.",
+        "reprint": "An operator has a register print a copy, which is never a second fiscal document.",
+    }
+)
+
 CATALOGUE: Final = (
     Entry(
         "receipt-request",
@@ -107,6 +125,7 @@ CATALOGUE: Final = (
         answer="command-result",
         id_field="command_id",
     ),
+    *(_command(name, args) for name, args in COMMANDS.items()),
     Entry(
         "command-result",
         _TOPICS.command_result("{name}"),

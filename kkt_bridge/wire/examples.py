@@ -78,6 +78,22 @@ _FFD: Final[dict[str, Any]] = {
     }
 }
 
+_COMMAND_ARGS: Final[dict[str, dict[str, Any]]] = {
+    "status": {},
+    "sync": {"force": True},
+    "receipt": {"receipt_id": _RECEIPT_ID, "pos_id": _POS},
+    "buffer-list": {"limit": 50},
+    "dlq-list": {"limit": 50, "after": 0},
+    "dlq-requeue": {"receipt_id": _RECEIPT_ID},
+    "dlq-discard": {"receipt_id": _RECEIPT_ID, "reason": "the OFD has it under another number, ticket 1841"},
+    "shift-open": {"kkt": _KKT},
+    "shift-close": {"kkt": _KKT},
+    "x-report": {},
+    "pause": {},
+    "resume": {},
+    "reprint": {"kkt": _KKT, "fd_number": 412},
+}
+
 EXAMPLES: Final = MappingProxyType(
     {
         "receipt-request": _REQUEST,
@@ -95,7 +111,11 @@ EXAMPLES: Final = MappingProxyType(
             "received_at": "2026-11-22T14:02:58.911+03:00",
             "printed_at": _PRINTED_AT,
         },
-        "command": {"command_id": _COMMAND_ID, "issued_by": "ops", "args": {"force": True}},
+        "command": {"command_id": _COMMAND_ID, "issued_by": "ops", "args": {}},
+        **{
+            f"command-{name}": {"command_id": _COMMAND_ID, "issued_by": "ops", "args": args}
+            for name, args in _COMMAND_ARGS.items()
+        },
         "command-result": {
             "command_id": _COMMAND_ID,
             "ok": True,

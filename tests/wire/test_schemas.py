@@ -20,7 +20,8 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.wire.asyncapi import schema_file
-from kkt_bridge.wire.catalogue import CATALOGUE, COMMANDS, Entry
+from kkt_bridge.wire.catalogue import CATALOGUE, Entry
+from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.decode import decode_receipt
 from kkt_bridge.wire.examples import EXAMPLES
 from kkt_bridge.wire.messages import Outgoing
@@ -289,6 +290,24 @@ def test_a_retained_state_may_be_cleared(contract: ContractValidator) -> None:
     contract.check(f"{BRANCH}/state/kkt/kkt-9", b"")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_arguments_of_a_command_are_those_that_it_knows(name: str, contract: ContractValidator) -> None:
+    command_of = EXAMPLES[f"command-{name}"]
+    args = COMMANDS[name].model_validate(command_of["args"])
+    assert args.model_dump(exclude_unset=True) == command_of["args"]
+    contract.check(f"{BRANCH}/command/{name}", wire(command_of))
+    with pytest.raises(AssertionError, match="speed"):
+        contract.check(f"{BRANCH}/command/{name}", wire(dict(command_of) | {"args": {"speed": 1}}))
+
+
+def test_a_command_may_leave_out_its_arguments_where_it_needs_none(contract: ContractValidator) -> None:
+    bare = {key: value for key, value in EXAMPLES["command-status"].items() if key != "args"}
+    contract.check(f"{BRANCH}/command/status", wire(bare))
+    contract.check(f"{BRANCH}/command/sync", wire(bare))
+    with pytest.raises(AssertionError, match="args"):
+        contract.check(f"{BRANCH}/command/receipt", wire(bare))
+
+
 def test_requests_are_told_from_what_the_bridge_says(contract: ContractValidator) -> None:
     assert contract.addressed_to_bridge(f"{BRANCH}/pos/pos-1/receipt")
     assert contract.addressed_to_bridge(f"{BRANCH}/command/sync")
@@ -334,10 +353,12 @@ def test_a_request_is_answered_on_the_fixed_topic(document: dict[str, Any]) -> N
         if "reply" in operation
         for key in [operation["channel"]["$ref"].rsplit("/", maxsplit=1)[1]]
     }
+    result = "kkt/v1/{bridge}/command/{name}/result"
     assert answers == {
         "kkt/v1/{bridge}/pos/{pos}/receipt": "kkt/v1/{bridge}/pos/{pos}/reply",
         "kkt/v1/{bridge}/pos/{pos}/query": "kkt/v1/{bridge}/pos/{pos}/reply",
-        "kkt/v1/{bridge}/command/{name}": "kkt/v1/{bridge}/command/{name}/result",
+        "kkt/v1/{bridge}/command/{name}": result,
+        **{f"kkt/v1/{{bridge}}/command/{name}": result for name in COMMANDS},
     }
 
 
