@@ -1,0 +1,54 @@
+"""`kkt-bridge broker`: the embedded MQTT broker as a process of its own, for trying out and for tests."""
+
+import argparse
+import json
+import signal
+import sys
+
+from kkt_bridge.broker.embedded import BrokerStartError, EmbeddedBroker
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PORT_MAX = 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=1883, help="TCP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--ws-port", type=_port, default=9001, help="WebSockets port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument("--no-ws", action="store_true", help="do not listen for WebSockets")
+    parser.add_argument("--json", action="store_true", help="print one JSON line with host and ports when ready")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the broker until SIGTERM or SIGINT; return the exit status."""
+    broker = EmbeddedBroker(args.host, args.port, None if args.no_ws else args.ws_port)
+    # Blocked before any thread exists, the signals wait for sigwait below whenever they come.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        with broker:
+            print(_ready_line(broker) if args.json else _greeting(broker), flush=True)
+            signal.sigwait(STOP_SIGNALS)
+    except BrokerStartError as error:
+        print(f"kkt-bridge broker: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return 0
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {PORT_MAX}")
+    return int(text)
+
+
+def _ready_line(broker: EmbeddedBroker) -> str:
+    return json.dumps({"host": broker.host, "port": broker.port, "ws_port": broker.ws_port})
+
+
+def _greeting(broker: EmbeddedBroker) -> str:
+    web = f", WebSockets on port {broker.ws_port}" if broker.ws_port is not None else ""
+    return f"MQTT 3.1.1 broker on {broker.host}:{broker.port}{web}; Ctrl-C ends it"
