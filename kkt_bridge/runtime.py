@@ -9,7 +9,8 @@ from typing import Final
 
 from kkt_bridge import __version__
 from kkt_bridge.broker.inbox import Inbox
-from kkt_bridge.broker.session import Presence, Session
+from kkt_bridge.broker.link import Presence
+from kkt_bridge.broker.session import Session
 from kkt_bridge.clock import Clock, SystemClock
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
@@ -111,7 +112,6 @@ class Bridge:
         online = Online(
             online=True, since=rfc3339(clock.now_ms(), zone), version=__version__, boot_id=str(uuid.uuid4())
         )
-        registers = [kkt.id for kkt in settings.kkt]
 
         self._journal = journal = Journal(Database(settings.journal.url), clock)
         self._inbox = Inbox(INBOX_MAX)
@@ -131,7 +131,6 @@ class Bridge:
         )
         self._delivery = Delivery(
             settings=settings.sync,
-            registers=registers,
             journal=journal,
             courier=self._courier,
             breaker=breaker,

@@ -16,8 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -26,6 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.broker.link import Listener, Outgoing, Presence
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.topics import Topics
@@ -60,39 +60,6 @@ class Phase(enum.Enum):
     CONNECTING = "connecting"
     SUBSCRIBING = "subscribing"
     ONLINE = "online"
-
-
-class Listener(Protocol):
-    """Who is told about the session, in the session's thread: only to note it and ring somebody."""
-
-    def link_up(self) -> None:
-        """The session is online: what is retained, and what is in the outbox, may go out."""
-
-    def link_down(self) -> None:
-        """It is not; messages published and not yet acknowledged may be lost."""
-
-    def published(self, token: object) -> None:
-        """The broker has taken the message with this token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to publish at QoS 1. A message with a token is reported back when the broker has it."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    correlation: bytes | None = None
-    token: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """Birth, will and farewell: one retained topic."""
-
-    topic: str
-    online: bytes
-    offline: bytes
 
 
 class Session:

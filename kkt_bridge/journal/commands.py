@@ -16,7 +16,7 @@ def find_command(connection: Connection, command_id: str) -> TakenCommand | None
     return _taken(row) if row is not None else None
 
 
-def take_command(  # noqa: PLR0913 (the columns of a command)
+def take_command(
     tx: Transaction,
     *,
     command_id: str,
@@ -30,6 +30,7 @@ def take_command(  # noqa: PLR0913 (the columns of a command)
     tx.execute(
         _TAKE,
         {
+            "id": tx.new_id(),
             "command_id": command_id,
             "name": name,
             "issued_by": issued_by,
@@ -66,5 +67,5 @@ _OPEN: Final = Prepared(
 )
 _FINISH: Final = Prepared(update(commands).where(_c.id == bindparam("row_id")).values(result=bindparam("new_result")))
 _TAKE: Final = prepared_insert(
-    insert(commands), "command_id", "name", "issued_by", "args", "reply_topic", "correlation", "taken_ms"
+    insert(commands), "id", "command_id", "name", "issued_by", "args", "reply_topic", "correlation", "taken_ms"
 )

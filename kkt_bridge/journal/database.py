@@ -20,7 +20,20 @@ from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, Storag
 BUSY_TIMEOUT_MS: Final = 5000
 """How long a writer of another process (a backup, a shell) may hold the file before a commit fails."""
 
-_DAMAGE: Final = ("malformed", "not a database", "quick_check")
+_DISK: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PRIMARY_CODE: Final = 0xFF
+"""The lower byte of SQLite's extended result codes."""
 
 
 class Database:
@@ -116,18 +129,24 @@ class Database:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """SQLAlchemy's errors as ours: is the disk to blame, the file, or we?"""
+    """The driver's errors as ours: is the disk to blame, the file, or we?"""
     try:
         yield
+    except sqlite3.Error as error:
+        raise _ours(error) from error
     except DBAPIError as error:
-        text = str(error.orig)
-        if any(word in text for word in _DAMAGE):
-            raise JournalDamaged(f"the journal is damaged: {text}") from error
-        if isinstance(error.orig, sqlite3.OperationalError):
-            raise StorageUnavailable(f"the journal's disk does not take it: {text}") from error
-        raise JournalError(f"the journal refused: {text}") from error
+        raise _ours(error.orig) from error
     except SQLAlchemyError as error:
         raise JournalError(f"the journal failed: {error}") from error
+
+
+def _ours(error: BaseException | None) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if code in _DAMAGE:
+        return JournalDamaged(f"the journal is damaged: {error}")
+    if code in _DISK:
+        return StorageUnavailable(f"the journal's disk does not take it: {error}")
+    return JournalError(f"the journal refused: {error}")
 
 
 def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:

@@ -14,8 +14,6 @@ from sqlalchemy import Connection, bindparam, select, update
 from kkt_bridge.journal.records import DeadLetter, DueDocument
 from kkt_bridge.journal.statements import Prepared
 from kkt_bridge.journal.tables import (
-    IS_DEAD,
-    IS_READY,
     IS_UNSENT,
     IS_WAITING,
     documents,
@@ -43,12 +41,7 @@ def end_waiting(tx: Transaction, *, everything: bool = False) -> int:
 
 def next_wait_ends_steady_ms(connection: Connection) -> int | None:
     """When the first waiting document becomes ready, by the steady clock."""
-    return _FIRST_WAIT(connection, {}).scalar_one_or_none()
-
-
-def oldest_unsent_ms(connection: Connection, kkt: str) -> int | None:
-    """When the register's oldest document that the OFD lacks was printed."""
-    return _OLDEST_UNSENT(connection, {"kkt": kkt}).scalar_one_or_none()
+    return _FIRST_WAIT(connection, {}).scalar(int)
 
 
 def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> None:
@@ -89,9 +82,9 @@ def bury(tx: Transaction, due: DueDocument, *, reason: str, error: str) -> None:
     )
 
 
-def dead_letters(connection: Connection, after: int, limit: int) -> list[DeadLetter]:
-    """Dead letters in the order of their documents, behind document `after`."""
-    return [_dead(row) for row in _DEAD_LETTERS(connection, {"after": after, "limit": limit})]
+def dead_letters(connection: Connection, kkt: str, after: int, limit: int) -> list[DeadLetter]:
+    """A register's dead letters in the order of its documents, behind document `after`."""
+    return [_dead(row) for row in _DEAD_LETTERS(connection, {"kkt": kkt, "after": after, "limit": limit})]
 
 
 def dead_letters_of(connection: Connection, receipt_id: str) -> list[DeadLetter]:
@@ -156,6 +149,7 @@ def _dead(row: Any) -> DeadLetter:
 
 _r, _d = receipts.c, documents.c
 _joined = documents.join(receipts, _r.id == _d.receipt)
+_is_ready = (_d.delivery == "ready") & (_d.kkt == bindparam("kkt"))
 _READY: Final = Prepared(
     select(
         _r.id,
@@ -172,7 +166,7 @@ _READY: Final = Prepared(
         _d.strikes,
     )
     .select_from(_joined.join(requests, requests.c.receipt == _d.receipt))
-    .where(_d.kkt == bindparam("kkt"), IS_READY, _d.id > bindparam("after"))
+    .where(IS_UNSENT, _is_ready, _d.id > bindparam("after"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
@@ -184,9 +178,6 @@ _END_WAITING: Final = Prepared(
 _END_ALL_WAITING: Final = Prepared(update(documents).where(IS_WAITING).values(delivery="ready", not_before_steady_ms=0))
 _FIRST_WAIT: Final = Prepared(
     select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
-)
-_OLDEST_UNSENT: Final = Prepared(
-    select(_r.printed_ms).select_from(_joined).where(_d.kkt == bindparam("kkt"), IS_UNSENT).order_by(_d.id).limit(1)
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
 _SENT: Final = Prepared(_of_document.values(delivery="sent", last_error=None))
@@ -221,9 +212,12 @@ _letters = select(
     _d.last_error,
     _d.failed_ms,
 ).select_from(_joined)
+_is_dead = _d.delivery == "dead"
 _DEAD_LETTERS: Final = Prepared(
-    _letters.where(IS_DEAD, _d.id > bindparam("after")).order_by(_d.id).limit(bindparam("limit"))
+    _letters.where(IS_UNSENT, _is_dead, _d.kkt == bindparam("kkt"), _d.id > bindparam("after"))
+    .order_by(_d.id)
+    .limit(bindparam("limit"))
 )
-_DEAD_LETTERS_OF: Final = Prepared(_letters.where(_r.receipt_id == bindparam("receipt_id"), IS_DEAD).order_by(_d.id))
+_DEAD_LETTERS_OF: Final = Prepared(_letters.where(_r.receipt_id == bindparam("receipt_id"), _is_dead))
 _REQUEUED: Final = Prepared(_of_document.values(delivery="ready", not_before_steady_ms=0))
 _DISCARDED: Final = Prepared(_of_document.values(delivery="discarded"))

@@ -18,8 +18,9 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database, translated
-from kkt_bridge.journal.transaction import ClockRow, CountKey, Instant, Touched, Transaction
+from kkt_bridge.journal.transaction import ClockFigures, CountKey, Instant, Touched, Transaction
 from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import PENDING
 
 COMMIT_OPERATIONS_MAX: Final = 64
 """Operations in one transaction: bounds how long the first of them waits for the last."""
@@ -57,7 +58,8 @@ class Journal:
         self._waiting: deque[_Entry[Any]] = deque()
         self._listeners: list[Callable[[Touched], None]] = []
         self._counts: Counter[CountKey] = Counter()
-        self._row = ClockRow(Hlc(0, 0), 0, 0)
+        self._pending = 0
+        self._clock_figures = ClockFigures()
         self._steady_origin = 0.0
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
@@ -66,10 +68,11 @@ class Journal:
         """Open the database and recall counts and clocks. Errors: see `Database.open`."""
         self._database.open()
         with self._database.reader() as connection:
-            self._counts.update({(row.kkt, row.kind): row.n for row in connection.execute(select(tables.counts))})
-            row = connection.execute(select(tables.clock)).one()
-        self._row = ClockRow(Hlc(row.hlc_wall_ms, row.hlc_counter), row.steady_ms, row.commit_no)
-        self._steady_origin = self._clock.monotonic() - row.steady_ms / 1000
+            figures = {(row.kkt, row.name): row.value for row in connection.execute(select(tables.figures))}
+        self._clock_figures = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
+        self._counts = Counter(figures)
+        self._pending = sum(n for (_, kind), n in figures.items() if kind in PENDING)
+        self._steady_origin = self._clock.monotonic() - self._clock_figures.steady_ms / 1000
 
     def close(self) -> None:
         """Write what was posted, and let go of the file."""
@@ -114,6 +117,10 @@ class Journal:
     def counts(self) -> dict[CountKey, int]:
         """Receipts by register and status, and dead letters by register: as committed, without a query."""
         return dict(self._counts)
+
+    def pending(self) -> int:
+        """Receipts that fill the buffer, as committed."""
+        return self._pending
 
     def steady_ms(self) -> int:
         """The steady clock: milliseconds that the bridge has lived with this journal."""
@@ -162,20 +169,22 @@ class Journal:
         return Transaction(
             connection=self._database.writer,
             instant=Instant(self._clock.now_ms(), self.steady_ms()),
-            hlc=self._row.hlc,
-            commit_no=self._row.commit_no + 1,
+            hlc=Hlc(self._clock_figures.hlc_wall_ms, self._clock_figures.hlc_counter),
+            commit_no=self._clock_figures.commit_no + 1,
             counts_before=self._counts,
+            pending_before=self._pending,
         )
 
     def _apply(self, transaction: Transaction) -> None:
         """What is committed becomes what this object knows, and those who wait are told."""
         self.failing = None
-        self._row = ClockRow(transaction.hlc, transaction.instant.steady_ms, transaction.commit_no)
+        self._clock_figures = ClockFigures(*transaction.hlc, transaction.instant.steady_ms, transaction.commit_no)
         if transaction.counts_delta:
             # A new object: `counts` may be copying the old one in another thread.
             counts = self._counts.copy()
             counts.update(transaction.counts_delta)
             self._counts = counts
+            self._pending = transaction.pending()
         touched = transaction.touched()
         for listener in self._listeners:
             listener(touched)

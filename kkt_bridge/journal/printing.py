@@ -7,11 +7,14 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.statements import Prepared, prepared_insert
-from kkt_bridge.journal.tables import IS_BUFFERED, IS_PRINTING, documents, receipts, requests
+from kkt_bridge.journal.tables import IS_PENDING, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
+
+IN_DOUBT_MAX: Final = 1000
+"""More than a lane ever leases at once."""
 
 
 def lease_next(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int) -> PrintTask | None:
@@ -19,7 +22,7 @@ def lease_next(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int) -
 
     The storage and its last document number are noted, so that after a crash one knows where to look.
     """
-    row = tx.execute(_NEXT, {"kkt": kkt}).one_or_none()
+    row = tx.execute(_TASKS, {"kkt": kkt, "status": Status.BUFFERED, "limit": 1}).one_or_none()
     if row is None:
         return None
     task = _task(row)
@@ -42,15 +45,17 @@ def lease_next(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int) -
 
 def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
     """Receipts that were being printed when the lane last stopped: at most one."""
-    return [_task(row) for row in _IN_DOUBT(connection, {"kkt": kkt})]
+    return [_task(row) for row in _TASKS(connection, {"kkt": kkt, "status": Status.PRINTING, "limit": IN_DOUBT_MAX})]
 
 
 def record_printed(tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...]) -> None:
     """The fiscal document exists: from here on it is on its way to the OFD."""
-    tx.move(task, Status.PRINTED, fd_number=mark.fd_number, printed_ms=tx.instant.wall_ms)
+    document = tx.new_id()
+    tx.move(task, Status.PRINTED, fd_number=mark.fd_number, printed_ms=tx.instant.wall_ms, document=document)
     tx.execute(
         _INSERT_DOCUMENT,
         {
+            "id": document,
             "receipt": task.id,
             "kkt": task.kkt,
             "fn_number": mark.fn_number,
@@ -79,7 +84,7 @@ def release(tx: Transaction, task: PrintTask) -> None:
 
 def reply_address(tx: Transaction, task: PrintTask) -> tuple[str, bytes | None]:
     """Where the final reply goes now: a repeat of the request may have moved it since the lease."""
-    row = tx.execute(_ADDRESS, {"row_id": task.id}).one()
+    row = tx.execute(_ADDRESS, {"row_id": task.id}).one_or_none()
     return row.reply_topic, row.correlation
 
 
@@ -122,8 +127,11 @@ _tasks = select(
     _r.fn_before,
     _r.fd_before,
 ).select_from(receipts.join(requests, requests.c.receipt == _r.id))
-_NEXT: Final = Prepared(_tasks.where(_r.kkt == bindparam("kkt"), IS_BUFFERED).order_by(_r.id).limit(1))
-_IN_DOUBT: Final = Prepared(_tasks.where(_r.kkt == bindparam("kkt"), IS_PRINTING).order_by(_r.id))
+_TASKS: Final = Prepared(
+    _tasks.where(IS_PENDING, _r.status == bindparam("status"), _r.kkt == bindparam("kkt"))
+    .order_by(_r.id)
+    .limit(bindparam("limit"))
+)
 _ADDRESS: Final = Prepared(select(_r.reply_topic, _r.correlation).where(_r.id == bindparam("row_id")))
 _KNOWN_FDS: Final = Prepared(
     select(documents.c.fd_number).where(
@@ -132,6 +140,7 @@ _KNOWN_FDS: Final = Prepared(
 )
 _INSERT_DOCUMENT: Final = prepared_insert(
     insert(documents),
+    "id",
     "receipt",
     "kkt",
     "fn_number",

@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, null, select, union_all, update
 
-from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt
+from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
 from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
-    IS_UNNOTIFIED,
+    IS_UNPRINTED,
     documents,
     receipts,
     refusals,
@@ -23,9 +23,11 @@ from kkt_bridge.receipts.lifecycle import Status
 def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
     """Take a receipt: buffered, with its body, its step and its place in the order."""
     hlc = tx.tick()
-    row_id = tx.execute(
+    row_id = tx.new_id()
+    tx.execute(
         _INSERT_RECEIPT,
         {
+            "id": row_id,
             "receipt_id": new.receipt_id,
             "pos_id": new.pos_id,
             "kkt": new.kkt,
@@ -42,7 +44,7 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
             "received_ms": tx.instant.wall_ms,
             "received_steady_ms": tx.instant.steady_ms,
         },
-    ).lastrowid
+    )
     tx.execute(_INSERT_BODY, {"receipt": row_id, "body": new.body})
     tx.count(new.kkt, Status.BUFFERED, +1)
     tx.queues.add(new.kkt)
@@ -77,8 +79,8 @@ def find_original(connection: Connection, receipt_id: str) -> Original | None:
     sales = [stored for stored in find_receipts(connection, receipt_id) if stored.type == "sale"]
     if not sales:
         return None
-    refunded = _REFUNDED(connection, {"receipt_id": receipt_id}).scalar_one()
-    return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=int(refunded))
+    refunded = _REFUNDED(connection, {"receipt_id": receipt_id}).scalar(int)
+    return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=refunded or 0)
 
 
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
@@ -88,11 +90,11 @@ def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: b
 
 def body_of(connection: Connection, row_id: int) -> str:
     """The canonical request of a receipt."""
-    return str(_BODY(connection, {"receipt": row_id}).scalar_one())
+    return _BODY(connection, {"receipt": row_id}).scalar(str) or ""
 
 
-def pending_page(connection: Connection, after: int, limit: int) -> list[PendingReceipt]:
-    """Pending receipts in the order of their arrival, behind the one with this row id."""
+def pending_page(connection: Connection, status: Status, kkt: str, after: int, limit: int) -> list[PendingReceipt]:
+    """A register's receipts in one of the pending states, in the order of their arrival, behind this row id."""
     return [
         PendingReceipt(
             id=row.id,
@@ -104,18 +106,23 @@ def pending_page(connection: Connection, after: int, limit: int) -> list[Pending
             attempts=row.attempts or 0,
             last_error=row.last_error,
         )
-        for row in _PENDING_PAGE(connection, {"after": after, "limit": limit})
+        for row in _PENDING_PAGE(connection, {"status": status, "kkt": kkt, "after": after, "limit": limit})
     ]
 
 
-def oldest_pending_ms(connection: Connection) -> int | None:
-    """When the oldest pending receipt was received."""
-    return _OLDEST_PENDING(connection, {}).scalar_one_or_none()
+def oldest_received_ms(connection: Connection, status: Status, kkt: str) -> int | None:
+    """When the oldest of a register's receipts in one of the pending states was received."""
+    return _OLDEST(connection, {"status": status, "kkt": kkt}).scalar(int)
+
+
+def oldest_printed_ms(connection: Connection, kkt: str) -> int | None:
+    """When the oldest of a register's documents that the OFD lacks was printed."""
+    return _OLDEST_PRINTED(connection, {"status": Status.PRINTED, "kkt": kkt}).scalar(int)
 
 
 def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
     """The reply with which these very bytes were refused before."""
-    return _FIND_REFUSAL(connection, {"digest": digest}).scalar_one_or_none()
+    return _FIND_REFUSAL(connection, {"digest": digest}).scalar(bytes)
 
 
 def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
@@ -123,15 +130,10 @@ def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
     tx.execute(_REMEMBER, {"digest": digest, "reply": reply, "refused_ms": tx.instant.wall_ms})
 
 
-def unnotified(connection: Connection, received_before_steady_ms: int, limit: int) -> list[StoredReceipt]:
-    """The oldest receipts, of those received before then, that are not printed and whose POS has no word yet."""
-    oldest = _UNNOTIFIED(connection, {"limit": limit})
-    return [_stored(row) for row in oldest if row.received_steady_ms <= received_before_steady_ms]
-
-
-def first_unnotified_steady_ms(connection: Connection) -> int | None:
-    """When the oldest of them was received, by the steady clock."""
-    return _FIRST_UNNOTIFIED(connection, {}).scalar_one_or_none()
+def unprinted_after(connection: Connection, status: Status, kkt: str, after: int, limit: int) -> list[WaitingReceipt]:
+    """A register's receipts, buffered or printing, in the order of their arrival, behind this row id."""
+    rows = _UNPRINTED(connection, {"status": status, "kkt": kkt, "after": after, "limit": limit})
+    return [WaitingReceipt(_stored(row), row.received_steady_ms, bool(row.notified)) for row in rows]
 
 
 def mark_notified(tx: Transaction, row_id: int) -> bool:
@@ -187,7 +189,8 @@ _live = select(
     _r.reply_topic,
     _r.correlation,
     _r.received_steady_ms,
-).select_from(receipts.outerjoin(documents, documents.c.receipt == _r.id))
+    _r.notified,
+).select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
 _dead = select(
     null().label("id"),
     *(_t[name] for name in _COMMON),
@@ -198,6 +201,7 @@ _dead = select(
 )
 _INSERT_RECEIPT: Final = prepared_insert(
     insert(receipts),
+    "id",
     "receipt_id",
     "pos_id",
     "kkt",
@@ -236,6 +240,7 @@ _READDRESS: Final = Prepared(
     .values(reply_topic=bindparam("new_topic"), correlation=bindparam("new_correlation"))
 )
 _BODY: Final = Prepared(select(requests.c.body).where(requests.c.receipt == bindparam("receipt")))
+_of_register = (_r.status == bindparam("status")) & (_r.kkt == bindparam("kkt"))
 _PENDING_PAGE: Final = Prepared(
     select(
         _r.id,
@@ -247,16 +252,20 @@ _PENDING_PAGE: Final = Prepared(
         documents.c.attempts,
         documents.c.last_error,
     )
-    .select_from(receipts.outerjoin(documents, documents.c.receipt == _r.id))
-    .where(IS_PENDING, _r.id > bindparam("after"))
+    .select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
+    .where(IS_PENDING, _of_register, _r.id > bindparam("after"))
     .order_by(_r.id)
     .limit(bindparam("limit"))
 )
-_OLDEST_PENDING: Final = Prepared(select(_r.received_ms).where(IS_PENDING).order_by(_r.id).limit(1))
+_OLDEST: Final = Prepared(select(_r.received_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
+_OLDEST_PRINTED: Final = Prepared(select(_r.printed_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
+_UNPRINTED: Final = Prepared(
+    _live.where(IS_PENDING, _of_register, _r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))
+)
 _FIND_REFUSAL: Final = Prepared(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
 _REMEMBER: Final = prepared_insert(
     insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"), "digest", "reply", "refused_ms"
 )
-_UNNOTIFIED: Final = Prepared(_live.where(IS_UNNOTIFIED).order_by(_r.id).limit(bindparam("limit")))
-_FIRST_UNNOTIFIED: Final = Prepared(select(_r.received_steady_ms).where(IS_UNNOTIFIED).order_by(_r.id).limit(1))
-_MARK_NOTIFIED: Final = Prepared(update(receipts).where(_r.id == bindparam("row_id"), IS_UNNOTIFIED).values(notified=1))
+_MARK_NOTIFIED: Final = Prepared(
+    update(receipts).where(_r.id == bindparam("row_id"), _r.notified == 0, IS_UNPRINTED).values(notified=1)
+)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kkt_bridge.journal.transaction import Movable
+from kkt_bridge.journal.transaction import ID_BITS, Movable
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
@@ -48,6 +48,15 @@ class StoredReceipt:
     """A JSON list, with the mark."""
     reply_topic: str | None
     correlation: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingReceipt:
+    """A receipt that is not on paper yet, and whether its POS has word of that."""
+
+    receipt: StoredReceipt
+    received_steady_ms: int
+    notified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,6 @@ class Step:
     """One recorded step in the life of a receipt."""
 
     id: int
-    commit_no: int
     receipt_id: str | None
     pos_id: str
     kkt: str | None
@@ -142,6 +150,11 @@ class Step:
     fd_number: int | None
     error: str | None
     at_ms: int
+
+    @property
+    def commit_no(self) -> int:
+        """Steps of one commit share it."""
+        return self.id >> ID_BITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int)
 
     Returns the row id to go on from, or None when there is nothing further that is old enough.
     """
-    rows = tx.execute(_NEXT_ROWS, {"after": after, "limit": batch}).all()
+    rows = list(tx.execute(_NEXT_ROWS, {"after": after, "limit": batch}))
     ended = [row.id for row in rows if _may_go(row.status, row.delivery, row.received_ms, limits)]
     for row_id in ended:
         for statement in _PURGE:
@@ -71,7 +71,7 @@ _kept = [
 ]
 _NEXT_ROWS: Final = Prepared(
     select(_r.id, _r.kkt, _r.status, _r.received_ms, _d.delivery)
-    .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
+    .select_from(receipts.outerjoin(documents, _d.id == _r.document))
     .where(_r.id > bindparam("after"))
     .order_by(_r.id)
     .limit(bindparam("limit"))
@@ -82,12 +82,12 @@ _PURGE: Final = (
         insert(tombstones).from_select(
             [*_kept, "mark", "warnings"],
             select(*(_r[name] for name in _kept), _d.mark, _d.warnings)
-            .select_from(receipts.outerjoin(documents, _d.receipt == _r.id))
+            .select_from(receipts.outerjoin(documents, _d.id == _r.document))
             .where(_r.id == _row_id),
         )
     ),
     Prepared(delete(requests).where(requests.c.receipt == _row_id)),
-    Prepared(delete(documents).where(_d.receipt == _row_id)),
+    Prepared(delete(documents).where(_d.id == select(_r.document).where(_r.id == _row_id).scalar_subquery())),
     Prepared(delete(steps).where(steps.c.receipt == _row_id)),
     Prepared(delete(receipts).where(_r.id == _row_id)),
 )

@@ -11,7 +11,7 @@ from kkt_bridge.journal.transaction import Transaction
 
 def get_setting(connection: Connection, name: str) -> str | None:
     """The value kept under this name."""
-    return _GET(connection, {"name": name}).scalar_one_or_none()
+    return _GET(connection, {"name": name}).scalar(str)
 
 
 def set_setting(tx: Transaction, name: str, value: str) -> None:

@@ -42,7 +42,6 @@ def drop_refusal_steps(tx: Transaction, up_to: int, limit: int) -> int:
 def _step(row: Any) -> Step:
     return Step(
         id=row.id,
-        commit_no=row.commit_no,
         receipt_id=row.receipt_id,
         pos_id=row.pos_id,
         kkt=row.kkt,
@@ -57,7 +56,6 @@ def _step(row: Any) -> Step:
 _s = steps.c
 _columns = select(
     _s.id,
-    _s.commit_no,
     _s.receipt_id,
     _s.pos_id,
     _s.kkt,

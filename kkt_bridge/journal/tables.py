@@ -33,6 +33,7 @@ receipts: Final = _table(
     received_steady_ms=Integer,
     fn_before=Text,
     fd_before=Integer,
+    document=Integer,
     printed_ms=Integer,
     error_code=Text,
     error_message=Text,
@@ -58,7 +59,6 @@ documents: Final = _table(
 steps: Final = _table(
     "steps",
     id=Integer,
-    commit_no=Integer,
     receipt=Integer,
     receipt_id=Text,
     pos_id=Text,
@@ -111,21 +111,14 @@ commands: Final = _table(
     taken_ms=Integer,
     result=Text,
 )
-counts: Final = _table("counts", kkt=Text, kind=Text, n=Integer)
-clock: Final = _table(
-    "clock", id=Integer, hlc_wall_ms=Integer, hlc_counter=Integer, steady_ms=Integer, commit_no=Integer
-)
+figures: Final = _table("figures", kkt=Text, name=Text, value=Integer)
 settings: Final = _table("settings", name=Text, value=Text)
 
 # Conditions of the partial indexes. SQLite uses such an index only for a query that repeats its condition
 # word for word, so they are literals, not parameters.
-IS_BUFFERED: Final = text("receipts.status = 'buffered'")
-IS_PRINTING: Final = text("receipts.status = 'printing'")
 IS_PENDING: Final = text("receipts.status IN ('buffered', 'printing', 'printed')")
-IS_UNNOTIFIED: Final = text("receipts.notified = 0 AND receipts.status IN ('buffered', 'printing')")
-IS_READY: Final = text("documents.delivery = 'ready'")
+IS_UNPRINTED: Final = text("receipts.status IN ('buffered', 'printing')")
+IS_UNSENT: Final = text("documents.delivery IN ('ready', 'waiting', 'dead')")
 IS_WAITING: Final = text("documents.delivery = 'waiting'")
-IS_UNSENT: Final = text("documents.delivery IN ('ready', 'waiting')")
-IS_DEAD: Final = text("documents.delivery = 'dead'")
 IS_OPEN_COMMAND: Final = text("commands.result IS NULL")
 IS_EVENT: Final = text("outbox.is_event = 1")

@@ -1,22 +1,25 @@
 """One transaction of the journal: what the operations in it change together, or not at all."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, CursorResult, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import Prepared, Rows, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import PENDING, Status, advance
 
 CountKey = tuple[str, str]
-"""A register, and a status or `dlq`."""
+"""A register, and a status or `dlq`; in the table, an empty register stands for the bridge itself."""
+
+ID_BITS: Final = 16
+"""Bits of an id within its commit; those above are the commit's number."""
 
 DLQ: Final = "dlq"
 
@@ -42,13 +45,13 @@ class Touched(NamedTuple):
     commands: bool
 
 
-@dataclass(slots=True)
-class ClockRow:
+class ClockFigures(NamedTuple):
     """The journal's memory of time and order."""
 
-    hlc: Hlc
-    steady_ms: int
-    commit_no: int
+    hlc_wall_ms: int = 0
+    hlc_counter: int = 0
+    steady_ms: int = 0
+    commit_no: int = 0
 
 
 @dataclass(slots=True)
@@ -63,18 +66,24 @@ class Transaction:
     hlc: Hlc
     commit_no: int
     counts_before: Mapping[CountKey, int]
+    pending_before: int
     counts_delta: Counter[CountKey] = field(default_factory=Counter)
     queues: set[str] = field(default_factory=set)
     documents_touched: bool = False
     commands_touched: bool = False
+    _ids: int = 0
     _steps: list[dict[str, Any]] = field(default_factory=list)
     _messages: list[dict[str, Any]] = field(default_factory=list)
 
-    def execute(
-        self, statement: Prepared, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]
-    ) -> CursorResult[Any]:
+    def execute(self, statement: Prepared, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Rows:
         """Run a statement of this room."""
         return statement(self.connection, values)
+
+    def new_id(self) -> int:
+        """An id for a new row: above every id of earlier commits, and of this one."""
+        self._ids += 1
+        assert self._ids < 1 << ID_BITS, "too many rows in one commit"
+        return self.commit_no << ID_BITS | self._ids
 
     def tick(self) -> Hlc:
         """The next point of the hybrid clock."""
@@ -83,11 +92,7 @@ class Transaction:
 
     def pending(self) -> int:
         """Receipts that fill the buffer, this transaction's included."""
-        return sum(
-            self.counts_before.get(key, 0) + self.counts_delta[key]
-            for key in self.counts_before.keys() | self.counts_delta.keys()
-            if key[1] in PENDING
-        )
+        return self.pending_before + sum(n for (_, kind), n in self.counts_delta.items() if kind in PENDING)
 
     def count(self, kkt: str, kind: str, change: int) -> None:
         """Add to a counter."""
@@ -97,6 +102,7 @@ class Transaction:
         """Put a message into the outbox: it goes out if, and only if, this transaction commits."""
         self._messages.append(
             {
+                "id": self.new_id(),
                 "topic": topic,
                 "payload": payload,
                 "correlation": correlation,
@@ -105,7 +111,7 @@ class Transaction:
             }
         )
 
-    def step(  # noqa: PLR0913 (the columns of a step)
+    def step(
         self,
         *,
         receipt: int | None,
@@ -120,7 +126,7 @@ class Transaction:
         """Record what happened to a receipt."""
         self._steps.append(
             {
-                "commit_no": self.commit_no,
+                "id": self.new_id(),
                 "receipt": receipt,
                 "receipt_id": receipt_id,
                 "pos_id": pos_id,
@@ -173,18 +179,18 @@ class Transaction:
             self.execute(_INSERT_STEPS, self._steps)
         if self._messages:
             self.execute(_INSERT_MESSAGES, self._messages)
-        changed = [{"kkt": kkt, "kind": kind, "n": n} for (kkt, kind), n in self.counts_delta.items() if n]
-        if changed:
-            self.execute(_ADD_COUNTS, changed)
-        self.execute(
-            _SET_CLOCK,
-            {
-                "hlc_wall_ms": self.hlc.wall_ms,
-                "hlc_counter": self.hlc.counter,
-                "steady_ms": self.instant.steady_ms,
-                "commit_no": self.commit_no,
-            },
-        )
+        self.execute(_SET_FIGURES, [*self._changed_counts(), *self._clock_figures()])
+
+    def _changed_counts(self) -> Iterator[dict[str, Any]]:
+        for (kkt, kind), change in self.counts_delta.items():
+            if change:
+                value = self.counts_before.get((kkt, kind), 0) + change
+                yield {"kkt": kkt, "name": kind, "value": value}
+
+    def _clock_figures(self) -> Iterator[dict[str, Any]]:
+        row = ClockFigures(self.hlc.wall_ms, self.hlc.counter, self.instant.steady_ms, self.commit_no)
+        for name, value in row._asdict().items():
+            yield {"kkt": "", "name": name, "value": value}
 
     def touched(self) -> Touched:
         """What this transaction changed."""
@@ -221,7 +227,7 @@ def _move_statement(columns: tuple[str, ...]) -> Prepared:
 
 _INSERT_STEPS: Final = prepared_insert(
     insert(tables.steps),
-    "commit_no",
+    "id",
     "receipt",
     "receipt_id",
     "pos_id",
@@ -233,16 +239,9 @@ _INSERT_STEPS: Final = prepared_insert(
     "at_ms",
 )
 _INSERT_MESSAGES: Final = prepared_insert(
-    insert(tables.outbox), "topic", "payload", "correlation", "is_event", "created_ms"
+    insert(tables.outbox), "id", "topic", "payload", "correlation", "is_event", "created_ms"
 )
-_insert_count = upsert(tables.counts).values({name: bindparam(name) for name in ("kkt", "kind", "n")})
-_ADD_COUNTS: Final = Prepared(
-    _insert_count.on_conflict_do_update(
-        index_elements=["kkt", "kind"], set_={"n": tables.counts.c.n + _insert_count.excluded.n}
-    )
-)
-_SET_CLOCK: Final = Prepared(
-    update(tables.clock).values(
-        {name: bindparam(name) for name in ("hlc_wall_ms", "hlc_counter", "steady_ms", "commit_no")}
-    )
+_insert_figure = upsert(tables.figures).values({name: bindparam(name) for name in ("kkt", "name", "value")})
+_SET_FIGURES: Final = Prepared(
+    _insert_figure.on_conflict_do_update(index_elements=["kkt", "name"], set_={"value": _insert_figure.excluded.value})
 )

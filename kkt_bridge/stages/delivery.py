@@ -6,7 +6,6 @@ A *round* tries each document that is ready at most once. It starts when a docum
 
 import logging
 import random
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -77,11 +76,10 @@ class _Round:
 class Delivery:
     """Decides what is sent when, and records what became of it."""
 
-    def __init__(  # noqa: PLR0913 (wired once, in the runtime)
+    def __init__(
         self,
         *,
         settings: SyncSettings,
-        registers: Sequence[str],
         journal: Journal,
         courier: Courier,
         breaker: Breaker,
@@ -90,7 +88,6 @@ class Delivery:
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._registers = registers
         self._journal = journal
         self._courier = courier
         self._breaker = breaker
@@ -175,8 +172,10 @@ class Delivery:
         return 0.0
 
     def _batch(self, current: _Round) -> list[DueDocument]:
-        share = max(1, BATCH_MAX // len(self._registers))
-        return [due for kkt in self._registers for due in self._ready(kkt, current.after.get(kkt, 0), share)]
+        """The next documents of every register that has some, a few of each: none waits for another's backlog."""
+        pending = self._registers_with_pending()
+        share = max(1, BATCH_MAX // max(1, len(pending)))
+        return [due for kkt in pending for due in self._ready(kkt, current.after.get(kkt, 0), share)]
 
     def _ready(self, kkt: str, after: int, limit: int) -> list[DueDocument]:
         return self._journal.read(lambda connection: ready_documents(connection, kkt, after, limit))
@@ -222,7 +221,7 @@ class Delivery:
     def _in_turn(self) -> DueDocument | None:
         """The next ready document behind the last one tried here, around and around: none is tried for ever."""
         for after in (self._turn, 0):
-            ready = [due for kkt in self._registers for due in self._ready(kkt, after, 1)]
+            ready = [due for kkt in self._registers_with_pending() for due in self._ready(kkt, after, 1)]
             if ready:
                 first = min(ready, key=lambda due: due.document)
                 self._turn = first.document
@@ -308,8 +307,11 @@ class Delivery:
     # -- small questions ----------------------------------------------------------------------------------
 
     def _pending(self) -> int:
-        counts = self._journal.counts()
-        return sum(counts.get((kkt, Status.PRINTED), 0) for kkt in self._registers)
+        return sum(n for (_, kind), n in self._journal.counts().items() if kind == Status.PRINTED)
+
+    def _registers_with_pending(self) -> list[str]:
+        # Not only those configured now: the documents of a register that was removed are still owed.
+        return [kkt for (kkt, kind), n in sorted(self._journal.counts().items()) if kind == Status.PRINTED and n]
 
     def _end_waits(self) -> None:
         """Make ready what has waited long enough; a round follows at once."""

@@ -30,7 +30,7 @@ class DocumentBuilder:
         ffd: dict[str, Any] = ffd_document(
             receipt,
             FiscalMark.model_validate_json(due.mark),
-            tax_system=receipt.tax_system or self._tax_systems[due.kkt],
+            tax_system=receipt.tax_system or self._tax_systems.get(due.kkt, "osn"),
             requisite=requisite_1192(due.pos_id, due.receipt_id),
         )
         hlc = {"wall_ms": due.hlc.wall_ms, "counter": due.hlc.counter, "server_time": None}

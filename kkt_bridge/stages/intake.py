@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Final, Protocol
 
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.broker.session import Outgoing
+from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.commands import find_command, take_command
@@ -69,7 +69,7 @@ class _Request:
 class Intake:
     """Turns what POS terminals and operators publish into what the journal holds."""
 
-    def __init__(  # noqa: PLR0913 (wired once, in the runtime)
+    def __init__(
         self,
         *,
         settings: Settings,

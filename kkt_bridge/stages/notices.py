@@ -4,7 +4,7 @@ from datetime import tzinfo
 from typing import Final
 
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import first_unnotified_steady_ms, mark_notified, unnotified
+from kkt_bridge.journal.receipts import mark_notified, unprinted_after
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
@@ -24,20 +24,27 @@ class Notices:
         self._journal = journal
         self._buffered_after_ms = int(buffered_after_s * 1000)
         self._zone = zone
+        self._seen: dict[str, int] = {}
+        """The last receipt of each register's queue that needs no further look: they come in order."""
 
     def step(self) -> float | None:
         """Notify those who have waited long enough."""
-        if not any(n for (_, kind), n in self._journal.counts().items() if kind in _ON_THE_WAY):
-            return LOOK_AGAIN_S
-        oldest = self._journal.read(first_unnotified_steady_ms)
-        if oldest is None:
-            return LOOK_AGAIN_S
+        for (kkt, kind), n in self._journal.counts().items():
+            if kind in _ON_THE_WAY and n:
+                self._look(Status(kind), kkt)
+        return LOOK_AGAIN_S
+
+    def _look(self, status: Status, kkt: str) -> None:
+        # What is being printed was leased from behind the mark, or is so little that it is looked at each time.
+        after = self._seen.get(kkt, 0) if status is Status.BUFFERED else 0
+        waiting = self._journal.read(lambda connection: unprinted_after(connection, status, kkt, after, BATCH_MAX))
         limit = self._journal.steady_ms() - self._buffered_after_ms
-        if oldest > limit:
-            return min((oldest - limit) / 1000, LOOK_AGAIN_S)
-        due = self._journal.read(lambda connection: unnotified(connection, limit, BATCH_MAX))
-        self._journal.write(lambda tx: self._notify(tx, due))
-        return 0.0
+        due = [each for each in waiting if each.received_steady_ms <= limit]
+        if news := [each.receipt for each in due if not each.notified]:
+            self._journal.write(lambda tx: self._notify(tx, news))
+        if due and status is Status.BUFFERED:
+            assert due[-1].receipt.id is not None
+            self._seen[kkt] = due[-1].receipt.id
 
     def _notify(self, tx: Transaction, due: list[StoredReceipt]) -> None:
         for receipt in due:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, Protocol
 
-from kkt_bridge.broker.session import Outgoing
+from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import forget_messages, messages_after
@@ -61,6 +61,7 @@ class Publisher:
         self._events_max_age_ms = int(events_max_age_s * 1000)
         self._clock = clock
         self._up = False
+        self._starting_over = False
         self._last_message = 0
         self._last_step = 0
         self._in_flight: set[int] = set()
@@ -78,13 +79,7 @@ class Publisher:
 
     def link_up(self) -> None:
         """Start over: what the broker has acknowledged is gone from the journal, the rest goes out."""
-        self._up = True
-        self._last_message = 0
-        self._last_step = self._journal.read(steps_published)
-        self._in_flight.clear()
-        self._events.clear()
-        self._messages_wait = True
-        self._steps_wait_since = self._clock.monotonic() - EVENT_DELAY_S
+        self._up = self._starting_over = True
 
     def link_down(self) -> None:
         """Wait for the next connection."""
@@ -104,9 +99,20 @@ class Publisher:
         self._forget_delivered()
         if not self._up:
             return None
+        if self._starting_over:
+            self._start_over()
         if self._messages_wait and len(self._in_flight) < IN_FLIGHT_MAX:
             self._publish_messages()
         return self._publish_steps()
+
+    def _start_over(self) -> None:
+        self._last_message = 0
+        self._last_step = self._journal.read(steps_published)
+        self._in_flight.clear()
+        self._events.clear()
+        self._messages_wait = True
+        self._steps_wait_since = self._clock.monotonic() - EVENT_DELAY_S
+        self._starting_over = False
 
     def _publish_messages(self) -> None:
         self._messages_wait = False  # before reading: a commit during the read sets it again

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from kkt_bridge.broker.session import Outgoing as Publication
+from kkt_bridge.broker.link import Outgoing as Publication
 from kkt_bridge.clock import Clock
 from kkt_bridge.wire.messages import Outgoing
 from kkt_bridge.wire.topics import Topics

@@ -14,7 +14,7 @@ from kkt_bridge.journal.receipts import body_of, find_receipts, pending_page
 from kkt_bridge.journal.records import DeadLetter, Step, StoredReceipt
 from kkt_bridge.journal.steps import history_of
 from kkt_bridge.journal.transaction import DLQ, Transaction
-from kkt_bridge.receipts.lifecycle import PENDING
+from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.admission import Admission
@@ -139,8 +139,15 @@ class Commands:
         }
 
     def _buffer_list(self, args: PageArgs) -> Answer:
-        page = self._journal.read(lambda connection: pending_page(connection, args.after, args.limit))
-        total = sum(n for (_, kind), n in self._journal.counts().items() if kind in PENDING)
+        queues = [(Status(kind), kkt) for (kkt, kind), n in self._journal.counts().items() if kind in PENDING and n]
+        found = self._journal.read(
+            lambda connection: [
+                pending
+                for status, kkt in queues
+                for pending in pending_page(connection, status, kkt, args.after, args.limit)
+            ]
+        )
+        page = sorted(found, key=lambda pending: pending.id)[: args.limit]
         shown = [
             {
                 "receipt_id": pending.receipt_id,
@@ -153,17 +160,28 @@ class Commands:
             }
             for pending in page
         ]
-        return {"receipts": shown, "total": total, "next": page[-1].id if len(page) == args.limit else None}
+        return {
+            "receipts": shown,
+            "total": self._journal.pending(),
+            "next": page[-1].id if len(page) == args.limit else None,
+        }
 
     # -- dead letters ----------------------------------------------------------------------------------
 
     def _dlq_list(self, args: PageArgs) -> Answer:
-        page = self._journal.read(lambda connection: dead_letters(connection, args.after, args.limit))
+        page = self._dead_letters(args.after, args.limit)
         return {
             "letters": [self._shown_letter(letter) for letter in page],
             "total": self._dlq_size(),
             "next": page[-1].document if len(page) == args.limit else None,
         }
+
+    def _dead_letters(self, after: int, limit: int) -> list[DeadLetter]:
+        registers = [kkt for (kkt, kind), n in self._journal.counts().items() if kind == DLQ and n]
+        found = self._journal.read(
+            lambda connection: [letter for kkt in registers for letter in dead_letters(connection, kkt, after, limit)]
+        )
+        return sorted(found, key=lambda letter: letter.document)[:limit]
 
     def _dlq_requeue(self, args: RequeueArgs) -> Answer:
         if args.all == (args.receipt_id is not None):
@@ -181,7 +199,7 @@ class Commands:
     def _requeue_all(self) -> int:
         """In batches: a receipt that comes in between must not wait for thousands of letters."""
         requeued = 0
-        while letters := self._journal.read(lambda connection: dead_letters(connection, 0, REQUEUE_BATCH)):
+        while letters := self._dead_letters(0, REQUEUE_BATCH):
             self._journal.write(partial(_requeue_letters, letters))
             requeued += len(letters)
         return requeued

@@ -5,9 +5,8 @@ from datetime import tzinfo
 from typing import Final
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.journal.delivery import oldest_unsent_ms
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import oldest_pending_ms
+from kkt_bridge.journal.receipts import oldest_printed_ms, oldest_received_ms
 from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.ofd.network import Network
@@ -78,7 +77,7 @@ class Telemetry:
             self._board.put(f"kkt/{view.kkt}", self._kkt(view, counts))
         parts = health(
             journal_failing=self._journal.failing,
-            accepting=self._admission.accepting(_pending(counts)),
+            accepting=self._admission.accepting(self._journal.pending()),
             paused=self._admission.paused,
             breaker=self._breaker,
             network=self._network.state,
@@ -111,19 +110,26 @@ class Telemetry:
         for (_, kind), n in counts.items():
             if kind != DLQ:
                 by_status[Status(kind)] += n
-        pending, capacity = _pending(counts), self._admission.capacity
+        pending, capacity = self._journal.pending(), self._admission.capacity
         return BufferState(
             capacity=capacity,
             pending=pending,
             percent_full=round(100 * pending / capacity, 1),
             accepting=self._admission.accepting(pending),
             paused=self._admission.paused,
-            oldest_pending_at=self._time(self._journal.read(oldest_pending_ms)) if pending else None,
+            oldest_pending_at=self._time(self._oldest_pending_ms(counts)),
             full_at=self._full_at(pending, capacity),
             dlq_size=sum(n for (_, kind), n in counts.items() if kind == DLQ),
             by_status=by_status,
             at=self._now(),
         )
+
+    def _oldest_pending_ms(self, counts: dict[CountKey, int]) -> int | None:
+        queues = [(Status(kind), kkt) for (kkt, kind), n in counts.items() if kind in PENDING and n]
+        times = self._journal.read(
+            lambda connection: [oldest_received_ms(connection, status, kkt) for status, kkt in queues]
+        )
+        return min((ms for ms in times if ms is not None), default=None)
 
     def _full_at(self, pending: int, capacity: int) -> str | None:
         now = self._clock.monotonic()
@@ -166,7 +172,7 @@ class Telemetry:
     def _kkt(self, view: LaneView, counts: dict[CountKey, int]) -> KktState:
         status = view.status
         unsent = counts.get((view.kkt, Status.PRINTED), 0)
-        oldest = self._journal.read(lambda connection: oldest_unsent_ms(connection, view.kkt)) if unsent else None
+        oldest = self._journal.read(lambda connection: oldest_printed_ms(connection, view.kkt)) if unsent else None
         return KktState(
             kkt=view.kkt,
             driver=view.driver,
@@ -187,10 +193,6 @@ class Telemetry:
             problem=view.problem,
             at=self._now(),
         )
-
-
-def _pending(counts: dict[CountKey, int]) -> int:
-    return sum(n for (_, kind), n in counts.items() if kind in PENDING)
 
 
 def _shift(status: RegisterStatus) -> ShiftState:

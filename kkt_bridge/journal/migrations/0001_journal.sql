@@ -1,6 +1,10 @@
+-- Every id is made by the journal: the number of the commit, and a number within it (see transaction.py).
+-- So ids follow the order of commits, are never used twice, and need no AUTOINCREMENT bookkeeping.
+-- Indexes are few and partial: each one is a page more to write in every commit.
+
 -- Receipts, narrow and often changed; their bodies stand apart and never change.
 CREATE TABLE receipts (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY,
     receipt_id TEXT NOT NULL,
     pos_id TEXT NOT NULL,
     kkt TEXT NOT NULL,
@@ -19,15 +23,13 @@ CREATE TABLE receipts (
     received_steady_ms INTEGER NOT NULL,
     fn_before TEXT,
     fd_before INTEGER,
+    document INTEGER,
     printed_ms INTEGER,
     error_code TEXT,
     error_message TEXT,
     UNIQUE (receipt_id, pos_id)
 );
-CREATE INDEX receipts_queue ON receipts (kkt, id) WHERE status = 'buffered';
-CREATE INDEX receipts_printing ON receipts (kkt, id) WHERE status = 'printing';
-CREATE INDEX receipts_pending ON receipts (id) WHERE status IN ('buffered', 'printing', 'printed');
-CREATE INDEX receipts_unnotified ON receipts (id) WHERE notified = 0 AND status IN ('buffered', 'printing');
+CREATE INDEX receipts_pending ON receipts (status, kkt, id) WHERE status IN ('buffered', 'printing', 'printed');
 CREATE INDEX receipts_refunds ON receipts (original_receipt_id) WHERE original_receipt_id IS NOT NULL;
 
 CREATE TABLE requests (
@@ -37,8 +39,8 @@ CREATE TABLE requests (
 
 -- Fiscal documents in the order in which each register made them, and their way to the OFD.
 CREATE TABLE documents (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    receipt INTEGER NOT NULL UNIQUE,
+    id INTEGER NOT NULL PRIMARY KEY,
+    receipt INTEGER NOT NULL,
     kkt TEXT NOT NULL,
     fn_number TEXT NOT NULL,
     fd_number INTEGER NOT NULL,
@@ -53,15 +55,12 @@ CREATE TABLE documents (
     failed_ms INTEGER
 );
 CREATE UNIQUE INDEX documents_fiscal ON documents (fn_number, fd_number);
-CREATE INDEX documents_ready ON documents (kkt, id) WHERE delivery = 'ready';
+CREATE INDEX documents_unsent ON documents (delivery, kkt, id) WHERE delivery IN ('ready', 'waiting', 'dead');
 CREATE INDEX documents_waiting ON documents (not_before_steady_ms) WHERE delivery = 'waiting';
-CREATE INDEX documents_unsent ON documents (kkt, id) WHERE delivery IN ('ready', 'waiting');
-CREATE INDEX documents_dead ON documents (id) WHERE delivery = 'dead';
 
 -- What happened, step by step; event/receipt is published from here.
 CREATE TABLE steps (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    commit_no INTEGER NOT NULL,
+    id INTEGER NOT NULL PRIMARY KEY,
     receipt INTEGER,
     receipt_id TEXT,
     pos_id TEXT NOT NULL,
@@ -76,7 +75,7 @@ CREATE INDEX steps_of_receipt ON steps (receipt, id) WHERE receipt IS NOT NULL;
 
 -- What the broker does not have yet: replies for ever, events until they are too old.
 CREATE TABLE outbox (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY,
     topic TEXT NOT NULL,
     payload BLOB NOT NULL,
     correlation BLOB,
@@ -117,7 +116,7 @@ CREATE TABLE tombstones (
 CREATE INDEX tombstones_refunds ON tombstones (original_receipt_id) WHERE original_receipt_id IS NOT NULL;
 
 CREATE TABLE commands (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY,
     command_id TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     issued_by TEXT NOT NULL,
@@ -129,21 +128,14 @@ CREATE TABLE commands (
 );
 CREATE INDEX commands_open ON commands (id) WHERE result IS NULL;
 
-CREATE TABLE counts (
+-- Figures that every commit changes, on one page: receipts by register and status, dead letters by register,
+-- and, with an empty register, the clocks and the number of the last commit.
+CREATE TABLE figures (
     kkt TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    n INTEGER NOT NULL,
-    PRIMARY KEY (kkt, kind)
+    name TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (kkt, name)
 ) WITHOUT ROWID;
-
-CREATE TABLE clock (
-    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    hlc_wall_ms INTEGER NOT NULL,
-    hlc_counter INTEGER NOT NULL,
-    steady_ms INTEGER NOT NULL,
-    commit_no INTEGER NOT NULL
-);
-INSERT INTO clock VALUES (1, 0, 0, 0, 0);
 
 CREATE TABLE settings (
     name TEXT NOT NULL PRIMARY KEY,
