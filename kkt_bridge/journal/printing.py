@@ -1,6 +1,7 @@
 """What a print lane asks of the journal: the next receipt, and what became of it."""
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select
@@ -17,35 +18,21 @@ IN_DOUBT_MAX: Final = 1000
 """More than a lane ever leases at once."""
 
 
-def lease_next(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int) -> PrintTask | None:
-    """The register's next receipt, now `printing`; None if none waits.
+def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit: int) -> list[PrintTask]:
+    """The register's next receipts, oldest first, now `printing`.
 
     The storage and its last document number are noted, so that after a crash one knows where to look.
     """
-    row = tx.execute(_TASKS, {"kkt": kkt, "status": Status.BUFFERED, "limit": 1}).one_or_none()
-    if row is None:
-        return None
-    task = _task(row)
-    tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
-    return PrintTask(
-        id=task.id,
-        receipt_id=task.receipt_id,
-        pos_id=task.pos_id,
-        kkt=task.kkt,
-        status=Status.PRINTING,
-        body=task.body,
-        reply_topic=task.reply_topic,
-        correlation=task.correlation,
-        hlc=task.hlc,
-        received_ms=task.received_ms,
-        fn_before=fn_number,
-        fd_before=last_fd_number,
-    )
+    leased = []
+    for task in _tasks_in(tx.connection, kkt, Status.BUFFERED, limit):
+        tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
+        leased.append(replace(task, status=Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number))
+    return leased
 
 
 def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
-    """Receipts that were being printed when the lane last stopped: at most one."""
-    return [_task(row) for row in _TASKS(connection, {"kkt": kkt, "status": Status.PRINTING, "limit": IN_DOUBT_MAX})]
+    """Receipts that were leased when the lane last stopped: each may or may not have been printed."""
+    return _tasks_in(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
 
 
 def record_printed(tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...]) -> None:
@@ -92,6 +79,10 @@ def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> s
     """Documents of this storage, behind that number, which belong to receipts of ours already."""
     rows = _KNOWN_FDS(connection, {"fn_number": fn_number, "after_fd": after_fd})
     return {row.fd_number for row in rows}
+
+
+def _tasks_in(connection: Connection, kkt: str, status: Status, limit: int) -> list[PrintTask]:
+    return [_task(row) for row in _TASKS(connection, {"kkt": kkt, "status": status, "limit": limit})]
 
 
 def _task(row: Any) -> PrintTask:

@@ -1,13 +1,15 @@
 """Stage 2: the print lane, one per register and sole owner of its line.
 
 A receipt is written `printing`, with the register's last document number, before the first byte goes
-out. What became of it is recorded in the same commit that leases the next one, so a busy lane costs one
-commit a receipt. After a crash, or when an answer was lost, the lane settles the doubt before anything
-else is printed (see `kkt_bridge.stages.settling`); what it cannot settle it stops on, and says so.
+out. What became of it is recorded in the same commit that leases the next, so a busy lane costs one
+commit a receipt; where a register is faster than the disk, one commit covers several. After a crash, or
+when an answer was lost, the lane settles the doubt before anything else is printed (see
+`kkt_bridge.stages.settling`); what it cannot settle it stops on, and says so.
 """
 
 import logging
 import queue
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -24,15 +26,15 @@ from kkt_bridge.errors import (
     StorageUnavailable,
 )
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import lease_next, record_printed, record_rejected, release, reply_address
+from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.registers.base import FiscalRegister, Printed, PrintJob, RegisterStatus, ShiftReport
-from kkt_bridge.stages import replies
+from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, ShiftReport
+from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcome, release_all
 from kkt_bridge.stages.settling import Settler, Unsettled
 from kkt_bridge.wire.messages import ShiftEvent
 from kkt_bridge.wire.times import rfc3339
@@ -40,6 +42,12 @@ from kkt_bridge.wire.topics import Topics
 
 RETRY_S: Final = 1.0
 """How often a register that is away or not ready is asked again."""
+
+TURN_S: Final = 0.01
+"""How long outcomes may wait to be recorded together: nothing beside the seconds that paper takes."""
+
+LEASE_MAX: Final = 16
+"""Receipts leased at once, from a register that prints them all within a turn."""
 
 OFFLINE: Final = "offline"
 UNSETTLED: Final = "unsettled_doubt"
@@ -76,15 +84,6 @@ class LaneView:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of a task and is not yet recorded."""
-
-    task: PrintTask
-    printed: Printed | None = None
-    refused: ReceiptRefused | None = None
-
-
 RegisterJob = Callable[[FiscalRegister], Any]
 
 
@@ -106,8 +105,9 @@ class PrintLane:
         self._retry_at = 0.0
         self._last_fd = 0
         self._in_doubt = True  # until the journal says otherwise
-        self._task: PrintTask | None = None
-        self._outcome: _Outcome | None = None
+        self._tasks: deque[PrintTask] = deque()
+        self._outcomes: list[Outcome] = []
+        self._lease_size = 1
         self._jobs: queue.SimpleQueue[tuple[RegisterJob, Future[Any]]] = queue.SimpleQueue()
 
     @property
@@ -122,11 +122,9 @@ class PrintLane:
         return future
 
     def close(self) -> None:
-        """Let go of the register, and of a receipt that was leased but not begun."""
-        if self._outcome is not None:
-            self._record(self._outcome, lease=False)
-        if self._task is not None:
-            self._give_back(self._task)
+        """Let go of the register, and of receipts that were leased but not begun."""
+        self._turn_over(lease=False)
+        self._give_back()
         self._register.close()
 
     def step(self) -> float | None:
@@ -151,17 +149,28 @@ class PrintLane:
     # -- one piece of work --------------------------------------------------------------------------------
 
     def _work(self) -> float | None:
-        if self._outcome is not None:
-            self._task = self._record(self._outcome, lease=self._may_go_on())
-            return 0.0
-        if self._task is None:
+        if self._outcomes:
+            self._turn_over(lease=False)
+        if not self._tasks:
             self._prepare()
-            self._task = self._journal.write(self._lease)
-            if self._task is None:
+            self._journal_lease()
+            if not self._tasks:
                 return self._idle_s()
-        self._outcome = self._print(self._task)
-        self._task = self._record(self._outcome, lease=self._may_go_on())
+        self._print_a_turn()
+        self._turn_over(lease=not self._tasks and self._may_go_on())
         return 0.0
+
+    def _print_a_turn(self) -> None:
+        """Print what is leased, as much of it as a turn holds; at least one."""
+        started, printed = self._clock.monotonic(), 0
+        while self._tasks:
+            self._outcomes.append(self._print(self._tasks[0]))
+            self._tasks.popleft()
+            printed += 1
+            took = self._clock.monotonic() - started
+            if took >= TURN_S:
+                break
+        self._lease_size = max(1, min(LEASE_MAX, int(printed * TURN_S / max(took, 1e-6))))
 
     def _prepare(self) -> None:
         """Whatever must be true before a receipt may be begun."""
@@ -175,52 +184,63 @@ class PrintLane:
         self._do_jobs()
         self._mind_shift()
 
-    def _print(self, task: PrintTask) -> _Outcome:
+    def _print(self, task: PrintTask) -> Outcome:
         receipt = Receipt.model_validate_json(task.body)
         if self._too_old(task):
             message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
-            return _Outcome(task, refused=ReceiptRefused("kkt_rejected", message))
+            return Outcome(task, refused=ReceiptRefused("kkt_rejected", message))
         job = PrintJob(
             receipt, requisite_1192(task.pos_id, task.receipt_id), receipt.tax_system or self._settings.tax_system
         )
         try:
-            return _Outcome(task, printed=self._register.print_receipt(job))
+            return Outcome(task, printed=self._register.print_receipt(job))
         except ReceiptRefused as refused:
-            return _Outcome(task, refused=refused)
-        except InDoubt:
-            self._task = None  # the row says `printing`: the settler finds it there
+            return Outcome(task, refused=refused)
+        except RegisterError as error:
+            if isinstance(error, InDoubt):
+                self._tasks.popleft()  # its row says `printing`: the settler finds it there
+            self._turn_over(lease=False)
+            self._give_back()
             raise
-        except RegisterError:
-            self._task = None
-            self._give_back(task)
-            raise
-
-    def _give_back(self, task: PrintTask) -> None:
-        """Nothing was begun: the receipt waits again, at its old place."""
-        try:
-            self._journal.write(lambda tx: release(tx, task))
-        except StorageUnavailable:
-            self._in_doubt = True  # its row still says `printing`: the settler will see to it
 
     # -- recording ----------------------------------------------------------------------------------------
 
-    def _record(self, outcome: _Outcome, *, lease: bool) -> PrintTask | None:
-        """Write down what became of a receipt; in the same commit, take the next."""
-        if outcome.printed is not None:
-            self._note_fd(outcome.printed.mark.fd_number)
+    def _turn_over(self, *, lease: bool) -> None:
+        """Write down what became of the receipts of this turn; in the same commit, take the next."""
+        if not self._outcomes and not lease:
+            return
+        outcomes = self._outcomes
+        if printed := [outcome.printed for outcome in outcomes if outcome.printed is not None]:
+            self._note_fd(printed[-1].mark.fd_number)
 
-        def operation(tx: Transaction) -> PrintTask | None:
-            _record_outcome(tx, outcome, self._settings.zone)
-            return self._lease(tx) if lease else None
+        def operation(tx: Transaction) -> list[PrintTask]:
+            for outcome in outcomes:
+                record_outcome(tx, outcome, self._settings.zone)
+            return self._lease(tx) if lease else []
 
-        following = self._journal.write(operation)
-        self._outcome = None
-        _log_outcome(outcome)
-        return following
+        self._tasks.extend(self._journal.write(operation))
+        self._outcomes = []
+        for outcome in outcomes:
+            log_outcome(outcome)
 
-    def _lease(self, tx: Transaction) -> PrintTask | None:
+    def _journal_lease(self) -> None:
+        if self._waiting():
+            self._turn_over(lease=True)
+
+    def _lease(self, tx: Transaction) -> list[PrintTask]:
         assert self._status is not None
-        return lease_next(tx, self._settings.kkt, self._status.fn_number, self._last_fd)
+        return lease(tx, self._settings.kkt, self._status.fn_number, self._last_fd, self._lease_size)
+
+    def _give_back(self) -> None:
+        """Receipts not begun wait again, at their old places."""
+        tasks = list(self._tasks)
+        self._tasks.clear()
+        if not tasks:
+            return
+        try:
+            self._journal.write(lambda tx: release_all(tx, tasks))
+        except StorageUnavailable:
+            self._in_doubt = True  # their rows still say `printing`: the settler will see to it
 
     def _may_go_on(self) -> bool:
         """Whether the next receipt may be begun without a look at the register first."""
@@ -235,9 +255,10 @@ class PrintLane:
         for task, printed in self._settler.settle():
             if printed is None:
                 self._journal.write(lambda tx, task=task: release(tx, task))  # type: ignore[misc]
-                log.info("no document came of it: it is printed again", extra=_ids(task))
+                log.info("no document came of it: it waits again", extra=ids_of(task))
             else:
-                self._record(_Outcome(task, printed=printed), lease=False)
+                self._outcomes.append(Outcome(task, printed=printed))
+                self._turn_over(lease=False)
         self._in_doubt = False
         self._ask_status()
 
@@ -343,30 +364,3 @@ class PrintLane:
         self._retry_at = self._clock.monotonic() + RETRY_S
         while not self._jobs.empty():
             self._jobs.get_nowait()[1].set_exception(RegisterNotReady(problem, detail))
-
-
-def _record_outcome(tx: Transaction, outcome: _Outcome, zone: tzinfo) -> None:
-    task = outcome.task
-    topic, correlation = reply_address(tx, task)
-    if outcome.printed is not None:
-        mark, warnings = outcome.printed.mark, outcome.printed.warnings
-        record_printed(tx, task, mark, warnings)
-        reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
-    else:
-        assert outcome.refused is not None
-        code, message = outcome.refused.code, str(outcome.refused)
-        record_rejected(tx, task, code, message)
-        reply = replies.rejected(task, code, message, zone)
-    tx.publish(topic, reply.payload(), correlation)
-
-
-def _log_outcome(outcome: _Outcome) -> None:
-    if outcome.printed is not None:
-        mark = outcome.printed.mark
-        log.info("printed as FD %d on FN %s", mark.fd_number, mark.fn_number, extra=_ids(outcome.task))
-    else:
-        log.warning("rejected: %s", outcome.refused, extra=_ids(outcome.task))
-
-
-def _ids(task: PrintTask) -> dict[str, str]:
-    return {"receipt_id": task.receipt_id, "pos_id": task.pos_id, "kkt": task.kkt}

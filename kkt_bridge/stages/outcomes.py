@@ -1,0 +1,60 @@
+"""What became of a receipt at its register, and how it is written down."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from kkt_bridge.errors import ReceiptRefused
+from kkt_bridge.journal.printing import record_printed, record_rejected, release, reply_address
+from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.registers.base import Printed
+from kkt_bridge.stages import replies
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a task and is not yet recorded."""
+
+    task: PrintTask
+    printed: Printed | None = None
+    refused: ReceiptRefused | None = None
+
+
+def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
+    """Put receipts that were not begun back into the queue."""
+    for task in tasks:
+        release(tx, task)
+
+
+def record_outcome(tx: Transaction, outcome: Outcome, zone: tzinfo) -> None:
+    """The transition, the document and the final reply, in one transaction."""
+    task = outcome.task
+    topic, correlation = reply_address(tx, task)
+    if outcome.printed is not None:
+        mark, warnings = outcome.printed.mark, outcome.printed.warnings
+        record_printed(tx, task, mark, warnings)
+        reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
+    else:
+        assert outcome.refused is not None
+        code, message = outcome.refused.code, str(outcome.refused)
+        record_rejected(tx, task, code, message)
+        reply = replies.rejected(task, code, message, zone)
+    tx.publish(topic, reply.payload(), correlation)
+
+
+def log_outcome(outcome: Outcome) -> None:
+    """One line a receipt."""
+    if outcome.printed is not None:
+        mark = outcome.printed.mark
+        log.info("printed as FD %d on FN %s", mark.fd_number, mark.fn_number, extra=ids_of(outcome.task))
+    else:
+        log.warning("rejected: %s", outcome.refused, extra=ids_of(outcome.task))
+
+
+def ids_of(task: PrintTask) -> dict[str, str]:
+    """What a log line about the receipt carries."""
+    return {"receipt_id": task.receipt_id, "pos_id": task.pos_id, "kkt": task.kkt}
