@@ -28,7 +28,7 @@ class JournalInUse(JournalError):
     """Another bridge holds this journal."""
 
 
-class JournalDamaged(JournalError):
+class JournalDamaged(StorageUnavailable):
     """The database file fails its own checks; an operator must look at it."""
 
 

@@ -19,7 +19,7 @@ class TextFormatter(logging.Formatter):
         """One line, or several where a traceback follows."""
         ids = "".join(f" {name}={value}" for name, value in _ids(record).items())
         line = f"{_time(record)} {record.levelname:7} {_part(record)}: {_one_line(record.getMessage())}{ids}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_indented(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -62,5 +62,10 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 
 
 def _one_line(text: str) -> str:
-    """What a peer wrote must not look like a line of ours."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+    """What a peer wrote must neither look like a line of ours nor drive a terminal."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _indented(text: str) -> str:
+    """A traceback's lines, each shown to be none of ours."""
+    return "\n".join(f"    | {_one_line(part)}" for part in text.split("\n"))

@@ -12,6 +12,7 @@ from kkt_bridge.broker.inbox import Inbox
 from kkt_bridge.broker.link import Presence
 from kkt_bridge.broker.session import Session
 from kkt_bridge.clock import Clock, SystemClock
+from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.transaction import Touched
@@ -216,13 +217,20 @@ class Bridge:
         ended = {name: worker.join(deadline - self._clock.monotonic()) for name, worker in workers.items()}
         for kkt, lane in self._lanes.items():
             if ended[f"print-{kkt}"]:
-                lane.close()
+                self._close_lane(lane)
         if stuck := [name for name, done in ended.items() if not done]:
             log.warning("did not end in time, and is settled at the next start: %s", ", ".join(stuck))
         self._say_farewell()
         self._ofd.close()
         self._journal.close()
         log.info("bridge %s is down", self._settings.bridge_id)
+
+    @staticmethod
+    def _close_lane(lane: PrintLane) -> None:
+        try:
+            lane.close()
+        except KktBridgeError as error:
+            log.warning("register %s: %s; it is settled at the next start", lane.view.kkt, error)
 
     # -- building ---------------------------------------------------------------------------------------
 

@@ -10,9 +10,19 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.receipts.codes import TaxSystem
@@ -21,6 +31,7 @@ from kkt_bridge.receipts.model import Identifier
 ENVIRONMENT_PREFIX: Final = "KKT_BRIDGE__"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
@@ -32,6 +43,17 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _web_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or any(char.isspace() for char in url):
+        raise ValueError('expected an address such as "https://ofd.example.com"')
+    return url
+
+
 def _publishable(root: str) -> str:
     if not root or any(char in root for char in "+#\x00") or root.startswith("/") or root.endswith("/"):
         raise ValueError('expected a topic without wildcards and without a slash at its ends, such as "kkt/v1"')
@@ -41,7 +63,15 @@ def _publishable(root: str) -> str:
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, nothing changes after the start."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        # Nothing here is a yes or no, and true would pass for the number 1.
+        if isinstance(value, bool):
+            raise ValueError("expected a number or a text, not true or false")  # noqa: TRY004 (pydantic wants ValueError)
+        return value
 
 
 class MqttSettings(Section):
@@ -85,7 +115,7 @@ class VirtualKktSettings(Section):
 class OfdSettings(Section):
     """The operator of fiscal data."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+.*$")]
+    url: Annotated[str, AfterValidator(_web_address)]
     timeout_s: Seconds = 10
     health_path: Annotated[str, Field(pattern=r"^(/\S*)?$")] = "/ofd/v1/health"
 
@@ -130,7 +160,7 @@ class TelemetrySettings(Section):
 class PrintSettings(Section):
     """How old a receipt may be when its turn comes; 0: any age."""
 
-    max_age_s: Annotated[float, Field(ge=0)] = 0
+    max_age_s: Annotated[float, Field(ge=0, le=86_400 * 366)] = 0
 
 
 class ShiftSettings(Section):
@@ -142,9 +172,9 @@ class ShiftSettings(Section):
 class RetentionSettings(Section):
     """How long full records are kept; the keys of purged receipts stay for ever."""
 
-    synced_days: Annotated[float, Field(gt=0)] = 7
-    dead_days: Annotated[float, Field(gt=0)] = 90
-    events_days: Annotated[float, Field(gt=0)] = 7
+    synced_days: Days = 7
+    dead_days: Days = 90
+    events_days: Days = 7
     """How long an event waits for a broker that is away."""
 
 
@@ -201,6 +231,11 @@ class Settings(Section):
 def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in this file, overridden by `KKT_BRIDGE__SECTION__KEY` variables; SettingsError if unusable."""
     values = _read_toml(path)
+    if isinstance(mqtt := values.get("mqtt"), dict) and "password" in mqtt:
+        raise SettingsError(
+            f"{path}: mqtt.password: a secret does not belong in the file: name a mqtt.password_file, "
+            f"or set {ENVIRONMENT_PREFIX}MQTT__PASSWORD"
+        )
     overridden = _apply_environment(values, environment)
     try:
         settings = Settings.model_validate(values)
@@ -273,7 +308,7 @@ def _with_password(settings: Settings, path: Path) -> Settings:
         return settings
     try:
         secret = mqtt.password_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        message = f"{path}: mqtt.password_file: {mqtt.password_file} cannot be read: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: mqtt.password_file: {mqtt.password_file} cannot be read: {error}"
         raise SettingsError(message) from None
     return settings.model_copy(update={"mqtt": mqtt.model_copy(update={"password": SecretStr(secret)})})

@@ -88,6 +88,7 @@ class Session:
         self._backoff_s = RECONNECT_INITIAL_S
         self._complaint: str | None = None
         self._farewell = False
+        self._goodbye_said = False
 
     # -- for other threads -------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class Session:
 
     def ring(self) -> None:
         """Wake the session's thread."""
-        with suppress(BlockingIOError):  # the bell is ringing already
+        with suppress(OSError):  # it is ringing already, or the session is closed
             self._bell_in.send(b"!")
 
     def say_farewell(self) -> None:
@@ -158,6 +159,7 @@ class Session:
                 self._settings.host, self._settings.port, self._settings.keepalive_s, **self._connect_arguments()
             )
         except (OSError, ValueError) as error:
+            self._protocol = MQTTProtocolVersion.MQTTv5
             self._retry_later(f"{self._settings.host}:{self._settings.port}: {error}")
             return
         self._client = client
@@ -246,7 +248,15 @@ class Session:
         while self._outgoing and len(self._in_flight) < self._window:
             self._publish_now(client, self._outgoing.popleft())
         if self._farewell and not self._outgoing and not self._in_flight:
+            self._say_goodbye(client)
+
+    def _say_goodbye(self, client: Client) -> None:
+        """The will is not sent at a clean end: say it ourselves, and go when the broker has it."""
+        if self._goodbye_said:
             client.disconnect()
+        else:
+            self._publish_now(client, Outgoing(self._presence.topic, self._presence.offline, retain=True))
+            self._goodbye_said = True
 
     def _publish_now(self, client: Client, message: Outgoing) -> None:
         properties = None

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.errors import KktBridgeError, SettingsError
 
 COMMANDS: Final = {
     "run": ("run", "run the bridge"),
@@ -16,8 +16,11 @@ COMMANDS: Final = {
     "status": ("status", "show the state of a bridge"),
     "watch": ("watch", "follow everything that a bridge says"),
     "sync": ("sync", "have pending documents sent to the OFD now"),
+    "receipt": ("receipt", "show one receipt's whole history"),
     "dlq": ("dlq", "list, requeue or discard dead letters"),
     "shift": ("shift", "open or close a shift, or print an X report"),
+    "pause": ("admission", "stop taking receipts"),
+    "resume": ("admission", "take receipts again"),
     "doctor": ("doctor", "check the configuration and everything that it names"),
     "schemas": ("schemas", "write the JSON Schemas and the AsyncAPI document"),
 }
@@ -56,6 +59,9 @@ def _run(argv: list[str]) -> int:
         return 2
     try:
         return int(args.run(args))
+    except SettingsError as error:
+        print(f"kkt-bridge: {error}", file=sys.stderr)
+        return 2
     except KktBridgeError as error:
         print(f"kkt-bridge: {error}", file=sys.stderr)
         return 1

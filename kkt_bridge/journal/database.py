@@ -67,13 +67,15 @@ class Database:
         self._take_lock()
         try:
             with translated():
-                engine = create_engine(self._url, poolclass=NullPool, connect_args={"check_same_thread": False})
+                engine = create_engine(
+                    self._url, poolclass=NullPool, connect_args={"check_same_thread": False}, hide_parameters=True
+                )
                 event.listen(engine, "connect", _prepare_writer)
                 event.listen(engine, "begin", _begin_immediate)
                 self._writer = engine.connect()
                 self._check()
                 self._migrate()
-                self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT")
+                self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
         except BaseException:
             self.close()

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.records import DeadLetter, DueDocument
 from kkt_bridge.journal.statements import Prepared
 from kkt_bridge.journal.tables import (
@@ -24,6 +25,8 @@ from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
+_FOR_EVER_MS: Final = 2**62
+
 
 def ready_documents(connection: Connection, kkt: str, after: int, limit: int) -> list[DueDocument]:
     """The register's documents that may be sent now, behind document `after`, in the order of their FD numbers."""
@@ -33,8 +36,8 @@ def ready_documents(connection: Connection, kkt: str, after: int, limit: int) ->
 
 def end_waiting(tx: Transaction, *, everything: bool = False) -> int:
     """Make ready what has waited out its back-off, or everything; return how many."""
-    statement = _END_ALL_WAITING if everything else _END_WAITING
-    count = tx.execute(statement, {"now": tx.instant.steady_ms}).rowcount
+    now = _FOR_EVER_MS if everything else tx.instant.steady_ms
+    count = tx.execute(_END_WAITING, {"now": now}).rowcount
     tx.documents_touched |= count > 0
     return count
 
@@ -96,14 +99,14 @@ def requeue(tx: Transaction, letter: DeadLetter) -> None:
     """Send it again; the attempts made so far stay on its record."""
     tx.move(letter, Status.PRINTED)
     tx.count(letter.kkt, DLQ, -1)
-    tx.execute(_REQUEUED, {"document": letter.document})
+    _change_dead(tx, _REQUEUED, letter)
     tx.documents_touched = True
 
 
 def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
     """Give it up for good: it stays `dead`, but no longer asks for a decision."""
     tx.count(letter.kkt, DLQ, -1)
-    tx.execute(_DISCARDED, {"document": letter.document})
+    _change_dead(tx, _DISCARDED, letter)
     tx.step(
         receipt=letter.id,
         receipt_id=letter.receipt_id,
@@ -113,6 +116,12 @@ def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
         target=Status.DEAD,
         error=f"discarded: {reason}",
     )
+
+
+def _change_dead(tx: Transaction, statement: Prepared, letter: DeadLetter) -> None:
+    """The stored letter guards itself: it may have been requeued or discarded since it was read."""
+    if tx.execute(statement, {"document": letter.document}).rowcount != 1:
+        raise IllegalTransition(f"{letter.pos_id}:{letter.receipt_id} is no longer a dead letter")
 
 
 def _due(row: Any) -> DueDocument:
@@ -175,7 +184,6 @@ _END_WAITING: Final = Prepared(
     .where(IS_WAITING, _d.not_before_steady_ms <= bindparam("now"))
     .values(delivery="ready", not_before_steady_ms=0)
 )
-_END_ALL_WAITING: Final = Prepared(update(documents).where(IS_WAITING).values(delivery="ready", not_before_steady_ms=0))
 _FIRST_WAIT: Final = Prepared(
     select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
 )
@@ -183,8 +191,9 @@ _of_document = update(documents).where(_d.id == bindparam("document"))
 _SENT: Final = Prepared(_of_document.values(delivery="sent", last_error=None))
 _FAILED: Final = Prepared(
     _of_document.values(
-        delivery="waiting",
+        delivery=bindparam("new_delivery"),
         attempts=bindparam("new_attempts"),
+        strikes=bindparam("new_strikes"),
         not_before_steady_ms=bindparam("new_not_before"),
         last_error=bindparam("new_error"),
     )
@@ -219,5 +228,6 @@ _DEAD_LETTERS: Final = Prepared(
     .limit(bindparam("limit"))
 )
 _DEAD_LETTERS_OF: Final = Prepared(_letters.where(_r.receipt_id == bindparam("receipt_id"), _is_dead))
-_REQUEUED: Final = Prepared(_of_document.values(delivery="ready", not_before_steady_ms=0))
-_DISCARDED: Final = Prepared(_of_document.values(delivery="discarded"))
+_of_dead = _of_document.where(_is_dead)
+_REQUEUED: Final = Prepared(_of_dead.values(delivery="ready", not_before_steady_ms=0))
+_DISCARDED: Final = Prepared(_of_dead.values(delivery="discarded"))

@@ -60,7 +60,8 @@ class Journal:
         self._counts: Counter[CountKey] = Counter()
         self._pending = 0
         self._clock_figures = ClockFigures()
-        self._steady_origin = 0.0
+        self._steady_at_open = 0
+        self._opened_at = 0.0
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
 
@@ -72,7 +73,8 @@ class Journal:
         self._clock_figures = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
         self._counts = Counter(figures)
         self._pending = sum(n for (_, kind), n in figures.items() if kind in PENDING)
-        self._steady_origin = self._clock.monotonic() - self._clock_figures.steady_ms / 1000
+        self._steady_at_open = self._clock_figures.steady_ms
+        self._opened_at = self._clock.monotonic()
 
     def close(self) -> None:
         """Write what was posted, and let go of the file."""
@@ -124,7 +126,7 @@ class Journal:
 
     def steady_ms(self) -> int:
         """The steady clock: milliseconds that the bridge has lived with this journal."""
-        return int((self._clock.monotonic() - self._steady_origin) * 1000)
+        return self._steady_at_open + int((self._clock.monotonic() - self._opened_at) * 1000)
 
     def _commit_waiting(self) -> None:
         entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))]
@@ -145,6 +147,7 @@ class Journal:
             try:
                 self._commit([entry])
             except Exception as error:  # noqa: BLE001 (the same)
+                self.failing = str(error) if isinstance(error, StorageUnavailable) else self.failing
                 self._fail([entry], error)
 
     @staticmethod
@@ -161,9 +164,9 @@ class Journal:
             for entry in entries:
                 entry.result = entry.operation(transaction)
             transaction.finish()
-        self._apply(transaction)
         for entry in entries:
             entry.done = True
+        self._apply(transaction)
 
     def _begin(self) -> Transaction:
         return Transaction(
@@ -187,4 +190,7 @@ class Journal:
             self._pending = transaction.pending()
         touched = transaction.touched()
         for listener in self._listeners:
-            listener(touched)
+            try:
+                listener(touched)
+            except Exception:  # what is committed stays committed
+                log.exception("a listener failed on a commit")

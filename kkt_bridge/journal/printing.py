@@ -97,6 +97,7 @@ def _task(row: Any) -> PrintTask:
         correlation=row.correlation,
         hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
         received_ms=row.received_ms,
+        received_steady_ms=row.received_steady_ms,
         fn_before=row.fn_before,
         fd_before=row.fd_before,
     )
@@ -115,6 +116,7 @@ _tasks = select(
     _r.hlc_wall_ms,
     _r.hlc_counter,
     _r.received_ms,
+    _r.received_steady_ms,
     _r.fn_before,
     _r.fd_before,
 ).select_from(receipts.join(requests, requests.c.receipt == _r.id))

@@ -83,6 +83,7 @@ class PrintTask(Movable):
     correlation: bytes | None
     hlc: Hlc
     received_ms: int
+    received_steady_ms: int
     fn_before: str | None
     """The fiscal storage, and the number of its last document, before printing began."""
     fd_before: int | None

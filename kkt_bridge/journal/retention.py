@@ -25,7 +25,7 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int)
     Returns the row id to go on from, or None when there is nothing further that is old enough.
     """
     rows = list(tx.execute(_NEXT_ROWS, {"after": after, "limit": batch}))
-    ended = [row.id for row in rows if _may_go(row.status, row.delivery, row.received_ms, limits)]
+    ended = [row.id for row in rows if _may_go(row.status, row.delivery, row.ended_ms, limits)]
     for row_id in ended:
         for statement in _PURGE:
             tx.execute(statement, {"row_id": row_id})
@@ -39,16 +39,16 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int)
 
 def purge_traces(tx: Transaction, limits: PurgeLimits, batch: int) -> int:
     """Drop refusals and finished commands that are too old; return how many."""
-    parameters = {"before": limits.dead_before_ms, "limit": batch}
-    dropped = tx.execute(_OLD_COMMANDS, parameters).rowcount
-    dropped += tx.execute(_OLD_REFUSALS, {"before": limits.synced_before_ms, "limit": batch}).rowcount
-    return dropped
+    parameters = {"before": limits.synced_before_ms, "limit": batch}
+    return tx.execute(_OLD_COMMANDS, parameters).rowcount + tx.execute(_OLD_REFUSALS, parameters).rowcount
 
 
-def _may_go(status: str, delivery: str | None, received_ms: int, limits: PurgeLimits) -> bool:
+def _may_go(status: str, delivery: str | None, ended_ms: int | None, limits: PurgeLimits) -> bool:
+    if ended_ms is None:
+        return False
     if status in _FINISHED:
-        return received_ms < limits.synced_before_ms
-    return delivery == "discarded" and received_ms < limits.dead_before_ms
+        return ended_ms < limits.synced_before_ms
+    return delivery == "discarded" and ended_ms < limits.dead_before_ms
 
 
 _r, _d, _t = receipts.c, documents.c, tombstones.c
@@ -70,7 +70,7 @@ _kept = [
     "error_message",
 ]
 _NEXT_ROWS: Final = Prepared(
-    select(_r.id, _r.kkt, _r.status, _r.received_ms, _d.delivery)
+    select(_r.id, _r.kkt, _r.status, _r.received_ms, _r.ended_ms, _d.delivery)
     .select_from(receipts.outerjoin(documents, _d.id == _r.document))
     .where(_r.id > bindparam("after"))
     .order_by(_r.id)
@@ -96,7 +96,7 @@ _OLD_COMMANDS: Final = Prepared(
         commands.c.id.in_(
             select(commands.c.id)
             .where(commands.c.result.is_not(None), commands.c.taken_ms < bindparam("before"))
-            .order_by(commands.c.id)
+            .order_by(commands.c.taken_ms)
             .limit(bindparam("limit"))
         )
     )

@@ -48,12 +48,13 @@ class Prepared:
     Every parameter must be given; columns come back as the driver made them (int, str, bytes, None).
     """
 
-    __slots__ = ("_fixed", "_make", "_names", "_statement", "_text")
+    __slots__ = ("_fixed", "_make", "_names", "_statement", "_text", "_wanted")
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
         self._text: str | None = None
         self._names: Sequence[str] = ()
+        self._wanted: frozenset[str] = frozenset()
         self._fixed: dict[str, Any] = {}
         self._make: Callable[[Sequence[Any]], Any] = tuple
 
@@ -80,12 +81,14 @@ class Prepared:
         # Values written into the statement itself are parameters to the driver too.
         self._fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         self._names = compiled.positiontup or ()
+        self._wanted = frozenset(self._names)
         columns = [entry[0] for entry in compiled._result_columns]  # noqa: SLF001 (Core tells them nowhere else)
         if columns:
             self._make = namedtuple("Row", columns)._make  # type: ignore[attr-defined]  # noqa: PYI024 (made at run time)
         self._text = str(compiled)
 
     def _row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        assert values.keys() <= self._wanted, f"no such parameters: {values.keys() - self._wanted}"
         given = {**self._fixed, **values} if self._fixed else values
         return tuple([given[name] for name in self._names])
 

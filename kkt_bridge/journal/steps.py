@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 from kkt_bridge.journal.records import Step
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.statements import Prepared
-from kkt_bridge.journal.tables import steps
+from kkt_bridge.journal.tables import IS_LOOSE_STEP, steps
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
 
@@ -70,10 +70,7 @@ _STEPS: Final = Prepared(_columns.where(_s.id > bindparam("after")).order_by(_s.
 _DROP_LOOSE: Final = Prepared(
     delete(steps).where(
         _s.id.in_(
-            select(_s.id)
-            .where(_s.receipt.is_(None), _s.id <= bindparam("up_to"))
-            .order_by(_s.id)
-            .limit(bindparam("limit"))
+            select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("up_to")).order_by(_s.id).limit(bindparam("limit"))
         )
     )
 )

@@ -35,6 +35,7 @@ receipts: Final = _table(
     fd_before=Integer,
     document=Integer,
     printed_ms=Integer,
+    ended_ms=Integer,
     error_code=Text,
     error_message=Text,
 )
@@ -122,3 +123,4 @@ IS_UNSENT: Final = text("documents.delivery IN ('ready', 'waiting', 'dead')")
 IS_WAITING: Final = text("documents.delivery = 'waiting'")
 IS_OPEN_COMMAND: Final = text("commands.result IS NULL")
 IS_EVENT: Final = text("outbox.is_event = 1")
+IS_LOOSE_STEP: Final = text("steps.receipt IS NULL")

@@ -13,7 +13,7 @@ from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.statements import Prepared, Rows, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
-from kkt_bridge.receipts.lifecycle import PENDING, Status, advance
+from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
 
 CountKey = tuple[str, str]
 """A register, and a status or `dlq`; in the table, an empty register stands for the bridge itself."""
@@ -153,6 +153,8 @@ class Transaction:
         The stored row guards itself: were it in another status by now, IllegalTransition, and nothing is changed.
         """
         advance(row.status, target)
+        if target in ENDS:
+            columns["ended_ms"] = self.instant.wall_ms
         values = {f"new_{name}": value for name, value in columns.items()}
         result = self.execute(
             _move_statement(tuple(columns)),

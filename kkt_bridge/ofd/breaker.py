@@ -58,23 +58,25 @@ class Breaker:
             state_storage=self._storage,
             throw_new_error_on_trip=False,
         )
+        # pybreaker tells its listeners of a change before its own state says so: ours follows the listener.
+        self._state: BreakerName = "closed"
         self.last_error: str | None = None
         """The text of the last failure that counted."""
         self.opened_ms: int | None = None
         """When it opened, by the system clock; None while closed."""
 
-    def note_opened(self) -> None:
-        """Remember when, for people."""
-        self.opened_ms = self._clock.now_ms()
-
-    def note_closed(self) -> None:
-        """Forget it."""
-        self.opened_ms = None
+    def note_change(self, current: BreakerName) -> None:
+        """Take over what pybreaker tells its listener."""
+        self._state = current
+        if current == "open":
+            self.opened_ms = self._clock.now_ms()
+        elif current == "closed":
+            self.opened_ms = None
 
     @property
     def state(self) -> BreakerName:
         """Where it stands."""
-        return _NAMES[self._breaker.current_state]
+        return self._state
 
     @property
     def failures(self) -> int:
@@ -155,8 +157,5 @@ class _Listener(pybreaker.CircuitBreakerListener):
         owner = self._owner
         previous = _NAMES[old_state.name] if old_state is not None else "closed"
         current = _NAMES[new_state.name]
-        if current == "open":
-            owner.note_opened()
-        elif current == "closed":
-            owner.note_closed()
+        owner.note_change(current)
         self._on_change(BreakerChange(previous, current, breaker.fail_counter, owner.last_error))

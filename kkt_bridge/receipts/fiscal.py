@@ -33,7 +33,7 @@ class FiscalMark(BaseModel):
     qr: str
 
 
-def qr_text(  # noqa: PLR0913 (the six fields of FFD tag 1196)
+def qr_text(
     *, datetime: str, total: int, fn_number: str, fd_number: int, fiscal_sign: str, operation: Operation
 ) -> str:
     """The text of the QR code (FFD tag 1196); `datetime` is RFC 3339, `total` in kopecks."""

@@ -41,6 +41,9 @@ TRANSITIONS: Final = MappingProxyType(
 PENDING: Final = frozenset({Status.BUFFERED, Status.PRINTING, Status.PRINTED})
 """What fills the buffer: taken, and still to reach the OFD."""
 
+ENDS: Final = frozenset(Status) - PENDING
+"""Where a receipt needs nothing more from the bridge; from `dead` an operator may bring it back."""
+
 
 def advance(current: Status | None, target: Status) -> Status:
     """The target, if the table allows it; IllegalTransition otherwise."""

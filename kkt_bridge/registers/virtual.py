@@ -87,7 +87,7 @@ class VirtualRegister:
     `wait` is given the seconds that a document takes on paper.
     """
 
-    def __init__(  # noqa: PLR0913 (the settings of one register, and the time it lives in)
+    def __init__(
         self,
         kkt_id: str,
         path: Path,

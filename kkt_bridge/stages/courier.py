@@ -105,7 +105,12 @@ class Courier:
         return tried[0] if tried else None
 
     def _attempt(self, due: DueDocument, gate: Gate, *, force: bool) -> Outcome:
-        body = self._builder.body(due)
+        try:
+            body = self._builder.body(due)
+        except Exception as error:
+            # Its own fault, or ours; either way no reason to hold up the documents behind it.
+            log.exception("no document can be made of %s:%s", due.pos_id, due.receipt_id)
+            return Outcome(due, error=DocumentRefused(f"cannot be put together: {error}"), strike=True)
         alive = False
 
         def deliver() -> int | None:

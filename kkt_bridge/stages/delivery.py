@@ -6,9 +6,11 @@ A *round* tries each document that is ready at most once. It starts when a docum
 
 import logging
 import random
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from itertools import zip_longest
 from typing import Final
 
 from kkt_bridge.clock import Clock
@@ -68,6 +70,7 @@ class _Round:
     result: Future[SyncResult] | None = None
     after: dict[str, int] = field(default_factory=dict)
     """The last document tried, by register."""
+    served: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     failed: int = 0
     dead: int = 0
@@ -140,9 +143,8 @@ class Delivery:
         requested = self._requested
         if requested is not None:
             if self._round is not requested:
+                self._journal.write(lambda tx: end_waiting(tx, everything=requested.force))
                 self._round = requested
-                if requested.force:
-                    self._journal.write(lambda tx: end_waiting(tx, everything=True))
             return self._go_on(requested)
         if self._breaker.state != "closed":
             self._round = None
@@ -175,7 +177,10 @@ class Delivery:
         """The next documents of every register that has some, a few of each: none waits for another's backlog."""
         pending = self._registers_with_pending()
         share = max(1, BATCH_MAX // max(1, len(pending)))
-        return [due for kkt in pending for due in self._ready(kkt, current.after.get(kkt, 0), share)]
+        queues = [self._ready(kkt, current.after.get(kkt, 0), share) for kkt in pending]
+        # Turn by turn, those served least in this round first: a batch may be cut short.
+        queues.sort(key=lambda queue: current.served[queue[0].kkt] if queue else 0)
+        return [due for turn in zip_longest(*queues) for due in turn if due is not None]
 
     def _ready(self, kkt: str, after: int, limit: int) -> list[DueDocument]:
         return self._journal.read(lambda connection: ready_documents(connection, kkt, after, limit))
@@ -188,6 +193,7 @@ class Delivery:
             except BreakerOpen:
                 break
             current.after[due.kkt] = due.document
+            current.served[due.kkt] += 1
             self._outcomes.append(outcome)
             current.sent += outcome.error is None
             current.failed += outcome.error is not None

@@ -53,16 +53,20 @@ class Housekeeping:
         self._after = self._journal.write(lambda tx: purge_receipts(tx, limits, after, BATCH_MAX))
         if self._after is not None:
             return PAUSE_S
-        self._purge_traces(limits)
+        if self._purge_traces(limits) >= BATCH_MAX:
+            self._after = after  # there is more of them
+            return PAUSE_S
         self._next_purge_at = now + INTERVAL_S
         return FLUSH_S
 
-    def _purge_traces(self, limits: PurgeLimits) -> None:
+    def _purge_traces(self, limits: PurgeLimits) -> int:
+        """Drop a batch of what no receipt needs; return how much of one kind went at most."""
         published = self._journal.read(steps_published)
         events_before = self._clock.now_ms() - int(self._settings.events_days * DAY_MS)
-        self._journal.write(lambda tx: purge_traces(tx, limits, BATCH_MAX))
-        self._journal.write(lambda tx: drop_refusal_steps(tx, published, BATCH_MAX))
+        traces = self._journal.write(lambda tx: purge_traces(tx, limits, BATCH_MAX))
+        steps = self._journal.write(lambda tx: drop_refusal_steps(tx, published, BATCH_MAX))
         self._journal.write(lambda tx: drop_old_events(tx, events_before))
+        return max(traces, steps)
 
     def _limits(self) -> PurgeLimits:
         now = self._clock.now_ms()

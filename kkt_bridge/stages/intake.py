@@ -7,6 +7,7 @@ is run inside it; the acknowledgements go out after the commit, in the order of 
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -102,26 +103,30 @@ class Intake:
             return self._while_storage_fails(messages)
         if not messages:
             return None
-        try:
-            self._commit(messages)
-        except StorageUnavailable as problem:
-            log.error("the journal takes nothing: %s", problem)  # noqa: TRY400 (one line, not a traceback)
-            return self._while_storage_fails(messages)
-        return 0.0
+        return self._commit(messages)
 
     # -- committing -----------------------------------------------------------------------------------
 
-    def _commit(self, messages: list[Incoming]) -> None:
+    def _commit(self, messages: list[Incoming]) -> float:
         decisions = [self._decision(message) for message in messages]
         try:
-            self._journal.write(lambda tx: [decide(tx) for decide in decisions] and None)
-        except StorageUnavailable:
-            raise
+            self._journal.write(partial(_decide_all, decisions))
+        except StorageUnavailable as problem:
+            return self._while_storage_fails(messages, problem)
         except Exception:
             log.exception("a batch of %d messages could not be taken together", len(messages))
-            for message, decision in zip(messages, decisions, strict=True):
-                self._commit_alone(message, decision)
+            return self._commit_one_by_one(messages, decisions)
         self._link.acknowledge(message.token for message in messages)
+        return 0.0
+
+    def _commit_one_by_one(self, messages: list[Incoming], decisions: list[Decision]) -> float:
+        for number, (message, decision) in enumerate(zip(messages, decisions, strict=True)):
+            try:
+                self._commit_alone(message, decision)
+            except StorageUnavailable as problem:
+                return self._while_storage_fails(messages[number:], problem)
+            self._link.acknowledge([message.token])
+        return 0.0
 
     def _commit_alone(self, message: Incoming, decision: Decision) -> None:
         """One message must not take the others along, and must not come back for ever."""
@@ -135,27 +140,59 @@ class Intake:
             if request is not None:
                 self._journal.write(self._refuse_all(request, _internal_error()))
 
-    def _while_storage_fails(self, messages: list[Incoming]) -> float:
-        """Refuse, past the journal; acknowledge once the refusals themselves can be recorded.
+    def _while_storage_fails(self, messages: list[Incoming], problem: StorageUnavailable | None = None) -> float:
+        """Answer past the journal; acknowledge once the refusals themselves can be recorded.
 
         So a redelivery finds the refusal that was given, and nothing is printed behind the cashier's back.
         """
+        if problem is not None:
+            log.error("the journal takes nothing: %s", problem)
         for message in messages:
             if request := self._request(message):
-                self._link.publish(self._volatile_refusal(request))
+                self._answer_past_the_journal(request)
         self._refused_unrecorded += messages
-        recording = [
-            self._refuse_all(request, _storage_error())
-            for message in self._refused_unrecorded
-            if (request := self._request(message))
-        ]
         try:
-            self._journal.write(lambda tx: [record(tx) for record in recording] and None)
+            self._journal.write(partial(_decide_all, list(map(self._record_refusal, self._refused_unrecorded))))
         except JournalError:
             return STORAGE_RETRY_S
         self._link.acknowledge([message.token for message in self._refused_unrecorded])
         self._refused_unrecorded.clear()
         return 0.0
+
+    def _answer_past_the_journal(self, request: _Request) -> None:
+        """What can still be read is answered from there; the rest is refused."""
+        payload = self._known_answer(request) or self._volatile_refusal(request)
+        self._link.publish(Outgoing(request.answer_topic, payload, correlation=request.message.correlation))
+
+    def _known_answer(self, request: _Request) -> bytes | None:
+        """The reply of a receipt that was taken before, whether it is repeated or asked for."""
+        receipt_id = self._id_of(request)
+        if request.route.kind == "command" or receipt_id is None:
+            return None
+        pos_id = request.route.name
+        try:
+            known = self._journal.read(lambda connection: find_receipt(connection, receipt_id, pos_id))
+        except JournalError:
+            return None
+        if known is None or not self._is_about(request, known):
+            return None
+        return replies.stored(known, self._zone, duplicate=request.route.kind == "receipt").payload()
+
+    @staticmethod
+    def _is_about(request: _Request, known: StoredReceipt) -> bool:
+        """Whether the request repeats, or asks for, just that receipt."""
+        if request.route.kind == "query":
+            return True
+        try:
+            return content_digest(decode_receipt(request.message.payload, request.route.name)) == known.digest
+        except Undecodable:
+            return False
+
+    def _record_refusal(self, message: Incoming) -> Decision:
+        request = self._request(message)
+        if request is None or self._known_answer(request) is not None:
+            return _nothing
+        return self._refuse_all(request, _storage_error())
 
     # -- deciding ---------------------------------------------------------------------------------------
 
@@ -259,6 +296,9 @@ class Intake:
                     reply_topic=request.answer_topic,
                     correlation=request.message.correlation,
                 )
+            elif taken.name != name:
+                message = f"the command_id was used before, by a command {taken.name}: make a new one for each"
+                self._refuse_command(request, command.command_id, "idempotency_conflict", message)(tx)
             elif taken.result is not None:
                 tx.publish(request.answer_topic, taken.result.encode(), request.message.correlation)
 
@@ -315,15 +355,13 @@ class Intake:
         """Refuse whatever it is, without looking into it further than for its id."""
         return self._refuse(request, error, self._id_of(request))
 
-    def _volatile_refusal(self, request: _Request) -> Outgoing:
+    def _volatile_refusal(self, request: _Request) -> bytes:
         error = _storage_error()
-        if request.route.kind == "command":
-            at = rfc3339(self._clock.now_ms(), self._zone)
-            failure = CommandError(code=error.code, message=error.message)
-            payload = CommandResult(command_id=self._id_of(request), ok=False, error=failure, at=at).payload()
-        else:
-            payload = replies.refusal(self._id_of(request), request.route.name, error).payload()
-        return Outgoing(request.answer_topic, payload, correlation=request.message.correlation)
+        if request.route.kind != "command":
+            return replies.refusal(self._id_of(request), request.route.name, error).payload()
+        at = rfc3339(self._clock.now_ms(), self._zone)
+        failure = CommandError(code=error.code, message=error.message)
+        return CommandResult(command_id=self._id_of(request), ok=False, error=failure, at=at).payload()
 
     @staticmethod
     def _id_of(request: _Request) -> str | None:
@@ -335,6 +373,11 @@ class Intake:
             return decode_message(Command, request.message.payload, "command_id").command_id
         except Undecodable as bad:
             return bad.message_id
+
+
+def _decide_all(decisions: Iterable[Decision], tx: Transaction) -> None:
+    for decide in decisions:
+        decide(tx)
 
 
 def _nothing(_tx: Transaction) -> None:

@@ -1,8 +1,10 @@
 """Stage 2b: word to a POS whose receipt is safe but not yet on paper."""
 
+from contextlib import suppress
 from datetime import tzinfo
 from typing import Final
 
+from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import mark_notified, unprinted_after
 from kkt_bridge.journal.records import StoredReceipt
@@ -31,7 +33,8 @@ class Notices:
         """Notify those who have waited long enough."""
         for (kkt, kind), n in self._journal.counts().items():
             if kind in _ON_THE_WAY and n:
-                self._look(Status(kind), kkt)
+                with suppress(StorageUnavailable):  # the journal's own health says so; the next look tries again
+                    self._look(Status(kind), kkt)
         return LOOK_AGAIN_S
 
     def _look(self, status: Status, kkt: str) -> None:

@@ -198,10 +198,12 @@ class Commands:
 
     def _requeue_all(self) -> int:
         """In batches: a receipt that comes in between must not wait for thousands of letters."""
-        requeued = 0
-        while letters := self._dead_letters(0, REQUEUE_BATCH):
+        requeued = after = 0
+        # Onwards only: what the OFD refuses again meanwhile must not be requeued for ever.
+        while letters := self._dead_letters(after, REQUEUE_BATCH):
             self._journal.write(partial(_requeue_letters, letters))
             requeued += len(letters)
+            after = letters[-1].document
         return requeued
 
     def _dlq_discard(self, args: DiscardArgs) -> Answer:

@@ -25,6 +25,7 @@ CREATE TABLE receipts (
     fd_before INTEGER,
     document INTEGER,
     printed_ms INTEGER,
+    ended_ms INTEGER,
     error_code TEXT,
     error_message TEXT,
     UNIQUE (receipt_id, pos_id)
@@ -72,6 +73,7 @@ CREATE TABLE steps (
     at_ms INTEGER NOT NULL
 );
 CREATE INDEX steps_of_receipt ON steps (receipt, id) WHERE receipt IS NOT NULL;
+CREATE INDEX steps_loose ON steps (id) WHERE receipt IS NULL;
 
 -- What the broker does not have yet: replies for ever, events until they are too old.
 CREATE TABLE outbox (
@@ -127,6 +129,7 @@ CREATE TABLE commands (
     result TEXT
 );
 CREATE INDEX commands_open ON commands (id) WHERE result IS NULL;
+CREATE INDEX commands_by_age ON commands (taken_ms) WHERE result IS NOT NULL;
 
 -- Figures that every commit changes, on one page: receipts by register and status, dead letters by register,
 -- and, with an empty register, the clocks and the number of the last commit.
