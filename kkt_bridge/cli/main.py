@@ -59,12 +59,9 @@ def _run(argv: list[str]) -> int:
         return 2
     try:
         return int(args.run(args))
-    except SettingsError as error:
-        print(f"kkt-bridge: {error}", file=sys.stderr)
-        return 2
     except KktBridgeError as error:
         print(f"kkt-bridge: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
