@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
-from kkt_bridge.runtime import Bridge
+from kkt_bridge.runtime.bridge import Bridge
 from kkt_bridge.settings import load_settings
 
 

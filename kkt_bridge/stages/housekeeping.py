@@ -8,6 +8,7 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import drop_old_events
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts, purge_traces
 from kkt_bridge.journal.steps import drop_refusal_steps, steps_published
+from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.settings import RetentionSettings
 
 BATCH_MAX: Final = 100
@@ -38,6 +39,8 @@ class Housekeeping:
     def step(self) -> float | None:
         """Flush what was posted; purge a batch if it is time."""
         try:
+            if self._journal.failing:
+                self._journal.write(_nothing)  # only a commit shows that the disk is well again
             self._journal.flush()
             return self._purge()
         except StorageUnavailable:
@@ -74,3 +77,7 @@ class Housekeeping:
             synced_before_ms=now - int(self._settings.synced_days * DAY_MS),
             dead_before_ms=now - int(self._settings.dead_days * DAY_MS),
         )
+
+
+def _nothing(_tx: Transaction) -> None:
+    """A commit for its own sake."""

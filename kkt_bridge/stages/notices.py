@@ -16,8 +16,6 @@ BATCH_MAX: Final = 100
 LOOK_AGAIN_S: Final = 0.25
 """How late a notice may be; looking costs nothing while no receipt waits for its register."""
 
-_ON_THE_WAY: Final = (Status.BUFFERED, Status.PRINTING)
-
 
 class Notices:
     """Sends the `buffered` reply when a register takes its time."""
@@ -31,13 +29,17 @@ class Notices:
 
     def step(self) -> float | None:
         """Notify those who have waited long enough."""
-        for (kkt, kind), n in self._journal.counts().items():
-            if kind in _ON_THE_WAY and n:
+        counts = self._journal.counts()
+        more = False
+        # Printing first: what is given back to the queue between the two looks is then seen by the second.
+        for status in (Status.PRINTING, Status.BUFFERED):
+            for kkt in [kkt for (kkt, kind), n in counts.items() if kind == status and n]:
                 with suppress(StorageUnavailable):  # the journal's own health says so; the next look tries again
-                    self._look(Status(kind), kkt)
-        return LOOK_AGAIN_S
+                    more |= self._look(status, kkt)
+        return 0.0 if more else LOOK_AGAIN_S
 
-    def _look(self, status: Status, kkt: str) -> None:
+    def _look(self, status: Status, kkt: str) -> bool:
+        """Notify the due ones of a register's queue; True if there may be more of them."""
         # What is being printed was leased from behind the mark, or is so little that it is looked at each time.
         after = self._seen.get(kkt, 0) if status is Status.BUFFERED else 0
         waiting = self._journal.read(lambda connection: unprinted_after(connection, status, kkt, after, BATCH_MAX))
@@ -48,6 +50,7 @@ class Notices:
         if due and status is Status.BUFFERED:
             assert due[-1].receipt.id is not None
             self._seen[kkt] = due[-1].receipt.id
+        return len(due) == BATCH_MAX and status is Status.BUFFERED
 
     def _notify(self, tx: Transaction, due: list[StoredReceipt]) -> None:
         for receipt in due:

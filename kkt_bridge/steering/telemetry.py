@@ -1,5 +1,6 @@
 """The bridge's state as messages: composed from what the stages show of themselves, at O(1) a message."""
 
+import threading
 from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Final
@@ -60,6 +61,7 @@ class Telemetry:
         self._fill = Trend(FILL_WINDOW_S)
         self._sent = Trend(RATE_WINDOW_S)
         self._next_look = 0.0
+        self._looking = threading.Lock()  # the board's thread looks, and so does an operator's `status`
 
     def step(self) -> float | None:
         """Look at everything once."""
@@ -72,6 +74,10 @@ class Telemetry:
 
     def look(self) -> None:
         """Put the present state of every part on the board."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         counts = self._journal.counts()
         views = [lane.view for lane in self._lanes]
         self._board.put("buffer", self._buffer(counts))

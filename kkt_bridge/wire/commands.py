@@ -32,7 +32,7 @@ class PageArgs(Strict):
     """`buffer-list`, `dlq-list`: a page, behind the cursor that the last one ended with."""
 
     limit: PageSize = 50
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 
 
 class RequeueArgs(Strict):

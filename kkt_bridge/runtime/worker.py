@@ -1,0 +1,62 @@
+"""A thread that takes steps."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+AFTER_A_BUG_S: Final = 1.0
+"""How long a part that failed unexpectedly rests before its next step."""
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """A thread that takes steps, and sleeps as long as they say or until it is woken."""
+
+    def __init__(self, name: str, *steps: Callable[[], float | None], bell: threading.Event | None = None) -> None:
+        self._steps = steps
+        self._bell = bell or threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def name(self) -> str:
+        """The thread's name."""
+        return self._thread.name
+
+    def wake(self) -> None:
+        """Have it step again at once."""
+        self._bell.set()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Have it end after the step that it is in."""
+        self._stopping = True
+        self._bell.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its end; False if it did not come."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._bell.clear()
+            waits = [wait for step in self._steps if (wait := self._take(step)) is not None]
+            wait = min(waits, default=None)
+            if wait is None or wait > 0:
+                self._bell.wait(wait)
+
+    def _take(self, step: Callable[[], float | None]) -> float | None:
+        try:
+            return step()
+        except Exception:
+            # No input, and no bug that one brings to light, ends a loop.
+            log.exception("%s failed; it goes on", self.name)
+            return AFTER_A_BUG_S

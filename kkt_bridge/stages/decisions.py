@@ -1,0 +1,181 @@
+"""What is decided about each kind of message: a function to be run in the transaction that records it."""
+
+import logging
+from collections.abc import Collection
+
+from kkt_bridge.broker.inbox import Incoming
+from kkt_bridge.journal.commands import find_command, take_command
+from kkt_bridge.journal.receipts import find_receipt, insert_receipt, readdress
+from kkt_bridge.journal.records import NewReceipt, StoredReceipt
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.identity import content_digest
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.settings import Settings
+from kkt_bridge.stages import replies
+from kkt_bridge.stages.admission import Admission
+from kkt_bridge.stages.requests import Decision, Refusals, Request, request_of
+from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt
+from kkt_bridge.wire.messages import Command, Error, Query
+from kkt_bridge.wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+class Decider:
+    """Decides on receipts, queries and commands; touches nothing but the transaction it is given."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        topics: Topics,
+        admission: Admission,
+        command_names: Collection[str],
+        refusals: Refusals,
+    ) -> None:
+        self._settings = settings
+        self._registers = frozenset(kkt.id for kkt in settings.kkt)
+        self._zone = settings.zone
+        self._topics = topics
+        self._admission = admission
+        self._command_names = command_names
+        self._refusals = refusals
+
+    def decision(self, message: Incoming) -> Decision:
+        """What to write about this message; never an exception."""
+        request = request_of(self._topics, message)
+        if request is None:
+            log.debug("a message on %s asks for nothing", message.topic)
+            return nothing
+        try:
+            match request.route.kind:
+                case "receipt":
+                    return self._receipt_decision(request)
+                case "query":
+                    return self._query_decision(request)
+                case "command":
+                    return self._command_decision(request)
+        except Undecodable as bad:
+            return self._refusals.refuse(request, bad.error, bad.message_id)
+        except Exception:
+            log.exception("a message on %s could not be judged; it is answered and set aside", message.topic)
+            return self._refusals.refuse(request, internal_error(), None)
+
+    def _receipt_decision(self, request: Request) -> Decision:
+        receipt = decode_receipt(request.message.payload, request.route.name)
+        digest = content_digest(receipt)
+        body = receipt.canonical().decode()
+
+        def decide(tx: Transaction) -> None:
+            known = find_receipt(tx.connection, receipt.receipt_id, receipt.pos_id)
+            if known is not None and known.digest == digest:
+                self._repeat(tx, request, known)
+            elif refusal := self._judge(tx, receipt, known):
+                self._refusals.refuse(request, refusal, receipt.receipt_id)(tx)
+            elif not self._refusals.repeat(tx, request):
+                kkt = self._register_of(receipt)
+                assert kkt is not None
+                insert_receipt(tx, _new_receipt(receipt, kkt, digest, body, request))
+
+        return decide
+
+    def _judge(self, tx: Transaction, receipt: Receipt, known: StoredReceipt | None) -> Error | None:
+        if known is not None:
+            return _conflict(receipt)
+        kkt = self._register_of(receipt)
+        if kkt is None:
+            return self._unknown_kkt(receipt)
+        return self._admission.refusal(tx, receipt, kkt)
+
+    def _register_of(self, receipt: Receipt) -> str | None:
+        kkt = receipt.kkt or self._settings.kkt_for(receipt.pos_id)
+        return kkt if kkt in self._registers else None
+
+    def _unknown_kkt(self, receipt: Receipt) -> Error:
+        there_is = ", ".join(sorted(self._registers))
+        if receipt.kkt is not None:
+            message = f"no register {receipt.kkt} here; there is {there_is}"
+        else:
+            message = f"POS {receipt.pos_id} is mapped to no register: name one in kkt, or map it; there is {there_is}"
+        return replies.error("unknown_kkt", message, retryable=False, fields=[("kkt", f"one of {there_is}")])
+
+    def _repeat(self, tx: Transaction, request: Request, known: StoredReceipt) -> None:
+        reply = replies.stored(known, self._zone, duplicate=True)
+        tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
+        if not reply.final:
+            readdress(tx, known, request.answer_topic, request.message.correlation)
+
+    def _query_decision(self, request: Request) -> Decision:
+        query = decode_message(Query, request.message.payload, "receipt_id")
+        pos_id = request.route.name
+
+        def decide(tx: Transaction) -> None:
+            known = find_receipt(tx.connection, query.receipt_id, pos_id)
+            reply = (
+                replies.stored(known, self._zone, duplicate=False)
+                if known is not None
+                else replies.not_found(query.receipt_id, pos_id)
+            )
+            tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
+
+        return decide
+
+    def _command_decision(self, request: Request) -> Decision:
+        command = decode_message(Command, request.message.payload, "command_id")
+        name = request.route.name
+        if name not in self._command_names:
+            known = ", ".join(sorted(self._command_names))
+            return self._refusals.refuse_command(request, command.command_id, "unknown_command", f"there is {known}")
+
+        def decide(tx: Transaction) -> None:
+            taken = find_command(tx.connection, command.command_id)
+            if taken is None:
+                take_command(
+                    tx,
+                    command_id=command.command_id,
+                    name=name,
+                    issued_by=command.issued_by,
+                    args=command.model_dump_json(include={"args"}),
+                    reply_topic=request.answer_topic,
+                    correlation=request.message.correlation,
+                )
+            elif taken.name != name:
+                message = f"the command_id was used before, by a command {taken.name}: make a new one for each"
+                self._refusals.refuse_command(request, command.command_id, "idempotency_conflict", message)(tx)
+            elif taken.result is not None:
+                tx.publish(request.answer_topic, taken.result.encode(), request.message.correlation)
+
+        return decide
+
+
+def nothing(_tx: Transaction) -> None:
+    """The decision on a message that asks for nothing: it is only acknowledged."""
+
+
+def internal_error() -> Error:
+    """The answer to a message that brought a bug to light."""
+    message = "the bridge failed on this message (see its log); nothing was taken, do not send these bytes again"
+    return replies.error("invalid_receipt", message, retryable=False)
+
+
+def _new_receipt(receipt: Receipt, kkt: str, digest: bytes, body: str, request: Request) -> NewReceipt:
+    return NewReceipt(
+        receipt_id=receipt.receipt_id,
+        pos_id=receipt.pos_id,
+        kkt=kkt,
+        digest=digest,
+        type=receipt.type,
+        total=receipt.total,
+        original_receipt_id=receipt.original_receipt_id,
+        body=body,
+        reply_topic=request.answer_topic,
+        correlation=request.message.correlation,
+    )
+
+
+def _conflict(receipt: Receipt) -> Error:
+    message = (
+        f"receipt {receipt.receipt_id} was taken before with other content, and stands as it was; "
+        "a different sale needs a new receipt_id"
+    )
+    return replies.error("idempotency_conflict", message, retryable=False)

@@ -1,0 +1,113 @@
+"""What a message asks for, and the refusals that every kind of request shares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from hashlib import blake2b
+
+from kkt_bridge.broker.inbox import Incoming
+from kkt_bridge.journal.receipts import find_refusal, remember_refusal
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.stages import replies
+from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt
+from kkt_bridge.wire.messages import Command, CommandError, CommandResult, Error, Query
+from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.topics import Route, Topics
+
+Decision = Callable[[Transaction], None]
+"""What is to be written about a message, the answer included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message, what it asks for, and where the answer goes."""
+
+    message: Incoming
+    route: Route
+    answer_topic: str
+
+    def digest(self) -> bytes:
+        """Topic and bytes: what a redelivery repeats."""
+        return blake2b(self.message.topic.encode() + b"\0" + self.message.payload, digest_size=16).digest()
+
+    def id(self) -> str | None:
+        """The receipt's or command's id, if the payload holds one fit to be named."""
+        try:
+            if self.route.kind == "receipt":
+                return decode_receipt(self.message.payload, self.route.name).receipt_id
+            if self.route.kind == "query":
+                return decode_message(Query, self.message.payload, "receipt_id").receipt_id
+            return decode_message(Command, self.message.payload, "command_id").command_id
+        except Undecodable as bad:
+            return bad.message_id
+
+
+def request_of(topics: Topics, message: Incoming) -> Request | None:
+    """What the message asks for; None if nothing."""
+    route = topics.route(message.topic)
+    if route is None:
+        return None
+    return Request(message, route, topics.answer_topic(route, message.response_topic))
+
+
+class Refusals:
+    """Refusing: an answer, an event, and a memory for the broker's redeliveries."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
+    def refuse(self, request: Request, error: Error, message_id: str | None) -> Decision:
+        """End the request here; of a receipt that was not taken nothing is left but this."""
+        if request.route.kind == "command":
+            code = "invalid_command" if error.code == "invalid_receipt" else error.code
+            return self.refuse_command(request, message_id, code, error.message, error)
+        reply = replies.refusal(message_id, request.route.name, error).payload()
+
+        def decide(tx: Transaction) -> None:
+            if self.repeat(tx, request):
+                return
+            tx.publish(request.answer_topic, reply, request.message.correlation)
+            remember_refusal(tx, request.digest(), reply)
+            tx.step(
+                receipt=None,
+                receipt_id=message_id,
+                pos_id=request.route.name,
+                kkt=None,
+                current=None,
+                target=Status.REJECTED,
+                error=error.code,
+            )
+
+        return decide
+
+    def repeat(self, tx: Transaction, request: Request) -> bool:
+        """Answer a redelivery of what was refused with the same refusal; False if there is none."""
+        if not request.message.redelivered:
+            return False
+        refusal = find_refusal(tx.connection, request.digest())
+        if refusal is None:
+            return False
+        tx.publish(request.answer_topic, refusal, request.message.correlation)
+        return True
+
+    def refuse_command(
+        self, request: Request, command_id: str | None, code: str, message: str, error: Error | None = None
+    ) -> Decision:
+        """Answer a command that is not even taken."""
+        failure = CommandError(code=code, message=message, fields=error.fields if error else [])
+
+        def decide(tx: Transaction) -> None:
+            at = rfc3339(tx.instant.wall_ms, self._zone)
+            result = CommandResult(command_id=command_id, ok=False, error=failure, at=at)
+            tx.publish(request.answer_topic, result.payload(), request.message.correlation)
+
+        return decide
+
+    def payload(self, request: Request, error: Error, now_ms: int) -> bytes:
+        """The refusal as a message, for when the journal cannot carry it."""
+        if request.route.kind != "command":
+            return replies.refusal(request.id(), request.route.name, error).payload()
+        failure = CommandError(code=error.code, message=error.message)
+        at = rfc3339(now_ms, self._zone)
+        return CommandResult(command_id=request.id(), ok=False, error=failure, at=at).payload()
