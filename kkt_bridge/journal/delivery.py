@@ -208,7 +208,7 @@ _BURIED: Final = Prepared(
         failed_ms=bindparam("new_failed_ms"),
     )
 )
-_letters = select(
+_letter_columns = (
     _r.id,
     _r.receipt_id,
     _r.pos_id,
@@ -220,14 +220,19 @@ _letters = select(
     _d.reason,
     _d.last_error,
     _d.failed_ms,
-).select_from(_joined)
+)
+_letters = select(*_letter_columns).select_from(_joined)
 _is_dead = _d.delivery == "dead"
 _DEAD_LETTERS: Final = Prepared(
     _letters.where(IS_UNSENT, _is_dead, _d.kkt == bindparam("kkt"), _d.id > bindparam("after"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
-_DEAD_LETTERS_OF: Final = Prepared(_letters.where(_r.receipt_id == bindparam("receipt_id"), _is_dead))
+_DEAD_LETTERS_OF: Final = Prepared(
+    select(*_letter_columns)
+    .select_from(receipts.join(documents, _d.id == _r.document))
+    .where(_r.receipt_id == bindparam("receipt_id"), _is_dead)
+)
 _of_dead = _of_document.where(_is_dead)
 _REQUEUED: Final = Prepared(_of_dead.values(delivery="ready", not_before_steady_ms=0))
 _DISCARDED: Final = Prepared(_of_dead.values(delivery="discarded"))
