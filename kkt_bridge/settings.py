@@ -130,12 +130,6 @@ class SyncSettings(Section):
     network_hold_s: Annotated[float, Field(ge=0, le=86_400)] = 90
     """How long a network state lasts at least before the next is believed."""
 
-    @model_validator(mode="after")
-    def _backoff_grows(self) -> Self:
-        if self.backoff_initial_s > self.backoff_max_s:
-            raise ValueError("backoff_initial_s must not exceed backoff_max_s")
-        return self
-
 
 class BreakerSettings(Section):
     """The circuit breaker before the OFD."""
