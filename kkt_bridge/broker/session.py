@@ -35,6 +35,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 
 RECONNECT_INITIAL_S: Final = 0.2
 RECONNECT_MAX_S: Final = 5.0
+STABLE_S: Final = 5.0
+"""A connection that lasted less is no success: whoever cuts it, a second bridge perhaps, is not to be raced."""
+
 TAKEN_OVER_WAIT_S: Final = 30.0
 """When another client has taken the session: two of a kind must not fight for it several times a second."""
 
@@ -84,6 +87,7 @@ class Session:
         self._window = WINDOW_MAX
         self._in_flight: dict[int, object] = {}
         self._deadline = 0.0
+        self._online_since = 0.0
         self._next_attempt = 0.0
         self._backoff_s = RECONNECT_INITIAL_S
         self._complaint: str | None = None
@@ -294,7 +298,7 @@ class Session:
             return
         self._phase = Phase.ONLINE
         self._complaint = None
-        self._backoff_s = RECONNECT_INITIAL_S
+        self._online_since = self._clock.monotonic()
         self._publish_now(client, Outgoing(self._presence.topic, self._presence.online, retain=True))
         for listener in self._listeners:
             listener.link_up()
@@ -340,7 +344,7 @@ class Session:
     # -- losing a connection -----------------------------------------------------------------------------
 
     def _lost(self, why: str) -> None:
-        was_handshake = self._phase is Phase.CONNECTING
+        was_handshake, was_online = self._phase is Phase.CONNECTING, self._phase is Phase.ONLINE
         complaint = self._complaint or why
         self._drop()
         if self._farewell:
@@ -350,6 +354,8 @@ class Session:
             self._protocol = MQTTProtocolVersion.MQTTv311
             return
         self._protocol = MQTTProtocolVersion.MQTTv5
+        if was_online and self._clock.monotonic() - self._online_since > STABLE_S:
+            self._backoff_s = RECONNECT_INITIAL_S
         self._retry_later(complaint)
 
     def _drop(self) -> None:
