@@ -1,0 +1,44 @@
+"""Time that passes when a test says so."""
+
+NOON_MS = 1_795_338_180_000
+"""2026-11-22T12:03:00+03:00."""
+
+
+class ManualClock:
+    """A clock with two hands: the wall's, which may be set to anything, and the monotonic one, which only goes on."""
+
+    def __init__(self, wall_ms: int = NOON_MS, monotonic_s: float = 1000.0) -> None:
+        self.wall_ms = wall_ms
+        self.monotonic_s = monotonic_s
+
+    def now_ms(self) -> int:
+        return self.wall_ms
+
+    def monotonic(self) -> float:
+        return self.monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both hands."""
+        assert seconds >= 0
+        self.wall_ms += round(seconds * 1000)
+        self.monotonic_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as NTP or a dead battery does; no time passes."""
+        self.wall_ms += round(seconds * 1000)
+
+    def reboot(self, monotonic_s: float = 5.0) -> None:
+        """Start the machine anew: the monotonic hand begins somewhere else."""
+        self.monotonic_s = monotonic_s
+
+
+class CreepingClock(ManualClock):
+    """A clock on which a little time passes whenever it is asked: for loops that end by a deadline."""
+
+    def __init__(self, creep_s: float, wall_ms: int = NOON_MS) -> None:
+        super().__init__(wall_ms)
+        self.creep_s = creep_s
+
+    def monotonic(self) -> float:
+        self.advance(self.creep_s)
+        return self.monotonic_s
