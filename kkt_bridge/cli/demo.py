@@ -1,0 +1,141 @@
+"""`kkt-bridge demo`: everything on one machine, with an outage in the middle, and a live view."""
+
+import argparse
+import json
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+from rich.console import Console
+from rich.text import Text
+
+from kkt_bridge.cli.connection import argument
+from kkt_bridge.demo.children import Stopped
+from kkt_bridge.demo.screens import LineScreen, LiveScreen, NoScreen, Screen
+from kkt_bridge.demo.show import Show, ShowSettings
+from kkt_bridge.demo.site import BRISK, WATCHABLE
+from kkt_bridge.demo.summary import Summary
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+INTERRUPTED: Final = 130
+SCREENSHOT_RECEIPTS: Final = 120
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Few = Annotated[int, Field(ge=1, le=64)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Rate = Annotated[float, Field(gt=0, le=10_000)]
+PrintTime = Annotated[float, Field(ge=0, le=60)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add = parser.add_argument
+    add("--receipts", type=argument(Count), metavar="N", help="sell N receipts, then sum up and end (default: no end)")
+    add("--pos", type=argument(Few), default=5, metavar="N", help="POS terminals (default: %(default)s)")
+    add("--kkt", type=argument(Few), default=1, metavar="N", help="registers (default: %(default)s)")
+    add(
+        "--rate",
+        type=argument(Rate),
+        metavar="R",
+        help=f"receipts a second in all (default: {WATCHABLE.rate:g}; with --json as fast as they are answered)",
+    )
+    add(
+        "--print-time",
+        type=argument(PrintTime),
+        metavar="S",
+        help=f"seconds a register takes for a receipt (default: {WATCHABLE.print_time_s}; "
+        f"with --json {BRISK.print_time_s})",
+    )
+    add("--port", type=argument(Port), default=0, metavar="P", help="the broker's port, to attach to (default: any)")
+    add("--dir", type=Path, metavar="DIR", help="keep journal, fiscal storage and logs in this new directory")
+    add("--seed", metavar="S", help="the same seed sells the same goods (default: random)")
+    add("--screenshot", type=Path, metavar="FILE", help="save the window, in the middle of the outage, as FILE.svg")
+    add("--json", action="store_true", help="show nothing, print one JSON object at the end (default of N: 300)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the demo; 0 if it ended well, 1 if a count disagrees or a part failed, 130 if it was cut short."""
+    stop_signals: list[int] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _frame: stop_signals.append(number))
+    console = Console(highlight=False)
+    directory, is_ours = _directory(args.dir)
+    settings = _settings(args, directory)
+    keep = True
+    try:
+        with Show(settings, lambda: bool(stop_signals)) as show, _screen(args, console, show) as screen:
+            summary = show.play(screen)
+        keep = summary is not None and not summary.agrees
+    except Stopped:
+        keep = False
+        return 0 if settings.receipts is None else INTERRUPTED
+    finally:
+        if is_ours and not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+    assert summary is not None, "an endless story ends only by being stopped"
+    if args.json:
+        print(json.dumps(summary.counts))
+    else:
+        _print_summary(console, summary)
+    if not summary.agrees:
+        print(f"kkt-bridge demo: the counts disagree; everything is kept in {directory}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _directory(wanted: Path | None) -> tuple[Path, bool]:
+    """The directory, and whether it is ours to remove."""
+    if wanted is not None:
+        return wanted, False
+    return Path(tempfile.mkdtemp(prefix="kkt-bridge-demo-")), True
+
+
+def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
+    pace = BRISK if args.json else WATCHABLE
+    given: dict[str, Any] = {"rate": args.rate, "print_time_s": args.print_time}
+    receipts = args.receipts
+    if receipts is None and (args.json or args.screenshot):
+        receipts = 300 if args.json else SCREENSHOT_RECEIPTS
+    return ShowSettings(
+        receipts=receipts,
+        pos=args.pos,
+        registers=args.kkt,
+        pace=replace(pace, **{name: value for name, value in given.items() if value is not None}),
+        watched=not args.json,
+        broker_port=args.port,
+        directory=directory,
+        seed=secrets.token_hex(4) if args.seed is None else args.seed,
+        screenshot=args.screenshot,
+    )
+
+
+def _screen(args: argparse.Namespace, console: Console, show: Show) -> Screen:
+    if args.json:
+        return NoScreen()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveScreen(console, show.window)
+    return LineScreen(console)
+
+
+def _print_summary(console: Console, summary: Summary) -> None:
+    counts, times = summary.counts, summary.counts["latencies"]
+    console.print(
+        Text(
+            "{published} receipts published, {printed} printed, {rejected} rejected, {ofd_documents} at the OFD".format(
+                **counts
+            )
+        )
+    )
+    if times["max_ms"] is not None:
+        console.print(
+            Text("from POS to final reply: p50 {p50_ms} ms, p95 {p95_ms} ms, max {max_ms} ms".format(**times))
+        )
+    for check in summary.checks:
+        mark, style = ("✓", "green") if check.holds else ("✗", "bold red")
+        console.print(Text(f"  {mark} {check.words}", style))

@@ -1,0 +1,117 @@
+"""Where the demo lives: its directory, and the configuration of its bridge."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.simulators.document_file import read_documents
+from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
+from kkt_bridge.wire.topics import Topics
+
+BRIDGE_ID: Final = "demo-shop"
+TOPICS: Final = Topics("kkt/v1", BRIDGE_ID)
+
+
+class SiteInUse(KktBridgeError):
+    """The directory holds an earlier demo: its receipts would be counted with the new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast things go; seconds."""
+
+    rate: float
+    """Receipts a second over all POS; 0: as fast as they are answered."""
+    print_time_s: float
+    breaker_reset_s: float
+    sync_interval_s: float
+
+
+BRISK: Final = Pace(rate=0.0, print_time_s=0.02, breaker_reset_s=0.5, sync_interval_s=0.2)
+"""For counting: over in seconds."""
+
+WATCHABLE: Final = Pace(rate=5.0, print_time_s=0.12, breaker_reset_s=4.0, sync_interval_s=1.0)
+"""For watching: an eye can follow."""
+
+
+class Site:
+    """The demo's files in one directory."""
+
+    def __init__(self, directory: Path, registers: int) -> None:
+        self.directory = directory.resolve()
+        self.config = self.directory / "bridge.toml"
+        self.ofd_state = self.directory / "ofd.jsonl"
+        self.registers = [f"kkt-{number}" for number in range(1, registers + 1)]
+
+    def prepare(self) -> None:
+        """Make the directory; SiteInUse if there was a demo in it."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KktBridgeError(f"{self.directory}: cannot be made: {error.strerror}") from None
+        if self.config.exists():
+            raise SiteInUse(f"{self.directory}: holds an earlier demo; choose another --dir, or remove it")
+
+    def configure(self, *, broker_port: int, ofd_url: str, pos: int, capacity: int, pace: Pace) -> None:
+        """Write the bridge's configuration, fit for a story that is told in seconds."""
+        mapping = "\n".join(
+            f'"pos-{number + 1}" = "{self.registers[number % len(self.registers)]}"' for number in range(pos)
+        )
+        registers = "\n".join(
+            f'[[kkt]]\nid = "{kkt}"\ndriver = "virtual"\nstate = {self._quoted(f"{kkt}.fn")}\n'
+            f"print_time_s = {pace.print_time_s}\n"
+            for kkt in self.registers
+        )
+        self.config.write_text(
+            f"""\
+bridge_id = "{BRIDGE_ID}"
+
+[mqtt]
+port = {broker_port}
+
+[journal]
+url = {json.dumps(f"sqlite:///{self.directory}/journal.db", ensure_ascii=False)}
+
+[buffer]
+capacity = {capacity}
+
+{registers}
+[pos]
+{mapping}
+
+[ofd]
+url = "{ofd_url}"
+timeout_s = 2
+
+[sync]
+interval_s = {pace.sync_interval_s}
+backoff_initial_s = 0.2
+backoff_max_s = 1
+network_hold_s = 0.5
+
+[breaker]
+fail_max = 3
+reset_timeout_s = {pace.breaker_reset_s}
+success_threshold = 2
+
+[telemetry]
+interval_s = 5
+""",
+            encoding="utf-8",
+        )
+
+    def receipts(self) -> Iterator[FiscalDocument]:
+        """Every receipt and correction in the fiscal storages."""
+        for kkt in self.registers:
+            path = self.directory / f"{kkt}.fn"
+            if path.exists():
+                yield from (document for document in read_documents(path) if document.body.form in _RECEIPT_FORMS)
+
+    def _quoted(self, name: str) -> str:
+        return json.dumps(str(self.directory / name), ensure_ascii=False)
+
+
+_RECEIPT_FORMS: Final = frozenset({RECEIPT, CORRECTION})
