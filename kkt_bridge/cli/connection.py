@@ -81,7 +81,7 @@ def add_asking(parser: argparse.ArgumentParser, timeout_s: float) -> None:
         "--as",
         dest="issued_by",
         type=argument(get_type_hints(Command, include_extras=True)["issued_by"]),
-        default=_whoami(),
+        default=whoami(),
         metavar="NAME",
         help="who asks, for the bridge's records (default: %(default)s)",
     )
@@ -120,14 +120,24 @@ def address(args: argparse.Namespace) -> Address:
     bridge = args.bridge or (settings.bridge_id if settings else None)
     if bridge is None:
         raise SettingsError("say which bridge: --bridge ID, or --config FILE with the bridge's own configuration")
-    mqtt = settings.mqtt if settings else MqttSettings()
-    secret = mqtt.password.get_secret_value() if mqtt.password else None
+    known = address_in(settings.mqtt if settings else MqttSettings(), bridge)
     return Address(
-        host=args.host or mqtt.host,
-        port=args.port or mqtt.port,
-        topics=Topics(args.root or mqtt.topic_root, bridge),
-        username=args.username or mqtt.username,
-        password=_read_password(args.password_file) if args.password_file else secret,
+        host=args.host or known.host,
+        port=args.port or known.port,
+        topics=Topics(args.root or known.topics.root, bridge),
+        username=args.username or known.username,
+        password=_read_password(args.password_file) if args.password_file else known.password,
+    )
+
+
+def address_in(mqtt: MqttSettings, bridge: str) -> Address:
+    """The bridge of this id at the broker of these settings."""
+    return Address(
+        host=mqtt.host,
+        port=mqtt.port,
+        topics=Topics(mqtt.topic_root, bridge),
+        username=mqtt.username,
+        password=mqtt.password.get_secret_value() if mqtt.password else None,
     )
 
 
@@ -179,8 +189,16 @@ class BridgeLine:
 
         A broker would keep it for the bridge, and a shift be closed hours after anybody wished it.
         """
-        self.client.subscribe([self._topics.command_result(name), self._topics.state("#")])
+        self.listen(name)
         self.require_bridge()
+        return self.exchange(name, args, issued_by, timeout_s)
+
+    def listen(self, name: str) -> None:
+        """Subscribe to this command's results, and to the bridge's state."""
+        self.client.subscribe([self._topics.command_result(name), self._topics.state("#")])
+
+    def exchange(self, name: str, args: Mapping[str, Any], issued_by: str, timeout_s: float) -> dict[str, Any]:
+        """Send a command whose results are listened to, and return what comes of it."""
         command = Command(command_id=str(uuid.uuid4()), issued_by=issued_by, args=dict(args))
         self.client.publish(self._topics.command(name), command.model_dump_json().encode())
         result = self._result(name, command.command_id, time.monotonic() + timeout_s)
@@ -207,7 +225,7 @@ class BridgeLine:
             raise BridgeAway(self._offline(last_word))
         raise BridgeAway(
             f"no bridge {self._topics.bridge} has been seen at {self.client.host}:{self.client.port} under "
-            f"{self._topics.root}: check --bridge and --root, or start it"
+            f"{self._topics.root}: check its id and root, or start it"
         )
 
     def _offline(self, last_word: str) -> str:
@@ -257,7 +275,8 @@ def _read_password(path: Path) -> str:
         raise SettingsError(f"--password-file: {path} cannot be read: {getattr(error, 'strerror', error)}") from None
 
 
-def _whoami() -> str:
+def whoami() -> str:
+    """Who is at the keyboard, and where."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number without a name

@@ -1,0 +1,87 @@
+"""The broker, and the bridge as seen through it."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
+from kkt_bridge.cli.checkup.locks import Hold
+from kkt_bridge.cli.connection import Address, BridgeAway, BridgeLine, CommandRefused, whoami
+from kkt_bridge.errors import BrokerAway
+
+ROUND_TRIPS: Final = 3
+ANSWER_TIMEOUT_S: Final = 5.0
+SLOW_MS: Final = 40.0
+"""What the delayed acknowledgement of TCP costs at least where a side of the connection lacks TCP_NODELAY."""
+
+_VERSIONS: Final = {5: "5", 4: "3.1.1"}
+
+
+@dataclass(slots=True)
+class BrokerCheckup:
+    """What was found, and the registers' states as the bridge told them; None if it told nothing."""
+
+    findings: list[Finding] = field(default_factory=list)
+    registers: dict[str, Any] | None = None
+
+
+def examine_broker(where: Address, hold: Hold | None) -> BrokerCheckup:
+    """Whether the broker lets us in, and whether the bridge answers there; `hold` is that of its journal."""
+    checkup = BrokerCheckup()
+    checkup.findings.extend(_examine(where, hold, checkup))
+    return checkup
+
+
+def _examine(where: Address, hold: Hold | None, checkup: BrokerCheckup) -> Iterator[Finding]:
+    started = time.monotonic()
+    try:
+        with BridgeLine(where) as line:
+            took_ms = (time.monotonic() - started) * 1000
+            version = _VERSIONS[line.client.protocol]
+            yield ok("broker", f"{where.host}:{where.port} lets us in with MQTT {version}, in {took_ms:.0f} ms")
+            yield from _examine_bridge(line, hold, checkup)
+    except BrokerAway as away:
+        advice = "start the broker, or check mqtt.host, port, username and password; the bridge waits for it meanwhile"
+        yield fail("broker", str(away), advice)
+
+
+def _examine_bridge(line: BridgeLine, hold: Hold | None, checkup: BrokerCheckup) -> Iterator[Finding]:
+    line.listen("status")
+    try:
+        line.require_bridge()
+    except BridgeAway as away:
+        yield _examine_absence(str(away), hold)
+        return
+    if hold is None:
+        advice = "run this on the bridge's own machine; or is there a second bridge with this bridge_id?"
+        yield warn("bridge", "online at the broker, but not running on this journal", advice)
+    else:
+        yield ok("bridge", f"online at the broker, and running on this journal ({hold})")
+    try:
+        yield _examine_round_trip(line, checkup)
+    except (BridgeAway, CommandRefused) as problem:
+        yield fail("bridge answers", str(problem), "look at the bridge's log")
+
+
+def _examine_absence(how: str, hold: Hold | None) -> Finding:
+    if hold is None:
+        return warn("bridge", f"not running: {how}", "start it when all else is well")
+    advice = "look at the bridge's log; was it started with another configuration?"
+    return fail("bridge", f"running on this journal ({hold}), but not at this broker: {how}", advice)
+
+
+def _examine_round_trip(line: BridgeLine, checkup: BrokerCheckup) -> Finding:
+    """The time from a command to its answer: twice through the broker, and two commits of the bridge."""
+    times_ms = []
+    for _ in range(ROUND_TRIPS):
+        started = time.monotonic()
+        checkup.registers = line.exchange("status", {}, whoami(), ANSWER_TIMEOUT_S).get("kkt", {})
+        times_ms.append((time.monotonic() - started) * 1000)
+    took_ms = statistics.median(times_ms)
+    reason = f"a command and its answer take {took_ms:.1f} ms"
+    if took_ms >= SLOW_MS:
+        advice = "set_tcp_nodelay true in mosquitto.conf; if it is set, the journal's disk is slow"
+        return warn("bridge answers", reason, advice)
+    return ok("bridge answers", reason)

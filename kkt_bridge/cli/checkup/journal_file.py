@@ -1,0 +1,75 @@
+"""The journal's file, looked at beside a running bridge: read-only, without its lock, for a limited time."""
+
+import sqlite3
+import time
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
+from kkt_bridge.cli.checkup.locks import Hold
+
+CHECK_TIME_MAX_S: Final = 10.0
+"""A long read keeps a running bridge from tidying up its write-ahead log."""
+
+STEPS_BETWEEN_LOOKS: Final = 10_000
+"""Of SQLite's virtual machine, between looks at the time."""
+
+_CHECK: Final = "journal file"
+
+
+def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
+    """Who holds the file, whether it is whole, and which schema it has."""
+    held = ok("journal lock", f"a bridge is running on it ({hold})" if hold else "free: no bridge is running on it")
+    if not path.exists():
+        return [held, ok(_CHECK, f"{path} is made at the first start")]
+    try:
+        with closing(_open(path, hold)) as connection:
+            return [held, _examine_pages(connection, path), _examine_schema(connection, path)]
+    except sqlite3.OperationalError as error:
+        return [held, warn(_CHECK, f"{path} cannot be read: {error}", "run this as the bridge's user")]
+    except sqlite3.DatabaseError as error:
+        return [held, _damaged(path, str(error))]
+
+
+def _open(path: Path, hold: Hold | None) -> sqlite3.Connection:
+    """A connection that leaves nothing behind.
+
+    Where nobody writes and no log waits to be read, the file is opened as immutable: otherwise SQLite would make
+    a log and its index beside it, owned by whoever runs this, and the bridge's user may then be unable to write.
+    """
+    log = path.with_name(path.name + "-wal")
+    at_rest = hold is None and not (log.exists() and log.stat().st_size)
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{'&immutable=1' if at_rest else ''}", uri=True)
+    deadline = time.monotonic() + CHECK_TIME_MAX_S
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+    return connection
+
+
+def _examine_pages(connection: sqlite3.Connection, path: Path) -> Finding:
+    try:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        advice = "check it while the bridge is down, or look at the bridge's log: it checks at every start"
+        return warn(_CHECK, f"{path} is too large to be checked within {CHECK_TIME_MAX_S:g} s", advice)
+    return ok(_CHECK, f"{path} is whole") if verdict == "ok" else _damaged(path, verdict)
+
+
+def _examine_schema(connection: sqlite3.Connection, path: Path) -> Finding:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    known = sum(entry.name.endswith(".sql") for entry in files("kkt_bridge.journal.migrations").iterdir())
+    if found > known:
+        advice = "install the newer kkt-bridge again; an older one does not start on this journal"
+        return fail("journal schema", f"{path} has schema {found}, this program knows {known}", advice)
+    later = "" if found == known else f", brought to {known} at the next start"
+    return ok("journal schema", f"schema {found}{later}")
+
+
+def _damaged(path: Path, how: str) -> Finding:
+    return fail(
+        _CHECK, f"{path} is damaged: {how}", "stop the bridge, keep a copy of the file, restore it from a backup"
+    )

@@ -1,0 +1,92 @@
+"""`kkt-bridge doctor`: examine an installation, and say what to do about what is found."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from kkt_bridge.cli.checkup.broker import examine_broker
+from kkt_bridge.cli.checkup.findings import Finding, fail, ok
+from kkt_bridge.cli.checkup.journal_file import examine_journal
+from kkt_bridge.cli.checkup.locks import holder
+from kkt_bridge.cli.checkup.machine import examine_clock, examine_journal_directory
+from kkt_bridge.cli.checkup.ofd import examine_ofd
+from kkt_bridge.cli.checkup.registers import examine_registers
+from kkt_bridge.cli.connection import address_in, describe
+from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, console, line, print_json
+from kkt_bridge.clock import SystemClock
+from kkt_bridge.errors import SettingsError
+from kkt_bridge.settings import Settings, load_settings
+
+HELP: Final = """\
+Nothing is changed, and a running bridge is not disturbed: its journal is read without its lock, its registers are
+asked through it, and of its commands only `status` is sent. Run it as the bridge's user, on the bridge's machine.
+
+exit status:
+  0  nothing FAILs
+  1  something does
+  2  wrong arguments
+
+example:
+  sudo -u kkt-bridge kkt-bridge doctor --config /etc/kkt-bridge/bridge.toml
+"""
+
+_STYLES: Final = {"ok": GOOD, "warn": WARNING, "FAIL": BAD}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    describe(parser, HELP)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the bridge's TOML file")
+    parser.add_argument("--json", action="store_true", help='print {"ok", "checks"} as one line of JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine everything; return the exit status."""
+    findings = []
+    out = console()
+    for finding in examine(args.config):
+        findings.append(finding)
+        if not args.json:
+            _show(out, finding)
+    well = all(finding.verdict != "FAIL" for finding in findings)
+    if args.json:
+        print_json({"ok": well, "checks": [asdict(finding) for finding in findings]})
+    return 0 if well else 1
+
+
+def _show(out: Console, finding: Finding) -> None:
+    out.print(line((f"{finding.verdict:<5}", _STYLES[finding.verdict]), (f"{finding.check}: {finding.reason}", PLAIN)))
+    if finding.advice:
+        out.print(line((f"     > {finding.advice}", WARNING)))
+
+
+def examine(config: Path) -> Iterator[Finding]:
+    """Every finding, as it is made."""
+    try:
+        settings = load_settings(config)
+    except SettingsError as error:
+        yield fail("configuration", "; ".join(str(error).splitlines()), "mend it: the bridge does not start with it")
+        return
+    yield ok("configuration", f"{config}: bridge {settings.bridge_id}, {len(settings.kkt)} registers")
+    yield from _examine_all(settings)
+
+
+def _examine_all(settings: Settings) -> Iterator[Finding]:
+    clock = SystemClock()
+    yield examine_clock(settings, clock)
+    journal = Path(settings.journal.url.removeprefix("sqlite:///"))
+    hold = None
+    try:
+        hold = holder(journal.with_name(journal.name + ".lock"))
+        yield from examine_journal_directory(journal.parent)
+        yield from examine_journal(journal, hold)
+    except OSError as error:
+        yield fail("journal", f"{error.filename}: {error.strerror}", "run this as the bridge's user")
+    broker = examine_broker(address_in(settings.mqtt, settings.bridge_id), hold)
+    yield from broker.findings
+    yield from examine_registers(settings, broker.registers, clock)
+    yield from examine_ofd(settings.ofd, clock)

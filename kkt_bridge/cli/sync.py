@@ -1,0 +1,40 @@
+"""`kkt-bridge sync`: have pending documents sent to the OFD now."""
+
+import argparse
+from typing import Final
+
+from kkt_bridge.cli.connection import add_asking, ask, describe
+from kkt_bridge.cli.printing import print_json
+
+ANSWER_TIMEOUT_S: Final = 300.0
+"""A round may meet hundreds of documents and an OFD that lets each one wait."""
+
+HELP: Final = """\
+exit status:
+  0  the round is over; what failed in it is tried again later
+  1  refused (`sync_in_progress`), not answered in time, or bridge or broker away
+  2  wrong arguments, or an unusable configuration
+
+example:
+  kkt-bridge sync --config /etc/kkt-bridge/bridge.toml --force
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    describe(parser, HELP)
+    parser.add_argument("--force", action="store_true", help="also through an open breaker and past waiting back-offs")
+    add_asking(parser, ANSWER_TIMEOUT_S)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Have one round made; return the exit status."""
+    result = ask(args, "sync", {"force": args.force})
+    if args.json:
+        print_json(result)
+    else:
+        print(
+            f"sent {result.get('sent')}, failed {result.get('failed')}, not tried {result.get('skipped')}, "
+            f"in {result.get('duration_s', 0):.1f} s"
+        )
+    return 0

@@ -1,0 +1,94 @@
+"""`kkt-bridge watch`: follow everything that passes below a bridge's branch of topics."""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+from rich.console import Console
+
+from kkt_bridge.broker.client import BrokerClient, Received
+from kkt_bridge.cli.connection import LINK_CHECK_S, add_connection, address, argument, describe, receive
+from kkt_bridge.cli.printing import FAINT, console, line, print_json, reader_has_left, until_reader_leaves
+from kkt_bridge.cli.words import message_lines
+
+HELP: Final = """\
+exit status:
+  0  after --count messages, Ctrl-C, or when the reader of a pipe leaves
+  1  the broker is away, or went away
+  2  wrong arguments, or an unusable configuration
+
+example:
+  kkt-bridge watch --config /etc/kkt-bridge/bridge.toml
+  kkt-bridge watch --bridge store-017 --topics 'event/*'
+  kkt-bridge watch --bridge store-017 --topics 'pos/*/reply' --json --count 10 | jq .payload.status
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    describe(parser, HELP)
+    add_connection(parser)
+    parser.add_argument("--json", action="store_true", help='print {"topic", "payload"} as one line of JSON each')
+    parser.add_argument(
+        "--count", type=argument(Annotated[int, Field(ge=1)]), metavar="N", help="end after N messages (default: never)"
+    )
+    parser.add_argument(
+        "--topics",
+        default="*",
+        metavar="GLOB",
+        help="only topics that match, below the bridge's branch; * takes slashes too (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Follow until there is a reason to end; return the exit status."""
+    where = address(args)
+    with until_reader_leaves(), where.client() as client:
+        client.subscribe([f"{where.topics.branch}/#"])
+        out = console()
+        for number, message in enumerate(_followed(client, where.topics.branch, args.topics), start=1):
+            if args.json:
+                print_json({"topic": message.topic, "payload": _content(message.payload)})
+            else:
+                _print(out, message.topic.removeprefix(where.topics.branch + "/"), message)
+            if number == args.count:
+                break
+    return 0
+
+
+def _followed(client: BrokerClient, branch: str, glob: str) -> Iterator[Received]:
+    """Every message that is wanted, until the reader of a pipe leaves."""
+    while not reader_has_left():
+        message = receive(client, time.monotonic() + LINK_CHECK_S)
+        if message is not None and fnmatchcase(message.topic.removeprefix(branch + "/"), glob):
+            yield message
+
+
+def _print(out: Console, below: str, message: Received) -> None:
+    now = line((f"{datetime.now():%H:%M:%S} ", FAINT))  # noqa: DTZ005 (the clock that the reader looks at)
+    kept = line((" (retained)" if message.retain else "", FAINT))
+    for told in message_lines(below, message.payload):
+        out.print(now + told + kept)
+    out.file.flush()
+
+
+def _content(payload: bytes) -> Any:
+    """The payload's JSON; its text where it is none, or none that JSON could say again."""
+    try:
+        return json.loads(payload, parse_float=_number, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return payload.decode(errors="replace")
+
+
+def _number(digits: str) -> float:
+    return _refuse(digits) if math.isinf(value := float(digits)) else value
+
+
+def _refuse(token: str) -> Any:
+    raise ValueError(token)
