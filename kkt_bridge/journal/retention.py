@@ -17,6 +17,10 @@ class PurgeLimits(NamedTuple):
 
     synced_before_ms: int
     dead_before_ms: int
+    events_before_ms: int
+    """Steps older than this are no news any more, and need not wait for the broker."""
+    steps_published: int
+    """The last step that the broker has."""
 
 
 def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int) -> int | None:
@@ -25,7 +29,11 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int)
     Returns the row id to go on from, or None when there is nothing further that is old enough.
     """
     rows = list(tx.execute(_NEXT_ROWS, {"after": after, "limit": batch}))
-    ended = [row.id for row in rows if _may_go(row.status, row.delivery, row.ended_ms, limits)]
+    ended = [
+        row.id
+        for row in rows
+        if _may_go(row.status, row.delivery, row.ended_ms, limits) and _is_told(tx, row.id, row.ended_ms, limits)
+    ]
     for row_id in ended:
         for statement in _PURGE:
             tx.execute(statement, {"row_id": row_id})
@@ -49,6 +57,13 @@ def _may_go(status: str, delivery: str | None, ended_ms: int | None, limits: Pur
     if status in _FINISHED:
         return ended_ms < limits.synced_before_ms
     return delivery == "discarded" and ended_ms < limits.dead_before_ms
+
+
+def _is_told(tx: Transaction, row_id: int, ended_ms: int, limits: PurgeLimits) -> bool:
+    """Whether the world knows how it ended: the steps go with the receipt, and events are made of them."""
+    if ended_ms < limits.events_before_ms:
+        return True
+    return (tx.execute(_LAST_STEP, {"row_id": row_id}).scalar(int) or 0) <= limits.steps_published
 
 
 _r, _d, _t = receipts.c, documents.c, tombstones.c
@@ -75,6 +90,9 @@ _NEXT_ROWS: Final = Prepared(
     .where(_r.id > bindparam("after"))
     .order_by(_r.id)
     .limit(bindparam("limit"))
+)
+_LAST_STEP: Final = Prepared(
+    select(steps.c.id).where(steps.c.receipt == bindparam("row_id")).order_by(steps.c.id.desc()).limit(1)
 )
 _row_id: BindParameter[int] = bindparam("row_id")
 _PURGE: Final = (

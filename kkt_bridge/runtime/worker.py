@@ -50,7 +50,8 @@ class Worker:
             self._bell.clear()
             waits = [wait for step in self._steps if (wait := self._take(step)) is not None]
             wait = min(waits, default=None)
-            if wait is None or wait > 0:
+            # A stop that rang before the bell was cleared is seen here.
+            if (wait is None or wait > 0) and not self._stopping:
                 self._bell.wait(wait)
 
     def _take(self, step: Callable[[], float | None]) -> float | None:

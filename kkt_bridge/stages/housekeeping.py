@@ -64,11 +64,9 @@ class Housekeeping:
 
     def _purge_traces(self, limits: PurgeLimits) -> int:
         """Drop a batch of what no receipt needs; return how much of one kind went at most."""
-        published = self._journal.read(steps_published)
-        events_before = self._clock.now_ms() - int(self._settings.events_days * DAY_MS)
         traces = self._journal.write(lambda tx: purge_traces(tx, limits, BATCH_MAX))
-        steps = self._journal.write(lambda tx: drop_refusal_steps(tx, published, BATCH_MAX))
-        self._journal.write(lambda tx: drop_old_events(tx, events_before))
+        steps = self._journal.write(lambda tx: drop_refusal_steps(tx, limits.steps_published, BATCH_MAX))
+        self._journal.write(lambda tx: drop_old_events(tx, limits.events_before_ms))
         return max(traces, steps)
 
     def _limits(self) -> PurgeLimits:
@@ -76,6 +74,8 @@ class Housekeeping:
         return PurgeLimits(
             synced_before_ms=now - int(self._settings.synced_days * DAY_MS),
             dead_before_ms=now - int(self._settings.dead_days * DAY_MS),
+            events_before_ms=now - int(self._settings.events_days * DAY_MS),
+            steps_published=self._journal.read(steps_published),
         )
 
 

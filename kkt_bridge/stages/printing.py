@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import (
     InDoubt,
@@ -154,6 +156,8 @@ class PrintLane:
     def _work(self) -> float | None:
         if self._outcomes:
             self._turn_over(lease=False)
+        if self._in_doubt:
+            self._give_back()  # nothing more is printed before the doubt is settled
         if not self._tasks:
             self._prepare()
             self._journal_lease()
@@ -194,9 +198,10 @@ class PrintLane:
     def _print(self, task: PrintTask) -> Outcome:
         try:
             receipt = Receipt.model_validate_json(task.body)
-        except ValueError as error:
+        except ValidationError as error:
             # Taken by an earlier release under other rules: it must not stand in the way of all others for ever.
-            return Outcome(task, refused=ReceiptRefused("kkt_rejected", f"it can no longer be read: {error}"))
+            where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+            return Outcome(task, refused=ReceiptRefused("kkt_rejected", f"its {where or 'body'} can no longer be read"))
         if self._too_old(task):
             message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
             return Outcome(task, refused=ReceiptRefused("kkt_rejected", message))
