@@ -137,7 +137,7 @@ class JournalMachine(RuleBasedStateMachine):
     def purge(self, days, batch):
         self.clock.advance(days * DAY_S)
         now = self.clock.now_ms()
-        limits = PurgeLimits(now - 7 * DAY_S * 1000, now - 90 * DAY_S * 1000)
+        limits = PurgeLimits(now - 7 * DAY_S * 1000, now - 90 * DAY_S * 1000, now - 7 * DAY_S * 1000, 0)
         after = 0
         for _ in range(100):
             after = self.journal.write(lambda tx, after=after: purge_receipts(tx, limits, after, batch))

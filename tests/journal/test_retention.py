@@ -92,6 +92,8 @@ def limits(clock, synced_days=7.0, dead_days=90.0):
     return PurgeLimits(
         synced_before_ms=clock.now_ms() - int(synced_days * DAY_S * 1000),
         dead_before_ms=clock.now_ms() - int(dead_days * DAY_S * 1000),
+        events_before_ms=0,
+        steps_published=2**62,
     )
 
 
