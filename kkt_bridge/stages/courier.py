@@ -8,7 +8,7 @@ close the road for the others.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -74,23 +74,17 @@ class Courier:
         gate: Gate = self._breaker.pass_by_force if force else self._breaker.call
         return self._attempt(due, gate, force=force)
 
-    def probe(self, in_turn: Callable[[], DueDocument | None]) -> Outcome | None:
-        """Ask, through the breaker, whether the OFD is back: by its health check, or with the document in turn.
+    def probe(self, candidates: Callable[[], Sequence[DueDocument]]) -> list[Outcome]:
+        """Ask, through the breaker, whether the OFD is back: by its health check, or with documents.
 
-        Returns what became of a document that was tried; None if none was.
+        One document that gets through is enough. Returns what became of those that were tried.
         """
         tried: list[Outcome] = []
 
         def ask() -> int | None:
             alive = self._ofd.is_alive()
             if alive is None:
-                due = in_turn()
-                if due is None:
-                    raise OfdUnreachable("the OFD has no health check, and there is no document to try")
-                outcome = self._attempt(due, _straight, force=False)
-                tried.append(outcome)
-                if outcome.error is not None:
-                    raise outcome.error
+                self._try_until_one_arrives(candidates(), tried)
             elif not alive:
                 raise OfdUnreachable("the OFD's health check fails")
             return None
@@ -102,7 +96,17 @@ class Courier:
                 self._observe_failure(error)
         else:
             self._observe("online")
-        return tried[0] if tried else None
+        return tried
+
+    def _try_until_one_arrives(self, documents: Sequence[DueDocument], tried: list[Outcome]) -> None:
+        error: OfdError = OfdUnreachable("the OFD has no health check, and there is no document to try")
+        for due in documents:
+            outcome = self._attempt(due, _straight, force=False)
+            tried.append(outcome)
+            if outcome.error is None:
+                return
+            error = outcome.error
+        raise error
 
     def _attempt(self, due: DueDocument, gate: Gate, *, force: bool) -> Outcome:
         try:

@@ -217,22 +217,27 @@ class Delivery:
         if wait > 0:
             return wait
         self._end_waits()
-        outcome = self._courier.probe(self._in_turn)
-        if outcome is not None:
-            self._outcomes.append(outcome)
+        self._outcomes += self._courier.probe(self._candidates)
         self._new_documents = True
         self._record()
         return 0.0
 
-    def _in_turn(self) -> DueDocument | None:
-        """The next ready document behind the last one tried here, around and around: none is tried for ever."""
-        for after in (self._turn, 0):
-            ready = [due for kkt in self._registers_with_pending() for due in self._ready(kkt, after, 1)]
-            if ready:
-                first = min(ready, key=lambda due: due.document)
-                self._turn = first.document
-                return first
-        return None
+    def _candidates(self) -> list[DueDocument]:
+        """The oldest ready document, and the next one in turn.
+
+        The oldest alone would be the eternal trial: were it a bad one, everything behind it would wait for ever.
+        """
+        oldest, in_turn = self._first_ready(0), self._first_ready(self._turn)
+        if oldest is None:
+            return []
+        if in_turn is None or in_turn.document == oldest.document:
+            in_turn = self._first_ready(oldest.document)
+        self._turn = in_turn.document if in_turn is not None else 0
+        return [oldest] if in_turn is None else [oldest, in_turn]
+
+    def _first_ready(self, after: int) -> DueDocument | None:
+        ready = [due for kkt in self._registers_with_pending() for due in self._ready(kkt, after, 1)]
+        return min(ready, key=lambda due: due.document, default=None)
 
     # -- recording ----------------------------------------------------------------------------------------
 
