@@ -22,6 +22,9 @@ STOP_POLL_S: Final = 0.2
 """How often a waiting terminal looks whether the trade was stopped."""
 
 RECONNECT_S: Final = 0.5
+CATCH_UP_S: Final = 0.05
+"""How much lost time a rate makes up for: enough for a late thread, no crowd after a pause."""
+
 STOP_TIMEOUT_S: Final = 3.0
 PERCENTILES: Final = (50, 95, 99)
 
@@ -80,8 +83,7 @@ class Trade:
                     return False
                 if self._waiting > 0 and now >= self._next_at:
                     self._waiting -= 1
-                    # Half a second of lost time is made up for, not more: no crowd after a pause.
-                    self._next_at = max(self._next_at, now - 0.5) + self._interval_s
+                    self._next_at = max(self._next_at, now - CATCH_UP_S) + self._interval_s
                     return True
                 self._changed.wait(self._next_at - now if self._waiting > 0 else None)
             return False
