@@ -1,0 +1,94 @@
+"""Scenario 6: the same key again gets the same fiscal document: one paper, one delivery, however often and whenever."""
+
+import pytest
+from support.receipts import changed, receipt
+
+AT_ONCE = 20
+
+
+def test_a_repeat_gets_the_same_document_and_prints_nothing(make_world, any_broker):
+    world = make_world(broker=any_broker)
+    request = receipt()
+    first = world.sell(request)
+    world.wait_status(request["receipt_id"], "synced")
+    for _ in range(3):
+        again = world.sell(request)
+        assert again["duplicate"]
+        assert again["hlc"].pop("server_time") > 0
+        assert again == first | {"duplicate": True, "hlc": {key: first["hlc"][key] for key in ("wall_ms", "counter")}}
+    assert_once(world, request)
+
+
+def test_another_spelling_of_the_same_content_is_a_repeat(world):
+    request = receipt()
+    world.sell(request)
+    spelt = changed(changed(request, "items.0.price", 150), "items.0.payment_method", "full_payment")
+    assert world.sell(dict(reversed(spelt.items())))["duplicate"]
+    assert_once(world, request)
+
+
+@pytest.mark.parametrize("print_time_s", [0, 0.3])
+def test_twenty_at_once_make_one_document(make_world, print_time_s):
+    world = make_world(print_time_s=print_time_s)
+    request = receipt()
+    receipt_id = request["receipt_id"]
+    world.publish_receipts([request] * AT_ONCE)
+    final = world.wait_reply(receipt_id)
+    world.wait_status(receipt_id, "synced")
+    assert world.sell(request)["fiscal"] == final["fiscal"]
+    assert_once(world, request)
+    assert {reply["fiscal"]["fd_number"] for reply in world.replies(receipt_id) if reply["final"]} == {
+        final["fiscal"]["fd_number"]
+    }
+    assert all(reply["duplicate"] for reply in world.replies(receipt_id) if not reply["final"])
+
+
+@pytest.mark.parametrize("ending", ["restart", "kill"])
+def test_a_repeat_after_the_bridge_came_back_is_still_a_repeat(world, ending):
+    request = receipt()
+    first = world.sell(request)
+    if ending == "kill":
+        world.bridge.kill()
+        world.bridge.start()
+    else:
+        world.bridge.restart()
+    world.publish_receipt(
+        request
+    )  # after a kill the first reply, too, may come again: nobody had noted that it went out
+    again = world.wait_reply(request["receipt_id"], duplicate=True)
+    assert again["fiscal"] == first["fiscal"]
+    world.wait_status(request["receipt_id"], "synced")
+    assert_once(world, request)
+
+
+def test_the_same_id_with_other_content_is_a_conflict_and_the_first_stands(world):
+    request = receipt()
+    first = world.sell(request)
+    other = changed(request, "items.0.name", "Оправа другая")
+    error = world.refusal(other)
+    assert (error["code"], error["retryable"]) == ("idempotency_conflict", False)
+    assert world.sell(request)["fiscal"] == first["fiscal"]
+    assert world.query(request["receipt_id"])["fiscal"] == first["fiscal"]
+    world.wait_status(request["receipt_id"], "synced")
+    assert_once(world, request)
+
+
+def test_the_same_id_from_another_pos_is_another_receipt(world):
+    request = receipt()
+    of_another = request | {"pos_id": "pos-2"}
+    first, second = world.sell(request), world.sell(of_another)
+    assert first["fiscal"]["fd_number"] != second["fiscal"]["fd_number"]
+    assert not second["duplicate"]
+    assert len(world.documents_of(request["receipt_id"], "pos-2")) == 1
+    world.wait_ofd(lambda books: books["total"] == 2, "both at the OFD")
+    assert world.failed("receipt", receipt_id=request["receipt_id"])["code"] == "ambiguous"
+    assert (
+        world.done("receipt", receipt_id=request["receipt_id"], pos_id="pos-2")["reply"]["fiscal"] == second["fiscal"]
+    )
+    assert world.query(request["receipt_id"], "pos-2")["fiscal"] == second["fiscal"]
+
+
+def assert_once(world, request):
+    assert len(world.documents_of(request["receipt_id"])) == len(world.receipts_on()) == 1
+    assert world.at_ofd(request["receipt_id"])["times"] == 1
+    assert world.ofd_books()["total"] == 1
