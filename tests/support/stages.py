@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from support.clocks import ManualClock
-from support.receipts import POS, encoded
+from support.receipts import POS, encoded, small_receipt
 
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.broker.link import Outgoing
@@ -28,8 +28,10 @@ from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.client import OfdClient
 from kkt_bridge.ofd.network import Network
 from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import PENDING
-from kkt_bridge.registers.base import FiscalRegister
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.registers.base import FiscalRegister, PrintJob
 from kkt_bridge.registers.virtual import VirtualRegister
 from kkt_bridge.settings import Settings
 from kkt_bridge.simulators.document_file import read_documents
@@ -66,6 +68,16 @@ def new_journal(folder: Path, clock: ManualClock, kind: type[Journal] = Journal)
 def kill(journal: Journal) -> None:
     """What the end of the process does to a journal: nothing more is written, the file is free."""
     journal._database.close()
+
+
+def break_disk(journal: Journal) -> None:
+    """Let no write succeed, as on a file system that was remounted read-only after an error."""
+    journal._database.writer.connection.execute("PRAGMA query_only = 1")
+
+
+def mend_disk(journal: Journal) -> None:
+    """Let writes succeed again."""
+    journal._database.writer.connection.execute("PRAGMA query_only = 0")
 
 
 def rows(folder: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -419,6 +431,12 @@ def a_mark(fd_number: int, fn_number: str = "9999078900000001", kkt: str = "kkt-
         change="0.00",
         qr=f"t=20261122T1403&s=10.00&fn={fn_number}&i={fd_number}&fp=2819546253&n=1",
     )
+
+
+def a_print_job(request: dict[str, Any] | None = None) -> PrintJob:
+    """A receipt as a lane hands it to its register; of another program's, if none is given."""
+    receipt = Receipt.model_validate_json(encoded(small_receipt() if request is None else request))
+    return PrintJob(receipt, requisite_1192(receipt.pos_id, receipt.receipt_id), "osn")
 
 
 def true_counts(folder: Path) -> dict[tuple[str, str], int]:

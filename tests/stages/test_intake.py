@@ -1,0 +1,446 @@
+"""Stage 1: what is decided about each message, and when the broker hears that it was."""
+
+import itertools
+import json
+import uuid
+
+import pytest
+from support.receipts import encoded, item, receipt, small_receipt
+from support.stages import TOPICS, Shop, check_counts, meddle
+
+from kkt_bridge.broker.inbox import AckToken, Incoming
+from kkt_bridge.stages.intake import BATCH_MAX
+
+
+@pytest.fixture
+def shop(tmp_path):
+    opened = Shop(tmp_path)
+    yield opened
+    check_counts(opened.journal, tmp_path)
+    opened.kill()
+
+
+def last(replies):
+    return replies[-1]
+
+
+def error_of(reply):
+    return reply["error"]["code"]
+
+
+# -- taking ----------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_is_taken_without_a_word_and_acknowledged(shop):
+    """The word is the register's: a POS hears `printed`, or `buffered` if that takes long."""
+    request = receipt()
+    mid = shop.sell(request)
+    assert shop.status(request) == "buffered"
+    assert shop.replies() == []
+    assert shop.line.acknowledged == [mid]
+
+
+def test_a_batch_is_one_commit_and_is_acknowledged_in_order(shop):
+    mids = [shop.arrive(TOPICS.receipt("pos-1"), receipt()) for _ in range(BATCH_MAX)]
+    commits_before = shop.journal._clock_figures.commit_no
+    assert shop.intake.step() == 0.0
+    assert shop.journal._clock_figures.commit_no == commits_before + 1
+    assert shop.line.acknowledged == mids
+    assert shop.intake.step() is None
+
+
+def test_what_does_not_fit_into_a_batch_goes_into_the_next(shop):
+    mids = [shop.arrive(TOPICS.receipt("pos-1"), receipt()) for _ in range(2 * BATCH_MAX + 1)]
+    for expected in (BATCH_MAX, 2 * BATCH_MAX, 2 * BATCH_MAX + 1):
+        shop.intake.step()
+        assert len(shop.line.acknowledged) == expected
+    assert shop.line.acknowledged == mids
+
+
+def test_good_and_bad_are_acknowledged_together_in_their_order(shop):
+    mids = [
+        shop.arrive(TOPICS.receipt("pos-1"), payload)
+        for payload in (receipt(), b"not JSON", receipt(), {"a": 1}, receipt())
+    ]
+    shop.intake.step()
+    assert shop.line.acknowledged == mids
+    assert [error_of(reply) for reply in shop.replies()] == ["invalid_json", "invalid_receipt"]
+    assert shop.journal.pending() == 3
+
+
+def test_the_order_of_arrival_is_the_order_of_printing(shop):
+    requests = [receipt() for _ in range(5)]
+    for request in requests:
+        shop.arrive(TOPICS.receipt("pos-1"), request)
+    shop.intake.step()
+    shop.print_all()
+    assert [reply["receipt_id"] for reply in shop.replies()] == [request["receipt_id"] for request in requests]
+
+
+def test_a_stray_message_is_acknowledged_and_forgotten(shop):
+    mid = shop.arrive("kkt/v1/another/pos/pos-1/receipt", receipt())
+    shop.intake.step()
+    assert shop.line.acknowledged == [mid]
+    assert shop.outbox() == []
+    assert shop.steps() == []
+
+
+def test_a_message_whose_topic_was_no_text_is_acknowledged(shop):
+    shop.inbox.put(Incoming(AckToken(1, 77, 1), "", b"{}", redelivered=False))
+    shop.intake.step()
+    assert shop.line.acknowledged == [77]
+
+
+# -- the same again --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_a_repeat_of_what_waits_is_told_so_and_taken_once(shop, redelivered):
+    request = receipt()
+    shop.sell(request)
+    shop.sell(request, redelivered=redelivered)
+    reply = last(shop.replies())
+    assert (reply["status"], reply["final"], reply["duplicate"]) == ("buffered", False, True)
+    assert shop.journal.pending() == 1
+
+
+def test_a_repeat_of_what_is_printed_gets_the_stored_reply(shop):
+    request = receipt()
+    shop.sell(request)
+    shop.print_all()
+    shop.sell(request)
+    first, repeat = shop.replies()
+    assert repeat == {**first, "duplicate": True}
+    assert len(shop.documents()) == 1
+
+
+def test_a_repeat_of_what_was_rejected_gets_the_same_rejection(shop):
+    request = receipt(items=[item(name="дефект")], payments=[{"type": "cash", "amount": "10.00"}])
+    shop.break_register(refuse_names=["дефект"])
+    shop.sell(request)
+    shop.print_all()
+    shop.heal_register()
+    shop.sell(request)
+    first, repeat = shop.replies()
+    assert repeat == {**first, "duplicate": True}
+    assert shop.documents() == []
+
+
+def test_a_repeat_in_other_words_is_the_same(shop):
+    """Spelling, order and defaults make no other receipt."""
+    request = small_receipt()
+    shop.sell(request)
+    again = json.loads(json.dumps(request))
+    again["items"][0] |= {"price": 10, "quantity": "1.0", "unit": "piece", "payment_method": "full_payment"}
+    shop.sell(json.dumps(dict(reversed(again.items())), indent=1).encode())
+    assert [reply["duplicate"] for reply in shop.replies()] == [True]
+
+
+@pytest.mark.parametrize("printed", [False, True])
+def test_another_content_under_the_same_key_is_a_conflict(shop, printed):
+    request = receipt()
+    shop.sell(request)
+    if printed:
+        shop.print_all()
+    before = shop.stored(request["receipt_id"])
+    shop.sell(
+        receipt(receipt_id=request["receipt_id"], items=[item()] * 20, payments=[{"type": "cash", "amount": "200"}])
+    )
+    reply = last(shop.replies())
+    assert (reply["status"], error_of(reply), reply["error"]["retryable"]) == (
+        "rejected",
+        "idempotency_conflict",
+        False,
+    )
+    assert "a different sale needs a new receipt_id" in reply["error"]["message"]
+    assert shop.stored(request["receipt_id"]) == before
+    shop.print_all()
+    assert len(shop.documents()) == 1
+
+
+def test_the_same_id_from_another_pos_is_another_receipt(shop):
+    request = receipt()
+    shop.sell(request)
+    shop.sell({**request, "pos_id": "pos-2"}, pos="pos-2")
+    assert shop.journal.pending() == 2
+    shop.print_all()
+    assert len({document.body.requisite_1192 for document in shop.documents()}) == 2
+
+
+def test_repeats_within_one_batch_are_taken_once(shop):
+    request = encoded(receipt())
+    for _ in range(5):
+        shop.arrive(TOPICS.receipt("pos-1"), request)
+    shop.intake.step()
+    assert shop.journal.pending() == 1
+    assert [reply["duplicate"] for reply in shop.replies()] == [True] * 4
+
+
+# -- refusing --------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_answered_told_and_forgotten_as_a_receipt(shop):
+    request = receipt(items=[])
+    shop.sell(request)
+    (reply,) = shop.replies()
+    assert (reply["status"], reply["final"], error_of(reply)) == ("rejected", True, "invalid_receipt")
+    assert (reply["receipt_id"], reply["pos_id"]) == (request["receipt_id"], "pos-1")
+    assert shop.steps() == [(request["receipt_id"], None, "rejected")]
+    assert shop.journal.pending() == 0
+    mended = receipt(receipt_id=request["receipt_id"])
+    shop.sell(mended)
+    assert shop.status(mended) == "buffered"
+
+
+def test_a_payload_too_broken_for_an_id_is_answered_all_the_same(shop):
+    shop.sell(b"\xff\xfe")
+    (reply,) = shop.replies()
+    assert (reply["receipt_id"], error_of(reply)) == (None, "invalid_json")
+
+
+def test_a_redelivery_of_what_was_refused_gets_the_same_refusal(shop):
+    """The broker repeats what it has no acknowledgement for: the POS was told, and has gone on."""
+    shop.restart(buffer={"capacity": 1})
+    shop.sell(receipt())
+    late = receipt()
+    shop.sell(late)
+    refusal = last(shop.replies())
+    assert error_of(refusal) == "buffer_full"
+    shop.restart(buffer={"capacity": 10})
+    shop.sell(late, redelivered=True)
+    assert last(shop.replies()) == refusal
+    assert shop.journal.pending() == 1
+
+
+def test_a_new_publish_of_what_was_refused_is_judged_afresh(shop):
+    shop.restart(buffer={"capacity": 1})
+    shop.sell(receipt())
+    late = receipt()
+    shop.sell(late)
+    shop.restart(buffer={"capacity": 10})
+    shop.sell(late)
+    assert shop.status(late) == "buffered"
+    shop.sell(late, redelivered=True)
+    assert last(shop.replies())["duplicate"]
+
+
+def test_a_redelivery_of_other_bytes_is_judged_afresh(shop):
+    request = receipt()
+    shop.sell(receipt(receipt_id=request["receipt_id"], items=[]))
+    shop.sell(request, redelivered=True)
+    assert shop.status(request) == "buffered"
+
+
+def test_a_redelivery_of_what_was_never_seen_is_taken(shop):
+    request = receipt()
+    shop.sell(request, redelivered=True)
+    assert shop.status(request) == "buffered"
+
+
+def test_a_refusal_on_one_topic_says_nothing_about_another(shop):
+    payload = receipt(items=[])
+    shop.sell(payload)
+    shop.sell(payload, pos="pos-2", redelivered=True)
+    (reply,) = shop.replies("pos-2")
+    assert error_of(reply) == "pos_mismatch"
+
+
+# -- where answers go ------------------------------------------------------------------------------------
+
+
+def test_an_answer_goes_to_the_response_topic_with_its_correlation(shop):
+    topic = f"{TOPICS.branch}/pos/pos-1/mine"
+    shop.sell(receipt(items=[]), response_topic=topic, correlation=b"\x00\x01")
+    (message,) = shop.outbox()
+    assert (message.topic, message.correlation, message.is_event) == (topic, b"\x00\x01", False)
+
+
+def test_the_final_answer_goes_where_the_request_wanted_it(shop):
+    topic = f"{TOPICS.branch}/pos/pos-1/mine"
+    shop.sell(receipt(), response_topic=topic, correlation=b"7")
+    shop.print_all()
+    reply = next(message for message in shop.outbox() if message.topic == topic)
+    assert (json.loads(reply.payload)["status"], reply.correlation) == ("printed", b"7")
+    assert shop.replies() == []
+
+
+def test_a_repeat_moves_the_final_answer_to_itself(shop):
+    request = receipt()
+    shop.sell(request, correlation=b"first")
+    shop.lane.step()  # may be leased by now
+    shop.sell(request, response_topic=f"{TOPICS.branch}/pos/pos-1/second", correlation=b"second")
+    shop.print_all()
+    sent = [
+        (message.topic.rsplit("/", 1)[1], message.correlation) for message in shop.outbox() if "/pos/" in message.topic
+    ]
+    assert set(sent) <= {("reply", b"first"), ("second", b"second")}
+    assert sent[-1] == ("second", b"second")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "somewhere/else",
+        "kkt/v1/store-017/pos/pos-1",
+        "kkt/v1/store-017/pos/pos-10/reply",
+        "kkt/v1/store-017/pos/pos-1/+",
+        "kkt/v1/store-017/pos/pos-1/receipt",
+        "kkt/v1/store-017/command/pause",
+        "",
+    ],
+)
+def test_a_response_topic_outside_of_the_fence_is_not_used(shop, topic):
+    shop.sell(receipt(items=[]), response_topic=topic, correlation=b"7")
+    (message,) = shop.outbox()
+    assert (message.topic, message.correlation) == (TOPICS.reply("pos-1"), b"7")
+
+
+# -- queries ---------------------------------------------------------------------------------------------
+
+
+def test_a_query_is_answered_with_what_is_known(shop):
+    request = receipt()
+    shop.query(request["receipt_id"])
+    shop.sell(request)
+    shop.query(request["receipt_id"])
+    shop.print_all()
+    shop.query(request["receipt_id"])
+    unknown, buffered, printed, again = shop.replies()
+    assert (unknown["status"], unknown["final"], error_of(unknown)) == ("unknown", False, "not_found")
+    assert (buffered["status"], buffered["final"], buffered["duplicate"]) == ("buffered", False, False)
+    assert again == printed
+
+
+def test_a_query_for_another_pos_receipt_finds_nothing(shop):
+    request = receipt()
+    shop.sell(request)
+    shop.query(request["receipt_id"], pos="pos-2")
+    (reply,) = shop.replies("pos-2")
+    assert reply["status"] == "unknown"
+
+
+def test_a_query_does_not_move_the_final_answer(shop):
+    request = receipt()
+    shop.sell(request, correlation=b"sale")
+    shop.query(request["receipt_id"], correlation=b"query")
+    shop.print_all()
+    assert [message.correlation for message in shop.outbox() if "/pos/" in message.topic] == [b"query", b"sale"]
+
+
+def test_a_query_that_asks_for_nothing_is_refused(shop):
+    mid = shop.arrive(TOPICS.query("pos-1"), {"receipt": "?"})
+    shop.intake.step()
+    (reply,) = shop.replies()
+    assert reply["status"] == "rejected"
+    assert shop.line.acknowledged == [mid]
+
+
+# -- commands --------------------------------------------------------------------------------------------
+
+
+def results(shop, name):
+    return shop.sent_to(TOPICS.command_result(name))
+
+
+def test_a_command_is_taken_durably_and_answered_later(shop):
+    command_id = str(uuid.uuid4())
+    mid = shop.command("sync", command_id, force=True)
+    assert shop.line.acknowledged == [mid]
+    assert results(shop, "sync") == []
+    assert shop.rows("SELECT command_id, name, issued_by, result FROM commands") == [(command_id, "sync", "ops", None)]
+
+
+def test_an_unknown_command_is_refused_by_name(shop):
+    shop.command("reboot", str(uuid.uuid4()))
+    (result,) = results(shop, "reboot")
+    assert (result["ok"], result["error"]["code"]) == (False, "unknown_command")
+    assert "dlq-requeue" in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"[]", b'{"command_id": "x", "issued_by": "ops"}', b'{"issued_by": "ops"}', b"x" * 300_000],
+    ids=["empty", "array", "bad id", "no id", "too large"],
+)
+def test_a_broken_command_is_refused(shop, payload):
+    shop.arrive(TOPICS.command("sync"), payload)
+    shop.intake.step()
+    (result,) = results(shop, "sync")
+    assert not result["ok"]
+    assert result["error"]["code"] in {"invalid_command", "invalid_json", "too_large"}
+    assert shop.rows("SELECT * FROM commands") == []
+
+
+def test_a_command_taken_twice_is_carried_out_once(shop):
+    command_id = str(uuid.uuid4())
+    for _ in range(2):
+        shop.command("sync", command_id)
+    assert shop.rows("SELECT count(*) FROM commands") == [(1,)]
+
+
+def test_a_command_id_of_another_command_is_a_conflict(shop):
+    command_id = str(uuid.uuid4())
+    shop.command("pause", command_id)
+    shop.command("resume", command_id)
+    (result,) = results(shop, "resume")
+    assert result["error"]["code"] == "idempotency_conflict"
+    assert shop.rows("SELECT name FROM commands") == [("pause",)]
+
+
+# -- no input ends a loop --------------------------------------------------------------------------------
+
+
+def test_a_message_that_brings_out_a_bug_is_answered_and_the_others_are_taken(shop, tmp_path, caplog):
+    """Here the journal itself refuses one receipt, as it would for a reason that nobody thought of."""
+    poison = receipt()
+    shop.kill()
+    trigger = (
+        "CREATE TRIGGER poison BEFORE INSERT ON receipts WHEN NEW.receipt_id = '{}' "
+        "BEGIN SELECT RAISE(ABORT, 'a bug'); END"
+    )
+    meddle(tmp_path, trigger.format(poison["receipt_id"]))
+    shop._start()
+    good = [receipt(customer={"contact": "buyer@example.com"}) for _ in range(3)]
+    mids = [shop.arrive(TOPICS.receipt("pos-1"), request) for request in (good[0], poison, good[1], good[2])]
+    shop.intake.step()
+    assert shop.line.acknowledged == mids
+    (reply,) = shop.replies()
+    assert (reply["receipt_id"], reply["status"]) == (poison["receipt_id"], "rejected")
+    assert [shop.status(request) for request in good] == ["buffered"] * 3
+    assert "buyer@example.com" not in caplog.text
+    assert "Оправа" not in caplog.text
+
+
+def test_all_kinds_of_requests_share_a_batch(shop):
+    command_id = str(uuid.uuid4())
+    request = receipt()
+    shop.arrive(TOPICS.receipt("pos-1"), request)
+    shop.arrive(TOPICS.query("pos-1"), {"receipt_id": request["receipt_id"]})
+    shop.arrive(TOPICS.command("pause"), {"command_id": command_id, "issued_by": "ops"})
+    shop.arrive("stray", b"")
+    shop.intake.step()
+    assert shop.line.acknowledged == [1, 2, 3, 4]
+    assert [reply["status"] for reply in shop.replies()] == ["buffered"]
+
+
+def test_idle_intake_waits_for_its_bell(shop):
+    assert shop.intake.step() is None
+
+
+def test_permutations_of_a_sale_its_repeat_and_its_query_never_print_twice(tmp_path):
+    for number, order in enumerate(itertools.permutations(("sale", "repeat", "query", "print", "print"))):
+        folder = tmp_path / str(number)
+        shop = Shop(folder)
+        request = receipt()
+        for what in order:
+            match what:
+                case "print":
+                    shop.print_all()
+                case "query":
+                    shop.query(request["receipt_id"])
+                case _:
+                    shop.sell(request)
+        shop.print_all()
+        assert len(shop.documents()) == 1
+        assert sum(reply["status"] == "printed" and not reply["duplicate"] for reply in shop.replies()) >= 1
+        shop.kill()
