@@ -22,6 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from kkt_bridge.broker.packets import set_nodelay
 from kkt_bridge.errors import BrokerAway
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -228,7 +229,7 @@ class BrokerClient:
         client.max_inflight_messages = WINDOW
         if self._username is not None:
             client.username_pw_set(self._username, self._password)
-        client.on_socket_open = _set_nodelay
+        client.on_socket_open = set_nodelay
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -333,12 +334,6 @@ def _parting(reason: ReasonCode) -> str:
         return "closed"
     # paho's own word for a connection that ended without one from the broker.
     return "the connection broke" if reason.value == _FAILURE else f"disconnected by the broker: {reason}"
-
-
-def _set_nodelay(_client: Client, _userdata: Any, sock: Any) -> None:
-    # Without it a request and its reply take 40 ms and more: Nagle's algorithm against delayed ACKs.
-    with suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _forget_callbacks(client: Client) -> None:

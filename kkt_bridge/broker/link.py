@@ -26,12 +26,3 @@ class Outgoing:
     retain: bool = False
     correlation: bytes | None = None
     token: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """Birth, will and farewell: one retained topic."""
-
-    topic: str
-    online: bytes
-    offline: bytes

@@ -20,12 +20,13 @@ from typing import Any, Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.broker.link import Listener, Outgoing, Presence
+from kkt_bridge.broker.link import Listener, Outgoing
+from kkt_bridge.broker.packets import correlated, leave_writing_to_us, session_properties, set_nodelay, topic_of
+from kkt_bridge.broker.presence import Presence, RivalWatch
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.topics import Topics
@@ -88,6 +89,8 @@ class Session:
         self._in_flight: dict[int, object] = {}
         self._deadline = 0.0
         self._online_since = 0.0
+        self._rivals = RivalWatch(presence.boot_id)
+        self._yielding = False
         self._next_attempt = 0.0
         self._backoff_s = RECONNECT_INITIAL_S
         self._complaint: str | None = None
@@ -167,6 +170,7 @@ class Session:
             self._retry_later(f"{self._settings.host}:{self._settings.port}: {error}")
             return
         self._client = client
+        self._yielding = False
         self._phase = Phase.CONNECTING
         self._deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
 
@@ -186,8 +190,8 @@ class Session:
             secret = self._settings.password
             client.username_pw_set(self._settings.username, secret.get_secret_value() if secret else None)
         client.will_set(self._presence.topic, self._presence.offline, qos=1, retain=True)
-        client.on_socket_open = _set_nodelay
-        client.on_socket_register_write = _leave_writing_to_us
+        client.on_socket_open = set_nodelay
+        client.on_socket_register_write = leave_writing_to_us
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -198,9 +202,7 @@ class Session:
     def _connect_arguments(self) -> dict[str, Any]:
         if self._protocol is not MQTTProtocolVersion.MQTTv5:
             return {}
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = self._settings.session_expiry_s
-        properties.ReceiveMaximum = self._settings.receive_maximum
+        properties = session_properties(self._settings.session_expiry_s, self._settings.receive_maximum)
         return {"clean_start": False, "properties": properties}
 
     def _round(self, client: Client, timeout_s: float) -> None:
@@ -219,7 +221,7 @@ class Session:
         if sock in writable or client.want_write():
             client.loop_write()
         client.loop_misc()
-        if client.socket() is None:
+        if client.socket() is None or self._yielding:
             self._lost("the connection closed")
         elif self._phase is not Phase.ONLINE and self._clock.monotonic() > self._deadline:
             self._lost("the broker does not answer the handshake")
@@ -263,10 +265,8 @@ class Session:
             self._goodbye_said = True
 
     def _publish_now(self, client: Client, message: Outgoing) -> None:
-        properties = None
-        if message.correlation is not None and self._protocol is MQTTProtocolVersion.MQTTv5:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.CorrelationData = message.correlation
+        modern = self._protocol is MQTTProtocolVersion.MQTTv5
+        properties = correlated(message.correlation) if modern and message.correlation is not None else None
         info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
         self._in_flight[info.mid] = message.token
 
@@ -281,7 +281,8 @@ class Session:
         self._window = min(getattr(properties, "ReceiveMaximum", WINDOW_MAX), WINDOW_MAX)
         self._phase = Phase.SUBSCRIBING
         # Also when the session is present: a broker that lost half of its database would not tell.
-        client.subscribe([(topic, 1) for topic in self._topics.subscriptions()])
+        # Our own birth at QoS 0: it shows a rival, and wants no acknowledgement among those of receipts.
+        client.subscribe([*((topic, 1) for topic in self._topics.subscriptions()), (self._presence.topic, 0)])
         log.info(
             "connected to the broker %s:%d with MQTT %s, session %s",
             self._settings.host,
@@ -299,16 +300,21 @@ class Session:
         self._phase = Phase.ONLINE
         self._complaint = None
         self._online_since = self._clock.monotonic()
+        self._rivals.born()
         self._publish_now(client, Outgoing(self._presence.topic, self._presence.online, retain=True))
         for listener in self._listeners:
             listener.link_up()
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        if (topic := topic_of(message)) == self._presence.topic:
+            if self._rivals.is_rival(bytes(message.payload)):
+                self._yield_to_rival()
+            return
         properties = message.properties
         self._inbox.put(
             Incoming(
                 token=AckToken(self._epoch, message.mid, message.qos),
-                topic=_topic_of(message),
+                topic=topic,
                 payload=bytes(message.payload),
                 redelivered=bool(message.dup),
                 response_topic=getattr(properties, "ResponseTopic", None),
@@ -333,19 +339,22 @@ class Session:
         _properties: Properties | None,
     ) -> None:
         if reason.value == _TAKEN_OVER:
-            self._complaint = (
-                f"another client took over the session kkt-bridge-{self._topics.bridge}: is a second bridge "
-                "running with this bridge_id?"
-            )
-            self._backoff_s = TAKEN_OVER_WAIT_S
+            self._yield_to_rival()
         elif self._complaint is None and not self._farewell:
             self._complaint = f"disconnected: {reason}"
+
+    def _yield_to_rival(self) -> None:
+        self._complaint = (
+            f"another client has taken the session kkt-bridge-{self._topics.bridge}: is a second bridge running "
+            "with this bridge_id? Give each its own"
+        )
+        self._yielding = True
 
     # -- losing a connection -----------------------------------------------------------------------------
 
     def _lost(self, why: str) -> None:
         was_handshake, was_online = self._phase is Phase.CONNECTING, self._phase is Phase.ONLINE
-        complaint = self._complaint or why
+        complaint, yielding = self._complaint or why, self._yielding
         self._drop()
         if self._farewell:
             return
@@ -354,7 +363,9 @@ class Session:
             self._protocol = MQTTProtocolVersion.MQTTv311
             return
         self._protocol = MQTTProtocolVersion.MQTTv5
-        if was_online and self._clock.monotonic() - self._online_since > STABLE_S:
+        if yielding:
+            self._backoff_s = TAKEN_OVER_WAIT_S
+        elif was_online and self._clock.monotonic() - self._online_since > STABLE_S:
             self._backoff_s = RECONNECT_INITIAL_S
         self._retry_later(complaint)
 
@@ -375,20 +386,3 @@ class Session:
         self._complaint = complaint
         self._next_attempt = self._clock.monotonic() + self._backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
         self._backoff_s = min(self._backoff_s * 2, max(RECONNECT_MAX_S, self._backoff_s))
-
-
-def _set_nodelay(_client: Client, _userdata: Any, sock: Any) -> None:
-    # Without it a request and its reply take 40 ms and more: Nagle's algorithm against delayed ACKs.
-    with suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _leave_writing_to_us(_client: Client, _userdata: Any, _sock: Any) -> None:
-    """Being set keeps paho from writing in the middle of a callback; the next round writes."""
-
-
-def _topic_of(message: MQTTMessage) -> str:
-    try:
-        return message.topic
-    except UnicodeDecodeError:
-        return ""  # no topic of ours: it will be acknowledged and counted as stray

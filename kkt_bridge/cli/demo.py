@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kkt_bridge.cli.connection import argument
-from kkt_bridge.demo.children import Stopped
+from kkt_bridge.demo.children import ChildEnded, Stopped
 from kkt_bridge.demo.screens import LineScreen, LiveScreen, NoScreen, Screen
 from kkt_bridge.demo.show import Show, ShowSettings
 from kkt_bridge.demo.site import BRISK, WATCHABLE
@@ -65,18 +65,20 @@ def run(args: argparse.Namespace) -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, _frame: stop_signals.append(number))
     console = Console(highlight=False)
-    directory, is_ours = _directory(args.dir)
+    directory = args.dir or Path(tempfile.mkdtemp(prefix="kkt-bridge-demo-"))
     settings = _settings(args, directory)
-    keep = True
+    worth_keeping = False
     try:
         with Show(settings, lambda: bool(stop_signals)) as show, _screen(args, console, show) as screen:
             summary = show.play(screen)
-        keep = summary is not None and not summary.agrees
+        worth_keeping = summary is not None and not summary.agrees
     except Stopped:
-        keep = False
         return 0 if settings.receipts is None else INTERRUPTED
+    except ChildEnded as error:
+        worth_keeping = show.began
+        raise ChildEnded(f"{error} (everything is kept in {directory})" if worth_keeping else str(error)) from None
     finally:
-        if is_ours and not keep:
+        if args.dir is None and not worth_keeping:
             shutil.rmtree(directory, ignore_errors=True)
     assert summary is not None, "an endless story ends only by being stopped"
     if args.json:
@@ -87,13 +89,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"kkt-bridge demo: the counts disagree; everything is kept in {directory}", file=sys.stderr)
         return 1
     return 0
-
-
-def _directory(wanted: Path | None) -> tuple[Path, bool]:
-    """The directory, and whether it is ours to remove."""
-    if wanted is not None:
-        return wanted, False
-    return Path(tempfile.mkdtemp(prefix="kkt-bridge-demo-")), True
 
 
 def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:

@@ -14,8 +14,8 @@ from typing import Any, Final
 from kkt_bridge.receipts.model import IDENTIFIER_PATTERN
 
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
-"""Numbers stay text: they are only looked past, however large."""
+_DECODER: Final = json.JSONDecoder(parse_int=len, parse_float=len)
+"""Numbers are only looked past, however large."""
 
 _HINT: Final = "to send the file as it is, say --raw"
 

@@ -89,7 +89,7 @@ class Child:
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         spoken = [line.strip() for line in lines if line.strip()]
-        return f"{self._log} ends: {spoken[-1]}" if spoken else f"{self._log} is empty"
+        return f"{self._log.name} ends: {spoken[-1]}" if spoken else f"{self._log.name} is empty"
 
 
 class Children:

@@ -3,7 +3,7 @@
 from itertools import islice
 from math import ceil
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from rich import box
 from rich.cells import cell_len
@@ -14,11 +14,11 @@ from rich.text import Text
 from kkt_bridge.demo import palette
 from kkt_bridge.demo.paper import WIDTH as PAPER_WIDTH
 from kkt_bridge.demo.picture import Picture, Register, Till
-from kkt_bridge.demo.pulse import SLICE_S
+from kkt_bridge.demo.pulse import SLICE_S, Pulse
 
 BARS: Final = " ▁▂▃▄▅▆▇"
 BLINK_S: Final = 0.6
-ROOMY: Final = 48
+ROOMY: Final = 58
 """The width of a part from which on it speaks in whole sentences; a terminal of 80 columns leaves 42."""
 
 PULSE_SCALE_PER_S: Final = 4.0
@@ -76,31 +76,35 @@ def _till_line(pos: str, till: Till, name_width: int, width: int) -> Text:
     if till.fd_number is not None:
         line.append(f"ФД {till.fd_number:<4}", palette.QUIET)
         amount = roubles(till.total) + (" ₽" if width >= ROOMY else "")
-        line.append(f"{amount:>{width - cell_len(line.plain) - 8}}", palette.TEXT)
+        line.append(f"{amount:>{max(0, width - cell_len(line.plain) - 8)}}", palette.TEXT)
         line.append(f"{_duration(till.latency_ms):>8}", palette.QUIET)
     return line
 
 
 def buffer(picture: Picture, shown_percent: float, width: int) -> Text:
     """The buffer as a bar, and what became of all receipts."""
-    percent = picture.fill_percent
-    colour = palette.fill_colour(percent)
-    count = f" {percent:3.0f} %"
+    colour = palette.fill_colour(picture.fill_percent)
+    count = f" {picture.fill_percent:3.0f} %"
     bar = _bar(shown_percent, width - len(count), colour).append(count, f"bold {colour}")
-    pending, capacity = picture.buffer("pending"), picture.buffer("capacity")
-    waiting = Text.assemble((f"{pending}", f"bold {colour}"), (f" of {capacity} wait for the OFD", palette.TEXT))
+    waiting = Text.assemble(
+        (str(picture.buffer("pending")), f"bold {colour}"),
+        (f" of {picture.buffer('capacity')} wait for the OFD", palette.TEXT),
+    )
     if (seconds := picture.oldest_waits_s()) >= 1:
-        waiting.append(
-            f", the first for {seconds:.0f} s" if width >= ROOMY else f", first {seconds:.0f} s", palette.QUIET
-        )
-    on_paper = picture.buffer("printed") + picture.buffer("synced")
+        words = "the first for" if width >= ROOMY else "first"
+        waiting.append(f", {words} {seconds:.0f} s", palette.QUIET)
+    return _stack([bar, waiting, _books(picture)])
+
+
+def _books(picture: Picture) -> Text:
+    delivered = picture.buffer("synced")
+    on_paper = picture.buffer("printed") + delivered
     taken = on_paper + picture.buffer("buffered") + picture.buffer("printing")
-    books = Text.assemble(
+    return Text.assemble(
         ("taken ", palette.QUIET), (f"{taken:<5}", palette.TEXT),
         (" on paper ", palette.QUIET), (f"{on_paper:<5}", palette.GOOD),
-        (" at the OFD ", palette.QUIET), (f"{picture.buffer('synced'):<5}", palette.INFO),
+        (" at the OFD ", palette.QUIET), (f"{delivered:<5}", palette.INFO),
     )  # fmt: skip
-    return _stack([bar, waiting, books])
 
 
 def _bar(percent: float, width: int, colour: str) -> Text:
@@ -115,24 +119,15 @@ def _bar(percent: float, width: int, colour: str) -> Text:
 def ofd(picture: Picture, now: float, width: int) -> Text:
     """The way to the OFD with its breaker, and the two streams: onto paper, and on to the OFD."""
     art, state, colour = _BREAKER_ART[picture.breaker]
-    probe = picture.seconds_to_probe(now)
-    if width >= ROOMY:
-        words = f"breaker {state}" + (f", asks in {probe:.0f} s" if probe is not None else "")
-    else:
-        words = f"{state}, {probe:.0f} s" if probe is not None else state
+    words = f"breaker {state}" if width >= ROOMY else state
+    if (probe := picture.seconds_to_probe(now)) is not None:
+        words += f", asks in {probe:.0f} s" if width >= ROOMY else f", {probe:.0f} s"
     line = Text.assemble(("bridge ", palette.TEXT), (art, colour), " ", _link(picture, now), (f"  {words}", colour))
-    scale = max(PULSE_SCALE_PER_S * SLICE_S, *picture.printed.latest(width, now), *picture.delivered.latest(width, now))
-    return _stack(
-        [
-            line,
-            _stream(
-                "paper", picture.printed.latest(width - 15, now), picture.printed.per_second(now), scale, palette.GOOD
-            ),
-            _stream(
-                "OFD", picture.delivered.latest(width - 15, now), picture.delivered.per_second(now), scale, palette.INFO
-            ),
-        ]
-    )
+    cells = max(0, width - 15)
+    streams = (("paper", picture.printed, palette.GOOD), ("OFD", picture.delivered, palette.INFO))
+    peak = max(max(pulse.latest(cells, now), default=0) for _, pulse, _ in streams)
+    scale = max(PULSE_SCALE_PER_S * SLICE_S, peak)
+    return _stack([line, *(_stream(name, pulse, now, cells, scale, tint) for name, pulse, tint in streams)])
 
 
 def _link(picture: Picture, now: float) -> Text:
@@ -144,24 +139,20 @@ def _link(picture: Picture, now: float) -> Text:
     return Text(" OFD OUTAGE ", palette.ALARM_FADED if blink else palette.ALARM)
 
 
-def _stream(name: str, counts: list[int], rate: float, scale: float, colour: str) -> Text:
+def _stream(name: str, pulse: Pulse, now: float, cells: int, scale: float, colour: str) -> Text:
     top = len(BARS) - 1
-    cells = "".join(BARS[min(top, ceil(count * top / scale))] for count in counts)
-    return Text.assemble((f"{name:<6}", palette.QUIET), (cells, colour), (f"{rate:6.1f}/s", palette.TEXT))
+    line = "".join(BARS[ceil(count * top / scale)] for count in pulse.latest(cells, now))
+    rate = f"{pulse.per_second(now):6.1f}/s"
+    return Text.assemble((f"{name:<6}", palette.QUIET), (line, colour), (rate, palette.TEXT))
 
 
 def register(view: Register, shown_lines: int, height: int) -> Text:
     """A register: what it says of itself, and its paper, the newest line at the slot."""
-    state = view.state
-    shift = state.get("shift") or {}
-    problem = state.get("problem")
-    words = f"shift {shift['number']} {'open' if shift['open'] else 'closed'}" if shift else "not yet reached"
     head = [
         Text.assemble(
-            (f"ФН {state.get('fn_number') or '…'}", palette.QUIET),
-            (f"  ФД {view.fd_number or '…'}", palette.TEXT),
+            (f"ФН {view.state.get('fn_number') or '…'}", palette.QUIET), (f"  ФД {view.fd_number or '…'}", palette.TEXT)
         ),
-        Text(problem, palette.BAD) if problem else Text(f"{words}, paper {state.get('paper') or '…'}", palette.GOOD),
+        _condition(view.state),
     ]
     rows = max(1, height - len(head) - 1)
     unseen = view.lines_printed - shown_lines
@@ -169,6 +160,16 @@ def register(view: Register, shown_lines: int, height: int) -> Text:
     blank = [Text(" " * (PAPER_WIDTH + 2), palette.PAPER)] * (rows - len(seen))
     paper = [Text(f" {line.text:<{PAPER_WIDTH}} ", palette.INK[line.ink]) for line in seen]
     return _stack([*head, *blank, *paper, Text("▄" * (PAPER_WIDTH + 2), palette.SLOT)])
+
+
+def _condition(state: dict[str, Any]) -> Text:
+    if problem := state.get("problem"):
+        return Text(problem, palette.BAD)
+    if (shift := state.get("shift")) is None:
+        return Text("not yet reached", palette.QUIET)
+    return Text(
+        f"shift {shift['number']} {'open' if shift['open'] else 'closed'}, paper {state['paper']}", palette.GOOD
+    )
 
 
 def story(picture: Picture, rows: int) -> Text:

@@ -71,9 +71,9 @@ def _payments(request: dict[str, Any]) -> Iterator[Line]:
 
 def _spread(left: str, right: str) -> str:
     """Both ends of a line; the left one gives way."""
-    room = WIDTH - len(right) - 1
+    room = max(0, WIDTH - len(right) - 1)
     return f"{_cut(left, room):<{room}} {right}"[:WIDTH]
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…" if width else ""

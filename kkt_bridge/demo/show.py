@@ -74,6 +74,11 @@ class Show:
         self.picture = Picture(TOPICS)
         self.window = Window(self.picture, _title(settings), time.monotonic())
 
+    @property
+    def began(self) -> bool:
+        """Whether the bridge was there, so that its files may tell something."""
+        return self.picture.online
+
     def __enter__(self) -> Self:
         self._site.prepare()
         self._stack.callback(self._children.stop)

@@ -43,30 +43,32 @@ class Window:
         self._move()
         story_rows = max(STORY_ROWS, min(STORY_ROWS_MAX, height - 20))
         body = max(1, height - 1 - story_rows - 2)
-        across = max(1, min(len(self._picture.registers), (width - LEFT_WIDTH) // REGISTER_WIDTH))
-        left = width - across * REGISTER_WIDTH - 4
-        layout = Layout()
+        across = min(len(self._picture.registers) or 1, max(0, (width - LEFT_WIDTH) // REGISTER_WIDTH))
+        left = Layout()
+        self._lay_left(left, width - across * REGISTER_WIDTH - 4, body, now)
+        right = Layout(size=across * REGISTER_WIDTH, visible=across > 0)
+        self._lay_registers(right, max(1, across), body)
+        layout, middle = Layout(), Layout(size=body)
+        middle.split_row(left, right)
         layout.split_column(
             Layout(self._header(width, now - self._began), size=1),
-            Layout(name="body", size=body),
+            middle,
             Layout(panels.panel(panels.story(self._picture, story_rows), "what happens")),
         )
-        layout["body"].split_row(Layout(name="left"), Layout(name="right", size=across * REGISTER_WIDTH))
-        frame = palette.FRAME if self._picture.breaker == "closed" else palette.BAD
-        layout["left"].split_column(
+        return layout
+
+    def _lay_left(self, place: Layout, width: int, height: int, now: float) -> None:
+        picture = self._picture
+        rows = max(1, height - BUFFER_HEIGHT - OFD_HEIGHT - 2)
+        frame = palette.FRAME if picture.breaker == "closed" else palette.BAD
+        place.split_column(
+            Layout(panels.panel(panels.tills(picture, rows, width), "POS terminals")),
             Layout(
-                panels.panel(panels.tills(self._picture, body - BUFFER_HEIGHT - OFD_HEIGHT - 2, left), "POS terminals")
-            ),
-            Layout(
-                panels.panel(panels.buffer(self._picture, self._shown_percent, left), "the bridge's buffer"),
+                panels.panel(panels.buffer(picture, self._shown_percent, width), "the bridge's buffer"),
                 size=BUFFER_HEIGHT,
             ),
-            Layout(
-                panels.panel(panels.ofd(self._picture, now, left), "the way to the OFD", frame=frame), size=OFD_HEIGHT
-            ),
+            Layout(panels.panel(panels.ofd(picture, now, width), "the way to the OFD", frame=frame), size=OFD_HEIGHT),
         )
-        self._lay_registers(layout["right"], across, body)
-        return layout
 
     def _header(self, width: int, running_s: float) -> Text:
         health = self._picture.states.get("health", {}).get("status", "offline") if self._picture.online else "offline"

@@ -77,6 +77,9 @@ class Database:
                 self._migrate()
                 self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
+        except JournalDamaged as damage:
+            self.close()
+            raise JournalDamaged(f"{self.path}: {damage}: restore it from a backup, or move it aside") from damage
         except BaseException:
             self.close()
             raise
@@ -109,7 +112,7 @@ class Database:
         findings = self.writer.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         self.writer.rollback()
         if findings != "ok":
-            raise JournalDamaged(f"{self.path}: the journal is damaged ({findings}): restore it from a backup")
+            raise JournalDamaged(f"the journal is damaged: {findings}")
 
     def _migrate(self) -> None:
         """Run the migrations that this file has not seen; its `user_version` counts them."""

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from kkt_bridge.clock import Clock, SystemClock
@@ -13,8 +14,11 @@ from kkt_bridge.runtime.worker import AFTER_A_BUG_S, Worker
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages.printing import PrintLane
 
-STOP_LANES_S: Final = 7.0
+STOP_LANES_S: Final = 6.0
 """How long a stop waits for documents on the line."""
+
+STOP_OTHERS_S: Final = 1.0
+"""How long it waits for the rest: what is cut off there, a request to the OFD say, is repeated without harm."""
 
 FAREWELL_S: Final = 1.5
 """How long it waits for the broker to take the last messages."""
@@ -111,13 +115,17 @@ class Bridge:
     def _stop_workers(self) -> None:
         for worker in self._workers:
             worker.stop()
-        deadline = self._clock.monotonic() + STOP_LANES_S
-        stuck = [worker.name for worker in self._workers if not worker.join(deadline - self._clock.monotonic())]
+        stuck = self._join(self._lanes.values(), STOP_LANES_S) + self._join(self._workers, STOP_OTHERS_S)
         if stuck:
-            log.warning("did not end in time, and is settled at the next start: %s", ", ".join(stuck))
+            log.warning("did not end in time, and is settled at the next start: %s", ", ".join(sorted(set(stuck))))
         for kkt, lane in self._parts.lanes.items():
             if self._lanes[kkt].name not in stuck:
                 _close_lane(lane)
+
+    def _join(self, workers: Iterable[Worker], within_s: float) -> list[str]:
+        """Wait for these together; return the names of those that did not end."""
+        deadline = self._clock.monotonic() + within_s
+        return [worker.name for worker in workers if not worker.join(deadline - self._clock.monotonic())]
 
     def _say_farewell(self) -> None:
         self._parts.session.say_farewell()

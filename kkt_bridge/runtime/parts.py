@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from kkt_bridge import __version__
 from kkt_bridge.broker.inbox import Inbox
-from kkt_bridge.broker.link import Presence
+from kkt_bridge.broker.presence import Presence
 from kkt_bridge.broker.session import Session
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.database import Database
@@ -153,6 +153,7 @@ def _presence(topics: Topics, online: Online) -> Presence:
         topic=topics.state("online"),
         online=online.payload(),
         offline=online.model_copy(update={"online": False}).payload(),
+        boot_id=online.boot_id,
     )
 
 

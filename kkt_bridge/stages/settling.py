@@ -56,6 +56,11 @@ class Settler:
                 f"but {self._kkt} now holds {status.fn_number}: only the old storage can tell whether it exists"
             )
         assert task.fd_before is not None
+        if status.last_fd_number < task.fd_before:
+            raise Unsettled(
+                f"receipt {task.pos_id}:{task.receipt_id} was being printed after FD {task.fd_before}, but "
+                f"{self._kkt} now ends with FD {status.last_fd_number}: a storage that lost documents proves nothing"
+            )
         receipt = Receipt.model_validate_json(task.body)
         requisite = requisite_1192(task.pos_id, task.receipt_id)
         taken = self._taken(status.fn_number, task.fd_before)

@@ -23,7 +23,7 @@ def holder(path: Path) -> Hold | None:
     """Who holds the lock on this file; None if nobody does, or there is no file. OSError if it cannot be looked at."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         pid = _pid_in_kernel_table(os.fstat(descriptor))
