@@ -76,8 +76,8 @@ class Show:
 
     @property
     def began(self) -> bool:
-        """Whether the bridge was there, so that its files may tell something."""
-        return self.picture.online
+        """Whether the bridge was heard of, so that its files may tell something."""
+        return bool(self.picture.states)
 
     def __enter__(self) -> Self:
         self._site.prepare()

@@ -1,0 +1,193 @@
+"""The window, drawn without a terminal: it fits, it says what it should, and it moves."""
+
+import io
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from kkt_bridge.demo import palette
+from kkt_bridge.demo.captions import story
+from kkt_bridge.demo.picture import Picture
+from kkt_bridge.demo.screens import LineScreen
+from kkt_bridge.demo.snapshot import save_svg, svg
+from kkt_bridge.demo.view import Window
+from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.wire.examples import EXAMPLES
+from kkt_bridge.wire.topics import Topics
+
+TOPICS = Topics("kkt/v1", "store-017")
+NOW = 1000.0
+
+
+def put(picture, topic, message, now=NOW):
+    picture.take(f"{TOPICS.branch}/{topic}", json.dumps(message, ensure_ascii=False).encode(), now)
+
+
+def an_outage(tills=5, registers=1, **buffer):
+    """A shop in the middle of an outage."""
+    picture = Picture(TOPICS)
+    put(picture, "state/online", EXAMPLES["state-online"])
+    put(picture, "state/health", EXAMPLES["state-health"])
+    put(picture, "state/buffer", EXAMPLES["state-buffer"] | {"percent_full": 86.0, "pending": 172} | buffer)
+    put(picture, "state/breaker", EXAMPLES["state-breaker"])
+    put(picture, "state/sync", EXAMPLES["state-sync"])
+    for number in range(1, registers + 1):
+        put(picture, f"state/kkt/kkt-{number}", EXAMPLES["state-kkt"] | {"kkt": f"kkt-{number}"})
+    for number in range(1, tills + 1):
+        put(picture, f"pos/pos-{number}/receipt", EXAMPLES["receipt-request"])
+        put(picture, f"pos/pos-{number}/reply", EXAMPLES["reply"])
+    put(picture, "event/receipt", EXAMPLES["event-receipt"])
+    picture.tell(story("The demo takes the OFD away"))
+    return picture
+
+
+def window_on(picture):
+    window = Window(picture, "5 POS → 1 register → OFD", NOW - 75)
+    window.catch_up()
+    return window
+
+
+def drawn(window, width, height, now=NOW + 1):
+    """The lines of a frame, and the frame as it goes to a terminal."""
+    console = Console(
+        file=io.StringIO(), record=True, width=width, height=height, force_terminal=True,
+        color_system="truecolor", legacy_windows=False,
+    )  # fmt: skip
+    console.print(window.frame(width, height, now), end="")
+    styled = console.export_text(styles=True, clear=False)
+    return console.export_text().splitlines(), styled
+
+
+def test_an_outage_at_80_by_24():
+    lines, _ = drawn(window_on(an_outage()), 80, 24)
+    assert len(lines) == 24
+    assert all(len(line) == 80 for line in lines)
+    text = "\n".join(lines)
+    for words in (
+        "kkt-bridge  store-017  ● degraded",
+        "00:01:16",
+        "pos-5 ● printed ФД 412   17 891.00 1293 ms".replace("17 891", "17\N{NO-BREAK SPACE}891"),
+        "ФН 9999078900000001  ФД 412",
+        "shift 12 open, paper ok",
+        "ИТОГ               =17891.00",
+        "172 of 200 wait for the OFD, first 260 s",
+        "taken 126   on paper 126   at the OFD 120",
+        "bridge ━━●╱   ●──  OFD OUTAGE   open, 38 s",
+        "86 %",
+        "The demo takes the OFD away",
+    ):
+        assert words in text, f"{words}\n{text}"
+
+
+def test_wider_terminals_are_told_more():
+    lines, _ = drawn(window_on(an_outage()), 120, 40)
+    text = "\n".join(lines)
+    assert "₽" in text
+    assert "wait for the OFD, the first for 260 s" in text
+    assert "breaker open, asks in 38 s" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (10, 4), (40, 12), (79, 23), (80, 24), (100, 30), (200, 60), (300, 100)]
+)
+@pytest.mark.parametrize(("tills", "registers"), [(0, 0), (1, 1), (64, 8)])
+def test_any_shop_fits_into_any_terminal(width, height, tills, registers):
+    lines, _ = drawn(window_on(an_outage(tills, registers)), width, height)
+    assert len(lines) <= height
+    assert all(len(line) <= width for line in lines)
+
+
+def test_tills_that_do_not_fit_are_counted():
+    lines, _ = drawn(window_on(an_outage(tills=20)), 80, 24)
+    assert "and 16 more" in "\n".join(lines)
+
+
+def test_registers_stand_side_by_side_where_there_is_room():
+    lines, _ = drawn(window_on(an_outage(registers=2)), 120, 30)
+    assert "─ kkt-1 ─" in lines[1]
+    assert "─ kkt-2 ─" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("percent", "colour"),
+    [(0, palette.GOOD), (79.9, palette.GOOD), (80, palette.WARN), (90, palette.HIGH), (100, palette.BAD)],
+)
+def test_the_bar_is_coloured_by_the_thresholds(percent, colour):
+    _, styled = drawn(window_on(an_outage(percent_full=percent)), 80, 24)
+    rgb = ";".join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5))
+    assert f"\x1b[1;38;2;{rgb}m {percent:3.0f} %" in styled
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("closed", "━━●━━━━●━━  OFD online "), ("half_open", "━━●┄┄┄┄●──  OFD  ?  ")]
+)
+def test_the_breaker_is_drawn_as_the_switch_it_is(state, words):
+    picture = an_outage()
+    put(picture, "state/breaker", EXAMPLES["state-breaker"] | {"state": state, "next_probe_at": None})
+    put(picture, "state/sync", EXAMPLES["state-sync"] | {"network": "online"})
+    assert words in "\n".join(drawn(window_on(picture), 80, 24)[0])
+
+
+def test_a_register_in_trouble_says_what_it_is():
+    picture = an_outage()
+    put(picture, "state/kkt/kkt-1", EXAMPLES["state-kkt"] | {"problem": "paper_out"})
+    assert "paper_out" in "\n".join(drawn(window_on(picture), 80, 24)[0])
+
+
+def test_before_anything_is_known_there_is_a_window_all_the_same():
+    text = "\n".join(drawn(window_on(Picture(TOPICS)), 80, 24)[0])
+    assert "● offline" in text
+    assert "waiting for the first customer" in text
+    assert "not yet reached" in text
+
+
+def test_paper_and_bar_move_towards_what_is():
+    window = Window(an_outage(tills=1), "", NOW)
+    texts = ["\n".join(drawn(window, 80, 24)[0]) for _ in range(40)]
+    assert ["ПРИХОД" in texts[0], "СДАЧА" in texts[0], "СДАЧА" in texts[-1]] == [True, False, True]
+    assert texts[-2] == texts[-1], "it comes to rest"
+
+
+def test_the_picture_is_saved_as_svg_that_needs_no_network(tmp_path):
+    file = tmp_path / "demo.svg"
+    save_svg(window_on(an_outage()).frame(100, 28, NOW), file, "kkt-bridge demo")
+    text = file.read_text(encoding="utf-8")
+    root = ET.fromstring(text)
+    shown = " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "OFD OUTAGE" in shown
+    assert "=17891.00" in shown
+    assert text.count("http") == 1, "only the name of the SVG namespace"
+
+
+def test_svg_escapes_what_others_wrote():
+    picture = an_outage()
+    picture.tell(replace(story(""), text="<script> & co"))
+    root = ET.fromstring(svg(window_on(picture).frame(100, 28, NOW), "<&>"))
+    assert any(element.text == "<script>" for element in root.iter())
+
+
+def test_a_picture_that_cannot_be_saved_is_one_line(tmp_path):
+    with pytest.raises(KktBridgeError, match=r"--screenshot: .* cannot be written: "):
+        save_svg(window_on(an_outage()).frame(100, 28, NOW), tmp_path / "no" / "demo.svg", "")
+
+
+def test_lines_tell_each_caption_once_and_the_counts_now_and_then():
+    console = Console(file=io.StringIO(), width=40)
+    picture = an_outage()
+    with LineScreen(console) as screen:
+        screen.show(picture, 0.0)
+        screen.show(picture, 1e9)
+        picture.tell(story("A caption that is longer than such a console is wide"))
+        screen.show(picture, 0.0)
+        screen.show(picture, 0.0)
+    lines = console.file.getvalue().splitlines()
+    assert [line[10:] for line in lines] == [
+        "The bridge is online",
+        "The buffer is 80 % full",
+        "The demo takes the OFD away",
+        "on paper 126, at the OFD 120, waiting 172 (86 % full)",
+        "A caption that is longer than such a console is wide",
+    ]
