@@ -206,7 +206,8 @@ class Shop:
         kill(self.journal)
         for register in self.registers.values():
             register.close()
-        self.__dict__.pop("sync", None)
+        if sync := self.__dict__.pop("sync", None):
+            sync.client.close()
 
     def restart(self, **sections: Any) -> None:
         """Kill the process and start the next one, with these settings changed."""
