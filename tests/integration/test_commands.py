@@ -129,31 +129,31 @@ def test_every_command_leaves_an_event(shop):
     assert any(event["name"] == "status" and event["ok"] for event in shop.events("command"))
 
 
-def test_a_page_of_the_buffer_goes_on_where_the_last_ended(make_world):
-    world = make_world({"breaker.reset_timeout_s": 3600})
-    world.ofd_faults(outage=True)
-    ids = world.publish_receipts(receipt() for _ in range(7))
-    world.wait_statuses(ids, "printed")
-    first = world.done("buffer-list", limit=4)
-    second = world.done("buffer-list", limit=4, after=first["next"])
+def test_a_page_of_the_buffer_goes_on_where_the_last_ended(shop):
+    shop.ofd_faults(outage=True)
+    ids = shop.publish_receipts(receipt() for _ in range(7))
+    shop.wait_statuses(ids, "printed")
+    first = shop.done("buffer-list", limit=4)
+    second = shop.done("buffer-list", limit=4, after=first["next"])
     assert [entry["receipt_id"] for entry in first["receipts"] + second["receipts"]] == ids
     assert (first["total"], second["total"], second["next"]) == (7, 7, None)
+    shop.ofd_faults()
+    shop.wait_statuses(ids, "synced")
 
 
-def test_several_letters_are_listed_requeued_and_sent(make_world):
-    world = make_world()
+def test_several_letters_are_listed_requeued_and_sent(shop):
     requests = [receipt() for _ in range(5)]
-    world.ofd_faults(refuse_keys=[f"pos-1:{request['receipt_id']}" for request in requests])
-    ids = world.publish_receipts(requests)
-    world.wait_statuses(ids, "dead")
-    first = world.done("dlq-list", limit=3)
-    second = world.done("dlq-list", limit=3, after=first["next"])
+    shop.ofd_faults(refuse_keys=[f"pos-1:{request['receipt_id']}" for request in requests])
+    ids = shop.publish_receipts(requests)
+    shop.wait_statuses(ids, "dead")
+    first = shop.done("dlq-list", limit=3)
+    second = shop.done("dlq-list", limit=3, after=first["next"])
     assert [letter["receipt_id"] for letter in first["letters"] + second["letters"]] == ids
     assert first["total"] == 5
-    assert world.wait_state("buffer", lambda state: state["dlq_size"] == 5)["pending"] == 0
-    world.ofd_faults()
-    assert world.done("dlq-requeue", all=True) == {"requeued": 5}
-    world.wait_statuses(ids, "synced")
+    assert shop.wait_state("buffer", lambda state: state["dlq_size"] == 5)["pending"] == 0
+    shop.ofd_faults()
+    assert shop.done("dlq-requeue", all=True) == {"requeued": 5}
+    shop.wait_statuses(ids, "synced")
 
 
 def test_shift_work_waits_for_no_ofd_and_names_a_register_where_there_are_several(make_world):

@@ -108,14 +108,8 @@ def test_one_bad_document_does_not_stop_the_good_ones_behind_it(make_world, heal
         world.wait_status(bad, "dead")
         (letter,) = world.done("dlq-list")["letters"]
         assert (letter["receipt_id"], letter["attempts"], letter["reason"]) == (bad, 20, "max_attempts")
+        assert world.events("breaker") == []  # an OFD that is alive is not away
     assert world.ofd_books()["total"] == 10
-
-
-def test_a_bad_document_does_not_open_the_breaker_of_an_ofd_that_is_alive(make_world):
-    world = make_world({"sync.max_attempts": 12})
-    bad = world.publish_receipt_after(lambda key: world.ofd_faults(error_keys=[key]))
-    world.wait_status(bad, "dead")
-    assert world.events("breaker") == []
 
 
 def test_a_bridge_killed_while_answers_get_lost_delivers_one_document(make_world):

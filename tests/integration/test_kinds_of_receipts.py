@@ -80,34 +80,32 @@ def test_a_refund_that_names_no_sale_is_taken(shop):
     assert shop.sell(sale_of("5000.00", type="refund"))["fiscal"]["type"] == "refund"
 
 
-def test_a_refused_refund_leaves_no_trace_and_may_come_again(make_world):
-    world = make_world()
-    world.ofd_faults(outage=True)
-    original = world.sell(sale_of(PRICE))["receipt_id"]
+def test_a_refused_refund_leaves_no_trace_and_may_come_again(shop):
+    shop.ofd_faults(outage=True)
+    original = shop.sell(sale_of(PRICE))["receipt_id"]
     refund = refund_of(original, PRICE)
-    error = world.refusal(refund)
+    error = shop.refusal(refund)
     assert (error["code"], error["retryable"]) == ("original_not_synced", True)
-    assert world.query(refund["receipt_id"])["status"] == "unknown"
-    world.ofd_faults()
-    world.wait_status(original, "synced")
-    reply = world.sell(refund)
+    assert shop.query(refund["receipt_id"])["status"] == "unknown"
+    shop.ofd_faults()
+    shop.wait_status(original, "synced")
+    reply = shop.sell(refund)
     assert (reply["duplicate"], reply["fiscal"]["type"]) == (False, "refund")
 
 
-def test_a_dead_sale_is_not_synced(make_world):
-    world = make_world()
-    doomed = world.publish_receipt_after(lambda key: world.ofd_faults(refuse_keys=[key]))
-    world.wait_status(doomed, "dead")
-    assert world.refusal(refund_of(doomed, "1.00"))["code"] == "original_not_synced"
+def test_a_dead_sale_is_not_synced(shop):
+    doomed = shop.publish_receipt_after(lambda key: shop.ofd_faults(refuse_keys=[key]))
+    shop.wait_status(doomed, "dead")
+    shop.ofd_faults()
+    assert shop.refusal(refund_of(doomed, "1.00"))["code"] == "original_not_synced"
 
 
-def test_a_refund_that_the_register_rejects_gives_the_sum_free_again(make_world):
-    world = make_world()
-    original = synced_sale(world)
-    world.fault("kkt-1", {"refuse_next": 1})
-    assert world.refusal(refund_of(original, PRICE))["code"] == "kkt_rejected"
-    world.heal("kkt-1")
-    assert world.sell(refund_of(original, PRICE))["status"] == "printed"
+def test_a_refund_that_the_register_rejects_gives_the_sum_free_again(shop):
+    original = synced_sale(shop)
+    shop.fault("kkt-1", {"refuse_next": 1})
+    assert shop.refusal(refund_of(original, PRICE))["code"] == "kkt_rejected"
+    shop.heal("kkt-1")
+    assert shop.sell(refund_of(original, PRICE))["status"] == "printed"
 
 
 @pytest.mark.parametrize("kind", ["purchase", "purchase_refund", "refund", "sale"])

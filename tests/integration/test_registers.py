@@ -16,6 +16,11 @@ def shop(calm_shop):
     return calm_shop(registers=THREE, pos=MAPPED)
 
 
+@pytest.fixture(scope="module")
+def single(calm_shop):
+    return calm_shop(settings=SHORTLY)
+
+
 def test_each_pos_prints_on_its_own_register(shop):
     for pos, kkt in MAPPED.items():
         request = receipt(pos_id=pos)
@@ -40,8 +45,8 @@ def test_a_receipt_for_no_register_is_refused(shop, changes):
     assert [field["path"] for field in error["fields"]] == ["kkt"]
 
 
-def test_with_one_register_no_mapping_is_needed(world):
-    assert world.sell(receipt(pos_id="any-pos.of_mine"))["fiscal"]["kkt"] == "kkt-1"
+def test_with_one_register_no_mapping_is_needed(single):
+    assert single.sell(receipt(pos_id="any-pos.of_mine"))["fiscal"]["kkt"] == "kkt-1"
 
 
 def test_a_register_that_is_away_delays_nobody_else(make_world):
@@ -66,10 +71,10 @@ def test_a_register_that_is_away_delays_nobody_else(make_world):
     assert world.wait_state("kkt/kkt-2", lambda state: state["ready"])["problem"] is None
 
 
-def test_a_quick_register_sends_no_word_in_between(world):
-    receipt_id = world.sell()["receipt_id"]
-    world.wait_status(receipt_id, "synced")
-    assert len(world.replies(receipt_id)) == 1
+def test_a_quick_register_sends_no_word_in_between(single):
+    receipt_id = single.sell()["receipt_id"]
+    single.wait_status(receipt_id, "synced")
+    assert len(single.replies(receipt_id)) == 1
 
 
 @pytest.fixture(scope="module")
@@ -98,45 +103,44 @@ def test_what_heals_makes_receipts_wait(ailing, kkt):
     ailing.wait_state(f"kkt/{kkt}", lambda state: state["ready"] and state["paper"] == "ok")
 
 
-def test_a_register_that_is_busy_for_a_moment_only_costs_the_moment(world):
-    world.fault("kkt-1", {"busy_next": 1})
-    receipt_id = world.publish_receipt()
-    assert world.wait_reply(receipt_id)["status"] == "printed"
-    assert len(world.documents_of(receipt_id)) == 1
+def test_a_register_that_is_busy_for_a_moment_only_costs_the_moment(single):
+    single.fault("kkt-1", {"busy_next": 1})
+    receipt_id = single.publish_receipt()
+    assert single.wait_reply(receipt_id)["status"] == "printed"
+    assert len(single.documents_of(receipt_id)) == 1
 
 
-def test_paper_that_runs_out_under_a_receipt_leaves_it_fiscal(make_world):
-    world = make_world(SHORTLY)
-    world.fault("kkt-1", {"paper_out_after": 1})
-    assert world.sell()["warnings"] == []
-    torn = world.sell()
+def test_paper_that_runs_out_under_a_receipt_leaves_it_fiscal(single):
+    single.fault("kkt-1", {"paper_out_after": 1})
+    assert single.sell()["warnings"] == []
+    torn = single.sell()
     assert (torn["warnings"], torn["final"]) == (["not_on_paper"], True)
     assert torn["fiscal"]["fd_number"] > 0
-    waiting = world.publish_receipt()
-    assert world.wait_reply(waiting, final=False)["status"] == "buffered"
-    world.wait_state("kkt/kkt-1", lambda state: state["paper"] == "out" and state["problem"] == "paper_out")
-    world.heal("kkt-1")
-    assert world.wait_reply(waiting)["warnings"] == []
-    assert world.query(torn["receipt_id"])["warnings"] == ["not_on_paper"]
-    world.wait_statuses([torn["receipt_id"], waiting], "synced")
-    assert len(world.receipts_on()) == 3
+    waiting = single.publish_receipt()
+    assert single.wait_reply(waiting, final=False)["status"] == "buffered"
+    single.wait_state("kkt/kkt-1", lambda state: state["paper"] == "out" and state["problem"] == "paper_out")
+    single.heal("kkt-1")
+    assert single.wait_reply(waiting)["warnings"] == []
+    assert single.query(torn["receipt_id"])["warnings"] == ["not_on_paper"]
+    single.wait_statuses([torn["receipt_id"], waiting], "synced")
+    assert len(single.documents_of(torn["receipt_id"])) == 1
 
 
-def test_what_the_register_refuses_is_rejected_for_good_and_the_next_goes_on(world):
-    world.fault("kkt-1", {"refuse_names": ["Запрещ"]})
+def test_what_the_register_refuses_is_rejected_for_good_and_the_next_goes_on(single):
+    single.fault("kkt-1", {"refuse_names": ["Запрещ"]})
     refused = small_receipt({"name": "Запрещённая оправа"})
-    ids = world.publish_receipts([small_receipt(), refused, small_receipt()])
-    replies = [world.wait_reply(receipt_id) for receipt_id in ids]
+    ids = single.publish_receipts([small_receipt(), refused, small_receipt()])
+    replies = [single.wait_reply(receipt_id) for receipt_id in ids]
     assert [reply["status"] for reply in replies] == ["printed", "rejected", "printed"]
     error = replies[1]["error"]
     assert (error["code"], error["retryable"]) == ("kkt_rejected", False)
-    assert world.way(refused["receipt_id"])[-1:] in ([], ["rejected"])
-    world.wait_status(refused["receipt_id"], "rejected")
-    world.heal("kkt-1")
-    again = world.wait_reply(world.publish_receipt(refused), duplicate=True)
+    assert single.way(refused["receipt_id"])[-1:] in ([], ["rejected"])
+    single.wait_status(refused["receipt_id"], "rejected")
+    single.heal("kkt-1")
+    again = single.wait_reply(single.publish_receipt(refused), duplicate=True)
     assert (again["status"], again["error"]) == ("rejected", error)
-    assert world.documents_of(refused["receipt_id"]) == []
-    assert world.done("receipt", receipt_id=refused["receipt_id"])["status"] == "rejected"
+    assert single.documents_of(refused["receipt_id"]) == []
+    assert single.done("receipt", receipt_id=refused["receipt_id"])["status"] == "rejected"
 
 
 def test_a_receipt_that_waited_too_long_is_rejected_unprinted(make_world):

@@ -17,6 +17,9 @@ def test_five_failures_open_the_breaker_and_the_next_document_is_not_tried(make_
     assert world.ofd_books()["requests"] == 5
     untried = [entry for entry in world.done("buffer-list")["receipts"] if entry["receipt_id"] in ids]
     assert [entry["attempts"] for entry in untried] == [0, 0, 0]
+    status = world.done("status")
+    assert status["breaker"]["state"] == "open"
+    assert status["buffer"]["pending"] == status["kkt"]["kkt-1"]["ofd_unsent"] == 4
     (event,) = world.events("breaker")
     assert (event["from"], event["to"], event["failures"]) == ("closed", "open", 5)
     health = world.wait_state("health", lambda state: state["components"]["ofd"]["status"] == "degraded")
@@ -30,14 +33,3 @@ def test_four_failures_do_not_open_it(make_world):
     assert world.ofd_books()["requests"] == 5
     assert world.events("breaker") == []
     assert world.wait_state("breaker", lambda state: state["failures"] == 0)["state"] == "closed"
-
-
-def test_the_state_can_be_asked_for_while_it_is_open(make_world):
-    world = make_world({"breaker.reset_timeout_s": 3600})
-    world.ofd_faults(outage=True, status=502)
-    world.sell()
-    world.wait_state("breaker", lambda state: state["state"] == "open")
-    status = world.done("status")
-    assert status["breaker"]["state"] == "open"
-    assert status["buffer"]["pending"] == status["kkt"]["kkt-1"]["ofd_unsent"] == 1
-    assert status["online"]["online"] is True

@@ -28,6 +28,7 @@ def test_twenty_forced_syncs_make_a_dead_letter_that_a_requeue_brings_home(make_
 
     world.ofd_faults()
     assert world.done("dlq-requeue", receipt_id=receipt_id) == {"requeued": 1}
+    assert world.done("sync", force=True)["sent"] == 1  # the breaker is still open
     world.wait_status(receipt_id, "synced")
     assert world.done("dlq-list")["total"] == 0
     assert world.at_ofd(receipt_id)["times"] == 1
