@@ -45,8 +45,9 @@ def say(message, *arguments, level=logging.INFO, part="kkt_bridge.stages.printin
 
 def fail(text):
     try:
-        raise ValueError(text)
-    except ValueError:
+        int("no number")
+    except ValueError as error:
+        error.args = (text,)
         logging.getLogger("kkt_bridge.runtime").exception("it failed")
 
 

@@ -24,6 +24,11 @@ url = "https://ofd.example.com"
 """
 
 
+def with_another(name, state):
+    """The least, and a second register."""
+    return LEAST.replace("[ofd]", f'[[kkt]]\nid = "{name}"\ndriver = "virtual"\nstate = "{state}"\n\n[ofd]')
+
+
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "kkt-bridge.toml"
@@ -54,11 +59,8 @@ def test_the_least_that_must_be_said_is_enough(load):
     assert (settings.buffer.capacity, settings.ofd.timeout_s, settings.ofd.health_path) == (200, 10, "/ofd/v1/health")
     assert (settings.sync.interval_s, settings.sync.max_attempts) == (10, 20)
     assert (settings.sync.backoff_initial_s, settings.sync.backoff_max_s) == (5, 300)
-    assert (settings.breaker.fail_max, settings.breaker.reset_timeout_s, settings.breaker.success_threshold) == (
-        5,
-        60,
-        2,
-    )
+    breaker = settings.breaker
+    assert (breaker.fail_max, breaker.reset_timeout_s, breaker.success_threshold) == (5, 60, 2)
     assert (settings.reply.buffered_after_s, settings.telemetry.interval_s) == (2, 30)
     assert settings.shift.close_after_s == 23.5 * 3600
     assert settings.zone.key == "Europe/Moscow"
@@ -120,8 +122,7 @@ def test_settings_do_not_change(load):
 
 
 def test_a_pos_goes_to_the_register_it_is_mapped_to(load):
-    two = LEAST.replace("[ofd]", '[[kkt]]\nid = "kkt-2"\ndriver = "virtual"\nstate = "/b.fn"\n\n[ofd]')
-    settings = load(two + '\n[pos]\n"pos-2" = "kkt-2"\n')
+    settings = load(with_another("kkt-2", "/b") + '\n[pos]\n"pos-2" = "kkt-2"\n')
     assert settings.kkt_for("pos-2") == "kkt-2"
     assert settings.kkt_for("pos-1") is None, "which of the two, nobody said"
     assert load().kkt_for("pos-9") == "kkt-1", "the only one"
@@ -134,12 +135,8 @@ def test_the_environment_goes_over_the_file(load):
     settings = load(
         BUFFER__CAPACITY="300", OFD__URL="http://127.0.0.1:9000", BRIDGE_ID="store-018", OFD__TIMEOUT_S="2.5"
     )
-    assert (settings.buffer.capacity, settings.ofd.url, settings.bridge_id) == (
-        300,
-        "http://127.0.0.1:9000",
-        "store-018",
-    )
-    assert settings.ofd.timeout_s == 2.5
+    assert (settings.buffer.capacity, settings.bridge_id) == (300, "store-018")
+    assert (settings.ofd.url, settings.ofd.timeout_s) == ("http://127.0.0.1:9000", 2.5)
 
 
 def test_the_environment_alone_is_enough(load):
@@ -255,12 +252,8 @@ def test_a_password_file_that_cannot_be_read_is_named(load, tmp_path, content):
         (LEAST.replace('"sqlite:////var/lib/kkt-bridge/journal.db"', '"sqlite://"'), "journal.url", "match"),
         (LEAST + "\n[pos]\n" + '"pos-1" = "kkt-9"\n', "pos.pos-1", "no register 'kkt-9'; there is kkt-1"),
         (LEAST + "\n[pos]\n" + '"a b" = "kkt-1"\n', "pos.a b", "match"),
-        (LEAST.replace("[ofd]", '[[kkt]]\nid = "kkt-1"\ndriver = "virtual"\nstate = "/b"\n\n[ofd]'), "kkt", "share the id"),
-        (
-            LEAST.replace("[ofd]", '[[kkt]]\nid = "b"\ndriver = "virtual"\nstate = "/var/lib/kkt-bridge/kkt-1.fn"\n\n[ofd]'),
-            "kkt",
-            "share the state",
-        ),
+        (with_another("kkt-1", "/b"), "kkt", "share the id"),
+        (with_another("kkt-2", "/var/lib/kkt-bridge/kkt-1.fn"), "kkt", "share the state"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_file_key_and_what_was_expected(load, file, text, key, expected):
