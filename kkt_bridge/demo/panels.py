@@ -61,7 +61,7 @@ def tills(picture: Picture, rows: int, width: int) -> Text:
     """The POS terminals, a line each; those that do not fit are counted."""
     known = sorted(picture.tills.items(), key=lambda item: (len(item[0]), item[0]))
     shown = known if len(known) <= rows else known[: rows - 1]
-    name_width = max((len(pos) for pos, _ in shown), default=0) + 1
+    name_width = max((len(pos) for pos, _ in shown), default=0) + (3 if width >= ROOMY else 1)
     lines = [_till_line(pos, till, name_width, width) for pos, till in shown]
     if len(shown) < len(known):
         lines.append(Text(f"and {len(known) - len(shown)} more", palette.QUIET))
@@ -70,7 +70,7 @@ def tills(picture: Picture, rows: int, width: int) -> Text:
 
 def _till_line(pos: str, till: Till, name_width: int, width: int) -> Text:
     word, colour = _TILL_WORDS[till.state]
-    line = Text.assemble((f"{pos:<{name_width}}", palette.TEXT), (f"{word:<10}", colour))
+    line = Text.assemble((f"{pos:<{name_width}}", palette.TEXT), (f"{word:<{12 if width >= ROOMY else 10}}", colour))
     if till.state == "rejected":
         return line.append(till.error, palette.BAD)
     if till.fd_number is not None:
@@ -84,7 +84,8 @@ def _till_line(pos: str, till: Till, name_width: int, width: int) -> Text:
 def buffer(picture: Picture, shown_percent: float, width: int) -> Text:
     """The buffer as a bar, and what became of all receipts."""
     colour = palette.fill_colour(picture.fill_percent)
-    count = f" {picture.fill_percent:3.0f} %"
+    # Cut, not rounded: number and colour are to say the same.
+    count = f" {int(picture.fill_percent):3} %"
     bar = _bar(shown_percent, width - len(count), colour).append(count, f"bold {colour}")
     waiting = Text.assemble(
         (str(picture.buffer("pending")), f"bold {colour}"),

@@ -24,9 +24,6 @@ from kkt_bridge.simulators.pos import Terminals, TerminalSettings, Trade
 HOST: Final = "127.0.0.1"
 CHECK_S: Final = 0.25
 ENDLESS_CAPACITY: Final = 100
-PEAK: Final = 0.87
-"""How full the outage of a watched demo makes the buffer: past the first threshold, not to the brim."""
-
 MESSAGES_PER_TURN: Final = 500
 
 
@@ -48,12 +45,12 @@ class ShowSettings:
 
     @property
     def capacity(self) -> int:
-        """Of the buffer: ample where only counts matter, so that nothing is ever refused."""
+        """Of the buffer: ample where only counts matter, nearly filled by the outage for who watches."""
         if self.receipts is None:
             return ENDLESS_CAPACITY
         if not self.watched:
             return 2 * self.receipts + 50
-        return math.ceil(self.receipts * DURING / PEAK) + self.pos
+        return math.ceil(self.receipts * DURING) + self.pos
 
     @property
     def receipt_s(self) -> float:
@@ -71,6 +68,7 @@ class Show:
         self._children = Children(self._site.directory)
         self._stack = ExitStack()
         self._next_check = 0.0
+        self._has_picture = False
         self.picture = Picture(TOPICS)
         self.window = Window(self.picture, _title(settings), time.monotonic())
 
@@ -168,11 +166,13 @@ class Show:
             self.picture.take(message.topic, message.payload, time.monotonic())
 
     def _take_screenshot(self) -> None:
-        """Again and again in the outage, each over the last: the fullest buffer with an open breaker remains."""
+        """Again and again in the outage, each over the last: the fullest buffer while sales still go on remains."""
         now = time.monotonic()
         countdown = self.picture.seconds_to_probe(now)
-        if self._settings.screenshot is None or countdown is None or countdown < 1:
+        busy = self.picture.printed.per_second(now) >= 0.8 * self._settings.pace.rate
+        if self._settings.screenshot is None or countdown is None or countdown < 1 or (self._has_picture and not busy):
             return
+        self._has_picture = True
         self.window.catch_up()
         frame = self.window.frame(COLUMNS, ROWS, now)
         save_svg(frame, self._settings.screenshot, "kkt-bridge demo")

@@ -34,6 +34,9 @@ FOREGROUND: Final = "#e6edf3"
 FONTS: Final = "'DejaVu Sans Mono','Cascadia Mono','JetBrains Mono',Menlo,Consolas,monospace"
 LIGHTS: Final = ("#ff5f57", "#febc2e", "#28c840")
 
+_SEAMLESS: Final = 'shape-rendering="crispEdges"'
+"""Keeps a hair's breadth of ground from showing between two cells where the picture is scaled."""
+
 _BLOCKS: Final = {char: eighths for eighths, char in enumerate("▁▂▃▄▅▆▇█", start=1)}
 _W, _H = CELL_WIDTH, CELL_HEIGHT
 _MID_X, _MID_Y = CELL_WIDTH / 2, CELL_HEIGHT / 2
@@ -85,9 +88,8 @@ def _row(segments: list[Segment], number: int) -> Iterator[str]:
     for text, style, _ in segments:
         colour, ground = _colours(style)
         if ground is not None:
-            # A little taller than the cell: no seam between two rows of paper.
-            size = f'width="{cell_len(text) * CELL_WIDTH}" height="{CELL_HEIGHT + 0.5}"'
-            yield f'<rect x="{column * CELL_WIDTH}" y="{top}" {size} fill="{ground}"/>'
+            size = f'width="{cell_len(text) * CELL_WIDTH}" height="{CELL_HEIGHT}"'
+            yield f'<rect x="{column * CELL_WIDTH}" y="{top}" {size} fill="{ground}" {_SEAMLESS}/>'
         yield from _shapes(text, column, top, colour)
         yield from _words(text, column, top, colour, bold=bool(style and style.bold))
         column += cell_len(text)
@@ -108,7 +110,7 @@ def _shapes(text: str, column: int, top: int, colour: str) -> Iterator[str]:
         if char in _BLOCKS:
             height = CELL_HEIGHT * _BLOCKS[char] / 8
             at = f'x="{left}" y="{top + CELL_HEIGHT - height:g}"'
-            yield f'<rect {at} width="{CELL_WIDTH}" height="{height:g}" fill="{colour}"/>'
+            yield f'<rect {at} width="{CELL_WIDTH}" height="{height:g}" fill="{colour}" {_SEAMLESS}/>'
         elif char in _STROKES and text[place - column - 1 : place - column] != char:
             path, thick = _STROKES[char]
             run = len(text[place - column :]) - len(text[place - column :].lstrip(char))

@@ -71,7 +71,8 @@ GROCERY: Final = (
     Goods("Шоколад горький 75 %", 99, 189, most=4),
     Goods("Пакет-майка", 7, 12, most=3),
     Goods("Вода питьевая, 1,5 л", 39, 79, most=6, marked=True),
-    Goods("Бензин АИ-95", 62, 71, subject="excise", unit="liter", most=0),
+    Goods("Квас на розлив", 79, 139, unit="liter", most=0),
+    Goods("Пиво светлое, 0,5 л", 69, 149, subject="excise", most=4),
 )
 
 CASHIERS: Final = (

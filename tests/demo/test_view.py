@@ -118,7 +118,7 @@ def test_registers_stand_side_by_side_where_there_is_room():
 def test_the_bar_is_coloured_by_the_thresholds(percent, colour):
     _, styled = drawn(window_on(an_outage(percent_full=percent)), 80, 24)
     rgb = ";".join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5))
-    assert f"\x1b[1;38;2;{rgb}m {percent:3.0f} %" in styled
+    assert f"\x1b[1;38;2;{rgb}m {int(percent):3} %" in styled
 
 
 @pytest.mark.parametrize(
