@@ -1,0 +1,117 @@
+"""A shop with its office: the board of state, telemetry, and the desk where commands are carried out."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from support.stages import TOPICS, ZONE, Shop
+
+from kkt_bridge.steering.board import Board
+from kkt_bridge.steering.commands import Commands
+from kkt_bridge.steering.desk import Desk
+from kkt_bridge.steering.telemetry import Telemetry
+from kkt_bridge.wire.messages import Online
+
+ROUNDS_MAX = 20
+
+
+class Office:
+    """What steers a shop, moved by hand like its stages."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.shop = Shop(folder, **settings)
+        self._open()
+
+    def _open(self) -> None:
+        shop = self.shop
+        online = Online(online=True, since="2026-11-22T12:03:00.000+03:00", version="0.1.0", boot_id="boot")
+        self.board = Board(
+            link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
+        )
+        self.telemetry = Telemetry(
+            board=self.board,
+            journal=shop.journal,
+            admission=shop.admission,
+            lanes=list(shop.lanes.values()),
+            delivery=shop.sync.delivery,
+            breaker=shop.sync.breaker,
+            network=shop.sync.network,
+            online=online,
+            zone=ZONE,
+            clock=shop.clock,
+        )
+        self.woken: list[str] = []
+        commands = Commands(
+            journal=shop.journal,
+            telemetry=self.telemetry,
+            admission=shop.admission,
+            delivery=shop.sync.delivery,
+            lanes=list(shop.lanes.values()),
+            wake_delivery=lambda: self.woken.append("delivery"),
+            wake_lane=self.woken.append,
+            zone=ZONE,
+        )
+        self.table = commands.table()
+        self.desk = Desk(
+            journal=shop.journal,
+            handlers=self.table,
+            topics=TOPICS,
+            zone=ZONE,
+            wake=lambda: self.woken.append("desk"),
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        self.shop.kill()
+
+    def restart(self) -> None:
+        """Kill the process and start the next one."""
+        self.shop.restart()
+        self._open()
+
+    def order(self, name: str, command_id: str | None = None, **args: Any) -> dict[str, Any]:
+        """Have a command carried out; its result."""
+        command_id = command_id or str(uuid.uuid4())
+        self.shop.command(name, command_id, **args)
+        self.work()
+        return self.results(name, command_id)[-1]
+
+    def order_without_work(self, name: str, **args: Any) -> Any:
+        """Have a command carried out while the stages stand still; what it returns."""
+        command_id = str(uuid.uuid4())
+        self.shop.command(name, command_id, **args)
+        self.desk.step()
+        return self.results(name, command_id)[-1]["result"]
+
+    def results(self, name: str, command_id: str) -> list[dict[str, Any]]:
+        """The results published for a command."""
+        return [
+            result for result in self.shop.sent_to(TOPICS.command_result(name)) if result["command_id"] == command_id
+        ]
+
+    def work(self) -> None:
+        """Step the desk, and whatever a command set in motion, until nothing moves."""
+        for _ in range(ROUNDS_MAX):
+            self.desk.step()
+            self.shop.print_all()
+            self.shop.sync.run()
+            if not self.woken:
+                return
+            self.woken.clear()
+        raise AssertionError("the office does not rest")
+
+    def state(self, name: str) -> dict[str, Any]:
+        """What the telemetry shows now."""
+        self.telemetry.look()
+        shown: dict[str, Any] = json.loads(self.board.snapshot()[name].payload())
+        return shown
+
+    def states_sent(self) -> list[tuple[str, dict[str, Any]]]:
+        """The state messages sent since the last time: topic behind `state/`, content."""
+        prefix = TOPICS.state("")
+        return [
+            (message.topic.removeprefix(prefix), json.loads(message.payload))
+            for message in self.shop.line.take()
+            if message.topic.startswith(prefix)
+        ]
