@@ -7,7 +7,11 @@ from typing import Literal
 
 RequestKind = Literal["receipt", "query", "command"]
 
-_UNFIT_FOR_PUBLISHING = re.compile(r"[+#\x00]")
+_WILDCARDS = re.compile(r"[+#]")
+
+ANSWER_TOPIC_BYTES_MAX = 1024
+ANSWER_TOPIC_LEVELS_MAX = 32
+"""Of a response topic: far more than anybody needs, far less than any broker takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,21 @@ class Topics:
             not response_topic
             or not response_topic.startswith(fence)
             or len(response_topic) == len(fence)
-            or _UNFIT_FOR_PUBLISHING.search(response_topic)
+            or not _is_publishable(response_topic)
             or self.route(response_topic) is not None
         ):
             return fixed
         return response_topic
+
+
+def _is_publishable(topic: str) -> bool:
+    """Whether every broker would take a message on this topic.
+
+    One that it does not take cuts the connection, and the answer waits in the outbox to do so again.
+    """
+    return (
+        topic.isprintable()
+        and not _WILDCARDS.search(topic)
+        and len(topic.encode()) <= ANSWER_TOPIC_BYTES_MAX
+        and topic.count("/") < ANSWER_TOPIC_LEVELS_MAX
+    )
