@@ -55,7 +55,7 @@ def error_of(result):
     return result["error"]["code"]
 
 
-# -- the desk ---------------------------------------------------------------------------------------------
+# -- the desk --------------------------------------------------------------------------------------------
 
 
 def test_there_is_a_handler_for_every_command(office):
@@ -175,7 +175,7 @@ def test_an_answer_waits_for_the_disk_and_the_work_is_not_done_again(office):
 
 
 def test_results_go_to_a_response_topic_inside_of_the_branch(office):
-    topic = f"{TOPICS.branch}/command/mine"
+    topic = f"{TOPICS.branch}/command/status/mine"
     message = {"command_id": str(uuid.uuid4()), "issued_by": "ops"}
     office.shop.arrive(TOPICS.command("status"), message, response_topic=topic, correlation=b"9")
     office.shop.intake.step()
@@ -184,7 +184,7 @@ def test_results_go_to_a_response_topic_inside_of_the_branch(office):
     assert sent.correlation == b"9"
 
 
-# -- the bridge -----------------------------------------------------------------------------------------------
+# -- the bridge ------------------------------------------------------------------------------------------
 
 
 def test_status_is_everything(office):
@@ -219,7 +219,7 @@ def test_a_second_sync_is_refused(office):
     assert office.results("sync", first)[0]["ok"]
 
 
-# -- receipts ---------------------------------------------------------------------------------------------------
+# -- receipts --------------------------------------------------------------------------------------------
 
 
 def test_a_receipt_is_told_with_its_whole_history(office):
@@ -288,7 +288,7 @@ def test_pending_receipts_come_in_pages_over_states_and_registers(open_office):
     assert [entry["status"] for entry in listed] == ["printed"] * 6 + ["buffered"] * 2
 
 
-# -- dead letters -------------------------------------------------------------------------------------------------
+# -- dead letters ----------------------------------------------------------------------------------------
 
 
 def test_dead_letters_are_listed_requeued_and_discarded(office):
@@ -363,7 +363,7 @@ def test_requeueing_all_ends_even_if_the_ofd_refuses_them_again_at_once(open_off
     assert journal.pending() + journal.counts()["kkt-1", "dlq"] == 20
 
 
-# -- registers -------------------------------------------------------------------------------------------------------
+# -- registers -------------------------------------------------------------------------------------------
 
 
 def test_shifts_are_opened_and_closed(office):

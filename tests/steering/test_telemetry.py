@@ -39,7 +39,7 @@ def due(office):
     return office.shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 100))
 
 
-# -- buffer -----------------------------------------------------------------------------------------------
+# -- buffer ----------------------------------------------------------------------------------------------
 
 
 def test_an_empty_bridge(office):
@@ -112,7 +112,7 @@ def test_a_buffer_that_does_not_grow_is_never_full(office):
     assert office.state("buffer")["full_at"] is None
 
 
-# -- registers ------------------------------------------------------------------------------------------------
+# -- registers -------------------------------------------------------------------------------------------
 
 
 def test_a_register_before_it_was_reached(office):
@@ -146,7 +146,7 @@ def test_a_register_in_trouble_keeps_what_is_known_of_it(office):
     assert state["serial"]
 
 
-# -- the way to the OFD -------------------------------------------------------------------------------------------
+# -- the way to the OFD ----------------------------------------------------------------------------------
 
 
 def test_an_open_breaker_says_since_when_and_until_when(office):
@@ -168,7 +168,7 @@ def test_sync_counts_and_rates(office):
     assert office.state("sync")["rate_per_s"] == 4.0
 
 
-# -- health ----------------------------------------------------------------------------------------------------------
+# -- health ----------------------------------------------------------------------------------------------
 
 
 def health(office):
@@ -221,7 +221,7 @@ def test_one_register_of_two_away_is_a_shop_that_still_sells(open_office):
     assert reasons["kkt/kkt-2"].startswith("paper_out")
 
 
-# -- looking -------------------------------------------------------------------------------------------------------------
+# -- looking ---------------------------------------------------------------------------------------------
 
 
 def test_every_state_is_said_once_and_then_only_what_changes(office):
