@@ -125,10 +125,10 @@ def ofd(picture: Picture, now: float, width: int) -> Text:
         words += f", asks in {probe:.0f} s" if width >= ROOMY else f", {probe:.0f} s"
     line = Text.assemble(("bridge ", palette.TEXT), (art, colour), " ", _link(picture, now), (f"  {words}", colour))
     cells = max(0, width - 15)
-    streams = (("paper", picture.printed, palette.GOOD), ("OFD", picture.delivered, palette.INFO))
-    peak = max(max(pulse.latest(cells, now), default=0) for _, pulse, _ in streams)
-    scale = max(PULSE_SCALE_PER_S * SLICE_S, peak)
-    return _stack([line, *(_stream(name, pulse, now, cells, scale, tint) for name, pulse, tint in streams)])
+    # The paper sets the scale: what was saved up for the OFD goes out in a burst that would flatten all the rest.
+    scale = max(PULSE_SCALE_PER_S * SLICE_S, *picture.printed.latest(max(1, cells), now))
+    paper = _stream("paper", picture.printed, now, cells, scale, palette.GOOD)
+    return _stack([line, paper, _stream("OFD", picture.delivered, now, cells, scale, palette.INFO)])
 
 
 def _link(picture: Picture, now: float) -> Text:
@@ -142,7 +142,7 @@ def _link(picture: Picture, now: float) -> Text:
 
 def _stream(name: str, pulse: Pulse, now: float, cells: int, scale: float, colour: str) -> Text:
     top = len(BARS) - 1
-    line = "".join(BARS[ceil(count * top / scale)] for count in pulse.latest(cells, now))
+    line = "".join(BARS[min(top, ceil(count * top / scale))] for count in pulse.latest(cells, now))
     rate = f"{pulse.per_second(now):6.1f}/s"
     return Text.assemble((f"{name:<6}", palette.QUIET), (line, colour), (rate, palette.TEXT))
 

@@ -23,7 +23,9 @@ from kkt_bridge.simulators.pos import Terminals, TerminalSettings, Trade
 
 HOST: Final = "127.0.0.1"
 CHECK_S: Final = 0.25
-ENDLESS_CAPACITY: Final = 100
+ENDLESS_CAPACITY_S: Final = 22.0
+"""An endless story's buffer holds the sales of so many seconds."""
+
 MESSAGES_PER_TURN: Final = 500
 
 
@@ -47,7 +49,7 @@ class ShowSettings:
     def capacity(self) -> int:
         """Of the buffer: ample where only counts matter, nearly filled by the outage for who watches."""
         if self.receipts is None:
-            return ENDLESS_CAPACITY
+            return math.ceil(self.pace.rate * ENDLESS_CAPACITY_S) + self.pos
         if not self.watched:
             return 2 * self.receipts + 50
         return math.ceil(self.receipts * DURING) + self.pos
