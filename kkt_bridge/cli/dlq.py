@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, get_type_hints
 from pydantic import Field
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.printing import BAD, FAINT, PLAIN, console, line, print_json
+from kkt_bridge.cli.printing import BAD, FAINT, PLAIN, Screen, line, print_json
 from kkt_bridge.cli.words import moment
 from kkt_bridge.receipts.model import Identifier, ReceiptId
 from kkt_bridge.wire.commands import DiscardArgs
@@ -72,7 +72,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    out = console()
+    out = Screen()
     for letter in found["letters"]:
         out.print(_letter_line(letter))
     out.print(line((f"dead letters: {found['total']}, shown: {len(found['letters'])}", FAINT)))

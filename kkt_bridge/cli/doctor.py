@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from kkt_bridge.cli.checkup.broker import examine_broker
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok
 from kkt_bridge.cli.checkup.journal_file import examine_journal
@@ -16,7 +14,7 @@ from kkt_bridge.cli.checkup.machine import examine_clock, examine_journal_direct
 from kkt_bridge.cli.checkup.ofd import examine_ofd
 from kkt_bridge.cli.checkup.registers import examine_registers
 from kkt_bridge.cli.connection import address_in, describe
-from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, console, line, print_json
+from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, Screen, line, print_json
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.settings import Settings, load_settings
@@ -47,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Examine everything; return the exit status."""
     findings = []
-    out = console()
+    out = Screen()
     for finding in examine(args.config):
         findings.append(finding)
         if not args.json:
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def _show(out: Console, finding: Finding) -> None:
+def _show(out: Screen, finding: Finding) -> None:
     out.print(line((f"{finding.verdict:<5}", _STYLES[finding.verdict]), (f"{finding.check}: {finding.reason}", PLAIN)))
     if finding.advice:
         out.print(line((f"     > {finding.advice}", WARNING)))

@@ -22,10 +22,16 @@ _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that move the cursor, turn the writing direction, or cannot be written at all."""
 
 
-def console() -> Console:
-    """Where lines for people go: standard output, unwrapped, whatever its encoding."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    return Console(highlight=False, soft_wrap=True, emoji=False)
+class Screen(Console):
+    """Standard output for people: unwrapped, whatever its encoding."""
+
+    def __init__(self) -> None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        super().__init__(highlight=False, soft_wrap=True, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command whether a reader that has left is a good end; rich would exit with 1."""
+        raise BrokenPipeError
 
 
 def line(*parts: tuple[object, str]) -> Text:

@@ -19,7 +19,7 @@ from kkt_bridge.cli.connection import (
     object_in,
     receive,
 )
-from kkt_bridge.cli.printing import complain, console, print_json
+from kkt_bridge.cli.printing import Screen, complain, print_json
 from kkt_bridge.cli.receipt_file import FileReceipt, NotReceipts, raw_receipt, read_receipts
 from kkt_bridge.cli.words import reply_lines
 from kkt_bridge.errors import BrokerAway
@@ -114,7 +114,7 @@ class Dialogue:
         self._client = client
         self._topics = where.topics
         self._timeout_s = timeout_s
-        self._out = None if as_json else console()
+        self._out = None if as_json else Screen()
         self._under_way: dict[int, Sent] = {}
         self._buffered: set[int] = set()
         self._rejected = 0

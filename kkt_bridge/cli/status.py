@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import add_asking, ask, describe
-from kkt_bridge.cli.printing import console, print_json
+from kkt_bridge.cli.printing import Screen, print_json
 from kkt_bridge.cli.words import state_line
 
 EXIT_STATUS: Final = {"healthy": 0, "degraded": 5, "unhealthy": 6}
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(states)
     else:
-        out = console()
+        out = Screen()
         for name, content in _shown(states):
             out.print(state_line(name, content))
     return EXIT_STATUS.get(states.get("health", {}).get("status"), 6)

@@ -10,11 +10,10 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final
 
 from pydantic import Field
-from rich.console import Console
 
 from kkt_bridge.broker.client import BrokerClient, Received
 from kkt_bridge.cli.connection import LINK_CHECK_S, add_connection, address, argument, describe, receive
-from kkt_bridge.cli.printing import FAINT, console, line, print_json, reader_has_left, until_reader_leaves
+from kkt_bridge.cli.printing import FAINT, Screen, line, print_json, reader_has_left, until_reader_leaves
 from kkt_bridge.cli.words import message_lines
 
 HELP: Final = """\
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     where = address(args)
     with until_reader_leaves(), where.client() as client:
         client.subscribe([f"{where.topics.branch}/#"])
-        out = console()
+        out = Screen()
         for number, message in enumerate(_followed(client, where.topics.branch, args.topics), start=1):
             if args.json:
                 print_json({"topic": message.topic, "payload": _content(message.payload)})
@@ -70,7 +69,7 @@ def _followed(client: BrokerClient, branch: str, glob: str) -> Iterator[Received
             yield message
 
 
-def _print(out: Console, below: str, message: Received) -> None:
+def _print(out: Screen, below: str, message: Received) -> None:
     now = line((f"{datetime.now():%H:%M:%S} ", FAINT))  # noqa: DTZ005 (the clock that the reader looks at)
     kept = line((" (retained)" if message.retain else "", FAINT))
     for told in message_lines(below, message.payload):

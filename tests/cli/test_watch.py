@@ -115,6 +115,15 @@ def test_a_reader_that_leaves_is_a_good_end(shop):
         assert process.stderr.read() == ""
 
 
+def test_a_reader_that_leaves_in_the_middle_of_a_line_is_a_good_end(shop):
+    with watching(shop) as process, shop.client() as client:
+        process.stdout.close()
+        client.publish(f"kkt/v1/{BRIDGE}/event/odd", b"x" * 1000)
+
+        assert process.wait(STOP_TIMEOUT_S) == 0
+        assert process.stderr.read() == ""
+
+
 def test_a_broker_that_goes_is_told(own_shop):
     with watching(own_shop) as process:
         own_shop.broker.kill()
