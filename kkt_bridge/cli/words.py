@@ -33,16 +33,13 @@ def message_lines(below: str, payload: bytes) -> list[Text]:
     try:
         told = _told(below, json.loads(payload))
     except (ValueError, RecursionError):
-        told = None
-    if told is None:
         told = [[(payload[:RAW_SHOWN_MAX].decode(errors="replace"), PLAIN)]]
     return [line((f"{below:<22} ", FAINT), *parts) for parts in told]
 
 
 def state_line(name: str, content: Any) -> Text:
     """A line of the overview: what `state/{name}` says."""
-    told = _told(f"state/{name}", content) or [[(json.dumps(content)[:RAW_SHOWN_MAX], PLAIN)]]
-    return line((f"{name.removeprefix('kkt/'):<9} ", FAINT), *told[0])
+    return line((f"{name.removeprefix('kkt/'):<9} ", FAINT), *_told(f"state/{name}", content)[0])
 
 
 def reply_lines(content: Message) -> list[Text]:
@@ -64,15 +61,26 @@ def coloured(word: str) -> Part:
     return word, _STYLES.get(word, PLAIN)
 
 
-def _told(below: str, content: Any) -> list[list[Part]] | None:
-    """The parts of each line, or None where topic or content is none that is known."""
+def _told(below: str, content: Any) -> list[list[Part]]:
+    """The parts of each line."""
     try:
         if below == "event/receipt":
             return [_step(step) for step in content["steps"]]
-        tellers = (teller for pattern, teller in _TELLERS.items() if re.fullmatch(pattern, below))
-        return [teller(content) for teller in tellers] or None
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return None
+        teller = next(teller for pattern, teller in _TELLERS.items() if re.fullmatch(pattern, below))
+        return [teller(content)]
+    except (StopIteration, LookupError, TypeError, ValueError, AttributeError):
+        return [_anything(content)]
+
+
+def _anything(content: Any) -> list[Part]:
+    """A message of a kind unknown here, or not as it is known."""
+    if not isinstance(content, dict):
+        return [(json.dumps(content, ensure_ascii=False)[:RAW_SHOWN_MAX], PLAIN)]
+    facts = (
+        f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in content.items()
+    )
+    return [(", ".join(facts)[:RAW_SHOWN_MAX], PLAIN)]
 
 
 # -- state -------------------------------------------------------------------------------------------------------

@@ -55,6 +55,12 @@ def test_any_bytes_on_any_topic_are_a_line(payload):
     assert str(told).startswith("some/where")
 
 
+def test_a_message_of_an_unknown_kind_is_told_field_by_field():
+    (told,) = message_lines("event/fire", json.dumps({"where": "касса 3", "hot": True, "alarms": [1, 2]}).encode())
+
+    assert str(told) == "event/fire             where касса 3, hot true, alarms [1, 2]"
+
+
 def test_a_long_payload_that_says_nothing_known_is_cut():
     (told,) = message_lines("event/odd", b"x" * 5000)
 
