@@ -6,11 +6,11 @@ from datetime import tzinfo
 from hashlib import blake2b
 
 from kkt_bridge.broker.inbox import Incoming
-from kkt_bridge.journal.receipts import find_refusal, remember_refusal
+from kkt_bridge.journal.receipts import find_receipt, find_refusal, remember_refusal
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import replies
-from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt
+from kkt_bridge.wire.decode import NOTHING_TAKEN, Undecodable, decode_message, decode_receipt
 from kkt_bridge.wire.messages import Command, CommandError, CommandResult, Error, Query
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Route, Topics
@@ -62,11 +62,17 @@ class Refusals:
         if request.route.kind == "command":
             code = "invalid_command" if error.code == "invalid_receipt" else error.code
             return self.refuse_command(request, message_id, code, error.message, error)
-        reply = replies.refusal(message_id, request.route.name, error).payload()
+        if request.route.kind == "query":
+            # A verdict on the question, not on the receipt that it asks about: that one's id must not stand in it.
+            message_id, error = None, _reworded(error, "the query was not understood: mend it and ask again")
 
         def decide(tx: Transaction) -> None:
             if self.repeat(tx, request):
                 return
+            said = error
+            if message_id is not None and find_receipt(tx.connection, message_id, request.route.name) is not None:
+                said = _reworded(error, "the receipt taken before under this id stands as it was: query it")
+            reply = replies.refusal(message_id, request.route.name, said).payload()
             tx.publish(request.answer_topic, reply, request.message.correlation)
             remember_refusal(tx, request.digest(), reply)
             tx.step(
@@ -111,3 +117,8 @@ class Refusals:
         failure = CommandError(code=error.code, message=error.message)
         at = rfc3339(now_ms, self._zone)
         return CommandResult(command_id=request.id(), ok=False, error=failure, at=at).payload()
+
+
+def _reworded(error: Error, advice: str) -> Error:
+    """The error with another word on what to do than that nothing was taken."""
+    return error.model_copy(update={"message": error.message.replace(NOTHING_TAKEN, advice)})

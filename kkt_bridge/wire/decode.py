@@ -18,7 +18,7 @@ FAULTS_SHOWN_MAX: Final = 200
 
 _PATH_CHARS_MAX: Final = 200
 
-_WHAT_NOW: Final = "nothing was taken: mended, it may always be sent again under the same id"
+NOTHING_TAKEN: Final = "nothing was taken: mended, it may always be sent again under the same id"
 
 Message = TypeVar("Message", bound=BaseModel)
 
@@ -94,7 +94,7 @@ def _summary(faults: list[Fault]) -> str:
 
 def _refusal(code: ErrorCode, message: str, faults: Iterable[Fault] = ()) -> Error:
     shown = [FaultyField(path=fault.path, message=fault.message) for fault in faults][:FAULTS_SHOWN_MAX]
-    return Error(code=code, message=f"{message}; {_WHAT_NOW}", retryable=False, fields=shown)
+    return Error(code=code, message=f"{message}; {NOTHING_TAKEN}", retryable=False, fields=shown)
 
 
 def _id_in(fields: dict[str, Any], name: str) -> str | None:
