@@ -34,7 +34,16 @@ SIMULATORS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    raise SystemExit(_run(list(sys.argv[1:] if argv is None else argv)))
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+    except KktBridgeError as error:
+        print(f"kkt-bridge: {error}", file=sys.stderr)
+        status = 2 if isinstance(error, SettingsError) else 1
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        status = 141
+    raise SystemExit(status)
 
 
 def _run(argv: list[str]) -> int:
@@ -57,15 +66,7 @@ def _run(argv: list[str]) -> int:
     if not hasattr(args, "run"):
         parser.print_help()
         return 2
-    try:
-        return int(args.run(args))
-    except KktBridgeError as error:
-        print(f"kkt-bridge: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 141
+    return int(args.run(args))
 
 
 def _add(parsers: Any, table: dict[str, tuple[str, str]], wanted: list[str]) -> None:

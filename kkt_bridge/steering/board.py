@@ -33,7 +33,7 @@ class Link(Protocol):
 class _Entry:
     message: Outgoing
     content: dict[str, Any]
-    """The message without its time: what makes a change."""
+    """The message without what is no news: what makes a change."""
     published_at: float | None = None
     changed: bool = True
 
@@ -51,7 +51,7 @@ class Board:
 
     def put(self, name: str, message: Outgoing) -> None:
         """Set what stands under `state/{name}`; it is published when it differs and its topic may speak."""
-        content = message.model_dump(exclude={"at"})
+        content = message.model_dump(exclude=set(message.no_news))
         with self._lock:
             entry = self._entries.get(name)
             if entry is None:

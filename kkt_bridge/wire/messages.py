@@ -1,7 +1,7 @@
 """Every message of the contract as a model: what comes in is strict, what goes out may grow fields."""
 
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -68,6 +68,9 @@ class Outgoing(BaseModel):
         # A default spares the writer a word; the message holds the field all the same.
         json_schema_serialization_defaults_required=True,
     )
+
+    no_news: ClassVar[frozenset[str]] = frozenset({"at"})
+    """Fields whose change alone is no reason to publish retained state again."""
 
     def payload(self) -> bytes:
         """The message as published."""
@@ -169,6 +172,8 @@ class Online(Outgoing):
 class BufferState(Outgoing):
     """`state/buffer`: how full, how old, how long it will last."""
 
+    no_news = frozenset({"at", "full_at"})
+
     capacity: int
     pending: int
     percent_full: float
@@ -197,6 +202,8 @@ class BreakerState(Outgoing):
 class SyncState(Outgoing):
     """`state/sync`: the delivery to the OFD. `rate_per_s` is over the last minute; totals are since the start."""
 
+    no_news = frozenset({"at", "rate_per_s"})
+
     network: Literal["online", "degraded", "offline"]
     in_progress: bool
     last_success_at: Timestamp | None
@@ -216,6 +223,8 @@ class ShiftState(Outgoing):
 
 class KktState(Outgoing):
     """`state/kkt/{kkt}`: a register and its fiscal storage. Null where the register has not yet been reached."""
+
+    no_news = frozenset({"at", "clock_drift_s"})
 
     kkt: str
     driver: str
