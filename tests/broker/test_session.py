@@ -1,0 +1,757 @@
+"""The session to a real broker, stepped by the test: birth, will and farewell; nothing acknowledged that is not
+committed; nothing of an old connection in a new one."""
+
+import socket
+import struct
+import threading
+import time
+import uuid
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+from support.brokers import HOST, AmqttProcess, MosquittoProcess, free_port
+from support.clocks import ManualClock
+
+from kkt_bridge.broker.client import BrokerClient
+from kkt_bridge.broker.inbox import AckToken, Inbox
+from kkt_bridge.broker.link import Outgoing
+from kkt_bridge.broker.presence import Presence
+from kkt_bridge.broker.session import (
+    CONNECT_TIMEOUT_S,
+    RECONNECT_MAX_S,
+    TAKEN_OVER_WAIT_S,
+    WINDOW_MAX,
+    Session,
+)
+from kkt_bridge.clock import SystemClock
+from kkt_bridge.settings import MqttSettings
+from kkt_bridge.wire.topics import Topics
+
+SOON_S = 15.0
+ONLINE = b'{"online": true, "boot_id": "mine"}'
+OFFLINE = b'{"online": false, "boot_id": "mine"}'
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with MosquittoProcess(tmp_path_factory.mktemp("broker")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def amqtt(tmp_path_factory):
+    with AmqttProcess(tmp_path_factory.mktemp("amqtt")) as process:
+        yield process
+
+
+class Ears:
+    """Who listens to the session."""
+
+    def __init__(self):
+        self.heard = []
+
+    def link_up(self):
+        self.heard.append("up")
+
+    def link_down(self):
+        self.heard.append("down")
+
+    def published(self, token):
+        self.heard.append(token)
+
+
+class Bench:
+    """A session with its inbox and a listener; `until` steps it."""
+
+    def __init__(self, port, *, bridge=None, clock=None, inbox=100, boot_id=b"mine", **settings):
+        self.topics = Topics("kkt/v1", bridge or f"store-{uuid.uuid4().hex[:8]}")
+        self.inbox = Inbox(inbox)
+        self.ears = Ears()
+        self.clock = clock or SystemClock()
+        online, offline = (said.replace(b"mine", boot_id) for said in (ONLINE, OFFLINE))
+        presence = Presence(self.topics.state("online"), online, offline, boot_id.decode())
+        mqtt = MqttSettings(host=HOST, port=port, **settings)
+        self.session = Session(mqtt, self.topics, presence, self.inbox, self.clock)
+        self.session.listen(self.ears)
+
+    def until(self, condition, what):
+        deadline = time.monotonic() + SOON_S
+        while not condition():
+            assert time.monotonic() < deadline, f"never: {what}; {self.session.complaint}"
+            self.session.step(0.02)
+
+    def come_online(self):
+        self.until(lambda: self.session.online, "online")
+        return self
+
+    def receive(self, count):
+        """The next messages, as many as that."""
+        received = []
+
+        def enough():
+            received.extend(self.inbox.take(100))
+            return len(received) >= count
+
+        self.until(enough, f"{count} messages")
+        return received
+
+    def settle(self):
+        """Let pass what is on its way: a message of our own to the broker and back to its acknowledgement."""
+        token = object()
+        self.session.publish(Outgoing(self.topics.event("alert"), b"{}", token=token))
+        self.until(lambda: token in self.ears.heard, "a round trip")
+
+    def acknowledge(self, messages):
+        self.session.acknowledge(message.token for message in messages)
+        self.settle()
+
+    def cut(self):
+        """Lose the connection without a word, as a pulled cable does, and note it."""
+        self.session._client.socket().shutdown(socket.SHUT_RDWR)
+        self.until(lambda: not self.session.online, "the loss")
+
+
+@pytest.fixture
+def bench(broker):
+    made = Bench(broker.port)
+    yield made
+    made.session.close()
+
+
+@pytest.fixture
+def pos(broker):
+    with BrokerClient(HOST, broker.port) as client:
+        yield client
+
+
+def payloads(messages):
+    return [message.payload for message in messages]
+
+
+def retained(broker, topic):
+    """What the broker keeps on a topic."""
+    with BrokerClient(HOST, broker.port) as client:
+        client.subscribe([topic])
+        received = client.get(SOON_S)
+        assert received is not None
+        return received
+
+
+# -- birth, will, farewell ---------------------------------------------------------------------------------
+
+
+def test_birth_is_retained_and_listeners_hear_of_it(broker, bench):
+    assert bench.session.complaint == "not yet connected"
+    bench.come_online()
+    assert bench.ears.heard == ["up"]
+    assert bench.session.complaint is None
+    birth = retained(broker, bench.topics.state("online"))
+    assert (birth.payload, birth.retain) == (ONLINE, True)
+
+
+def test_a_lost_connection_is_told_by_the_will(broker, bench, pos):
+    pos.subscribe([bench.topics.state("online")])
+    bench.come_online()
+    assert pos.get(SOON_S).payload == ONLINE
+    bench.session.close()
+    assert pos.get(SOON_S).payload == OFFLINE
+    assert bench.ears.heard == ["up", "down"]
+    assert retained(broker, bench.topics.state("online")).payload == OFFLINE
+
+
+def test_a_farewell_says_all_that_is_queued_and_then_goodbye(broker, bench, pos):
+    bench.come_online()
+    pos.subscribe([f"{bench.topics.branch}/#"])
+    assert pos.get(SOON_S).payload == ONLINE
+    for number in range(300):
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+    bench.session.say_farewell()
+    bench.until(lambda: bench.session.gone, "gone")
+    received = [pos.get(SOON_S).payload for _ in range(301)]
+    assert received == [*(b"%d" % number for number in range(300)), OFFLINE]
+    assert retained(broker, bench.topics.state("online")).payload == OFFLINE
+    assert bench.ears.heard == ["up", *range(300), "down"]
+    bench.session.step(0.01)
+    assert bench.session.gone, "and it does not come back"
+
+
+def test_a_farewell_without_a_broker_is_short():
+    bench = Bench(free_port())
+    bench.session.step(0.01)
+    bench.session.say_farewell()
+    assert bench.session.gone
+    bench.session.close()
+
+
+# -- receiving ---------------------------------------------------------------------------------------------
+
+
+def test_a_request_comes_with_everything_that_belongs_to_it(bench, pos):
+    bench.come_online()
+    topic = bench.topics.receipt("pos-1")
+    pos.publish(topic, b"\x00\xff", response_topic="kkt/somewhere", correlation=b"\x01\x02")
+    (message,) = bench.receive(1)
+    assert (message.topic, message.payload, message.redelivered) == (topic, b"\x00\xff", False)
+    assert (message.response_topic, message.correlation) == ("kkt/somewhere", b"\x01\x02")
+    assert message.token.qos == 1
+
+
+def test_everything_addressed_to_the_bridge_comes_in_order_and_nothing_else(bench, pos):
+    bench.come_online()
+    topics = bench.topics
+    mine = [topics.receipt("pos-1"), topics.query("pos-2"), topics.command("status")]
+    for topic in (mine[0], "kkt/v1/another/pos/pos-1/receipt", mine[1], topics.reply("pos-1"), mine[2]):
+        pos.publish(topic, b"{}")
+    assert [message.topic for message in bench.receive(3)] == mine
+    bench.settle()
+    assert bench.inbox.take(10) == []
+
+
+def test_what_is_not_acknowledged_comes_again_and_says_so(bench, pos):
+    bench.come_online()
+    topic = bench.topics.receipt("pos-1")
+    for number in range(4):
+        pos.publish(topic, b"%d" % number)
+    received = bench.receive(4)
+    bench.acknowledge(received[:2])
+    bench.cut()
+    bench.come_online()
+    again = bench.receive(2)
+    assert [(message.payload, message.redelivered) for message in again] == [(b"2", True), (b"3", True)]
+    bench.acknowledge(again)
+    bench.cut()
+    bench.come_online()
+    bench.settle()
+    assert bench.inbox.take(10) == []
+
+
+def test_an_acknowledgement_of_an_old_connection_is_dropped(bench, pos):
+    """The same packet id can be another message by now: it would be lost."""
+    bench.come_online()
+    pos.publish(bench.topics.receipt("pos-1"), b"first")
+    (first,) = bench.receive(1)
+    bench.cut()
+    bench.session.acknowledge([first.token])
+    bench.come_online()
+    (again,) = bench.receive(1)
+    assert again.token != first.token
+    bench.session.acknowledge([first.token])
+    bench.settle()
+    bench.cut()
+    bench.come_online()
+    (third,) = bench.receive(1)
+    assert third.redelivered
+    bench.acknowledge([third])
+
+
+def test_what_is_published_while_the_bridge_is_away_waits_for_it(bench, pos):
+    bench.come_online()
+    bench.cut()
+    for number in range(20):
+        pos.publish(bench.topics.receipt("pos-1"), b"%d" % number)
+    bench.come_online()
+    received = bench.receive(20)
+    assert payloads(received) == [b"%d" % number for number in range(20)]
+    bench.acknowledge(received)
+
+
+def test_a_retained_request_that_comes_again_counts_as_a_redelivery(bench, pos):
+    """It comes with every connection: what was refused once must not be taken behind the cashier's back."""
+    bench.come_online()
+    topic = bench.topics.receipt("pos-1")
+    pos.publish(topic, b"retained by mistake", retain=True)
+    (first,) = bench.receive(1)
+    assert not first.redelivered
+    bench.acknowledge([first])
+    bench.cut()
+    bench.come_online()
+    bench.settle()
+    assert [message.redelivered for message in bench.inbox.take(10)] in ([True], [])
+    pos.publish(topic, b"", retain=True)
+
+
+def test_a_message_at_qos_0_is_taken_as_it_comes(bench, pos):
+    bench.come_online()
+    pos.publish(bench.topics.receipt("pos-1"), b"{}", qos=0)
+    received = bench.receive(1)
+    assert received[0].token.qos == 0
+    bench.acknowledge(received)
+
+
+def test_a_full_inbox_is_not_read_into_and_loses_nothing(broker, pos):
+    bench = Bench(broker.port, inbox=5, receive_maximum=1000).come_online()
+    for number in range(100):
+        pos.publish(bench.topics.receipt("pos-1"), b"%d" % number)
+    for _ in range(50):
+        bench.session.step(0.01)
+    assert 5 <= len(bench.inbox._messages) <= 40
+    received = bench.receive(100)
+    assert payloads(received) == [b"%d" % number for number in range(100)]
+    bench.acknowledge(received)
+    bench.session.close()
+
+
+# -- publishing --------------------------------------------------------------------------------------------
+
+
+def test_messages_go_out_in_order_and_are_reported_when_the_broker_has_them(bench, pos):
+    bench.come_online()
+    pos.subscribe([bench.topics.reply("pos-1")])
+    count = 2 * WINDOW_MAX + 10
+    for number in range(count):
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+    bench.until(lambda: len(bench.ears.heard) == count + 1, "all acknowledgements")
+    assert bench.ears.heard == ["up", *range(count)]
+    assert [pos.get(SOON_S).payload for _ in range(count)] == [b"%d" % number for number in range(count)]
+
+
+def test_a_message_has_its_correlation_and_its_retain_flag(broker, bench, pos):
+    bench.come_online()
+    pos.subscribe([bench.topics.reply("pos-1")])
+    bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", correlation=b"\x00\x07"))
+    bench.session.publish(Outgoing(bench.topics.state("health"), b"well", retain=True, token="said"))
+    bench.until(lambda: "said" in bench.ears.heard, "the state")
+    received = pos.get(SOON_S)
+    assert (received.correlation, received.retain) == (b"\x00\x07", False)
+    assert retained(broker, bench.topics.state("health")).payload == b"well"
+
+
+def test_without_a_connection_a_message_is_not_kept(bench):
+    bench.session.publish(Outgoing("topic", b"lost", token="lost"))
+    bench.come_online()
+    bench.settle()
+    assert "lost" not in bench.ears.heard
+
+
+def test_what_was_on_its_way_when_the_line_broke_is_not_reported(bench):
+    bench.come_online()
+    bench.session._client.socket().shutdown(socket.SHUT_RDWR)
+    for number in range(10):
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+    bench.until(lambda: not bench.session.online, "the loss")
+    bench.come_online()
+    assert bench.ears.heard == ["up", "down", "up"]
+
+
+def test_a_ring_wakes_the_session(bench):
+    bench.come_online()
+    ringing = threading.Timer(0.1, bench.session.ring)
+    started = time.monotonic()
+    ringing.start()
+    bench.session.step(10)
+    ringing.join()
+    assert time.monotonic() - started < 5
+
+
+# -- brokers that go and come -------------------------------------------------------------------------------
+
+
+def test_a_broker_that_restarts_finds_everything_again(tmp_path):
+    with MosquittoProcess(tmp_path) as broker:
+        bench = Bench(broker.port).come_online()
+        with BrokerClient(HOST, broker.port) as pos:
+            pos.publish(bench.topics.receipt("pos-1"), b"before")
+        (before,) = bench.receive(1)
+        broker.restart()
+        bench.until(lambda: not bench.session.online, "the loss")
+        bench.come_online()
+        assert retained(broker, bench.topics.state("online")).payload == ONLINE
+        (again,) = bench.receive(1)
+        assert (again.payload, again.redelivered) == (b"before", True)
+        with BrokerClient(HOST, broker.port) as pos:
+            pos.publish(bench.topics.receipt("pos-1"), b"after")
+        assert payloads(bench.receive(1)) == [b"after"]
+        assert before.token.epoch < again.token.epoch
+        bench.session.close()
+
+
+def test_a_broker_that_lost_its_memory_is_subscribed_to_again(tmp_path):
+    with MosquittoProcess(tmp_path / "first") as broker:
+        bench = Bench(broker.port).come_online()
+        port, ws_port = broker.port, broker.ws_port
+        broker.kill()
+        bench.until(lambda: not bench.session.online, "the loss")
+    with MosquittoProcess(tmp_path / "second", port, ws_port) as broker:
+        bench.come_online()
+        with BrokerClient(HOST, broker.port) as pos:
+            pos.publish(bench.topics.receipt("pos-1"), b"1")
+        assert payloads(bench.receive(1)) == [b"1"]
+        bench.session.close()
+
+
+def test_nobody_there_is_said_and_tried_again_less_and_less_often(caplog):
+    clock = ManualClock()
+    bench = Bench(free_port(), clock=clock)
+    waits = []
+    for _ in range(10):
+        bench.session.step(0)
+        waits.append(bench.session._next_attempt - clock.monotonic())
+        clock.advance(waits[-1])
+    assert f"{HOST}:{bench.session._settings.port}" in bench.session.complaint
+    assert waits[0] < 0.3
+    assert max(waits) <= RECONNECT_MAX_S * 1.2
+    assert min(waits[-3:]) >= RECONNECT_MAX_S * 0.8
+    assert "the broker is away" in caplog.text
+    bench.session.close()
+
+
+def test_a_second_bridge_with_one_id_is_detected_and_not_fought(broker, caplog):
+    clock = ManualClock()
+    first = Bench(broker.port, bridge="twin", clock=clock).come_online()
+    second = Bench(broker.port, bridge="twin", boot_id=b"other").come_online()
+    first.until(lambda: not first.session.online, "the loss")
+    if "second bridge" not in first.session.complaint:  # a broker that cuts without a word is found out at the next try
+        clock.advance(RECONNECT_MAX_S)
+        first.until(lambda: "second bridge" in first.session.complaint, "the suspicion")
+    assert first.session._next_attempt - clock.monotonic() >= TAKEN_OVER_WAIT_S * 0.8
+    assert "kkt-bridge-twin" in caplog.text
+    for bench in (first, second):
+        bench.session.close()
+
+
+def test_what_an_earlier_run_left_is_no_rival(broker):
+    for boot_id in (b"first", b"second"):
+        bench = Bench(broker.port, bridge="crashing", boot_id=boot_id).come_online()
+        bench.settle()
+        assert bench.session.online
+        bench.cut()
+        bench.come_online()
+        bench.settle()
+        assert bench.session.online
+        bench.session.close()
+
+
+@pytest.mark.parametrize("presence", [b"", b"null", b"[]", b"not JSON", b"\xff", b'{"online": true}', b'{"online": 1}'])
+def test_rubbish_on_the_topic_of_presence_harms_nothing(bench, pos, presence):
+    bench.come_online()
+    bench.cut()
+    bench.come_online()
+    pos.publish(bench.topics.state("online"), presence, retain=True)
+    bench.settle()
+    bench.cut()
+    bench.come_online()
+    bench.settle()
+    assert bench.session.online
+    assert bench.inbox.take(10) == []
+
+
+def test_a_refused_login_is_said(tmp_path):
+    class StrictMosquitto(MosquittoProcess):
+        def command(self):
+            program, *rest = super().command()
+            file = self.directory / f"mosquitto-{self.port}.conf"
+            file.write_text(file.read_text().replace("allow_anonymous true", "allow_anonymous false"))
+            return [program, *rest]
+
+    with StrictMosquitto(tmp_path) as broker:
+        bench = Bench(broker.port, username="store-017", password="wrong")
+        bench.until(lambda: "refused" in bench.session.complaint, "a refusal")
+        assert "Not authorized" in bench.session.complaint
+        assert "wrong" not in bench.session.complaint
+        bench.session.close()
+
+
+# -- protocols --------------------------------------------------------------------------------------------------
+
+
+def protocol(bench):
+    return int(bench.session._protocol)
+
+
+def test_mqtt_5_is_spoken_where_it_is_understood(bench):
+    bench.come_online()
+    assert protocol(bench) == 5
+
+
+def test_mqtt_3_is_spoken_where_it_is_not(amqtt):
+    bench = Bench(amqtt.port).come_online()
+    assert protocol(bench) == 4
+    with BrokerClient(HOST, amqtt.port) as pos:
+        pos.subscribe([bench.topics.reply("pos-1")])
+        pos.publish(bench.topics.receipt("pos-1"), b"request")
+        (message,) = bench.receive(1)
+        assert (message.payload, message.response_topic, message.correlation) == (b"request", None, None)
+        bench.acknowledge([message])
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"reply", correlation=b"unsaid"))
+        bench.settle()
+        assert pos.get(SOON_S).payload == b"reply"
+    bench.session.say_farewell()
+    bench.until(lambda: bench.session.gone, "gone")
+    bench.session.close()
+
+
+def test_a_broken_handshake_does_not_stick_to_the_old_protocol(tmp_path):
+    """A broker that is just going down cuts the first try; what comes back speaks MQTT 5 as ever."""
+    port = free_port()
+    with closing(socket.create_server((HOST, port))) as listener:
+        bench = Bench(port)
+        bench.session.step(0)
+        listener.accept()[0].close()
+        for _ in range(3):
+            bench.session.step(0.02)
+    for _ in range(3):
+        bench.session.step(0.02)
+    with MosquittoProcess(tmp_path, port):
+        bench.come_online()
+        assert protocol(bench) == 5
+        bench.session.close()
+
+
+# -- peers that are no good brokers: spoken to byte by byte ------------------------------------------------------
+
+
+CONNACK_5 = bytes.fromhex("20 03 00 00 00")
+SUBACK_5_GRANTED = "90 07 {:04x} 00 01 01 01 00"
+SUBACK_5_REFUSED = "90 07 {:04x} 00 01 87 01 00"
+
+
+class Doorway:
+    """A listening socket that closes behind everybody it let in."""
+
+    def __init__(self):
+        self._listener = socket.create_server((HOST, 0))
+        self._let_in = []
+        self.port = self._listener.getsockname()[1]
+
+    def accept(self, timeout_s=SOON_S):
+        self._listener.settimeout(timeout_s)
+        connection, _ = self._listener.accept()
+        self._let_in.append(connection)
+        return connection
+
+    def close(self):
+        for each in (self._listener, *self._let_in):
+            each.close()
+
+
+class Peer:
+    """The other end of a session's connection."""
+
+    def __init__(self, listener):
+        self.connection = listener.accept()
+        self.connection.settimeout(SOON_S)
+        self._buffer = b""
+
+    def read(self):
+        """The next packet: its type, and its content behind the length."""
+        while True:
+            if packet := self._whole_packet():
+                return packet
+            received = self.connection.recv(65536)
+            assert received, "the session closed"
+            self._buffer += received
+
+    def _whole_packet(self):
+        length, shift = 0, 0
+        for index, byte in enumerate(self._buffer[1:5], start=1):
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                end = index + 1 + length
+                if len(self._buffer) < end:
+                    return None
+                packet, self._buffer = self._buffer[:end], self._buffer[end:]
+                return packet[0] >> 4, packet[index + 1 :]
+        return None
+
+    def send(self, content):
+        self.connection.sendall(bytes.fromhex(content) if isinstance(content, str) else content)
+
+    def welcome(self, connack=CONNACK_5):
+        """Answer CONNECT and SUBSCRIBE."""
+        kind, _ = self.read()
+        assert kind == 1
+        self.send(connack)
+        kind, content = self.read()
+        assert kind == 8
+        self.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
+
+    def publish(self, mid, topic, payload):
+        name = topic.encode()
+        body = struct.pack("!H", len(name)) + name + struct.pack("!H", mid) + b"\0" + payload
+        self.send(bytes([0x32, len(body)]) + body)
+
+
+@contextmanager
+def peer_session(**settings):
+    """A session and a listener for it; each `Peer(listener)` is a connection."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(Doorway()))
+        bench = Bench(listener.port, **settings)
+        stack.callback(bench.session.close)
+        yield bench, listener
+
+
+def in_thread(work):
+    """Have the peer work while the session steps; what it returns."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append(work()), daemon=True)
+    thread.start()
+    return thread, result
+
+
+def play(bench, work, *, then=lambda: True):
+    thread, result = in_thread(work)
+    bench.until(lambda: not thread.is_alive() and then(), "the peer's part")
+    return result[0]
+
+
+def test_acknowledgements_go_out_in_the_order_given():
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        assert peer.read()[0] == 3
+        for mid in (11, 12, 13, 14):
+            peer.publish(mid, bench.topics.receipt("pos-1"), b"{}")
+        received = bench.receive(4)
+        bench.session.acknowledge([received[0].token, received[1].token])
+        bench.session.acknowledge([AckToken(99, 13, 1)])
+        bench.session.acknowledge([received[2].token, received[3].token])
+        for _ in range(5):
+            bench.session.step(0.01)
+        acknowledged = [peer.read() for _ in range(4)]
+        assert [(kind, struct.unpack("!H", content[:2])[0]) for kind, content in acknowledged] == [
+            (4, 11),
+            (4, 12),
+            (4, 13),
+            (4, 14),
+        ]
+
+
+def welcomed(listener, connack=CONNACK_5):
+    peer = Peer(listener)
+    peer.welcome(connack)
+    return peer
+
+
+def test_the_brokers_own_limit_of_messages_on_their_way_is_kept():
+    receive_maximum_3 = bytes.fromhex("20 06 00 00 03 21 00 03")
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener, receive_maximum_3), then=lambda: bench.session.online)
+        for number in range(10):
+            bench.session.publish(Outgoing("topic", b"%d" % number, token=number))
+        for _ in range(5):
+            bench.session.step(0.01)
+        sent = [peer.read() for _ in range(3)]
+        assert [kind for kind, _ in sent] == [3, 3, 3]
+        peer.connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.read()
+
+
+def test_a_message_that_the_broker_refuses_is_complained_of(caplog):
+    """By an access list, say: it is gone, and somebody must hear of that."""
+    not_authorized = 0x87
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        assert peer.read()[0] == 3
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", token="refused"))
+        for _ in range(3):
+            bench.session.step(0.01)
+        kind, content = peer.read()
+        mid = content[2 + struct.unpack("!H", content[:2])[0] :][:2]
+        assert kind == 3
+        peer.send(b"\x40\x03" + mid + bytes([not_authorized]))
+        bench.until(lambda: "refused" in bench.ears.heard, "the answer")
+        assert bench.session.online
+        assert bench.topics.reply("pos-1") in caplog.text
+        assert "Not authorized" in caplog.text
+
+
+def test_a_refused_subscription_is_no_connection():
+    with peer_session() as (bench, listener):
+
+        def refuse():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(CONNACK_5)
+            _, content = peer.read()
+            peer.send(SUBACK_5_REFUSED.format(struct.unpack("!H", content[:2])[0]))
+            return peer
+
+        play(bench, refuse, then=lambda: "check its access list" in bench.session.complaint)
+        assert not bench.session.online
+        assert bench.ears.heard == []
+
+
+def test_a_peer_that_does_not_answer_is_given_up():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        bench.session.step(0)
+        listener.accept()
+        bench.session.step(0)
+        clock.advance(CONNECT_TIMEOUT_S + 0.1)
+        bench.session.step(0)
+        assert bench.session._client is None
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(64), b"\xff" * 64, bytes.fromhex("20 ff ff ff ff ff"), b"\x20\x02"],
+)
+def test_a_peer_that_speaks_something_else_ends_nothing(rubbish):
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        for _ in range(3):
+            bench.session.step(0)
+            try:
+                connection = listener.accept(0.2)
+            except TimeoutError:
+                clock.advance(10)
+                continue
+            connection.sendall(rubbish)
+            for _ in range(5):
+                bench.session.step(0.01)
+            connection.close()
+            for _ in range(3):
+                bench.session.step(0.01)
+            clock.advance(10)
+        play(bench, lambda: until_welcomed(listener, clock), then=lambda: bench.session.online)
+
+
+def until_welcomed(listener, clock):
+    """Turn away connections of the old protocol until one of the new comes."""
+    for _ in range(5):
+        peer = Peer(listener)
+        _, content = peer.read()
+        if content[6] == 5:
+            peer.send(CONNACK_5)
+            _, content = peer.read()
+            peer.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
+            return peer
+        peer.connection.close()
+        clock.advance(10)
+    raise AssertionError("no MQTT 5")
+
+
+def test_a_topic_that_is_no_text_does_not_come_back_for_ever():
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        body = b"\x00\x02\xff\xfe" + struct.pack("!H", 7) + b"\0{}"
+        peer.send(bytes([0x32, len(body)]) + body)
+        (message,) = bench.receive(1)
+        assert message.topic == ""
+        bench.session.acknowledge([message.token])
+        for _ in range(5):
+            bench.session.step(0.01)
+        assert peer.read()[0] == 3
+        assert peer.read() == (4, struct.pack("!H", 7))
+
+
+def test_the_wire_is_not_delayed(bench):
+    bench.come_online()
+    assert bench.session._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_the_session_is_a_persistent_one():
+    with peer_session(session_expiry_s=3600, receive_maximum=77, keepalive_s=20) as (bench, listener):
+        peer = play(bench, lambda: Peer(listener))
+        kind, content = play(bench, peer.read)
+        peer.connection.close()
+        assert kind == 1
+        assert content[:7] == b"\x00\x04MQTT\x05"
+        flags, keepalive = content[7], struct.unpack("!H", content[8:10])[0]
+        assert (flags & 0x02, keepalive) == (0, 20)
+        assert b"\x11" + struct.pack("!I", 3600) in content
+        assert b"\x21" + struct.pack("!H", 77) in content
+        assert f"kkt-bridge-{bench.topics.bridge}".encode() in content
+        assert OFFLINE in content, "the will"
