@@ -19,7 +19,7 @@ def own_broker(request, tmp_path):
 
 @pytest.fixture
 def own_world(make_world, own_broker):
-    world = make_world(broker=own_broker)
+    world = make_world({"telemetry.interval_s": 3600}, own_broker)
     world.sees_everything = False  # the observer, too, loses its broker
     return world
 
@@ -99,8 +99,15 @@ def line(mosquitto):
         yield line
 
 
-def test_a_redelivered_refusal_is_repeated_and_not_judged_afresh(make_world, line):
-    world = make_world({"buffer.capacity": 1, "breaker.reset_timeout_s": 3600}, mqtt_port=line.port)
+@pytest.fixture
+def any_line(any_broker):
+    with LossyLine(any_broker.port) as line:
+        yield line
+
+
+def test_a_redelivered_refusal_is_repeated_and_not_judged_afresh(make_world, any_broker, any_line):
+    line, settings = any_line, {"buffer.capacity": 1, "breaker.reset_timeout_s": 3600}
+    world = make_world(settings, any_broker, mqtt_port=line.port)
     world.ofd_faults(outage=True)
     sold = world.sell()["receipt_id"]
     refused = receipt()
@@ -121,8 +128,9 @@ def test_a_redelivered_refusal_is_repeated_and_not_judged_afresh(make_world, lin
     assert world.sell(refused)["duplicate"] is False  # the cashier's own repeat is judged afresh
 
 
-def test_a_redelivered_receipt_is_printed_once(make_world, line):
-    world = make_world(mqtt_port=line.port)
+def test_a_redelivered_receipt_is_printed_once(make_world, any_broker, any_line):
+    line = any_line
+    world = make_world(broker=any_broker, mqtt_port=line.port)
     line.swallow_pubacks = True
     ids = [world.sell()["receipt_id"] for _ in range(5)]
     line.swallow_pubacks = False

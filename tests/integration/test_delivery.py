@@ -127,7 +127,7 @@ def test_a_bridge_killed_while_answers_get_lost_delivers_one_document(make_world
 
 
 def test_an_outage_longer_than_all_attempts_kills_no_document(make_world):
-    # Two, not one: a document that fails just before the OFD is back, which then answers the health check, has a strike.
+    # Two, not one: a document that fails just before the OFD is back, and alive, has a strike.
     world = make_world({"sync.max_attempts": 2, "breaker.fail_max": 1000, "sync.interval_s": 0.05})
     world.ofd_faults(outage=True)
     ids = [world.sell()["receipt_id"] for _ in range(3)]

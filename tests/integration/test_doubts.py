@@ -2,9 +2,15 @@
 
 import re
 import time
+from zoneinfo import ZoneInfo
 
 import pytest
-from support.receipts import receipt, small_receipt
+from support.receipts import encoded, receipt, small_receipt
+
+from kkt_bridge.clock import SystemClock
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.registers.base import PrintJob
+from kkt_bridge.registers.virtual import VirtualRegister
 
 STEPS = ("open", "requisites", "line", "subtotal", "before_close", "after_close", "print")
 ALL_S = 60
@@ -97,8 +103,26 @@ def test_a_kill_between_the_document_and_its_record_adopts_the_document(make_wor
     world.wait_status(receipt_id, "synced")
 
 
+def test_the_document_of_a_stranger_is_not_taken_for_ours(make_world):
+    """While the bridge was dead, somebody printed the same sale on this register with another program."""
+    world = make_world()
+    world.fault("kkt-1", {"power_cut": {"at": "before_close", "times": 1000}})
+    request = receipt()
+    receipt_id = world.publish_receipt(request)
+    world.wait_status(receipt_id, "printing")
+    world.bridge.kill()
+    world.heal("kkt-1")
+    register = VirtualRegister("kkt-1", world.registers["kkt-1"], ZoneInfo("Europe/Moscow"), SystemClock(), 0)
+    theirs = register.print_receipt(PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn"))
+    register.close()
+    world.bridge.start()
+    reply = world.wait_reply(receipt_id)
+    assert reply["fiscal"]["fd_number"] > theirs.mark.fd_number
+    assert len(world.documents_of(receipt_id)) == 1
+
+
 def test_many_kills_under_load_lose_nothing_and_print_nothing_twice(make_world):
-    world = make_world(print_time_s=0.02)
+    world = make_world(print_time_s=0.01)
     ids = []
     for _ in range(3):
         ids += world.publish_receipts(small_receipt() for _ in range(20))

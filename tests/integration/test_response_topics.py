@@ -6,6 +6,9 @@ import subprocess
 import uuid
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from support.mqtt_client import MqttClient
 from support.receipts import encoded, receipt
 
 CORRELATION = b"\x00\xffcorrelation"
@@ -52,6 +55,7 @@ def test_the_fixed_reply_topic_may_be_named(shop):
         "{branch}/pos/pos-1/#",
         "{branch}/pos/pos-1/a/+/b",
         "{branch}/pos/+/mine",
+        "{branch}/pos/pos-1/" + "x" * 65_000,
         "{branch}/pos/pos-1/receipt",
         "{branch}/pos/pos-1/query",
         "{branch}/pos/pos-2/receipt",
@@ -76,6 +80,41 @@ def test_any_other_response_topic_is_ignored(shop, named):
     expected = {f"{shop.branch}/pos/pos-1/receipt", f"{shop.branch}/event/receipt", reply.topic}
     assert {message.topic for message in told} == expected
     assert [message.payload for message in told if message.topic.endswith("/pos-1/receipt")] == [encoded(request)]
+
+
+def test_properties_that_some_library_does_not_take_harm_nobody_else(make_world):
+    """U+FEFF is legal in MQTT, and paho throws out whoever sends it. At QoS 1 it would come again, for ever."""
+    world = make_world()
+    world.hang_up()  # paho is our library, too
+    world.sees_everything = False
+    for char in ("\x01", "\x7f", "\x85", "\ufffe", "\ufeff", "\U0001f453"):
+        for name, value in (
+            ("ResponseTopic", f"{world.branch}/pos/pos-1/mi{char}ne"),
+            ("ContentType", f"application/{char}json"),
+            ("UserProperty", (f"na{char}me", f"va{char}lue")),
+        ):
+            properties = Properties(PacketTypes.PUBLISH)
+            setattr(properties, name, value)
+            with MqttClient(world.broker.host, world.broker.port) as asker:
+                asker.post(f"{world.branch}/pos/pos-1/receipt", encoded(receipt()), properties)
+    world.connect()
+    assert world.sell()["status"] == "printed"
+    assert "is away" not in world.bridge.log.read_text(encoding="utf-8")
+
+
+def test_topics_of_names_that_nobody_has_harm_nobody(make_world):
+    """The longest topic that MQTT knows has 65535 bytes, and a result's topic is longer than its command's."""
+    world = make_world()
+    world.hang_up()
+    world.sees_everything = False
+    for kind, ending in (("command", ""), ("pos", "/query"), ("pos", "/receipt")):
+        room = 65_535 - len(f"{world.branch}/{kind}/{ending}")
+        for name in ("x" * room, "x" * 1100, " ", "\ufeff", "\U0001f453", "$SYS", "я" * 500):
+            with MqttClient(world.broker.host, world.broker.port) as asker:
+                asker.post(f"{world.branch}/{kind}/{name}{ending}", b"{}")
+    world.connect()
+    assert world.sell()["status"] == "printed"
+    assert "is away" not in world.bridge.log.read_text(encoding="utf-8")
 
 
 def test_buffered_and_final_both_go_to_the_response_topic(make_world):

@@ -152,6 +152,11 @@ class MqttClient:
             info.wait_for_publish(timeout_s)
             assert info.is_published(), "the broker does not acknowledge"
 
+    def post(self, topic: str, payload: bytes, properties: Properties | None = None) -> None:
+        """Hand over at QoS 1 what the broker may refuse, and do not wait for its word; `close` sends it on its way."""
+        assert self._client is not None, "not connected"
+        self._client.publish(topic, payload, 1, properties=properties)
+
     def wait(
         self,
         wanted: Callable[[Message], bool],
