@@ -1,5 +1,6 @@
 """The bridge as a process: signals, settings, journals."""
 
+import resource
 import signal
 
 import pytest
@@ -142,6 +143,23 @@ def test_a_journal_that_is_none_is_left_alone(tmp_path):
     (line,) = bridge.log.read_text(encoding="utf-8").splitlines()
     assert "notes.txt" in line
     assert notes.read_text().startswith("these are my notes")
+
+
+def test_a_full_disk_refuses_before_accepting_and_heals_by_itself(world):
+    sold = world.sell()
+    pid = world.bridge.process.pid
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    request = receipt()
+    error = world.refusal(request)
+    assert (error["code"], error["retryable"]) == ("storage_unavailable", True)
+    health = world.wait_state("health", lambda state: state["components"]["journal"]["status"] == "unhealthy")
+    assert (health["status"], bool(health["components"]["journal"]["reason"])) == ("unhealthy", True)
+    assert world.query(sold["receipt_id"])["fiscal"] == sold["fiscal"]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    world.wait_state("health", lambda state: state["components"]["journal"]["status"] == "healthy")
+    assert world.query(request["receipt_id"])["status"] == "unknown"
+    assert world.sell(request)["duplicate"] is False
+    assert len(world.documents_of(request["receipt_id"])) == 1
 
 
 def test_paused_means_refused_until_resumed_also_over_a_restart(world):

@@ -95,6 +95,8 @@ def test_properties_that_some_library_does_not_take_harm_nobody_else(make_world)
         ):
             properties = Properties(PacketTypes.PUBLISH)
             setattr(properties, name, value)
+            if name == "ResponseTopic" and char.isprintable():
+                world.contract.answers_on(value)
             with MqttClient(world.broker.host, world.broker.port) as asker:
                 asker.post(f"{world.branch}/pos/pos-1/receipt", encoded(receipt()), properties)
     world.connect()
