@@ -596,12 +596,32 @@ def test_the_network_is_believed_slowly(shop, ofd):
     assert shop.sync.network.state == "online"
 
 
+@pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
+def test_an_ofd_that_answers_with_errors_is_degraded_not_offline(open_shop, ofd, health_path):
+    shop = open_shop(health_path)
+    ofd.faults(outage=True)
+    printed(shop, 6)
+    shop.sync.run_for(HOUR_S, at_once=20)
+    assert shop.sync.network.state == "degraded"
+
+
 def test_nobody_at_the_ofds_address_is_offline(tmp_path):
     shop = Shop(tmp_path)
     printed(shop, 3)
     shop.sync.run()
     assert shop.sync.network.state == "offline"
     shop.kill()
+
+
+def test_nothing_is_remembered_of_documents_that_are_done(open_shop, ofd):
+    shop = open_shop(sync={"max_attempts": 2})
+    refused, dead, sent = printed(shop, 3)
+    ofd.faults(error_keys=[key(request) for request in (refused, dead, sent)])
+    shop.sync.run()
+    ofd.faults(refuse_keys=[key(refused)], error_keys=[key(dead)])
+    shop.sync.run_for(20)
+    assert statuses(shop, (refused, dead, sent)) == ["dead", "dead", "synced"]
+    assert shop.sync.courier._successes_at_failure == {}
 
 
 def test_log_lines_name_the_receipt_and_nothing_of_the_customer(shop, ofd, caplog):
