@@ -83,8 +83,8 @@ class MqttSettings(Section):
     password: SecretStr | None = None
     password_file: Path | None = None
     topic_root: Annotated[str, AfterValidator(_publishable)] = "kkt/v1"
-    keepalive_s: Annotated[int, Field(ge=5, le=65_535)] = 30
-    session_expiry_s: Annotated[int, Field(ge=60, le=2**32 - 2)] = 30 * 86_400
+    keepalive_s: Annotated[float, Field(ge=5, le=65_535)] = 30
+    session_expiry_s: Annotated[float, Field(ge=60, le=2**32 - 2)] = 30 * 86_400
     """How long the broker keeps what POS terminals publish while the bridge is down."""
     receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 512
     """How many receipts may be on their way into the journal at once."""
@@ -276,9 +276,12 @@ def _environment_value(text: str) -> Any:
 
 def _explain(error: ValidationError, path: Path, overridden: Mapping[tuple[str, ...], str]) -> str:
     lines = []
-    for item in error.errors(include_url=False):
+    findings = error.errors(include_url=False)
+    parents = {item["loc"][:depth] for item in findings for depth in range(1, len(item["loc"]))}
+    # A list whose only element is wrong is also reported as too short: that is noise.
+    for item in [item for item in findings if not (item["type"] == "too_short" and item["loc"] in parents)]:
         keys = tuple(str(part) for part in item["loc"])
-        variable = next((name for key, name in overridden.items() if keys[: len(key)] == key), None)
+        variable = next((name for key, name in overridden.items() if keys[: len(key)] == key[: len(keys)]), None)
         where = f"environment {variable}" if variable else str(path)
         match item["type"]:
             case "missing":

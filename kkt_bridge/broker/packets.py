@@ -1,12 +1,40 @@
 """What our MQTT clients ask of paho in the same way: the socket, the properties of packets, odd topics."""
 
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
-from paho.mqtt.client import MQTTMessage
+import paho.mqtt.properties
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from kkt_bridge.broker.presence import Presence
+from kkt_bridge.settings import MqttSettings
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""For the TCP connection."""
+
+
+def _read_text(buffer: bytes, room: int) -> tuple[str, int]:
+    """A text among a packet's properties, and the bytes that it takes (MQTT 5.0 section 1.5.4).
+
+    Stands in for paho's own, which refuses U+FEFF, a character that the standard allows and brokers pass on: paho
+    drops the connection over it before anybody could acknowledge the message, so the broker sends it again for
+    ever, and one client could lock the bridge out with one message.
+    """
+    length = int.from_bytes(buffer[:2], "big")
+    if room < length + 2:
+        raise MalformedPacket("a text reaches beyond its packet")
+    return buffer[2 : 2 + length].decode(errors="replace"), length + 2
+
+
+paho.mqtt.properties.readUTF = _read_text
 
 
 def set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
@@ -19,12 +47,48 @@ def leave_writing_to_us(_client: Any, _userdata: Any, _sock: Any) -> None:
     """For `on_socket_register_write`: being set, it keeps paho from writing in the middle of a callback."""
 
 
-def session_properties(expiry_s: int, receive_maximum: int) -> Properties:
-    """Of a CONNECT that keeps its session, and bounds what may be unacknowledged."""
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = expiry_s
-    properties.ReceiveMaximum = receive_maximum
-    return properties
+def session_client(settings: MqttSettings, presence: Presence, client_id: str, protocol: MQTTProtocolVersion) -> Client:
+    """A client for the bridge's session: it acknowledges, retries and writes nothing by itself; callbacks are unset."""
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=None if protocol is MQTTProtocolVersion.MQTTv5 else False,
+        protocol=protocol,
+        manual_ack=True,
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    client.max_inflight_messages = 0  # the session keeps the window: it knows the broker's limit
+    if settings.username is not None:
+        secret = settings.password
+        client.username_pw_set(settings.username, secret.get_secret_value() if secret else None)
+    client.will_set(presence.topic, presence.offline, qos=1, retain=True)
+    client.on_socket_open = set_nodelay
+    client.on_socket_register_write = leave_writing_to_us
+    return client
+
+
+def connect(client: Client, settings: MqttSettings) -> None:
+    """Open the connection and send a CONNECT that keeps its session. OSError or ValueError if there is no broker."""
+    arguments: dict[str, Any] = {}
+    if client.protocol is MQTTProtocolVersion.MQTTv5:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = ceil(settings.session_expiry_s)
+        properties.ReceiveMaximum = settings.receive_maximum
+        arguments = {"clean_start": False, "properties": properties}
+    client.connect(settings.host, settings.port, ceil(settings.keepalive_s), **arguments)
+
+
+def subscriptions(requests: Iterable[str], presence: str, *, modern: bool) -> list[Any]:
+    """What the bridge subscribes to: requests at QoS 1, its own presence at QoS 0.
+
+    The presence shows a rival, and wants no acknowledgement among those of receipts. With MQTT 5, a request
+    that somebody published as retained is not sent again at every new connection.
+    """
+    if not modern:
+        return [*((topic, 1) for topic in requests), (presence, 0)]
+    once = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+    return [*((topic, once) for topic in requests), (presence, SubscribeOptions(qos=0))]
 
 
 def correlated(correlation: bytes) -> Properties:

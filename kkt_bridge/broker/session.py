@@ -19,20 +19,20 @@ from contextlib import suppress
 from typing import Any, Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.broker.link import Listener, Outgoing
-from kkt_bridge.broker.packets import correlated, leave_writing_to_us, session_properties, set_nodelay, topic_of
+from kkt_bridge.broker.packets import connect, correlated, session_client, subscriptions, topic_of
 from kkt_bridge.broker.presence import Presence, RivalWatch
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.topics import Topics
 
-CONNECT_TIMEOUT_S: Final = 5.0
-"""For the TCP connection, and again until the broker's CONNACK and SUBACK."""
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+"""Until the broker's CONNACK and SUBACK."""
 
 RECONNECT_INITIAL_S: Final = 0.2
 RECONNECT_MAX_S: Final = 5.0
@@ -72,6 +72,7 @@ class Session:
     def __init__(self, settings: MqttSettings, topics: Topics, presence: Presence, inbox: Inbox, clock: Clock) -> None:
         self._settings = settings
         self._topics = topics
+        self._client_id = f"kkt-bridge-{topics.bridge}"
         self._presence = presence
         self._inbox = inbox
         self._clock = clock
@@ -86,7 +87,7 @@ class Session:
         self._epoch = 0
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._window = WINDOW_MAX
-        self._in_flight: dict[int, object] = {}
+        self._in_flight: dict[int, Outgoing] = {}
         self._deadline = 0.0
         self._online_since = 0.0
         self._rivals = RivalWatch(presence.boot_id)
@@ -162,9 +163,7 @@ class Session:
         self._epoch += 1
         client = self._new_client()
         try:
-            client.connect(
-                self._settings.host, self._settings.port, self._settings.keepalive_s, **self._connect_arguments()
-            )
+            connect(client, self._settings)
         except (OSError, ValueError) as error:
             self._protocol = MQTTProtocolVersion.MQTTv5
             self._retry_later(f"{self._settings.host}:{self._settings.port}: {error}")
@@ -172,38 +171,16 @@ class Session:
         self._client = client
         self._yielding = False
         self._phase = Phase.CONNECTING
-        self._deadline = self._clock.monotonic() + CONNECT_TIMEOUT_S
+        self._deadline = self._clock.monotonic() + HANDSHAKE_TIMEOUT_S
 
     def _new_client(self) -> Client:
-        modern = self._protocol is MQTTProtocolVersion.MQTTv5
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"kkt-bridge-{self._topics.bridge}",
-            clean_session=None if modern else False,
-            protocol=self._protocol,
-            manual_ack=True,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages = 0  # the window is kept here, where the broker's limit is known
-        if self._settings.username is not None:
-            secret = self._settings.password
-            client.username_pw_set(self._settings.username, secret.get_secret_value() if secret else None)
-        client.will_set(self._presence.topic, self._presence.offline, qos=1, retain=True)
-        client.on_socket_open = set_nodelay
-        client.on_socket_register_write = leave_writing_to_us
+        client = session_client(self._settings, self._presence, self._client_id, self._protocol)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
         return client
-
-    def _connect_arguments(self) -> dict[str, Any]:
-        if self._protocol is not MQTTProtocolVersion.MQTTv5:
-            return {}
-        properties = session_properties(self._settings.session_expiry_s, self._settings.receive_maximum)
-        return {"clean_start": False, "properties": properties}
 
     def _round(self, client: Client, timeout_s: float) -> None:
         self._send_queued(client)
@@ -267,8 +244,19 @@ class Session:
     def _publish_now(self, client: Client, message: Outgoing) -> None:
         modern = self._protocol is MQTTProtocolVersion.MQTTv5
         properties = correlated(message.correlation) if modern and message.correlation is not None else None
-        info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
-        self._in_flight[info.mid] = message.token
+        try:
+            info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
+        except ValueError as error:
+            # A topic that MQTT does not know. Kept in the outbox, it would come first again at every connection.
+            log.error("a message on %.100s cannot be published: %s", message.topic, error)  # noqa: TRY400 (one line)
+            self._report_published(message)
+        else:
+            self._in_flight[info.mid] = message
+
+    def _report_published(self, message: Outgoing) -> None:
+        if message.token is not None:
+            for listener in self._listeners:
+                listener.published(message.token)
 
     # -- paho's callbacks: in the session's thread, inside loop_read or loop_misc ------------------------
 
@@ -281,8 +269,8 @@ class Session:
         self._window = min(getattr(properties, "ReceiveMaximum", WINDOW_MAX), WINDOW_MAX)
         self._phase = Phase.SUBSCRIBING
         # Also when the session is present: a broker that lost half of its database would not tell.
-        # Our own birth at QoS 0: it shows a rival, and wants no acknowledgement among those of receipts.
-        client.subscribe([*((topic, 1) for topic in self._topics.subscriptions()), (self._presence.topic, 0)])
+        modern = self._protocol is MQTTProtocolVersion.MQTTv5
+        client.subscribe(subscriptions(self._topics.subscriptions(), self._presence.topic, modern=modern))
         log.info(
             "connected to the broker %s:%d with MQTT %s, session %s",
             self._settings.host,
@@ -316,19 +304,23 @@ class Session:
                 token=AckToken(self._epoch, message.mid, message.qos),
                 topic=topic,
                 payload=bytes(message.payload),
-                redelivered=bool(message.dup),
+                # A retained request comes again with each subscription: no new publish either.
+                redelivered=bool(message.dup or message.retain),
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
             )
         )
 
     def _on_publish(
-        self, _client: Client, _userdata: Any, mid: int, _reason: ReasonCode, _properties: Properties | None
+        self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        token = self._in_flight.pop(mid, None)
-        if token is not None:
-            for listener in self._listeners:
-                listener.published(token)
+        message = self._in_flight.pop(mid, None)
+        if message is None:
+            return
+        if reason.is_failure:
+            # Trying again would change nothing: the broker forbids the topic.
+            log.error("the broker refused a message on %s (%s): check its access list", message.topic, reason)
+        self._report_published(message)
 
     def _on_disconnect(
         self,
@@ -345,7 +337,7 @@ class Session:
 
     def _yield_to_rival(self) -> None:
         self._complaint = (
-            f"another client has taken the session kkt-bridge-{self._topics.bridge}: is a second bridge running "
+            f"another client has taken the session {self._client_id}: is a second bridge running "
             "with this bridge_id? Give each its own"
         )
         self._yielding = True

@@ -17,7 +17,7 @@ from kkt_bridge.broker.inbox import AckToken, Inbox
 from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.broker.presence import Presence
 from kkt_bridge.broker.session import (
-    CONNECT_TIMEOUT_S,
+    HANDSHAKE_TIMEOUT_S,
     RECONNECT_MAX_S,
     TAKEN_OVER_WAIT_S,
     WINDOW_MAX,
@@ -679,7 +679,7 @@ def test_a_peer_that_does_not_answer_is_given_up():
         bench.session.step(0)
         listener.accept()
         bench.session.step(0)
-        clock.advance(CONNECT_TIMEOUT_S + 0.1)
+        clock.advance(HANDSHAKE_TIMEOUT_S + 0.1)
         bench.session.step(0)
         assert bench.session._client is None
 
