@@ -22,7 +22,8 @@ class Incoming:
     topic: str
     payload: bytes
     redelivered: bool
-    """DUP: the broker has sent this before and had no acknowledgement."""
+    """The broker has sent this before: DUP, or a retained copy that comes with each new subscription."""
+    retained: bool = False
     response_topic: str | None = None
     correlation: bytes | None = None
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class Presence:
     offline: bytes
     boot_id: str
     """What tells this run of the bridge from every other."""
+    since: str
+    """When it started, as it stands in the messages."""
 
 
 class RivalWatch:
@@ -22,18 +25,25 @@ class RivalWatch:
     without a word. But a rival's birth then stands where ours was the last.
     """
 
-    def __init__(self, boot_id: str) -> None:
+    def __init__(self, boot_id: str, since: str) -> None:
         self._boot_id = boot_id
+        self._since = datetime.fromisoformat(since)
         self._births = 0
 
     def born(self) -> None:
         """Our own birth is being published."""
         self._births += 1
 
-    def is_rival(self, presence: bytes) -> bool:
-        """Whether this presence is a rival's. On our first connection it may be what a crashed run left: no verdict."""
+    def is_rival(self, presence: bytes, *, retained: bool) -> bool:
+        """Whether this presence, met after our birth, is a rival's.
+
+        On our first connection it may be what a crashed run left, and a retained one is judged only if it began
+        after us: a broker that lost its last minutes shows us our own past. So of two rivals the older yields.
+        """
         try:
             said = json.loads(presence)
-            return self._births > 1 and said["online"] is True and said["boot_id"] != self._boot_id
+            if self._births < 2 or said["online"] is not True or said["boot_id"] == self._boot_id:
+                return False
+            return not retained or datetime.fromisoformat(said["since"]) > self._since
         except (ValueError, KeyError, TypeError):
             return False

@@ -90,7 +90,7 @@ class Session:
         self._in_flight: dict[int, Outgoing] = {}
         self._deadline = 0.0
         self._online_since = 0.0
-        self._rivals = RivalWatch(presence.boot_id)
+        self._rivals = RivalWatch(presence.boot_id, presence.since)
         self._yielding = False
         self._next_attempt = 0.0
         self._backoff_s = RECONNECT_INITIAL_S
@@ -295,7 +295,7 @@ class Session:
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         if (topic := topic_of(message)) == self._presence.topic:
-            if self._rivals.is_rival(bytes(message.payload)):
+            if self._rivals.is_rival(bytes(message.payload), retained=bool(message.retain)):
                 self._yield_to_rival()
             return
         properties = message.properties
@@ -304,8 +304,8 @@ class Session:
                 token=AckToken(self._epoch, message.mid, message.qos),
                 topic=topic,
                 payload=bytes(message.payload),
-                # A retained request comes again with each subscription: no new publish either.
                 redelivered=bool(message.dup or message.retain),
+                retained=bool(message.retain),
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
             )

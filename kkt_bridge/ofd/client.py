@@ -53,16 +53,20 @@ class OfdClient:
             raise DocumentRefused(message)
         raise OfdUnavailable(message, self._retry_after_s(response.headers.get("Retry-After")))
 
-    def is_alive(self) -> bool | None:
-        """Whether the OFD answers its health check; None where it has none."""
+    def ask_health(self) -> bool:
+        """Ask the OFD how it is. True: it is well; False: it has no health check.
+
+        Errors: OfdUnavailable (it answers that it is not well), OfdUnreachable (it does not answer).
+        """
         if not self._health_path:
-            return None
-        try:
-            with _translated():
-                response, _ = self._exchange("GET", self._health_path, None, {})
-        except OfdUnreachable:
             return False
-        return None if response.status_code in _NO_HEALTH_CHECK else response.is_success
+        with _translated():
+            response, _ = self._exchange("GET", self._health_path, None, {})
+        if response.status_code in _NO_HEALTH_CHECK:
+            return False
+        if not response.is_success:
+            raise OfdUnavailable(f"its health check says {response.status_code}")
+        return True
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -154,6 +154,7 @@ def _presence(topics: Topics, online: Online) -> Presence:
         online=online.payload(),
         offline=online.model_copy(update={"online": False}).payload(),
         boot_id=online.boot_id,
+        since=online.since,
     )
 
 

@@ -69,6 +69,10 @@ class Courier:
         news, self._news = self._news, []
         return news
 
+    def forget(self, due: DueDocument) -> None:
+        """The document will not be tried again."""
+        self._successes_at_failure.pop(due.document, None)
+
     def send(self, due: DueDocument, *, force: bool) -> Outcome:
         """Try one document. BreakerOpen if the breaker does not let it; by force it must."""
         gate: Gate = self._breaker.pass_by_force if force else self._breaker.call
@@ -82,11 +86,8 @@ class Courier:
         tried: list[Outcome] = []
 
         def ask() -> int | None:
-            alive = self._ofd.is_alive()
-            if alive is None:
+            if not self._ofd.ask_health():
                 self._try_until_one_arrives(candidates(), tried)
-            elif not alive:
-                raise OfdUnreachable("the OFD's health check fails")
             return None
 
         try:
@@ -130,6 +131,7 @@ class Courier:
         try:
             server_time = gate(deliver)
         except DocumentRefused as error:
+            self.forget(due)
             self._observe("online")
             return Outcome(due, error=error, strike=True)
         except (OfdUnavailable, OfdUnreachable, DocumentAtFault) as error:
@@ -137,16 +139,18 @@ class Courier:
             self._successes_at_failure[due.document] = self._successes
             return Outcome(due, error=error, strike=force or alive)
         self._successes += 1
-        self._successes_at_failure.pop(due.document, None)
+        self.forget(due)
         self._observe("online")
         return Outcome(due, server_time=server_time)
 
     def _is_alive(self, due: DueDocument) -> bool:
-        alive = self._ofd.is_alive()
-        if alive is None:
-            before = self._successes_at_failure.get(due.document)
-            return before is not None and self._successes > before
-        return alive
+        try:
+            if self._ofd.ask_health():
+                return True
+        except OfdError:
+            return False
+        before = self._successes_at_failure.get(due.document)
+        return before is not None and self._successes > before
 
     def _observe_failure(self, error: OfdError) -> None:
         self._observe("offline" if isinstance(error, OfdUnreachable) else "degraded")

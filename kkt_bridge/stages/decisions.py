@@ -48,18 +48,21 @@ class Decider:
             log.debug("a message on %s asks for nothing", message.topic)
             return nothing
         try:
-            match request.route.kind:
-                case "receipt":
-                    return self._receipt_decision(request)
-                case "query":
-                    return self._query_decision(request)
-                case "command":
-                    return self._command_decision(request)
+            return self._decide(request)
         except Undecodable as bad:
             return self._refusals.refuse(request, bad.error, bad.message_id)
         except Exception:
             log.exception("a message on %s could not be judged; it is answered and set aside", message.topic)
             return self._refusals.refuse(request, internal_error(), None)
+
+    def _decide(self, request: Request) -> Decision:
+        match request.route.kind:
+            case "receipt":
+                return self._receipt_decision(request)
+            case "query":
+                return self._query_decision(request)
+            case "command":
+                return self._command_decision(request)
 
     def _receipt_decision(self, request: Request) -> Decision:
         receipt = decode_receipt(request.message.payload, request.route.name)
@@ -121,6 +124,10 @@ class Decider:
         return decide
 
     def _command_decision(self, request: Request) -> Decision:
+        if request.message.retained:
+            # It would be carried out again at each new subscription, long after it was meant.
+            log.warning("a retained command %s is not carried out: publish without retain", request.route.name)
+            return nothing
         command = decode_message(Command, request.message.payload, "command_id")
         name = request.route.name
         if name not in self._command_names:

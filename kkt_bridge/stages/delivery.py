@@ -248,6 +248,8 @@ class Delivery:
             return
         self._journal.write(self._write_down)
         for outcome in self._outcomes:
+            if self._burial(outcome):
+                self._courier.forget(outcome.due)
             self._count(outcome)
         self._outcomes.clear()
         self._news.clear()

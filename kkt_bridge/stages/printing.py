@@ -51,6 +51,7 @@ TURN_S: Final = 0.01
 LEASE_MAX: Final = 16
 """Receipts leased at once, from a register that prints them all within a turn."""
 
+NOT_YET_REACHED: Final = "not_yet_reached"
 OFFLINE: Final = "offline"
 UNSETTLED: Final = "unsettled_doubt"
 
@@ -81,7 +82,7 @@ class LaneView:
     """As it last answered; None before the first answer."""
     last_fd_number: int | None = None
     clock_drift_s: float | None = None
-    problem: str | None = "not_yet_reached"
+    problem: str | None = NOT_YET_REACHED
     """Why nothing is printed now, in one word; None when all is well."""
     detail: str | None = None
 

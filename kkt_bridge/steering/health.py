@@ -5,7 +5,7 @@ from typing import Final
 
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.ofd.network import NetworkName
-from kkt_bridge.stages.printing import LaneView
+from kkt_bridge.stages.printing import NOT_YET_REACHED, LaneView
 from kkt_bridge.wire.messages import ComponentHealth, HealthState, HealthStatus
 
 _ORDER: Final[tuple[HealthStatus, ...]] = ("healthy", "degraded", "unhealthy")
@@ -61,4 +61,6 @@ def _ofd(breaker: Breaker, network: NetworkName) -> ComponentHealth:
 def _lane(view: LaneView) -> ComponentHealth:
     if view.problem is None:
         return ComponentHealth(status="healthy")
+    if view.problem == NOT_YET_REACHED:
+        return ComponentHealth(status="degraded", reason="starting: not asked yet")
     return ComponentHealth(status="unhealthy", reason=f"{view.problem}: {view.detail}" if view.detail else view.problem)

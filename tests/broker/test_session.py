@@ -1,6 +1,7 @@
 """The session to a real broker, stepped by the test: birth, will and farewell; nothing acknowledged that is not
 committed; nothing of an old connection in a new one."""
 
+import json
 import socket
 import struct
 import threading
@@ -28,8 +29,8 @@ from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.topics import Topics
 
 SOON_S = 15.0
-ONLINE = b'{"online": true, "boot_id": "mine"}'
-OFFLINE = b'{"online": false, "boot_id": "mine"}'
+ONLINE = b'{"online": true, "since": "2026-11-22T14:00:00.000+03:00", "boot_id": "mine"}'
+OFFLINE = ONLINE.replace(b"true", b"false")
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +64,14 @@ class Ears:
 class Bench:
     """A session with its inbox and a listener; `until` steps it."""
 
-    def __init__(self, port, *, bridge=None, clock=None, inbox=100, boot_id=b"mine", **settings):
+    def __init__(self, port, *, bridge=None, clock=None, inbox=100, boot_id=b"mine", hour=b"14", **settings):
         self.topics = Topics("kkt/v1", bridge or f"store-{uuid.uuid4().hex[:8]}")
         self.inbox = Inbox(inbox)
         self.ears = Ears()
         self.clock = clock or SystemClock()
-        online, offline = (said.replace(b"mine", boot_id) for said in (ONLINE, OFFLINE))
-        presence = Presence(self.topics.state("online"), online, offline, boot_id.decode())
+        online, offline = (said.replace(b"mine", boot_id).replace(b"T14", b"T" + hour) for said in (ONLINE, OFFLINE))
+        since = json.loads(online)["since"]
+        presence = Presence(self.topics.state("online"), online, offline, boot_id.decode(), since)
         mqtt = MqttSettings(host=HOST, port=port, **settings)
         self.session = Session(mqtt, self.topics, presence, self.inbox, self.clock)
         self.session.listen(self.ears)
@@ -398,7 +400,7 @@ def test_nobody_there_is_said_and_tried_again_less_and_less_often(caplog):
 def test_a_second_bridge_with_one_id_is_detected_and_not_fought(broker, caplog):
     clock = ManualClock()
     first = Bench(broker.port, bridge="twin", clock=clock).come_online()
-    second = Bench(broker.port, bridge="twin", boot_id=b"other").come_online()
+    second = Bench(broker.port, bridge="twin", boot_id=b"other", hour=b"15").come_online()
     first.until(lambda: not first.session.online, "the loss")
     if "second bridge" not in first.session.complaint:  # a broker that cuts without a word is found out at the next try
         clock.advance(RECONNECT_MAX_S)

@@ -78,16 +78,20 @@ def test_a_slow_ofd_delays_no_receipt(shop):
     started = time.monotonic()
     for _ in range(5):
         shop.sell()
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 3.0  # the OFD would have taken six
 
 
 def test_a_second_sync_while_the_first_runs_is_refused(shop):
     shop.ofd_faults(latency_s=0.3)
     ids = [shop.sell()["receipt_id"] for _ in range(2)]
     since, commands = len(shop.observer.messages), [str(uuid.uuid4()) for _ in range(2)]
-    for command_id in commands:
-        content = {"command_id": command_id, "issued_by": "tests", "args": {"force": True}}
-        shop.pos.publish(f"{shop.branch}/command/sync", encoded(content))
+    shop.pos.publish_all(
+        (
+            f"{shop.branch}/command/sync",
+            encoded({"command_id": command_id, "issued_by": "tests", "args": {"force": True}}),
+        )
+        for command_id in commands
+    )
     first, second = (shop.wait_result("sync", command_id, since=since) for command_id in commands)
     assert (second["ok"], second["error"]["code"]) == (False, "sync_in_progress")
     assert set(first["result"]) == {"sent", "failed", "skipped", "duration_s"}

@@ -196,7 +196,8 @@ def test_nobody_there():
         with client_for(f"http://127.0.0.1:{reserved.getsockname()[1]}") as client:
             with pytest.raises(OfdUnreachable, match="ConnectError"):
                 client.deliver(*a_document())
-            assert client.is_alive() is False
+            with pytest.raises(OfdUnreachable):
+                client.ask_health()
 
 
 def test_an_answer_lost_on_the_way(client, faults):
@@ -265,30 +266,31 @@ def test_the_environment_does_not_say_where_documents_go(simulator, monkeypatch)
 
 
 def test_the_health_check_tells_whether_the_ofd_is_alive(client, faults):
-    assert client.is_alive() is True
+    assert client.ask_health()
     faults(outage=True)
-    assert client.is_alive() is False
+    with pytest.raises(OfdUnavailable, match="503"):
+        client.ask_health()
 
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_an_ofd_without_a_health_check_is_neither(status):
     with raw_server(answer_of(status)) as url, client_for(url) as client:
-        assert client.is_alive() is None
+        assert not client.ask_health()
 
 
 def test_no_path_is_no_health_check(simulator):
     with client_for(simulator.url, health_path="") as client:
-        assert client.is_alive() is None
+        assert not client.ask_health()
 
 
 @pytest.mark.parametrize("status", [301, 401, 429, 500, 503])
 def test_any_other_answer_is_not_a_live_one(status):
-    with raw_server(answer_of(status)) as url, client_for(url) as client:
-        assert client.is_alive() is False
+    with raw_server(answer_of(status)) as url, client_for(url) as client, pytest.raises(OfdUnavailable):
+        client.ask_health()
 
 
 def test_an_address_with_a_path_and_a_slash_is_kept(simulator):
     with client_for(f"{simulator.url}/") as client:
-        assert client.is_alive() is True
+        assert client.ask_health()
     with raw_server(answer_of(204, b"")) as url, client_for(f"{url}/gateway/") as client:
         assert client.deliver(*a_document()) is None

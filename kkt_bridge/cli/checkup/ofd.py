@@ -6,6 +6,7 @@ from typing import Final
 
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.clock import Clock
+from kkt_bridge.errors import OfdError
 from kkt_bridge.ofd.client import OfdClient
 from kkt_bridge.ofd.probe import clock_ahead_s
 from kkt_bridge.settings import OfdSettings
@@ -18,16 +19,17 @@ def examine_ofd(settings: OfdSettings, clock: Clock) -> Iterator[Finding]:
     """Its health check, and its time."""
     with closing(OfdClient(settings, clock)) as ofd:
         started = clock.monotonic()
-        alive = ofd.is_alive()
+        try:
+            has_health_check = ofd.ask_health()
+        except OfdError as error:
+            advice = "check ofd.url, the network, and the OFD; receipts are printed meanwhile, and sent when it is back"
+            yield fail("OFD", f"{settings.url}{settings.health_path} does not answer, or not well: {error}", advice)
+            return
         took_ms = (clock.monotonic() - started) * 1000
-    if alive is None:
+    if not has_health_check:
         yield warn(
             "OFD", f"{settings.url} has no health check", "see with `kkt-bridge status` whether documents go out"
         )
-        return
-    if not alive:
-        advice = "check ofd.url, the network, and the OFD; receipts are printed meanwhile, and sent when it is back"
-        yield fail("OFD", f"{settings.url}{settings.health_path} does not answer, or not well", advice)
         return
     yield ok("OFD", f"{settings.url} answers, in {took_ms:.0f} ms")
     yield _examine_clock(clock_ahead_s(settings, clock))
