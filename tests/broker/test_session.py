@@ -76,11 +76,20 @@ class Bench:
         self.session = Session(mqtt, self.topics, presence, self.inbox, self.clock)
         self.session.listen(self.ears)
 
-    def until(self, condition, what):
+    def until(self, condition, what, step=None):
         deadline = time.monotonic() + SOON_S
         while not condition():
             assert time.monotonic() < deadline, f"never: {what}; {self.session.complaint}"
-            self.session.step(0.02)
+            (step or self.step)()
+
+    def step(self):
+        self.session.step(0.02)
+
+    def hurry(self):
+        """One step, without the pauses between attempts."""
+        if self.session._client is None:
+            self.clock.advance(RECONNECT_MAX_S)
+        self.session.step(0.01)
 
     def come_online(self):
         self.until(lambda: self.session.online, "online")
@@ -488,10 +497,9 @@ def test_a_broken_handshake_does_not_stick_to_the_old_protocol(tmp_path):
     with closing(socket.create_server((HOST, port))) as listener:
         bench = Bench(port)
         bench.session.step(0)
-        listener.accept()[0].close()
-        for _ in range(3):
-            bench.session.step(0.02)
-    for _ in range(3):
+        connection = listener.accept()[0]
+    connection.close()
+    for _ in range(5):
         bench.session.step(0.02)
     with MosquittoProcess(tmp_path, port):
         bench.come_online()
@@ -694,23 +702,16 @@ def test_a_peer_that_speaks_something_else_ends_nothing(rubbish):
     clock = ManualClock()
     with peer_session(clock=clock) as (bench, listener):
         for _ in range(3):
-            bench.session.step(0)
-            try:
-                connection = listener.accept(0.2)
-            except TimeoutError:
-                clock.advance(10)
-                continue
+            bench.until(lambda: bench.session._client is not None, "an attempt", bench.hurry)
+            connection = listener.accept()
             connection.sendall(rubbish)
-            for _ in range(5):
-                bench.session.step(0.01)
             connection.close()
-            for _ in range(3):
-                bench.session.step(0.01)
-            clock.advance(10)
-        play(bench, lambda: until_welcomed(listener, clock), then=lambda: bench.session.online)
+            bench.until(lambda: bench.session._client is None, "the loss")
+        thread, _ = in_thread(lambda: until_welcomed(listener))
+        bench.until(lambda: bench.session.online and not thread.is_alive(), "a good broker's welcome", bench.hurry)
 
 
-def until_welcomed(listener, clock):
+def until_welcomed(listener):
     """Turn away connections of the old protocol until one of the new comes."""
     for _ in range(5):
         peer = Peer(listener)
@@ -721,7 +722,6 @@ def until_welcomed(listener, clock):
             peer.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
             return peer
         peer.connection.close()
-        clock.advance(10)
     raise AssertionError("no MQTT 5")
 
 

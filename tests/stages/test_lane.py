@@ -355,6 +355,23 @@ def test_a_busy_lane_changes_shifts_between_two_receipts(shop):
     assert ages == [(60,)]
 
 
+def test_a_queue_that_never_ends_does_not_keep_a_shift_open(tmp_path):
+    """Nor does a register that is seldom asked how it is."""
+    shop = Shop(tmp_path, telemetry={"interval_s": 30 * 24 * HOUR_S})
+    shop.registers["kkt-1"]._print_time_s = 0.5 * HOUR_S
+    sell(shop, 120)
+    shop.print_all()
+    receipts_in_shift = [0]
+    for form in everything(shop):
+        if form == 3:
+            receipts_in_shift[-1] += 1
+        elif form == 5:
+            receipts_in_shift.append(0)
+    assert sum(receipts_in_shift) == 120
+    assert max(receipts_in_shift) <= 47, "23.5 h, half an hour each"
+    shop.kill()
+
+
 def test_an_expired_shift_is_closed_and_a_new_one_opened(shop):
     sell(shop)
     shop.print_all()

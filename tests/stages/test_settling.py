@@ -465,8 +465,13 @@ def test_a_document_already_recorded_is_not_adopted_twice(shop):
     leave_in_doubt(shop, second, power_cut={"at": "before_close"})
     meddle(shop.folder, "UPDATE receipts SET fd_before = 1 WHERE status = 'printing'")
     shop.restart()
+    looked_at = []
+    register = shop.registers["kkt-1"]
+    reading = register.read_requisite
+    register.read_requisite = lambda fd_number: looked_at.append(fd_number) or reading(fd_number)
     shop.print_patiently(2)
     check_once_each(shop, [first, second])
+    assert looked_at == [], "to read a requisite takes a real register long: not where the answer is known"
 
 
 def test_a_storage_that_lost_documents_is_not_trusted(shop):
