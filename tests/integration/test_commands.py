@@ -121,10 +121,7 @@ def test_the_same_command_again_gets_the_same_answer_and_is_not_carried_out_agai
 def test_every_command_leaves_an_event(shop):
     shop.done("status")
     shop.failed("receipt", receipt_id=str(uuid.uuid4()))
-    shop.wait(
-        lambda message: message.topic.endswith("/event/command") and message.content["error"] == "not_found",
-        "the event of the failed command",
-    )
+    shop.wait_event("command", lambda event: event["error"] == "not_found")
     assert {event["issued_by"] for event in shop.events("command")} == {"tests"}
     assert any(event["name"] == "status" and event["ok"] for event in shop.events("command"))
 

@@ -159,7 +159,7 @@ def test_a_receipt_that_waited_too_long_is_rejected_unprinted(make_world):
 def test_a_shift_is_closed_in_time_and_opened_for_the_next_receipt(make_world):
     world = make_world({"shift.close_after_s": 1.5})
     first = world.sell()["fiscal"]
-    world.wait(lambda message: message.topic.endswith("/event/shift") and not message.content["open"], "a closed shift")
+    world.wait_event("shift", lambda event: not event["open"])
     second = world.sell()["fiscal"]
     assert second["shift_number"] > first["shift_number"]
     assert second["receipt_number"] == 1

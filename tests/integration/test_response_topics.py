@@ -185,7 +185,7 @@ def test_a_command_answers_nowhere_else(shop, outside):
     content = encoded({"command_id": command_id, "issued_by": "tests", "args": {}})
     shop.pos.publish(f"{shop.branch}/command/status", content, response_topic=f"{shop.branch}/{outside}")
     assert shop.wait_result("status", command_id)["ok"]
-    shop.wait(lambda message: message.topic.endswith("/event/command") and names(message, command_id), "its event")
+    shop.wait_event("command", lambda event: event["command_id"] == command_id)
     told = {message.topic for message in shop.observer.messages if names(message, command_id)}
     assert told == {f"{shop.branch}/{topic}" for topic in ("command/status", "command/status/result", "event/command")}
 

@@ -12,7 +12,7 @@ def test_the_breaker_closes_when_the_ofd_is_back_and_everything_goes_out(make_wo
     world = make_world({"breaker.reset_timeout_s": 0.4, "ofd.health_path": health_path})
     world.ofd_faults(outage=True)
     sold = [world.sell() for _ in range(SALES)]
-    world.wait(lambda message: is_change(message, "open"), "the breaker to open")
+    world.wait_event("breaker", lambda event: event["to"] == "open")
     world.ofd_faults()
     world.wait_statuses([reply["receipt_id"] for reply in sold], "synced")
     closed = world.wait_state("breaker", lambda state: state["state"] == "closed")
@@ -28,23 +28,16 @@ def test_the_breaker_closes_when_the_ofd_is_back_and_everything_goes_out(make_wo
     assert books["duplicates"] == 0
 
 
-def is_change(message, state):
-    return message.topic.endswith("/event/breaker") and message.content["to"] == state
-
-
 def test_a_failed_probe_opens_it_again(make_world):
     world = make_world({"breaker.reset_timeout_s": 0.5})
     world.ofd_faults(outage=True)
     reply = world.sell()
     reopened = [("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("open", "half_open")]
-    world.wait(
-        lambda message: message.topic.endswith("/event/breaker") and len(world.events("breaker")) >= len(reopened),
-        "a second probe",
-    )
+    world.wait_event("breaker", lambda _: len(world.events("breaker")) >= len(reopened))
     assert [(event["from"], event["to"]) for event in world.events("breaker")][: len(reopened)] == reopened
     world.ofd_faults()
     world.wait_status(reply["receipt_id"], "synced")
-    world.wait(lambda message: is_change(message, "closed"), "the breaker to close")
+    world.wait_event("breaker", lambda event: event["to"] == "closed")
 
 
 def test_half_open_is_seen_in_the_state(make_world):

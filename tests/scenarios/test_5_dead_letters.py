@@ -7,7 +7,7 @@ def test_twenty_forced_syncs_make_a_dead_letter_that_a_requeue_brings_home(make_
     world = make_world({"breaker.reset_timeout_s": 3600, "breaker.fail_max": 1, "sync.interval_s": 3600})
     world.ofd_faults(outage=True)
     receipt_id = world.sell()["receipt_id"]
-    world.wait(lambda message: message.topic.endswith("/event/breaker"), "the breaker to open")
+    world.wait_event("breaker", lambda event: event["to"] == "open")
     for attempt in range(ATTEMPTS):
         if attempt == ATTEMPTS // 2:
             world.bridge.kill()  # the count is in the journal

@@ -192,6 +192,12 @@ class Conversation:
         if missing:
             self.wait(is_last, f"{len(missing)} receipts to become {status}", timeout_s=timeout_s)
 
+    def wait_event(self, kind: str, wanted: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any]:
+        """The first event of this kind that is as wanted."""
+        topic = f"{self.branch}/event/{kind}"
+        found = self.wait(lambda message: message.topic == topic and wanted(message.content), f"event/{kind} as wanted")
+        return dict(found.content)
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Every event of this kind, so far."""
         topic = f"{self.branch}/event/{kind}"
