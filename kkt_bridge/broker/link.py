@@ -26,3 +26,8 @@ class Outgoing:
     retain: bool = False
     correlation: bytes | None = None
     token: object = None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes its packet has: not less, and hardly more."""
+        return len(self.payload) + len(self.topic.encode()) + len(self.correlation or b"") + 32

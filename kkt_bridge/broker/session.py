@@ -45,6 +45,9 @@ TAKEN_OVER_WAIT_S: Final = 30.0
 WINDOW_MAX: Final = 200
 """Messages of ours that may wait for the broker's PUBACK at once, if the broker allows so many."""
 
+PACKET_MAX: Final = 256 * 1024 * 1024
+"""What MQTT can carry; a broker may allow less."""
+
 READS_PER_STEP: Final = 64
 """Packets read before others get their turn."""
 
@@ -87,6 +90,7 @@ class Session:
         self._epoch = 0
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._window = WINDOW_MAX
+        self._packet_max = PACKET_MAX
         self._in_flight: dict[int, Outgoing] = {}
         self._deadline = 0.0
         self._online_since = 0.0
@@ -245,9 +249,11 @@ class Session:
         modern = self._protocol is MQTTProtocolVersion.MQTTv5
         properties = correlated(message.correlation) if modern and message.correlation is not None else None
         try:
+            if message.size > self._packet_max:
+                raise ValueError(f"{message.size} bytes are more than the broker takes ({self._packet_max})")
             info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
         except ValueError as error:
-            # A topic that MQTT does not know. Kept in the outbox, it would come first again at every connection.
+            # The broker would cut the connection; kept in the outbox, it would come first again at the next one.
             log.error("a message on %.100s cannot be published: %s", message.topic, error)  # noqa: TRY400 (one line)
             self._report_published(message)
         else:
@@ -267,6 +273,7 @@ class Session:
             self._complaint = f"the broker refused the connection: {reason}"
             return
         self._window = min(getattr(properties, "ReceiveMaximum", WINDOW_MAX), WINDOW_MAX)
+        self._packet_max = getattr(properties, "MaximumPacketSize", PACKET_MAX)
         self._phase = Phase.SUBSCRIBING
         # Also when the session is present: a broker that lost half of its database would not tell.
         modern = self._protocol is MQTTProtocolVersion.MQTTv5

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -34,6 +35,8 @@ SIMULATORS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    # Until a command has its own handlers, while its libraries load, a stop is a clean end: nothing has begun.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
     except KktBridgeError as error:

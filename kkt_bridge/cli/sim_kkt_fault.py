@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--set",
         metavar="JSON",
-        help=f"put these faults in force instead of all others: an object with any of {', '.join(Faults.model_fields)}",
+        help=f"put these faults in force instead of all others: an object with any of {', '.join(Faults.model_fields)};"
+        ' power_cut is {"at": "open|requisites|line|subtotal|before_close|after_close|print", "times": 1}',
     )
     what.add_argument("--clear", action="store_true", help="heal the register")
 

@@ -71,7 +71,7 @@ class Breaker:
         if current == "open":
             self.opened_ms = self._clock.now_ms()
         elif current == "closed":
-            self.opened_ms = None
+            self.opened_ms = self.last_error = None
 
     @property
     def state(self) -> BreakerName:
@@ -81,7 +81,7 @@ class Breaker:
     @property
     def failures(self) -> int:
         """Failures in a row, up to the one that opened it."""
-        return self._breaker.fail_counter
+        return min(self._breaker.fail_counter, self.fail_max)
 
     @property
     def fail_max(self) -> int:

@@ -22,6 +22,11 @@ class Network:
         """Take one observation at a time of the monotonic clock; return the previous state if it changed."""
         self._times = self._times + 1 if seen == self._seen else 1
         self._seen = seen
+        return self.reconsider(now_s)
+
+    def reconsider(self, now_s: float) -> NetworkName | None:
+        """Believe what was seen often enough, if it is time for that now; return the previous state if so."""
+        seen = self._seen
         held = self._since is None or now_s - self._since >= self._hold_s
         if seen == self.state or self._times < EQUAL_OBSERVATIONS or not held:
             return None

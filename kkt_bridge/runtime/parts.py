@@ -25,8 +25,9 @@ from kkt_bridge.stages.delivery import Delivery
 from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake import Intake
+from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
-from kkt_bridge.stages.printing import LaneSettings, PrintLane
+from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.requests import Refusals
 from kkt_bridge.steering.board import Board

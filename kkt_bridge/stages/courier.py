@@ -59,6 +59,11 @@ class Courier:
         self._successes_at_failure: dict[int, int] = {}
         self._news: list[BreakerChange | NetworkChange] = []
 
+    @property
+    def all_is_well(self) -> bool:
+        """Whether the way to the OFD is believed to be open."""
+        return self._network.state == "online"
+
     def note_breaker(self, change: BreakerChange) -> None:
         """Take note of a change for its event; called by the breaker."""
         self._news.append(change)
@@ -68,6 +73,21 @@ class Courier:
         """What changed since the last time."""
         news, self._news = self._news, []
         return news
+
+    def look_around(self) -> None:
+        """See how the way to the OFD is, while there is nothing to send that would tell."""
+        try:
+            well = self._ofd.ask_health()
+        except OfdError as error:
+            self._observe_failure(error)
+        else:
+            self._take_note(self._network.observe("online", self._now()) if well else self._reconsidered())
+
+    def _reconsidered(self) -> NetworkName | None:
+        return self._network.reconsider(self._now())
+
+    def _now(self) -> float:
+        return self._clock.monotonic()
 
     def forget(self, due: DueDocument) -> None:
         """The document will not be tried again."""
@@ -156,7 +176,9 @@ class Courier:
         self._observe("offline" if isinstance(error, OfdUnreachable) else "degraded")
 
     def _observe(self, seen: NetworkName) -> None:
-        previous = self._network.observe(seen, self._clock.monotonic())
+        self._take_note(self._network.observe(seen, self._now()))
+
+    def _take_note(self, previous: NetworkName | None) -> None:
         if previous is not None:
             self._news.append(NetworkChange(previous, self._network.state))
             log.warning("the way to the OFD is %s (was %s)", self._network.state, previous)

@@ -151,7 +151,7 @@ class Delivery:
             return self._probe()
         if self._round is None:
             self._round = self._automatic_round()
-        return self._go_on(self._round) if self._round is not None else self._idle_s()
+        return self._go_on(self._round) if self._round is not None else self._idle()
 
     def _automatic_round(self) -> _Round | None:
         """A new round, if it is time for one and there is anything to send."""
@@ -333,10 +333,18 @@ class Delivery:
             self._journal.write(end_waiting)
             self._new_documents = True
 
-    def _idle_s(self) -> float | None:
-        """Until the next wait ends or the next round is due; None while nothing is pending."""
-        if not self._pending():
+    def _idle(self) -> float | None:
+        """Wait; if things were bad and nothing is left to send that would show it, look whether they still are."""
+        if self._pending():
+            return self._until_ready_s()
+        if self._courier.all_is_well:
             return None
+        self._courier.look_around()
+        self._record()
+        return self._settings.interval_s
+
+    def _until_ready_s(self) -> float:
+        """Until the next wait ends or the next round is due."""
         until_round = self._next_round_at - self._clock.monotonic()
         first = self._journal.read(next_wait_ends_steady_ms)
         until_ready = until_round if first is None else (first - self._journal.steady_ms()) / 1000

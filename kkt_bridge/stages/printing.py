@@ -12,8 +12,7 @@ import queue
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from datetime import tzinfo
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -31,11 +30,11 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, ShiftReport
+from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcome, release_all
 from kkt_bridge.stages.settling import Settler, Unsettled
 from kkt_bridge.wire.messages import ShiftEvent
@@ -51,40 +50,13 @@ TURN_S: Final = 0.01
 LEASE_MAX: Final = 16
 """Receipts leased at once, from a register that prints them all within a turn."""
 
-NOT_YET_REACHED: Final = "not_yet_reached"
+STALE: Final = float("-inf")
+"""When a status was asked that no longer holds."""
+
 OFFLINE: Final = "offline"
 UNSETTLED: Final = "unsettled_doubt"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LaneSettings:
-    """What a lane is told about its register and its duties."""
-
-    kkt: str
-    driver: str
-    tax_system: TaxSystem
-    shift_close_after_s: float
-    max_age_s: float
-    """Receipts older than this are rejected unprinted; 0: never."""
-    status_interval_s: float
-    zone: tzinfo
-
-
-@dataclass(frozen=True, slots=True)
-class LaneView:
-    """What others may know of a lane: replaced as a whole, never changed."""
-
-    kkt: str
-    driver: str
-    status: RegisterStatus | None = None
-    """As it last answered; None before the first answer."""
-    last_fd_number: int | None = None
-    clock_drift_s: float | None = None
-    problem: str | None = NOT_YET_REACHED
-    """Why nothing is printed now, in one word; None when all is well."""
-    detail: str | None = None
 
 
 RegisterJob = Callable[[FiscalRegister], Any]
@@ -157,8 +129,8 @@ class PrintLane:
     def _work(self) -> float | None:
         if self._outcomes:
             self._turn_over(lease=False)
-        if self._in_doubt:
-            self._give_back()  # nothing more is printed before the doubt is settled
+        if self._in_doubt or self._status_at == STALE:
+            self._give_back()  # nothing more is printed before the register was asked
         if not self._tasks:
             self._prepare()
             self._journal_lease()
@@ -175,10 +147,18 @@ class PrintLane:
             self._outcomes.append(self._print(self._tasks[0]))
             self._tasks.popleft()
             printed += 1
-            took = self._clock.monotonic() - started
-            if took >= TURN_S:
+            if self._clock.monotonic() - started >= TURN_S or self._ran_out_of_paper():
                 break
-        self._lease_size = max(1, min(LEASE_MAX, int(printed * TURN_S / max(took, 1e-6))))
+        took = max(self._clock.monotonic() - started, 1e-6)
+        self._lease_size = max(1, min(LEASE_MAX, int(printed * TURN_S / took)))
+
+    def _ran_out_of_paper(self) -> bool:
+        """Whether the last document told so: then what the register said of itself before no longer holds."""
+        last = self._outcomes[-1].printed
+        if last is None or "not_on_paper" not in last.warnings:
+            return False
+        self._status_at = STALE
+        return True
 
     def _prepare(self) -> None:
         """Whatever must be true before a receipt may be begun."""

@@ -25,7 +25,7 @@ from kkt_bridge.wire.topics import Topics
 IN_FLIGHT_MAX: Final = 400
 """Messages handed to the session and not yet acknowledged."""
 
-EVENT_DELAY_S: Final = 0.05
+EVENT_DELAY_S: Final = 0.03
 """How long steps are gathered; the contract allows 100 ms."""
 
 STEPS_READ_MAX: Final = 2 * STEPS_PER_EVENT_MAX

@@ -5,7 +5,7 @@ from typing import Final
 
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.ofd.network import NetworkName
-from kkt_bridge.stages.printing import NOT_YET_REACHED, LaneView
+from kkt_bridge.stages.lane import NOT_YET_REACHED, LaneView
 from kkt_bridge.wire.messages import ComponentHealth, HealthState, HealthStatus
 
 _ORDER: Final[tuple[HealthStatus, ...]] = ("healthy", "degraded", "unhealthy")

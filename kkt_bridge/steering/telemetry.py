@@ -15,7 +15,8 @@ from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.delivery import Delivery
-from kkt_bridge.stages.printing import LaneView, PrintLane
+from kkt_bridge.stages.lane import LaneView
+from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.steering.board import Board
 from kkt_bridge.steering.health import health
 from kkt_bridge.steering.trends import Trend
