@@ -248,16 +248,20 @@ class Session:
     def _publish_now(self, client: Client, message: Outgoing) -> None:
         modern = self._protocol is MQTTProtocolVersion.MQTTv5
         properties = correlated(message.correlation) if modern and message.correlation is not None else None
+        if message.size > self._packet_max:
+            self._give_up(message, f"{message.size} bytes are more than the broker takes ({self._packet_max})")
+            return
         try:
-            if message.size > self._packet_max:
-                raise ValueError(f"{message.size} bytes are more than the broker takes ({self._packet_max})")
             info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
         except ValueError as error:
-            # The broker would cut the connection; kept in the outbox, it would come first again at the next one.
-            log.error("a message on %.100s cannot be published: %s", message.topic, error)  # noqa: TRY400 (one line)
-            self._report_published(message)
+            self._give_up(message, str(error))
         else:
             self._in_flight[info.mid] = message
+
+    def _give_up(self, message: Outgoing, why: str) -> None:
+        """The broker would cut the connection; kept in the outbox, it would come first again at the next one."""
+        log.error("a message on %.100s cannot be published: %s", message.topic, why)
+        self._report_published(message)
 
     def _report_published(self, message: Outgoing) -> None:
         if message.token is not None:
