@@ -667,6 +667,21 @@ def test_a_message_that_the_broker_refuses_is_complained_of(caplog):
         assert "Not authorized" in caplog.text
 
 
+def test_a_message_larger_than_the_broker_takes_does_not_cost_the_connection(caplog):
+    """It would be cut, come first again on the next one, and so for ever."""
+    maximum_packet_size_256 = bytes.fromhex("20 08 00 00 05 27 00 00 01 00")
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener, maximum_packet_size_256), then=lambda: bench.session.online)
+        assert peer.read()[0] == 3
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), bytes(1000), token="large"))
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"small", token="small"))
+        bench.until(lambda: "large" in bench.ears.heard, "an end of it")
+        kind, content = peer.read()
+        assert (kind, content[-5:]) == (3, b"small")
+        assert bench.session.online
+        assert bench.topics.reply("pos-1") in caplog.text
+
+
 def test_a_refused_subscription_is_no_connection():
     with peer_session() as (bench, listener):
 

@@ -244,5 +244,5 @@ class JournalMachine(RuleBasedStateMachine):
 
 TestJournalMachine = JournalMachine.TestCase
 TestJournalMachine.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True
+    max_examples=30, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True
 )

@@ -596,6 +596,20 @@ def test_the_network_is_believed_slowly(shop, ofd):
     assert shop.sync.network.state == "online"
 
 
+def test_a_network_that_came_back_is_believed_also_when_there_is_nothing_to_send(shop, ofd):
+    ofd.faults(outage=True)
+    printed(shop, 6)
+    shop.sync.run()
+    ofd.faults()
+    shop.sync.run_for(70)
+    assert shop.journal.counts()["kkt-1", "printed"] == 0
+    assert shop.sync.network.state == "degraded", "not 90 s in it yet"
+    shop.sync.run_for(60)
+    assert shop.sync.network.state == "online"
+    assert shop.events("network")[-1]["to"] == "online"
+    assert shop.sync.run() is None, "and then it rests"
+
+
 @pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
 def test_an_ofd_that_answers_with_errors_is_degraded_not_offline(open_shop, ofd, health_path):
     shop = open_shop(health_path)

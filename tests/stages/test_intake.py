@@ -433,7 +433,8 @@ def test_idle_intake_waits_for_its_bell(shop):
 
 
 def test_permutations_of_a_sale_its_repeat_and_its_query_never_print_twice(tmp_path):
-    for number, order in enumerate(itertools.permutations(("sale", "repeat", "query", "print", "print"))):
+    orders = sorted(set(itertools.permutations(("sale", "repeat", "query", "print", "print"))))
+    for number, order in enumerate(orders):
         folder = tmp_path / str(number)
         shop = Shop(folder)
         request = receipt()

@@ -196,6 +196,21 @@ def test_a_register_that_goes_away_in_the_middle_of_a_queue_loses_nothing(shop):
     assert [reply["receipt_id"] for reply in shop.replies()] == [request["receipt_id"] for request in requests]
 
 
+def test_nothing_more_is_begun_when_the_paper_has_run_out(shop):
+    """Also of what is leased already: the register is asked first, and says what it lacks."""
+    requests = sell(shop, 6)
+    shop.lane.step()
+    assert shop.journal.counts()["kkt-1", "printing"] == 5
+    shop.break_register(paper_out_after=1)
+    shop.print_patiently(3)
+    assert [shop.status(request) for request in requests] == ["printed"] * 3 + ["buffered"] * 3
+    assert [reply["warnings"] for reply in shop.replies()] == [[], [], ["not_on_paper"]]
+    assert shop.lane.view.problem == "paper_out"
+    shop.heal_register()
+    shop.print_patiently(2)
+    assert [shop.status(request) for request in requests] == ["printed"] * 6
+
+
 def test_a_register_that_is_busy_for_a_moment_is_asked_again(shop):
     (request,) = sell(shop)
     shop.break_register(busy_next=3)

@@ -126,7 +126,9 @@ FAULTS = {
     "two answers lost": {"lose_answer_next": 2},
     "busy": {"busy_next": 2},
     "refused": {"refuse_names": ["дефект"]},
-    **{f"power cut at {step}": {"power_cut": {"at": step}} for step in CUT_STEPS},
+    **{
+        f"power cut at {step}": {"power_cut": {"at": step}} for step in ("line", "before_close", "after_close", "print")
+    },
 }
 
 
