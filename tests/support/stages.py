@@ -43,8 +43,9 @@ from kkt_bridge.stages.decisions import Decider
 from kkt_bridge.stages.delivery import Delivery, SyncResult
 from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.intake import Intake
+from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
-from kkt_bridge.stages.printing import RETRY_S, LaneSettings, PrintLane
+from kkt_bridge.stages.printing import RETRY_S, PrintLane
 from kkt_bridge.stages.requests import Refusals
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.topics import Topics
