@@ -19,6 +19,7 @@ CONNECT_TIMEOUT_S = 10.0
 SOON_S = 20.0
 """For whatever should come at once: an idle machine needs milliseconds, a busy one may need seconds."""
 POLL_S = 0.1
+RECONNECT_S = 0.1
 SHOWN_MAX = 20
 SHOWN_CHARS = 300
 
@@ -82,7 +83,7 @@ class MqttClient:
             clean_session=None if protocol is MQTTProtocolVersion.MQTTv5 else True,
         )
         client.max_inflight_messages_set(1000)
-        client.reconnect_delay_set(1, 1)
+        client.reconnect_delay_set(RECONNECT_S, RECONNECT_S)  # type: ignore[arg-type]  # it takes fractions all the same
         client.on_socket_open = _set_nodelay
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
