@@ -196,6 +196,14 @@ def test_a_register_that_goes_away_in_the_middle_of_a_queue_loses_nothing(shop):
     assert [reply["receipt_id"] for reply in shop.replies()] == [request["receipt_id"] for request in requests]
 
 
+def test_paper_that_ran_out_is_known_at_once(shop):
+    shop.break_register(paper_out_after=0)
+    sell(shop)
+    shop.print_all()
+    assert shop.lane.view.problem == "paper_out"
+    assert shop.lane.view.status.paper == "out"
+
+
 def test_nothing_more_is_begun_when_the_paper_has_run_out(shop):
     """Also of what is leased already: the register is asked first, and says what it lacks."""
     requests = sell(shop, 6)
