@@ -79,16 +79,16 @@ def test_a_new_try_after_the_disk_is_back_is_taken(shop):
     assert shop.status(request) == "buffered"
 
 
-def test_what_comes_while_refusals_wait_is_refused_too_and_keeps_its_place(shop):
+def test_what_comes_when_the_disk_is_back_is_taken_behind_the_refusals(shop):
     """An acknowledgement must not overtake an earlier one."""
     break_disk(shop.journal)
     first = shop.sell(receipt())
-    mend_disk(shop.journal)
     second = shop.sell(receipt())
+    mend_disk(shop.journal)
     third = shop.sell(receipt())
     assert shop.line.acknowledged == [first, second, third]
     assert codes(spoken(shop)) == ["storage_unavailable"] * 2
-    assert shop.journal.pending() == 1, "the third came after the disk was known to be back"
+    assert shop.journal.pending() == 1
 
 
 @pytest.mark.parametrize("printed", [False, True])
