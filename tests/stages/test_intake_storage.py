@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 from support.receipts import encoded, item, receipt
-from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk
+from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.stages.intake import STORAGE_RETRY_S
 
@@ -89,6 +89,17 @@ def test_what_comes_when_the_disk_is_back_is_taken_behind_the_refusals(shop):
     assert shop.line.acknowledged == [first, second, third]
     assert codes(spoken(shop)) == ["storage_unavailable"] * 2
     assert shop.journal.pending() == 1
+
+
+def test_a_disk_that_fails_again_and_again_makes_no_busy_loop(shop):
+    for _ in range(3):
+        break_disk(shop.journal)
+        shop.sell(receipt())
+        assert run(shop.intake.step) == STORAGE_RETRY_S
+        mend_disk(shop.journal)
+        assert run(shop.intake.step) is None
+    assert shop.line.acknowledged == [1, 2, 3]
+    assert shop.journal.pending() == 0
 
 
 @pytest.mark.parametrize("printed", [False, True])
