@@ -76,10 +76,12 @@ class Intake:
         """Decide on what has arrived."""
         messages = self._inbox.take(BATCH_MAX)
         if self._refused_unrecorded:
-            return self._while_storage_fails(messages)
-        if not messages:
+            if not self._record_refusals():
+                self._refuse_past_the_journal(messages)
+                return STORAGE_RETRY_S
+        elif not messages:
             return None
-        return self._commit(messages)
+        return self._commit(messages) if messages else 0.0
 
     # -- committing -----------------------------------------------------------------------------------
 
@@ -116,24 +118,30 @@ class Intake:
             if request is not None:
                 self._journal.write(self._refusals.refuse(request, internal_error(), request.id()))
 
-    def _while_storage_fails(self, messages: list[Incoming], problem: StorageUnavailable | None = None) -> float:
-        """Answer past the journal; acknowledge once the refusals themselves can be recorded.
+    def _while_storage_fails(self, messages: list[Incoming], problem: StorageUnavailable) -> float:
+        log.error("the journal takes nothing: %s", problem)
+        self._refuse_past_the_journal(messages)
+        return STORAGE_RETRY_S
+
+    def _refuse_past_the_journal(self, messages: list[Incoming]) -> None:
+        """Answer at once; acknowledge only when the refusals themselves can be recorded.
 
         So a redelivery finds the refusal that was given, and nothing is printed behind the cashier's back.
         """
-        if problem is not None:
-            log.error("the journal takes nothing: %s", problem)
         for message in messages:
             if request := request_of(self._topics, message):
                 self._answer_past_the_journal(request)
         self._refused_unrecorded += messages
+
+    def _record_refusals(self) -> bool:
+        """Write down what was refused while the journal took nothing; False if it still does not."""
         try:
             self._journal.write(partial(_decide_all, list(map(self._record_refusal, self._refused_unrecorded))))
         except JournalError:
-            return STORAGE_RETRY_S
+            return False
         self._link.acknowledge([message.token for message in self._refused_unrecorded])
         self._refused_unrecorded.clear()
-        return 0.0
+        return True
 
     def _answer_past_the_journal(self, request: Request) -> None:
         """What can still be read is answered from there; the rest is refused."""
