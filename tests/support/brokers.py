@@ -14,7 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
+
+import pytest
 
 MOSQUITTO_CONF = Path(__file__).resolve().parents[2] / "mosquitto.conf"
 HOST = "127.0.0.1"
@@ -184,8 +186,15 @@ def mosquitto_program() -> str:
     program = shutil.which(
         "mosquitto", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     )
-    assert program is not None, "mosquitto is not installed: apt-get install mosquitto"
-    return program
+    return program or left_out("mosquitto")
+
+
+def left_out(package: str) -> NoReturn:
+    """Leave a test out on a newcomer's machine that lacks this system package; in CI nothing is left out."""
+    reason = f"{package} is not installed: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _accepts(port: int) -> bool:
