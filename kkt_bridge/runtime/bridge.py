@@ -66,6 +66,7 @@ class Bridge:
             self._stop_workers()
             self._say_farewell()
             log.info("bridge %s is down", self._settings.bridge_id)
+        self._parts.session.close()
         self._parts.road.ofd.close()
         self._parts.base.journal.close()
 
@@ -135,7 +136,6 @@ class Bridge:
         self._silent = True
         self._parts.session.ring()
         self._session_thread.join(SESSION_STEP_S)
-        self._parts.session.close()
 
 
 def _close_lane(lane: PrintLane) -> None:
