@@ -7,6 +7,8 @@ import pytest
 from support.lossy_line import LossyLine
 from support.receipts import small_receipt
 
+pytestmark = pytest.mark.campaign
+
 SEEDS = [int(seed) for seed in os.environ.get("TEST_SEEDS", "1,2").split(",")]
 REGISTERS = ("kkt-1", "kkt-2")
 STEPS = ("open", "requisites", "line", "subtotal", "before_close", "after_close", "print")
@@ -56,17 +58,20 @@ def end_all_faults(world, line, chance):
         world.heal(kkt)
 
 
-TROUBLES = (
-    kill,
-    terminate,
-    break_the_line,
-    lose_acknowledgements,
+def do_nothing(world, line, chance):
+    """The sun shines."""
+
+
+WEATHER = (
     cut_the_power,
     lose_answers_of_a_register,
     lose_answers_of_the_ofd,
     take_the_ofd_away,
     end_all_faults,
 )
+"""What is wrong before the receipts come."""
+BLOWS = (kill, terminate, break_the_line, lose_acknowledgements, do_nothing)
+"""What falls on them while they are on their way."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -76,11 +81,12 @@ def test_whatever_happens_each_receipt_has_one_document_one_verdict_and_one_deli
         world = make_world(registers=REGISTERS, print_time_s=0.01, mqtt_port=line.port)
         ids, done = [], []
         for _ in range(ROUNDS):
+            weather, blow = chance.choice(WEATHER), chance.choice(BLOWS)
+            done += [weather.__name__, blow.__name__]
+            weather(world, line, chance)
             requests = [small_receipt(kkt=chance.choice(REGISTERS)) for _ in range(RECEIPTS)]
             ids += world.publish_receipts(requests + chance.sample(requests, 3))
-            trouble = chance.choice(TROUBLES)
-            done.append(trouble.__name__)
-            trouble(world, line, chance)
+            blow(world, line, chance)
         end_all_faults(world, line, chance)
         world.wait_statuses(ids, "synced", timeout_s=ALL_S)
         verdicts = {receipt_id: world.wait_reply(receipt_id) for receipt_id in ids}
