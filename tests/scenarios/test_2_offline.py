@@ -24,7 +24,8 @@ def test_what_is_sold_while_the_ofd_is_away_waits_and_arrives_when_it_is_back(ma
     register = world.wait_state("kkt/kkt-1", lambda state: state["ofd_unsent"] == SALES)
     assert register["ofd_first_unsent_at"] <= register["at"]
     assert world.wait_state("sync", lambda state: state["network"] == "offline")["last_success_at"] is None
-    assert world.wait_state("health", lambda state: state["status"] == "degraded")["components"]["ofd"]["reason"]
+    health = world.wait_state("health", lambda state: state["components"]["ofd"]["status"] == "degraded")
+    assert (health["status"], bool(health["components"]["ofd"]["reason"])) == ("degraded", True)
 
     world.ofd.start()
     world.wait_statuses(ids, "synced")
