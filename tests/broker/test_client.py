@@ -2,11 +2,11 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.brokers import HOST, AmqttProcess, BrokerProcess, MosquittoProcess, free_port
+from support.brokers import HOST, AmqttProcess, BrokerProcess, MosquittoProcess, free_port, wait_until
 
 from kkt_bridge.broker.client import BrokerClient, Received
 from kkt_bridge.errors import BrokerAway
@@ -106,7 +106,7 @@ def test_a_callback_that_fails_costs_one_message(broker: BrokerProcess, caplog: 
         client.subscribe(["x"])
         for payload in (b"bad", b"good"):
             client.publish("x", payload)
-        wait_for(lambda: len(seen) == 2)
+        wait_until(lambda: len(seen) == 2, SOON_S, "both messages")
     assert seen == [b"bad", b"good"]
     assert "could not be handled" in caplog.text
 
@@ -136,7 +136,7 @@ def test_a_broker_that_goes_is_told_and_may_come_back(broker: BrokerProcess) -> 
     with BrokerClient(broker.host, broker.port) as client:
         client.subscribe(["x"])
         broker.kill()
-        wait_for(lambda: not client.connected)
+        wait_until(lambda: not client.connected, SOON_S, "the end of the connection")
         with pytest.raises(BrokerAway, match="the connection broke"):
             client.publish("x", b"")
         with pytest.raises(BrokerAway, match="the connection broke"):
@@ -166,10 +166,3 @@ def test_a_broker_that_lets_only_some_in(tmp_path: Path) -> None:
             client.publish("open/x", b"")
             with pytest.raises(BrokerAway, match=r"refuses a message on closed/x: Not authorized"):
                 client.publish("closed/x", b"")
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
