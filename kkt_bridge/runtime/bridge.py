@@ -1,4 +1,4 @@
-"""A running bridge: its threads, who wakes whom, and how it stops."""
+"""A running bridge: its threads, and how it stops."""
 
 import logging
 import threading
@@ -8,8 +8,7 @@ from typing import Final
 
 from kkt_bridge.clock import Clock, SystemClock
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.journal.transaction import Touched
-from kkt_bridge.runtime.parts import build
+from kkt_bridge.runtime.service import SESSION_STEP_S, Service
 from kkt_bridge.runtime.worker import AFTER_A_BUG_S, Worker
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages.printing import PrintLane
@@ -23,8 +22,6 @@ STOP_OTHERS_S: Final = 1.0
 FAREWELL_S: Final = 1.5
 """How long it waits for the broker to take the last messages."""
 
-SESSION_STEP_S: Final = 1.0
-
 log = logging.getLogger(__name__)
 
 
@@ -32,81 +29,36 @@ class Bridge:
     """A whole bridge, from `start` to `stop`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self._settings = settings
         self._clock = clock or SystemClock()
-        self._parts = parts = build(settings, self._clock, self)
-        self._lanes = {kkt: Worker(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
-        self._delivery = Worker("deliver", parts.road.delivery.step)
-        self._desk = Worker("command", parts.desk.step)
-        self._workers = (
-            Worker("intake", parts.intake.step, bell=parts.inbox.arrived),
-            *self._lanes.values(),
-            self._delivery,
-            self._desk,
-            Worker("keep", parts.notices.step, parts.telemetry.step, parts.housekeeping.step),
-        )
+        self._service = Service(settings, self._clock)
+        self._parts = self._service.parts
+        workers = {loop: Worker(loop) for loop in self._service.loops()}
+        self._workers = tuple(workers.values())
+        self._lanes = {kkt: workers[loop] for kkt, loop in self._service.lanes.items()}
         self._session_thread = threading.Thread(target=self._talk, name="mqtt", daemon=True)
+        self._bridge_id = settings.bridge_id
         self._silent = False
-        parts.session.listen(parts.publisher)
-        parts.session.listen(parts.board)
-        parts.base.journal.listen(self._committed)
 
     def start(self) -> None:
         """Open the journal and start every thread. Errors: see `Database.open`."""
-        self._parts.base.journal.open()
-        self._parts.admission.recall(self._parts.base.journal)
+        self._service.open()
         for worker in self._workers:
             worker.start()
         self._session_thread.start()
-        log.info("bridge %s is up, %d registers", self._settings.bridge_id, len(self._lanes))
+        log.info("bridge %s is up, %d registers", self._bridge_id, len(self._lanes))
 
     def stop(self) -> None:
         """Take nothing more, finish what is on the line, tell the broker, close; within 10 s."""
         if self._session_thread.is_alive():
             self._stop_workers()
             self._say_farewell()
-            log.info("bridge %s is down", self._settings.bridge_id)
-        self._parts.session.close()
-        self._parts.road.ofd.close()
-        self._parts.base.journal.close()
-
-    # -- who wakes whom -----------------------------------------------------------------------------------
-
-    def wake_delivery(self) -> None:
-        """See `Wakers`."""
-        self._delivery.wake()
-
-    def wake_desk(self) -> None:
-        """See `Wakers`."""
-        self._desk.wake()
-
-    def wake_lane(self, kkt: str) -> None:
-        """See `Wakers`."""
-        if kkt in self._lanes:
-            self._lanes[kkt].wake()
-
-    def _committed(self, touched: Touched) -> None:
-        """Wake those whom a commit concerns. Runs in whichever thread committed."""
-        for kkt in touched.queues:
-            self.wake_lane(kkt)
-        if touched.documents:
-            self._parts.road.delivery.documents_arrived()
-            self.wake_delivery()
-        if touched.commands:
-            self.wake_desk()
-        if touched.outbox or touched.steps:
-            self._parts.publisher.committed(touched)
-            self._parts.session.ring()
-
-    # -- the broker's thread --------------------------------------------------------------------------------
+            log.info("bridge %s is down", self._bridge_id)
+        self._service.close()
 
     def _talk(self) -> None:
-        """Publisher and session share a thread: what is committed goes out without another hand-over."""
-        publisher, session = self._parts.publisher, self._parts.session
         while not self._silent:
             try:
-                wait = publisher.step()
-                session.step(SESSION_STEP_S if wait is None else min(wait, SESSION_STEP_S))
+                self._service.talk()
             except Exception:
                 log.exception("the MQTT session failed; it goes on")
                 time.sleep(AFTER_A_BUG_S)

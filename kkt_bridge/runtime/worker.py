@@ -1,9 +1,10 @@
-"""A thread that takes steps."""
+"""A thread that takes the steps of a loop."""
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Final
+
+from kkt_bridge.runtime.loops import Loop, Step
 
 AFTER_A_BUG_S: Final = 1.0
 """How long a part that failed unexpectedly rests before its next step."""
@@ -12,22 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """A thread that takes steps, and sleeps as long as they say or until it is woken."""
+    """A thread that takes steps, and sleeps as long as they say or until its loop is woken."""
 
-    def __init__(self, name: str, *steps: Callable[[], float | None], bell: threading.Event | None = None) -> None:
-        self._steps = steps
-        self._bell = bell or threading.Event()
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
 
     @property
     def name(self) -> str:
         """The thread's name."""
         return self._thread.name
-
-    def wake(self) -> None:
-        """Have it step again at once."""
-        self._bell.set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -36,7 +32,7 @@ class Worker:
     def stop(self) -> None:
         """Have it end after the step that it is in."""
         self._stopping = True
-        self._bell.set()
+        self._loop.wake()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for its end; False if it did not come."""
@@ -47,14 +43,12 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._bell.clear()
-            waits = [wait for step in self._steps if (wait := self._take(step)) is not None]
-            wait = min(waits, default=None)
+            wait = self._loop.turn(self._take)
             # A stop that rang before the bell was cleared is seen here.
             if (wait is None or wait > 0) and not self._stopping:
-                self._bell.wait(wait)
+                self._loop.bell.wait(wait)
 
-    def _take(self, step: Callable[[], float | None]) -> float | None:
+    def _take(self, step: Step) -> float | None:
         try:
             return step()
         except Exception:

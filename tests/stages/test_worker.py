@@ -7,6 +7,7 @@ import pytest
 from support.brokers import wait_until
 
 from kkt_bridge.runtime import worker as worker_module
+from kkt_bridge.runtime.loops import Loop
 from kkt_bridge.runtime.worker import Worker
 
 SOON_S = 10.0
@@ -17,7 +18,7 @@ def started():
     workers = []
 
     def start(*steps, **how):
-        worker = Worker("test", *steps, **how)
+        worker = Worker(Loop("test", *steps, **how))
         workers.append(worker)
         worker.start()
         return worker
@@ -45,7 +46,7 @@ def test_a_step_that_wants_to_sleep_for_ever_is_taken_once_until_it_is_woken(sta
     worker = started(step)
     wait_until(lambda: len(step.taken) == 1, SOON_S, "the first step")
     for taken in (2, 3):
-        worker.wake()
+        worker._loop.wake()
         wait_until(lambda taken=taken: len(step.taken) == taken, SOON_S, "a step after the bell")
 
 
@@ -84,7 +85,7 @@ def test_a_ring_during_a_step_is_not_lost(started):
 
     worker = started(step)
     assert entered.wait(SOON_S)
-    worker.wake()
+    worker._loop.wake()
     leave.set()
     wait_until(lambda: len(taken) == 2, SOON_S, "the step that was rung for")
 
@@ -114,11 +115,11 @@ def test_a_stop_is_heard_even_if_a_step_silences_the_bell():
         worker.stop()
         bell.clear()
 
-    worker = Worker("test", step, bell=bell)
+    worker = Worker(Loop("test", step, bell=bell))
     worker.start()
     assert worker.join(SOON_S)
 
 
 def test_a_worker_that_never_started_has_ended():
-    assert Worker("test", lambda: None).join(0)
-    assert Worker("test", lambda: None).name == "test"
+    assert Worker(Loop("test", lambda: None)).join(0)
+    assert Worker(Loop("test", lambda: None)).name == "test"

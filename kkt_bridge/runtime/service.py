@@ -1,0 +1,83 @@
+"""A bridge without threads: its parts, the loops that move them, and who wakes whom."""
+
+from collections.abc import Iterator
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.journal.transaction import Touched
+from kkt_bridge.runtime.loops import Loop
+from kkt_bridge.runtime.parts import build
+from kkt_bridge.settings import Settings
+
+SESSION_STEP_S = 1.0
+"""The longest that the session waits for the broker in one step."""
+
+
+class Service:
+    """Everything that a bridge does, as loops to be turned; nothing runs by itself."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.parts = parts = build(settings, clock, self)
+        self.intake = Loop("intake", parts.intake.step, bell=parts.inbox.arrived)
+        self.lanes = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
+        self.delivery = Loop("deliver", parts.road.delivery.step)
+        self.desk = Loop("command", parts.desk.step)
+        self.keep = Loop("keep", parts.notices.step, parts.telemetry.step, parts.housekeeping.step)
+        parts.session.listen(parts.publisher)
+        parts.session.listen(parts.board)
+        parts.base.journal.listen(self._committed)
+
+    def loops(self) -> Iterator[Loop]:
+        """Every loop but the session's, which waits for its socket and not for a bell."""
+        yield self.intake
+        yield from self.lanes.values()
+        yield self.delivery
+        yield self.desk
+        yield self.keep
+
+    def open(self) -> None:
+        """Open the journal, and recall what outlives the process. Errors: see `Database.open`."""
+        self.parts.base.journal.open()
+        self.parts.admission.recall(self.parts.base.journal)
+
+    def talk(self, timeout_s: float = SESSION_STEP_S) -> None:
+        """One turn with the broker, which waits up to so long for something to happen.
+
+        Publisher and session share a thread: what is committed goes out without another hand-over.
+        """
+        wait = self.parts.publisher.step()
+        self.parts.session.step(timeout_s if wait is None else min(wait, timeout_s))
+
+    def close(self) -> None:
+        """Let go of everything that is open."""
+        self.parts.session.close()
+        self.parts.road.ofd.close()
+        self.parts.base.journal.close()
+
+    # -- who wakes whom -----------------------------------------------------------------------------------
+
+    def wake_delivery(self) -> None:
+        """See `Wakers`."""
+        self.delivery.wake()
+
+    def wake_desk(self) -> None:
+        """See `Wakers`."""
+        self.desk.wake()
+
+    def wake_lane(self, kkt: str) -> None:
+        """See `Wakers`."""
+        if kkt in self.lanes:
+            self.lanes[kkt].wake()
+
+    def _committed(self, touched: Touched) -> None:
+        """Wake those whom a commit concerns. Runs in whichever thread committed."""
+        for kkt in touched.queues:
+            self.wake_lane(kkt)
+        if touched.documents:
+            self.parts.road.delivery.documents_arrived()
+            self.wake_delivery()
+        if touched.commands:
+            self.wake_desk()
+        if touched.outbox or touched.steps:
+            self.parts.publisher.committed(touched)
+            self.parts.session.ring()
