@@ -59,6 +59,20 @@ class Database:
         with translated(), self._readers.connect() as connection:
             yield connection
 
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One write transaction, committed at the end of the block. Errors: JournalError and its kinds."""
+        with translated():
+            try:
+                with self.writer.begin():
+                    yield self.writer
+            finally:
+                # A COMMIT that fails may leave SQLite's transaction open where SQLAlchemy believes it is over:
+                # every later BEGIN would fail, long after the disk is well again.
+                driver: Any = self.writer.connection.driver_connection
+                if driver.in_transaction:
+                    driver.rollback()
+
     def open(self) -> None:
         """Take the file for this process alone, check it and bring its schema up to date.
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.database import Database, translated
+from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.transaction import ClockFigures, CountKey, Instant, Touched, Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import PENDING
@@ -159,8 +159,8 @@ class Journal:
                 log.warning("a posted change was lost and will be made again: %s", error)
 
     def _commit(self, entries: list[_Entry[Any]]) -> None:
-        with translated(), self._database.writer.begin():
-            transaction = self._begin()
+        with self._database.transaction() as connection:
+            transaction = self._begin(connection)
             for entry in entries:
                 entry.result = entry.operation(transaction)
             transaction.finish()
@@ -168,9 +168,9 @@ class Journal:
             entry.done = True
         self._apply(transaction)
 
-    def _begin(self) -> Transaction:
+    def _begin(self, connection: Connection) -> Transaction:
         return Transaction(
-            connection=self._database.writer,
+            connection=connection,
             instant=Instant(self._clock.now_ms(), self.steady_ms()),
             hlc=Hlc(self._clock_figures.hlc_wall_ms, self._clock_figures.hlc_counter),
             commit_no=self._clock_figures.commit_no + 1,
