@@ -128,6 +128,11 @@ class Journal:
         """The steady clock: milliseconds that the bridge has lived with this journal."""
         return self._steady_at_open + int((self._clock.monotonic() - self._opened_at) * 1000)
 
+    @property
+    def hlc_wall_ms(self) -> int:
+        """The newest time in the order of receipts, milliseconds since 1970; 0 before the first one."""
+        return self._clock_figures.hlc_wall_ms
+
     def _commit_waiting(self) -> None:
         entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))]
         try:

@@ -35,10 +35,19 @@ def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
     return _tasks_in(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
 
 
-def record_printed(tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...]) -> None:
-    """The fiscal document exists: from here on it is on its way to the OFD."""
+def record_printed(
+    tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...], remark: str | None = None
+) -> None:
+    """The fiscal document exists: from here on it is on its way to the OFD. `remark` goes into its history."""
     document = tx.new_id()
-    tx.move(task, Status.PRINTED, fd_number=mark.fd_number, printed_ms=tx.instant.wall_ms, document=document)
+    tx.move(
+        task,
+        Status.PRINTED,
+        fd_number=mark.fd_number,
+        error=remark,
+        printed_ms=tx.instant.wall_ms,
+        document=document,
+    )
     tx.execute(
         _INSERT_DOCUMENT,
         {
@@ -63,9 +72,9 @@ def record_rejected(tx: Transaction, task: PrintTask, code: str, message: str) -
     tx.move(task, Status.REJECTED, error=code, error_code=code, error_message=message)
 
 
-def release(tx: Transaction, task: PrintTask) -> None:
-    """No document came of it, for certain: back into the queue, at its old place."""
-    tx.move(task, Status.BUFFERED, fn_before=None, fd_before=None)
+def release(tx: Transaction, task: PrintTask, remark: str | None = None) -> None:
+    """No document came of it, for certain: back into the queue, at its old place. `remark` goes into its history."""
+    tx.move(task, Status.BUFFERED, error=remark, fn_before=None, fd_before=None)
     tx.queues.add(task.kkt)
 
 
@@ -79,6 +88,12 @@ def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> s
     """Documents of this storage, behind that number, which belong to receipts of ours already."""
     rows = _KNOWN_FDS(connection, {"fn_number": fn_number, "after_fd": after_fd})
     return {row.fd_number for row in rows}
+
+
+def document_owner(connection: Connection, fn_number: str, fd_number: int) -> tuple[str, str] | None:
+    """The POS and the id of the receipt that this document belongs to already."""
+    row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
+    return None if row is None else (row.pos_id, row.receipt_id)
 
 
 def _tasks_in(connection: Connection, kkt: str, status: Status, limit: int) -> list[PrintTask]:
@@ -130,6 +145,11 @@ _KNOWN_FDS: Final = Prepared(
     select(documents.c.fd_number).where(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
     )
+)
+_OWNER: Final = Prepared(
+    select(_r.pos_id, _r.receipt_id)
+    .select_from(documents.join(receipts, _r.id == documents.c.receipt))
+    .where(documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number == bindparam("fd_number"))
 )
 _INSERT_DOCUMENT: Final = prepared_insert(
     insert(documents),
