@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KILLS ?= 300
+SEED ?= 1
 
-.PHONY: setup demo test campaign check schemas clean
+.PHONY: setup demo test campaign chaos check schemas clean
 
 setup: $(STAMP)
 
@@ -22,6 +24,10 @@ test: setup
 # Kills, cut lines and power cuts in any mixture; other seeds with TEST_SEEDS=3,4,5.
 campaign: setup
 	$(BIN)/python -m pytest -m campaign -n 2
+
+# Real processes killed at random moments under load, and a verdict on every receipt.
+chaos: setup
+	PYTHONPATH=tests $(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(CHAOS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,135 @@
+"""A campaign from the first process to the verdict."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chaos.evidence import Evidence, gather, pending
+from chaos.history import history
+from chaos.killer import Killer
+from chaos.plan import Plan
+from chaos.site import Site
+from chaos.summary import Course, Summary, summed_up
+from chaos.terminal import Terminal
+from chaos.trade import Trade
+from chaos.verdict import Finding, judge
+from support.brokers import wait_until
+
+PROGRESS_S: Final = 5.0
+TICK_S: Final = 0.02
+RECHECKED: Final = 30
+"""Requests of long ago that each terminal repeats at the end."""
+
+LEAVE_S: Final = 15.0
+HISTORIES_MAX: Final = 10
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The verdict, with everything that led to it."""
+
+    summary: Summary
+    findings: list[Finding]
+    evidence: Evidence
+    histories: list[str]
+
+
+def run(plan: Plan, directory: Path, tell: Tell) -> Report:
+    """Start a shop in this directory, break it as planned, heal it, and judge. Nothing is left running."""
+    with Site(plan, directory) as site:
+        site.start()
+        terminals = open_terminals(plan, site)
+        try:
+            return _run(plan, site, terminals, tell)
+        finally:
+            for terminal in terminals:
+                terminal.leave()
+
+
+def open_terminals(plan: Plan, site: Site) -> list[Terminal]:
+    """Let every terminal begin."""
+    terminals = []
+    for pos_id in plan.tills:
+        chance = plan.chance(pos_id)
+        trade = Trade(pos_id, f"{site.bridge.branch}/pos/{pos_id}", plan.kkts, chance)
+        terminals.append(Terminal(pos_id, site.bridge.branch, (site.broker.host, site.broker.port), trade, chance))
+    for terminal in terminals:
+        terminal.start()
+    return terminals
+
+
+def _run(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> Report:
+    began = time.monotonic()
+    killer = Killer(plan, site)
+    fire(plan, site, killer, terminals, tell)
+    fire_ended = time.monotonic()
+    site.heal()
+    unsettled = calm_down(plan, site, terminals, tell)
+    stop_s, stop = stop_bridge(site)
+    dismiss(terminals)
+    evidence = gather(site, tuple(terminal.till for terminal in terminals), stop)
+    findings = judge(evidence) + [Finding("unsettled", text) for text in unsettled]
+    answered_at = [at for terminal in terminals for at in terminal.answered_at]
+    course = Course(began, fire_ended, answered_at, stop_s)
+    summary = summed_up(evidence, findings, course, seed=plan.seed, kills=site.kills, faults=killer.faults)
+    return Report(summary, findings, evidence, histories(site, evidence, findings))
+
+
+def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], tell: Tell) -> None:
+    """Kill until it is enough, the time is over, or a process ends by itself."""
+    deadline = time.monotonic() + plan.minutes * 60
+    told_at = time.monotonic()
+    while killer.kills < plan.kills and time.monotonic() < deadline and not site.deaths:
+        time.sleep(min(killer.step(), TICK_S))
+        site.watch()
+        if time.monotonic() - told_at > PROGRESS_S:
+            told_at = time.monotonic()
+            answered = sum(terminal.answered for terminal in terminals)
+            waiting = sum(terminal.waiting for terminal in terminals)
+            tell(f"{killer.kills} of {plan.kills} kills, {answered} verdicts, {waiting} requests open")
+
+
+def calm_down(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> list[str]:
+    """Wait until everybody has a final reply and the bridge owes nothing; return what never came to its end."""
+    tell("healed: waiting until every receipt has come to its end")
+    unsettled = []
+    for terminal in terminals:
+        terminal.close_the_door()
+    for what in ("final replies", "the same replies to repeats of long ago"):
+        try:
+            wait_until(lambda: not any(terminal.waiting for terminal in terminals), plan.calm_s, what)
+            wait_until(lambda: pending(site.journal) == 0, plan.calm_s, "an empty buffer and outbox")
+        except TimeoutError as late:
+            unsettled.append(str(late))
+            break
+        if what == "final replies":
+            for terminal in terminals:
+                terminal.ask_all_again(RECHECKED)
+    site.watch()
+    return unsettled
+
+
+def stop_bridge(site: Site) -> tuple[float | None, str | None]:
+    """SIGTERM: the seconds it took, or what was wrong with it."""
+    try:
+        return round(site.bridge.terminate(), 2), None
+    except AssertionError as error:
+        return None, str(error)
+
+
+def dismiss(terminals: Iterable[Terminal]) -> None:
+    """End the terminals, which by then have heard everything."""
+    for terminal in terminals:
+        terminal.leave()
+    for terminal in terminals:
+        terminal.join(LEAVE_S)
+
+
+def histories(site: Site, evidence: Evidence, findings: Iterable[Finding]) -> list[str]:
+    """What happened to the first receipts that something is wrong with."""
+    keys = dict.fromkeys(finding.key for finding in findings if finding.key is not None)
+    return [line for key in list(keys)[:HISTORIES_MAX] for line in history(site, evidence, key)]

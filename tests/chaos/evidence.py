@@ -1,0 +1,188 @@
+"""What everybody has in their books at the end: terminals, fiscal storages, OFD, journal, and the bridge's log."""
+
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.records import Key, Sale, Till
+from chaos.site import Outage, Site
+
+from kkt_bridge.cli.main import COMMANDS
+from kkt_bridge.simulators.document_file import StorageError, read_documents
+from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
+
+VERIFY_TIMEOUT_S: Final = 120.0
+
+LOG_SIGNS: Final[Mapping[str, str]] = {
+    "starts": r" INFO +\S+: bridge \S+ is up",
+    "doubts": r": in doubt whether it was printed",
+    "proven absent": r": no document came of it: it waits again",
+    "power cuts": r"power_cut",
+    "answers lost": r"answer_lost",
+    "broker away": r": the broker is away",
+}
+"""What the bridge's log is searched for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A receipt in the journal; `attempts` at the OFD that failed."""
+
+    status: str
+    kkt: str
+    fd_number: int | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A fiscal document and the storage that holds it."""
+
+    kkt: str
+    fn_number: str
+    document: FiscalDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that is judged; nothing of it asks the bridge for its opinion but `verify`."""
+
+    tills: tuple[Till, ...]
+    papers: tuple[Paper, ...]
+    bad_storages: tuple[str, ...]
+    books: Mapping[str, Any]
+    rows: Mapping[Key, Row]
+    quick_check: str
+    outbox: int
+    log: Counter[str]
+    complaints: tuple[str, ...]
+    """Tracebacks and errors in the logs, the first lines."""
+    deaths: tuple[str, ...]
+    stop: str | None
+    """What was wrong with the last, clean stop."""
+    verify: tuple[int, str] | None
+    """Exit status and words of `kkt-bridge verify`; None while there is no such command."""
+    outages: tuple[Outage, ...] = ()
+
+    def sales(self) -> Iterator[Sale]:
+        """Every request of every terminal."""
+        for till in self.tills:
+            yield from till.all()
+
+
+def gather(site: Site, tills: tuple[Till, ...], stop: str | None) -> Evidence:
+    """Read all books; the bridge has stopped, the OFD still answers."""
+    papers, bad = read_papers(site.registers)
+    return Evidence(
+        tills=tills,
+        papers=tuple(papers),
+        bad_storages=tuple(bad),
+        books=site.ofd.ask("GET", "/_received"),
+        rows=read_rows(site.journal),
+        quick_check=ask_journal(site.journal, "PRAGMA quick_check")[0][0],
+        outbox=ask_journal(site.journal, "SELECT count(*) FROM outbox")[0][0],
+        log=count_signs(site.bridge.log),
+        complaints=tuple(complaints(site.bridge.log)) + tuple(complaints(site.ofd.log)),
+        deaths=tuple(site.deaths),
+        stop=stop,
+        verify=run_verify(site.bridge.file),
+        outages=tuple(site.outages),
+    )
+
+
+def read_papers(registers: Mapping[str, Path]) -> tuple[list[Paper], list[str]]:
+    """Every fiscal document, and what is wrong with storages that cannot be read to their ends: a gap, say."""
+    papers: list[Paper] = []
+    bad: list[str] = []
+    for kkt, path in registers.items():
+        fn_number = ""
+        try:
+            for document in read_documents(path):
+                fn_number = fn_number or Registration.of(document).fn_number
+                papers.append(Paper(kkt, fn_number, document))
+        except StorageError as error:
+            bad.append(str(error))
+    return papers, bad
+
+
+def ask_journal(path: Path, sql: str) -> list[Any]:
+    """Rows of the journal, which may be in use; sqlite3.Error if it cannot be read."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def pending(path: Path) -> int:
+    """Receipts that have not come to their end, and messages that the broker does not have."""
+    sql = (
+        "SELECT (SELECT count(*) FROM receipts WHERE status IN ('buffered', 'printing', 'printed'))"
+        " + (SELECT count(*) FROM outbox)"
+    )
+    return int(ask_journal(path, sql)[0][0])
+
+
+def read_rows(path: Path) -> dict[Key, Row]:
+    """Every receipt that was taken."""
+    sql = (
+        "SELECT r.pos_id, r.receipt_id, r.status, r.kkt, d.fd_number, coalesce(d.attempts, 0)"
+        " FROM receipts r LEFT JOIN documents d ON d.id = r.document"
+    )
+    return {(pos_id, receipt_id): Row(*rest) for pos_id, receipt_id, *rest in ask_journal(path, sql)}
+
+
+def read_steps(path: Path, key: Key) -> list[Any]:
+    """The life of one receipt as the journal tells it."""
+    sql = (
+        "SELECT at_ms, from_status, to_status, fd_number, error FROM steps WHERE receipt ="
+        f" (SELECT id FROM receipts WHERE pos_id = '{key[0]}' AND receipt_id = '{key[1]}') ORDER BY id"
+    )
+    return ask_journal(path, sql)
+
+
+def count_signs(log: Path) -> Counter[str]:
+    """How often each of `LOG_SIGNS` stands in a log."""
+    found: Counter[str] = Counter()
+    signs = {name: re.compile(pattern) for name, pattern in LOG_SIGNS.items()}
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            found.update(name for name, sign in signs.items() if sign.search(line))
+    return found
+
+
+def complaints(log: Path) -> Iterator[str]:
+    """Lines that no kill excuses."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if "Traceback" in line or " ERROR " in line or " CRITICAL " in line:
+                yield f"{log.name}:{number}: {line.strip()}"
+
+
+def run_verify(config: Path) -> tuple[int, str] | None:
+    """What the bridge's own `verify` says of the same books."""
+    if "verify" not in COMMANDS:
+        return None
+    command = [sys.executable, "-m", "kkt_bridge", "verify", "--config", str(config), "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_TIMEOUT_S, check=False)
+    return ran.returncode, (ran.stdout + ran.stderr).strip()
+
+
+def lines_about(log: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """The lines of a log that are wanted."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return [line.rstrip() for line in lines if wanted(line)]
+
+
+def verify_sums(words: str) -> dict[str, Any]:
+    """The figures of `verify`, where it printed any."""
+    try:
+        told = json.loads(words)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

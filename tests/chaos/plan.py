@@ -1,0 +1,40 @@
+"""What a campaign is told: how much is killed, under what load, and where it must end."""
+
+from dataclasses import dataclass
+from random import Random
+
+BRIDGE, BROKER, OFD = "bridge", "broker", "ofd"
+REGISTER = "register"
+VICTIMS = (BRIDGE, BROKER, OFD, REGISTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One campaign. The seed gives receipts, victims and pauses; the machine gives the real moments."""
+
+    kills: int = 300
+    """Processes ended by SIGKILL; what befalls the registers comes on top."""
+    seed: int = 1
+    terminals: int = 6
+    registers: int = 2
+    minutes: float = 15.0
+    """After so long the killing ends, whatever the count."""
+    gap_s: float = 0.35
+    """Between two blows, on average, while the bridge is up."""
+    calm_s: float = 90.0
+    """How long the healed shop may take until every receipt has its end."""
+    victims: tuple[str, ...] = VICTIMS
+
+    def chance(self, who: str) -> Random:
+        """The dice of one who takes part, the same for the same seed."""
+        return Random(f"{self.seed}/{who}")
+
+    @property
+    def kkts(self) -> tuple[str, ...]:
+        """The ids of the registers."""
+        return tuple(f"kkt-{number}" for number in range(1, self.registers + 1))
+
+    @property
+    def tills(self) -> dict[str, str]:
+        """Each terminal's register."""
+        return {f"pos-{number}": self.kkts[number % self.registers] for number in range(1, self.terminals + 1)}
