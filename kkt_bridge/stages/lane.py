@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
+from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.registers.base import RegisterStatus
 
@@ -26,6 +27,19 @@ class LaneSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A receipt of which the register cannot tell whether it was printed: a person must."""
+
+    task: PrintTask
+    total: int
+    """Kopecks."""
+    since_ms: int
+    """When printing began, by the system clock."""
+    reason: str
+    """What is in the way, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
 class LaneView:
     """What others may know of a lane: replaced as a whole, never changed."""
 
@@ -38,3 +52,5 @@ class LaneView:
     problem: str | None = NOT_YET_REACHED
     """Why nothing is printed now, in one word; None when all is well."""
     detail: str | None = None
+    doubts: tuple[Doubt, ...] | None = None
+    """What is left to a person; None before the register was asked."""

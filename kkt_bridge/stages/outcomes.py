@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from kkt_bridge.errors import ReceiptRefused
-from kkt_bridge.journal.printing import record_printed, record_rejected, release, reply_address
+from kkt_bridge.journal.printing import document_owner, record_printed, record_rejected, release, reply_address
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.registers.base import Printed
 from kkt_bridge.stages import replies
+from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, require_nobodys
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ class Outcome:
     task: PrintTask
     printed: Printed | None = None
     refused: ReceiptRefused | None = None
+    remark: str | None = None
+    """What is to be kept of how it came to this; None where it was printed in the ordinary way."""
 
 
 def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
@@ -36,7 +39,7 @@ def record_outcome(tx: Transaction, outcome: Outcome, zone: tzinfo) -> None:
     topic, correlation = reply_address(tx, task)
     if outcome.printed is not None:
         mark, warnings = outcome.printed.mark, outcome.printed.warnings
-        record_printed(tx, task, mark, warnings)
+        record_printed(tx, task, mark, warnings, outcome.remark)
         reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
     else:
         assert outcome.refused is not None
@@ -44,6 +47,19 @@ def record_outcome(tx: Transaction, outcome: Outcome, zone: tzinfo) -> None:
         record_rejected(tx, task, code, message)
         reply = replies.rejected(task, code, message, zone)
     tx.publish(topic, reply.payload(), correlation)
+
+
+def record_settled(tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo) -> None:
+    """What a person decided, as if the register had told it; the history says that it had not.
+
+    Errors: SettleRefused where the document turns out to be another receipt's.
+    """
+    if settled.printed is None:
+        release(tx, settled.task, order.remark)
+        return
+    mark = settled.printed.mark
+    require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
+    record_outcome(tx, Outcome(settled.task, printed=settled.printed, remark=order.remark), zone)
 
 
 def log_outcome(outcome: Outcome) -> None:

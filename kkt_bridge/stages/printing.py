@@ -4,13 +4,13 @@ A receipt is written `printing`, with the register's last document number, befor
 out. What became of it is recorded in the same commit that leases the next, so a busy lane costs one
 commit a receipt; where a register is faster than the disk, one commit covers several. After a crash, or
 when an answer was lost, the lane settles the doubt before anything else is printed (see
-`kkt_bridge.stages.settling`); what it cannot settle it stops on, and says so.
+`kkt_bridge.stages.settling`); what it cannot settle it stops on, shows, and has settled by a person.
 """
 
 import logging
 import queue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
@@ -21,6 +21,7 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import (
     InDoubt,
     JournalError,
+    KktBridgeError,
     ReceiptRefused,
     RegisterAway,
     RegisterNotReady,
@@ -34,11 +35,12 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, ShiftReport
-from kkt_bridge.stages.lane import LaneSettings, LaneView
-from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcome, release_all
+from kkt_bridge.stages.hand_orders import HandOrders
+from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, HandSettler
+from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
+from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcome, record_settled, release_all
 from kkt_bridge.stages.settling import Settler, Unsettled
-from kkt_bridge.wire.messages import ShiftEvent
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.stages.shifts import Shifts
 from kkt_bridge.wire.topics import Topics
 
 RETRY_S: Final = 1.0
@@ -71,9 +73,10 @@ class PrintLane:
         self._settings = settings
         self._register = register
         self._journal = journal
-        self._topics = topics
         self._clock = clock
         self._settler = Settler(settings.kkt, register, journal)
+        self._hand = HandSettler(settings.kkt, register, journal, settings.zone)
+        self._shifts = Shifts(settings, journal=journal, topics=topics, clock=clock)
         self._view = LaneView(settings.kkt, settings.driver)
         self._status: RegisterStatus | None = None
         self._status_at = 0.0
@@ -83,8 +86,8 @@ class PrintLane:
         self._tasks: deque[PrintTask] = deque()
         self._outcomes: list[Outcome] = []
         self._lease_size = 1
-        self._unannounced: list[ShiftReport] = []
         self._jobs: queue.SimpleQueue[tuple[RegisterJob, Future[Any]]] = queue.SimpleQueue()
+        self._orders = HandOrders()
 
     @property
     def view(self) -> LaneView:
@@ -97,6 +100,13 @@ class PrintLane:
         self._jobs.put((job, future))
         return future
 
+    def settle(self, order: HandOrder) -> "Future[HandSettled]":
+        """Have a doubt settled as a person decided, also while the lane stands still. The caller wakes the lane.
+
+        The future's errors: SettleRefused, and what keeps the register or the journal from it.
+        """
+        return self._orders.put(order)
+
     def close(self) -> None:
         """Let go of the register, and of receipts that were leased but not begun."""
         try:
@@ -107,7 +117,7 @@ class PrintLane:
 
     def step(self) -> float | None:
         """Print one receipt, or do what must come before it."""
-        if (wait := self._retry_at - self._clock.monotonic()) > 0:
+        if (wait := self._retry_at - self._clock.monotonic()) > 0 and not self._orders:
             return wait
         try:
             return self._work()
@@ -162,14 +172,14 @@ class PrintLane:
 
     def _prepare(self) -> None:
         """Whatever must be true before a receipt may be begun."""
-        if self._status is None or self._age_of_status() >= self._settings.status_interval_s:
-            self._ask_status()
-        if self._in_doubt:
+        if self._in_doubt or self._orders:
             self._settle()
+        elif self._status is None or self._age_of_status() >= self._settings.status_interval_s:
+            self._ask_status()
         assert self._status is not None
         if self._status.problem is not None:
             raise RegisterNotReady(self._status.problem, f"the register reports {self._status.problem}")
-        self._announce_all()
+        self._shifts.announce_all()
         self._do_jobs()
         self._mind_shift()
         if self._view.problem is not None:
@@ -249,20 +259,64 @@ class PrintLane:
         return (
             self._status is not None
             and self._jobs.empty()
+            and not self._orders
             and self._age_of_status() < self._settings.status_interval_s
-            and self._shift_age_s() < self._settings.shift_close_after_s
+            and self._shifts.left_s() > 0
         )
 
+    # -- settling -----------------------------------------------------------------------------------------
+
     def _settle(self) -> None:
-        for task, printed in self._settler.settle():
-            if printed is None:
-                self._journal.write(lambda tx, task=task: release(tx, task))  # type: ignore[misc]
-                log.info("no document came of it: it waits again", extra=ids_of(task))
-            else:
-                self._outcomes.append(Outcome(task, printed=printed))
-                self._turn_over(lease=False)
-        self._in_doubt = False
+        """Settle what the register can prove, then what persons have decided; stop on what is left."""
+        try:
+            self._ask_status()
+            self._cancel_open_document()
+            doubts = self._settle_by_hand(list(self._settle_by_proof()))
+        except KktBridgeError as problem:
+            self._orders.refuse(problem)
+            raise
+        self._view = replace(self._view, doubts=tuple(doubts))
+        self._in_doubt = bool(doubts)
+        if doubts:
+            more = f" (and {len(doubts) - 1} more)" if doubts[1:] else ""
+            raise Unsettled(f"{doubts[0].reason}{more}; settle it by hand: `kkt-bridge settle list`")
         self._ask_status()
+
+    def _settle_by_proof(self) -> Iterator[Doubt]:
+        """Record what the register's storage proves; what it leaves open comes out."""
+        assert self._status is not None
+        for task, verdict in self._settler.settle(self._status):
+            match verdict:
+                case Doubt():
+                    yield verdict
+                case None:
+                    self._journal.write(lambda tx, task=task: release(tx, task))  # type: ignore[misc]
+                    log.info("no document came of it: it waits again", extra=ids_of(task))
+                case _:
+                    self._outcomes.append(Outcome(task, printed=verdict))
+                    self._turn_over(lease=False)
+
+    def _settle_by_hand(self, doubts: list[Doubt]) -> list[Doubt]:
+        """Carry out what persons have decided on these doubts; return those that are left."""
+        assert self._status is not None
+        status, zone, left = self._status, self._settings.zone, {doubt.task.id: doubt for doubt in doubts}
+
+        def settle(order: HandOrder) -> HandSettled:
+            settled = self._hand.judge(order, list(left.values()), status)
+            self._journal.write(lambda tx: record_settled(tx, order, settled, zone))
+            log.warning("%s", order.remark, extra=ids_of(settled.task))
+            del left[settled.task.id]
+            return settled
+
+        self._orders.carry_out(settle)
+        return list(left.values())
+
+    def _cancel_open_document(self) -> None:
+        """Left by another program, a power cut or a kill: whosever it was, it is not fiscal."""
+        assert self._status is not None
+        if self._status.mode == "document_open":
+            self._register.cancel_document()
+            self._ask_status()
 
     # -- the register -------------------------------------------------------------------------------------
 
@@ -275,6 +329,7 @@ class PrintLane:
             clock_drift_s=round(status.clock.timestamp() - self._clock.now_ms() / 1000, 1),
         )
         self._note_fd(status.last_fd_number)
+        self._shifts.note(status)
 
     def _do_jobs(self) -> None:
         while True:
@@ -300,11 +355,8 @@ class PrintLane:
     def _mind_shift(self) -> None:
         """Close a shift before its 24 h are over; open one when a receipt waits for it."""
         assert self._status is not None
-        if self._status.mode == "document_open":
-            # Left by another program or a power cut; nothing of ours: doubts were settled before.
-            self._register.cancel_document()
-            self._ask_status()
-        if self._status.mode == "shift_expired" or self._shift_age_s() >= self._settings.shift_close_after_s:
+        self._cancel_open_document()
+        if self._status.mode == "shift_expired" or self._shifts.left_s() <= 0:
             self._announce(self._register.close_shift(None))
             self._ask_status()
         if self._status.mode == "shift_closed" and self._waiting():
@@ -313,30 +365,7 @@ class PrintLane:
 
     def _announce(self, report: ShiftReport) -> None:
         self._note_fd(report.fd_number)
-        self._unannounced.append(report)
-        self._announce_all()
-
-    def _announce_all(self) -> None:
-        """Tell of shifts opened and closed; what the disk does not take now is told later."""
-        while self._unannounced:
-            self._write_announcement(self._unannounced[0])
-            self._unannounced.pop(0)
-
-    def _write_announcement(self, report: ShiftReport) -> None:
-        kkt, zone = self._settings.kkt, self._settings.zone
-
-        def operation(tx: Transaction) -> None:
-            event = ShiftEvent(
-                kkt=kkt,
-                number=report.number,
-                open=report.open,
-                fd_number=report.fd_number,
-                at=rfc3339(tx.instant.wall_ms, zone),
-            )
-            tx.publish(self._topics.event("shift"), event.payload(), is_event=True)
-
-        self._journal.write(operation)
-        log.info("shift %d on %s %s", report.number, kkt, "opened" if report.open else "closed")
+        self._shifts.announce(report)
 
     def _note_fd(self, fd_number: int) -> None:
         self._last_fd = fd_number
@@ -354,16 +383,9 @@ class PrintLane:
     def _age_of_status(self) -> float:
         return self._clock.monotonic() - self._status_at
 
-    def _shift_age_s(self) -> float:
-        """By the register's clock when it last answered, and by ours since."""
-        if self._status is None or self._status.shift_opened_at is None:
-            return 0.0
-        return (self._status.clock - self._status.shift_opened_at).total_seconds() + self._age_of_status()
-
     def _idle_s(self) -> float:
         until_status = self._settings.status_interval_s - self._age_of_status()
-        until_close = self._settings.shift_close_after_s - self._shift_age_s()
-        return max(0.0, min(until_status, until_close))
+        return max(0.0, min(until_status, self._shifts.left_s()))
 
     def _stand_still(self, problem: str, detail: str) -> None:
         if self._view.problem != problem:

@@ -2,19 +2,27 @@
 
 The register's own storage decides (never a guess, never a blind repeat): among the documents made since
 printing began, ours is the one of the same form, operation and total that carries our digest in FFD tag
-1192. Found: adopted. Not found: proven absent, and printed again. A foreign fiscal storage proves nothing.
+1192. Found: adopted. Not found among documents that could all be read: proven absent, and printed again.
+A foreign fiscal storage proves nothing, nor does one that lacks a document: what these leave open is left
+to a person, see `kkt_bridge.stages.hand_settling`.
 """
 
 import logging
 from collections.abc import Iterator
 
-from kkt_bridge.errors import RegisterError
+from pydantic import ValidationError
+
+from kkt_bridge.errors import RegisterError, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import known_fd_numbers, tasks_in_doubt
+from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.steps import history_of
 from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.registers.base import DocumentHeader, FiscalRegister, Printed, PrintJob
+from kkt_bridge.registers.base import DocumentHeader, FiscalRegister, Printed, PrintJob, RegisterStatus
+from kkt_bridge.stages.lane import Doubt
 
 RECEIPT_FORM, CORRECTION_FORM = 3, 31
 
@@ -22,7 +30,11 @@ log = logging.getLogger(__name__)
 
 
 class Unsettled(RegisterError):
-    """The doubt cannot be settled without a person; the lane stops."""
+    """There are doubts that only a person can settle; the lane stops."""
+
+
+class Undecidable(Exception):
+    """The register cannot tell of this receipt; the text says why."""
 
 
 class Settler:
@@ -32,54 +44,106 @@ class Settler:
         self._kkt = kkt
         self._register = register
         self._journal = journal
+        self._facts: dict[int, tuple[int, int]] = {}
+        """Total and beginning of each receipt that was in doubt the last time."""
 
-    def settle(self) -> Iterator[tuple[PrintTask, Printed | None]]:
-        """Each receipt in doubt with its document, or with None when it is proven that there is none.
+    def settle(self, status: RegisterStatus) -> Iterator[tuple[PrintTask, Printed | Doubt | None]]:
+        """Each receipt in doubt with its document, with None when it is proven that there is none, or as a doubt.
 
-        Errors: Unsettled, and those of the register.
+        `status` is the register's answer of just now, with no document open. Errors: those of the register.
         """
-        for task in self._journal.read(lambda connection: tasks_in_doubt(connection, self._kkt)):
+        tasks = self._journal.read(lambda connection: tasks_in_doubt(connection, self._kkt))
+        self._note(tasks)
+        for task in tasks:
+            try:
+                verdict: Printed | Doubt | None = self._find(task, status)
+            except Undecidable as why:
+                total, since_ms = self._facts[task.id]
+                verdict = Doubt(task, total, since_ms, f"receipt {task.pos_id}:{task.receipt_id} {why}")
+            yield task, verdict
+
+    def _note(self, tasks: list[PrintTask]) -> None:
+        """Keep what a doubt shows of its receipt, and log each once: a lane in doubt looks every second."""
+        new = [task for task in tasks if task.id not in self._facts]
+        known = {task.id: self._facts[task.id] for task in tasks if task.id in self._facts}
+        for task in new:
             log.warning(
                 "in doubt whether it was printed: asking %s",
                 self._kkt,
                 extra={"receipt_id": task.receipt_id, "pos_id": task.pos_id, "kkt": task.kkt},
             )
-            yield task, self._find(task)
+        self._facts = known | {task.id: self._facts_of(task) for task in new}
 
-    def _find(self, task: PrintTask) -> Printed | None:
-        status = self._register.status()
-        if status.mode == "document_open":
-            self._register.cancel_document()
-        if status.fn_number != task.fn_before:
-            raise Unsettled(
-                f"receipt {task.pos_id}:{task.receipt_id} was being printed on fiscal storage {task.fn_before}, "
-                f"but {self._kkt} now holds {status.fn_number}: only the old storage can tell whether it exists"
-            )
+    def _facts_of(self, task: PrintTask) -> tuple[int, int]:
+        stored = self._journal.read(lambda connection: find_receipt(connection, task.receipt_id, task.pos_id))
+        steps = self._journal.read(lambda connection: history_of(connection, task.id))
+        begun = [step.at_ms for step in steps if step.to_status == Status.PRINTING]
+        assert stored is not None
+        return stored.total, begun[-1] if begun else task.received_ms
+
+    def _find(self, task: PrintTask, status: RegisterStatus) -> Printed | None:
         assert task.fd_before is not None
-        if status.last_fd_number < task.fd_before:
-            raise Unsettled(
-                f"receipt {task.pos_id}:{task.receipt_id} was being printed after FD {task.fd_before}, but "
-                f"{self._kkt} now ends with FD {status.last_fd_number}: a storage that lost documents proves nothing"
+        if status.fn_number != task.fn_before:
+            raise Undecidable(
+                f"was being printed on fiscal storage {task.fn_before}, but {self._kkt} now holds "
+                f"{status.fn_number}: only the old storage can tell whether it exists"
             )
-        receipt = Receipt.model_validate_json(task.body)
-        requisite = requisite_1192(task.pos_id, task.receipt_id)
-        taken = self._taken(status.fn_number, task.fd_before)
+        if status.last_fd_number < task.fd_before:
+            raise Undecidable(
+                f"was being printed after FD {task.fd_before}, but {self._kkt} now ends with "
+                f"FD {status.last_fd_number}: a storage that lost documents proves nothing"
+            )
+        receipt, taken = _readable(task), self._taken(status.fn_number, task.fd_before)
+        unread: str | None = None
         for fd_number in range(task.fd_before + 1, status.last_fd_number + 1):
-            header = self._register.find_document(fd_number)
-            if (
-                header is not None
-                and fd_number not in taken
-                and _could_be(header, receipt)
-                and self._register.read_requisite(fd_number) == requisite
-            ):
-                # The tax system does not matter for reading back: the document has its own.
-                return self._register.read_back(fd_number, PrintJob(receipt, requisite, receipt.tax_system or "osn"))
+            if fd_number in taken:
+                continue
+            try:
+                if self._is_ours(fd_number, task, receipt):
+                    return self._read_back(fd_number, task, receipt)
+            except Undecidable as why:
+                # Another document may still be the one: only if none is does this one stand in the way.
+                unread = unread or str(why)
+        if unread is not None:
+            raise Undecidable(unread)
         return None
+
+    def _is_ours(self, fd_number: int, task: PrintTask, receipt: Receipt | None) -> bool:
+        try:
+            header = self._register.find_document(fd_number)
+            if header is None:
+                raise Undecidable(f"may be FD {fd_number}, which {self._kkt} does not show")
+            if not (header.form in {RECEIPT_FORM, CORRECTION_FORM} if receipt is None else could_be(header, receipt)):
+                return False
+            return self._register.read_requisite(fd_number) == requisite_1192(task.pos_id, task.receipt_id)
+        except RegisterNotReady as error:
+            if error.problem == "busy":
+                raise
+            raise Undecidable(f"may be FD {fd_number}, which cannot be read ({error})") from error
+
+    def _read_back(self, fd_number: int, task: PrintTask, receipt: Receipt | None) -> Printed:
+        if receipt is None:
+            raise Undecidable(f"is FD {fd_number} on {self._kkt}, but the request can no longer be read")
+        return self._register.read_back(fd_number, job_of(task, receipt))
 
     def _taken(self, fn_number: str, after_fd: int) -> set[int]:
         return self._journal.read(lambda connection: known_fd_numbers(connection, fn_number, after_fd))
 
 
-def _could_be(header: DocumentHeader, receipt: Receipt) -> bool:
+def could_be(header: DocumentHeader, receipt: Receipt) -> bool:
+    """Whether a document has the form, the operation and the total of this receipt."""
     form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
     return (header.form, header.operation, header.total) == (form, receipt.operation, receipt.total)
+
+
+def job_of(task: PrintTask, receipt: Receipt) -> PrintJob:
+    """What its document is read back with; the tax system does not matter there, the document has its own."""
+    return PrintJob(receipt, requisite_1192(task.pos_id, task.receipt_id), receipt.tax_system or "osn")
+
+
+def _readable(task: PrintTask) -> Receipt | None:
+    """The request; None where an earlier release took what this one cannot read."""
+    try:
+        return Receipt.model_validate_json(task.body)
+    except ValidationError:
+        return None

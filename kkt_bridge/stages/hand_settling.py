@@ -1,0 +1,236 @@
+"""Settling by hand: what a person decides about a receipt that the register cannot tell of.
+
+A document on the storage in the register is read back through the register, so nothing is typed that could be
+read. One on a storage that is gone is taken from its paper, or from the storage's report. Absence is the
+person's word. In each case the machine refuses what it knows to be wrong.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Final
+
+from pydantic import ValidationError
+
+from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.printing import document_owner
+from kkt_bridge.journal.receipts import find_receipt, pending_page
+from kkt_bridge.journal.records import PendingReceipt, PrintTask
+from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.registers.base import DocumentHeader, FiscalRegister, Printed, RegisterStatus
+from kkt_bridge.stages.lane import Doubt
+from kkt_bridge.stages.settling import could_be, job_of
+
+PAGE: Final = 200
+"""Receipts read at once while the owner of a document is looked for."""
+
+
+class SettleRefused(KktBridgeError):
+    """What a person decided cannot be so. `code` is for the command's answer."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class OnRegister:
+    """Its document is this one, on the fiscal storage that is in the register now."""
+
+    fd_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnPaper:
+    """Its document is this one, as the paper or the storage's report shows it."""
+
+    fn_number: str
+    fd_number: int
+    fiscal_sign: str
+    at: datetime
+    shift_number: int
+    receipt_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrintAgain:
+    """It has no document: a person made sure of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOrder:
+    """What a person decided about one receipt, and why."""
+
+    receipt_id: str
+    pos_id: str
+    decision: OnRegister | OnPaper | PrintAgain
+    reason: str
+
+    @property
+    def remark(self) -> str:
+        """What stands in the receipt's history."""
+        return f"settled by hand: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class HandSettled:
+    """What came of an order."""
+
+    task: PrintTask
+    printed: Printed | None
+    """The document that was adopted; None where the receipt waits again."""
+
+
+class HandSettler:
+    """Judges what persons decide about the doubts of one lane."""
+
+    def __init__(self, kkt: str, register: FiscalRegister, journal: Journal, zone: tzinfo) -> None:
+        self._kkt = kkt
+        self._register = register
+        self._journal = journal
+        self._zone = zone
+
+    def judge(self, order: HandOrder, doubts: Sequence[Doubt], status: RegisterStatus) -> HandSettled:
+        """What the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
+        task = self._task(order, doubts)
+        match order.decision:
+            case PrintAgain():
+                return HandSettled(task, None)
+            case OnRegister(fd_number):
+                printed = self._read(task, _receipt(task), fd_number, status)
+            case OnPaper() as paper:
+                printed = self._from_paper(task, _receipt(task), paper, status)
+        return HandSettled(task, printed)
+
+    def _task(self, order: HandOrder, doubts: Sequence[Doubt]) -> PrintTask:
+        for doubt in doubts:
+            if (doubt.task.receipt_id, doubt.task.pos_id) == (order.receipt_id, order.pos_id):
+                return doubt.task
+        stored = self._journal.read(lambda connection: find_receipt(connection, order.receipt_id, order.pos_id))
+        raise not_in_doubt(order.receipt_id, order.pos_id, stored.status if stored is not None else None)
+
+    def _read(self, task: PrintTask, receipt: Receipt, fd_number: int, status: RegisterStatus) -> Printed:
+        header = self._register.find_document(fd_number)
+        if header is None:
+            raise SettleRefused(
+                "no_document",
+                f"fiscal storage {status.fn_number} in {self._kkt} shows no document {fd_number}: "
+                f"its last one is {status.last_fd_number}",
+            )
+        if not could_be(header, receipt):
+            raise SettleRefused(
+                "document_mismatch",
+                f"document {fd_number} on {self._kkt} is {_in_words(header)}, the receipt is a {receipt.type} "
+                f"({receipt.operation}) of {format_kopecks(receipt.total)}",
+            )
+        self._require_free(task, status.fn_number, fd_number)
+        self._require_unmarked(task, fd_number)
+        return self._register.read_back(fd_number, job_of(task, receipt))
+
+    def _require_free(self, task: PrintTask, fn_number: str, fd_number: int) -> None:
+        """Refuse a document that is another receipt's, or that was there before this one was begun."""
+        owner = self._journal.read(lambda connection: document_owner(connection, fn_number, fd_number))
+        require_nobodys(owner, fd_number)
+        if fn_number == task.fn_before and fd_number <= (task.fd_before or 0):
+            raise SettleRefused(
+                "document_mismatch",
+                f"document {fd_number} was there before printing began, which was after document {task.fd_before}",
+            )
+
+    def _require_unmarked(self, task: PrintTask, fd_number: int) -> None:
+        """Refuse a document with the digest of another receipt that has none; a stranger's digest is no reason."""
+        requisite = self._register.read_requisite(fd_number)
+        if requisite is None or requisite == requisite_1192(task.pos_id, task.receipt_id):
+            return
+        for other in self._unprinted():
+            if requisite_1192(other.pos_id, other.receipt_id) == requisite:
+                raise _taken(fd_number, other.pos_id, other.receipt_id)
+
+    def _unprinted(self) -> Iterator[PendingReceipt]:
+        """Receipts of this register without a document: one of those may be what a document is marked with."""
+        for status in (Status.PRINTING, Status.BUFFERED):
+            after = 0
+            while page := self._page(status, after):
+                yield from page
+                after = page[-1].id
+
+    def _page(self, status: Status, after: int) -> list[PendingReceipt]:
+        return self._journal.read(lambda connection: pending_page(connection, status, self._kkt, after, PAGE))
+
+    def _from_paper(self, task: PrintTask, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> Printed:
+        if paper.fn_number == status.fn_number:
+            printed = self._read(task, receipt, paper.fd_number, status)
+            if printed.mark.fiscal_sign.lstrip("0") != paper.fiscal_sign.lstrip("0"):
+                raise SettleRefused(
+                    "document_mismatch",
+                    f"document {paper.fd_number} on {self._kkt} has the fiscal sign {printed.mark.fiscal_sign}, "
+                    f"not {paper.fiscal_sign}",
+                )
+            return printed
+        self._require_free(task, paper.fn_number, paper.fd_number)
+        return Printed(self._mark(receipt, paper, status))
+
+    def _mark(self, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> FiscalMark:
+        at = paper.at.astimezone(self._zone).isoformat(timespec="seconds")
+        return FiscalMark(
+            kkt=self._kkt,
+            kkt_serial=status.serial,
+            registration_number=status.registration_number,
+            fn_number=paper.fn_number,
+            fd_number=paper.fd_number,
+            fiscal_sign=paper.fiscal_sign,
+            datetime=at,
+            shift_number=paper.shift_number,
+            receipt_number=paper.receipt_number,
+            type=receipt.type,
+            total=format_kopecks(receipt.total),
+            change=format_kopecks(receipt.change),
+            qr=qr_text(
+                datetime=at,
+                total=receipt.total,
+                fn_number=paper.fn_number,
+                fd_number=paper.fd_number,
+                fiscal_sign=paper.fiscal_sign,
+                operation=receipt.operation,
+            ),
+        )
+
+
+def require_nobodys(owner: tuple[str, str] | None, fd_number: int) -> None:
+    """SettleRefused where a document has an owner, named by POS and receipt id, already."""
+    if owner is not None:
+        raise _taken(fd_number, *owner)
+
+
+def not_in_doubt(receipt_id: str, pos_id: str, status: Status | None) -> SettleRefused:
+    """The refusal to settle what needs no settling."""
+    return SettleRefused(
+        "not_in_doubt",
+        f"receipt {receipt_id} of {pos_id} is {status or 'unknown'}: only one whose doubt the register cannot settle "
+        "is settled by hand",
+    )
+
+
+def _taken(fd_number: int, pos_id: str, receipt_id: str) -> SettleRefused:
+    return SettleRefused("document_taken", f"document {fd_number} belongs to receipt {receipt_id} of {pos_id}")
+
+
+def _receipt(task: PrintTask) -> Receipt:
+    try:
+        return Receipt.model_validate_json(task.body)
+    except ValidationError:
+        raise SettleRefused(
+            "document_mismatch",
+            f"the request of receipt {task.receipt_id} can no longer be read, so no document can be compared with it",
+        ) from None
+
+
+def _in_words(header: DocumentHeader) -> str:
+    if header.total is None:
+        return f"no receipt (form {header.form})"
+    return f"a {header.operation} of {format_kopecks(header.total)} (form {header.form})"

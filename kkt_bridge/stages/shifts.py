@@ -1,0 +1,97 @@
+"""The shift of a register: how old it is, by two clocks, and who is told of it.
+
+A register closes nothing by itself, and refuses everything once a shift is 24 hours old by its own clock. That
+clock may stand still or jump; so the time that has passed here since the shift was first seen counts as well.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.registers.base import RegisterStatus, ShiftReport
+from kkt_bridge.stages.lane import LaneSettings
+from kkt_bridge.wire.messages import ShiftEvent
+from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.topics import Topics
+
+OPEN: Final = frozenset({"shift_open", "shift_expired", "document_open"})
+"""Modes of a register whose shift is open."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenShift:
+    """A shift that is open, as last seen; times are monotonic seconds."""
+
+    name: tuple[str, int]
+    """The fiscal storage and the shift's number in it."""
+    first_seen: float
+    last_seen: float
+    age_by_register_s: float
+    """When it was last seen; 0 from a register that does not tell."""
+
+
+class Shifts:
+    """What a lane knows of its register's shift."""
+
+    def __init__(self, settings: LaneSettings, *, journal: Journal, topics: Topics, clock: Clock) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._topics = topics
+        self._clock = clock
+        self._open: _OpenShift | None = None
+        self._unannounced: list[ShiftReport] = []
+
+    def note(self, status: RegisterStatus) -> None:
+        """Take note of what the register says now."""
+        if status.mode not in OPEN:
+            self._open = None
+            return
+        now, name = self._clock.monotonic(), (status.fn_number, status.shift_number)
+        known = self._open is not None and self._open.name == name
+        first_seen = self._open.first_seen if self._open is not None and known else now
+        opened_at = status.shift_opened_at
+        age_s = (status.clock - opened_at).total_seconds() if opened_at is not None else 0.0
+        self._open = _OpenShift(name, first_seen, now, age_s)
+
+    def age_s(self) -> float:
+        """Seconds that the shift has been open, by whichever clock says more; 0 where none is."""
+        if self._open is None:
+            return 0.0
+        now = self._clock.monotonic()
+        return max(now - self._open.first_seen, self._open.age_by_register_s + now - self._open.last_seen)
+
+    def left_s(self) -> float:
+        """Seconds until the shift is to be closed."""
+        return self._settings.shift_close_after_s - self.age_s()
+
+    def announce(self, report: ShiftReport) -> None:
+        """Tell of a shift that was opened or closed."""
+        self._unannounced.append(report)
+        self.announce_all()
+
+    def announce_all(self) -> None:
+        """Tell of those that the disk did not take before. Errors: StorageUnavailable, and they are told later."""
+        while self._unannounced:
+            self._write(self._unannounced[0])
+            self._unannounced.pop(0)
+
+    def _write(self, report: ShiftReport) -> None:
+        kkt, zone = self._settings.kkt, self._settings.zone
+
+        def operation(tx: Transaction) -> None:
+            event = ShiftEvent(
+                kkt=kkt,
+                number=report.number,
+                open=report.open,
+                fd_number=report.fd_number,
+                at=rfc3339(tx.instant.wall_ms, zone),
+            )
+            tx.publish(self._topics.event("shift"), event.payload(), is_event=True)
+
+        self._journal.write(operation)
+        log.info("shift %d on %s %s", report.number, kkt, "opened" if report.open else "closed")
