@@ -86,6 +86,7 @@ _COMMAND_SUMMARIES: Final = MappingProxyType(
         "pause": "An operator has the bridge stop taking receipts.",
         "resume": "An operator has the bridge take receipts again.",
         "reprint": "An operator has a register print a copy, which is never a second fiscal document.",
+        "settle": "An operator says what became of a receipt of which its register cannot tell.",
     }
 )
 
@@ -143,6 +144,7 @@ CATALOGUE: Final = (
     _event("receipt", messages.ReceiptEvent, "Receipts took steps in their life; committed together, told together."),
     _event("breaker", messages.BreakerEvent, "The circuit breaker before the OFD changed its state."),
     _event("network", messages.NetworkEvent, "The bridge changed its mind about its way to the OFD."),
+    _event("alert", messages.AlertEvent, "Something wants a person, or no longer does."),
     _event("shift", messages.ShiftEvent, "A shift was opened or closed on a register."),
     _event("command", messages.CommandEvent, "An operator's command was carried out or refused."),
     Entry(

@@ -1,10 +1,12 @@
 """The operators' commands: their names and what each takes."""
 
 from collections.abc import Mapping
+from datetime import MAXYEAR, MINYEAR, datetime
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from kkt_bridge.receipts.model import PRINTABLE, Identifier, ReceiptId, Strict, line
 
@@ -64,6 +66,76 @@ class ReprintArgs(Strict):
     fd_number: Annotated[int, Field(ge=1)] | None = None
 
 
+def _moment(text: str) -> str:
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None and MINYEAR < at.year < MAXYEAR:
+            return text
+    except ValueError:
+        pass
+    raise ValueError('expected a time with an offset such as "2026-11-22T14:03:00+03:00"')
+
+
+_ON_PAPER: Final = ("fn_number", "fiscal_sign", "datetime", "shift_number", "receipt_number")
+
+
+class AdoptedDocument(Strict):
+    """A fiscal document: by its number alone on the storage in the register, with all else on one that is gone."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {name: list(_ON_PAPER) for name in _ON_PAPER}})
+
+    fd_number: Annotated[int, Field(ge=1, le=2**32 - 1)]
+    fn_number: Annotated[str, Field(pattern=r"^[0-9]{16}$")] | None = None
+    fiscal_sign: Annotated[str, Field(pattern=r"^[0-9]{1,10}$")] | None = None
+    datetime: (
+        Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"}), AfterValidator(_moment)] | None
+    ) = None
+    """As on the paper, with the shop's offset."""
+    shift_number: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    receipt_number: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        missing = [name for name in _ON_PAPER if getattr(self, name) is None]
+        if missing and len(missing) < len(_ON_PAPER):
+            raise PydanticCustomError(
+                "document_in_part",
+                "required too: a document on a storage that is gone is told whole, with {all}",
+                {"field": missing[0], "all": ", ".join(_ON_PAPER)},
+            )
+        return self
+
+
+class SettleArgs(Strict):
+    """`settle`: what became of a receipt in doubt, and how one knows; either `adopt` or `print_again`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["adopt"], "properties": {"adopt": {"type": "object"}, "print_again": {"const": False}}},
+                {
+                    "required": ["print_again"],
+                    "properties": {"print_again": {"const": True}, "adopt": {"type": "null"}},
+                },
+            ]
+        }
+    )
+
+    receipt_id: ReceiptId
+    pos_id: Identifier | None = None
+    adopt: AdoptedDocument | None = None
+    print_again: bool = False
+    reason: Annotated[str, line(500), PRINTABLE]
+
+    @model_validator(mode="after")
+    def _one_decision(self) -> Self:
+        if (self.adopt is not None) == self.print_again:
+            raise PydanticCustomError(
+                "one_decision", "say either which document it is, or print_again: true", {"field": "adopt"}
+            )
+        return self
+
+
 COMMANDS: Final[Mapping[str, type[Strict]]] = MappingProxyType(
     {
         "status": NoArgs,
@@ -79,6 +151,7 @@ COMMANDS: Final[Mapping[str, type[Strict]]] = MappingProxyType(
         "pause": NoArgs,
         "resume": NoArgs,
         "reprint": ReprintArgs,
+        "settle": SettleArgs,
     }
 )
 """Every command and the model of its `args`."""

@@ -92,6 +92,18 @@ _COMMAND_ARGS: Final[dict[str, dict[str, Any]]] = {
     "pause": {},
     "resume": {},
     "reprint": {"kkt": _KKT, "fd_number": 412},
+    "settle": {
+        "receipt_id": _RECEIPT_ID,
+        "adopt": {
+            "fn_number": "9999078900000001",
+            "fd_number": 412,
+            "fiscal_sign": "2819546253",
+            "datetime": "2026-11-22T14:03:00+03:00",
+            "shift_number": 12,
+            "receipt_number": 34,
+        },
+        "reason": "on the paper that the buyer showed, the storage is with the service centre",
+    },
 }
 
 EXAMPLES: Final = MappingProxyType(
@@ -185,6 +197,8 @@ EXAMPLES: Final = MappingProxyType(
             "paper": "ok",
             "clock_drift_s": 1.2,
             "problem": None,
+            "doubts": [],
+            "doubts_total": 0,
             "at": _PUBLISHED_AT,
         },
         "event-receipt": {
@@ -209,6 +223,15 @@ EXAMPLES: Final = MappingProxyType(
             "at": "2026-11-22T14:02:40.000+03:00",
         },
         "event-network": {"from": "online", "to": "offline", "at": "2026-11-22T14:02:41.000+03:00"},
+        "event-alert": {
+            "alert": "unsettled_doubt",
+            "severity": "critical",
+            "state": "raised",
+            "subject": _KKT,
+            "message": "kkt-1 prints nothing: it cannot tell whether 1 receipt was printed; look at it with "
+            "`kkt-bridge settle list` and settle it by hand",
+            "at": _PUBLISHED_AT,
+        },
         "event-shift": {
             "kkt": _KKT,
             "number": 12,
@@ -222,6 +245,7 @@ EXAMPLES: Final = MappingProxyType(
             "issued_by": "ops",
             "ok": True,
             "error": None,
+            "reason": None,
             "at": _PUBLISHED_AT,
         },
         "ofd-document": {

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.fiscal import FiscalMark, MoneyText
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import PRINTABLE, Receipt, ReceiptId, Strict, line
 
@@ -15,6 +15,9 @@ REQUEST_BYTES_MAX: Final = 256 * 1024
 
 STEPS_PER_EVENT_MAX: Final = 200
 """Steps in one `event/receipt`."""
+
+DOUBTS_SHOWN_MAX: Final = 20
+"""Doubts listed in one `state/kkt/{kkt}`."""
 
 BEYOND_PROMISE: Final = "x-beyond-promise"
 """Marks what the bridge sends and version 1 of the contract does not promise: no schema requires it."""
@@ -221,6 +224,21 @@ class ShiftState(Outgoing):
     opened_at: Timestamp | None
 
 
+class DoubtState(Outgoing):
+    """A receipt of which its register cannot tell whether it was printed; `settle` tells it."""
+
+    receipt_id: str
+    pos_id: str
+    fn_number: str
+    """The fiscal storage, and the number of its last document, before printing began."""
+    fd_number: int
+    total: MoneyText
+    since: Timestamp
+    """When printing began."""
+    reason: str
+    """Why the register cannot tell."""
+
+
 class KktState(Outgoing):
     """`state/kkt/{kkt}`: a register and its fiscal storage. Null where the register has not yet been reached."""
 
@@ -243,6 +261,9 @@ class KktState(Outgoing):
     paper: Literal["ok", "out"] | None
     clock_drift_s: float | None
     problem: str | None
+    doubts: Annotated[list[DoubtState], Field(max_length=DOUBTS_SHOWN_MAX), _BEYOND] = []
+    """The oldest of those that stop this register until a person settles them."""
+    doubts_total: Annotated[int, _BEYOND] = 0
     at: Timestamp
 
 
@@ -301,6 +322,20 @@ class NetworkEvent(Outgoing):
     at: Timestamp
 
 
+class AlertEvent(Outgoing):
+    """`event/alert`: something wants a person, or no longer does."""
+
+    alert: str
+    """Its kind: `unsettled_doubt`, `storage`, `clock`, `rival`; more may follow."""
+    severity: Literal["warning", "critical"]
+    state: Literal["raised", "cleared"]
+    subject: str | None
+    """The register that it is about; null where it is about the bridge."""
+    message: str
+    """What, where, and what to do, in one line."""
+    at: Timestamp
+
+
 class ShiftEvent(Outgoing):
     """`event/shift`: a shift was opened or closed on a register."""
 
@@ -319,6 +354,8 @@ class CommandEvent(Outgoing):
     issued_by: str | None
     ok: bool
     error: str | None
+    reason: Annotated[str | None, _BEYOND] = None
+    """Why it was given, where the command takes a reason."""
     at: Timestamp
 
 
