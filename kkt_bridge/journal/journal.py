@@ -56,6 +56,8 @@ class Journal:
         self._clock = clock
         self._gate = threading.Lock()
         self._waiting: deque[_Entry[Any]] = deque()
+        self._postponed: list[_Entry[Any]] = []
+        """Posted while the disk took nothing."""
         self._listeners: list[Callable[[Touched], None]] = []
         self._counts: Counter[CountKey] = Counter()
         self._pending = 0
@@ -95,6 +97,7 @@ class Journal:
         entry = _Entry(operation, awaited=True)
         self._waiting.append(entry)
         with self._gate:
+            self._take_up_postponed()
             while not entry.done:
                 self._commit_waiting()
         if entry.error is not None:
@@ -102,12 +105,16 @@ class Journal:
         return entry.result  # type: ignore[no-any-return]
 
     def post(self, operation: Operation[Any]) -> None:
-        """Have the operation run with the next commit, or the next `flush`. For what may be done again if lost."""
+        """Have the operation run with the next commit, or the next `flush`. For what may be done again if lost.
+
+        It is lost with the process, or when it raises; while the disk takes nothing it waits.
+        """
         self._waiting.append(_Entry(operation, awaited=False))
 
     def flush(self) -> None:
         """Commit what was posted, if anything was."""
         with self._gate:
+            self._take_up_postponed()
             while self._waiting:
                 self._commit_waiting()
 
@@ -133,27 +140,26 @@ class Journal:
         """The newest time in the order of receipts, milliseconds since 1970; 0 before the first one."""
         return self._clock_figures.hlc_wall_ms
 
+    def _take_up_postponed(self) -> None:
+        self._waiting.extendleft(reversed(self._postponed))
+        self._postponed.clear()
+
     def _commit_waiting(self) -> None:
-        entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))]
+        self._attempt([self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))])
+
+    def _attempt(self, entries: list[_Entry[Any]]) -> None:
         try:
             self._commit(entries)
         except StorageUnavailable as error:
             self.failing = str(error)
-            self._fail(entries, error)
+            self._postponed += [entry for entry in entries if not entry.awaited]
+            self._fail([entry for entry in entries if entry.awaited], error)
         except Exception as error:  # noqa: BLE001 (whatever one operation raised is its caller's)
             if len(entries) == 1:
                 self._fail(entries, error)
-            else:
-                self._commit_one_by_one(entries)
-
-    def _commit_one_by_one(self, entries: list[_Entry[Any]]) -> None:
-        """One of them failed and took the others along: each for itself."""
-        for entry in entries:
-            try:
-                self._commit([entry])
-            except Exception as error:  # noqa: BLE001 (the same)
-                self.failing = str(error) if isinstance(error, StorageUnavailable) else self.failing
-                self._fail([entry], error)
+                return
+            for entry in entries:  # one of them took the others along: each for itself
+                self._attempt([entry])
 
     @staticmethod
     def _fail(entries: list[_Entry[Any]], error: Exception) -> None:
@@ -161,7 +167,7 @@ class Journal:
             entry.error = error
             entry.done = True
             if not entry.awaited:
-                log.warning("a posted change was lost and will be made again: %s", error)
+                log.error("a posted change was lost: %s", error)
 
     def _commit(self, entries: list[_Entry[Any]]) -> None:
         with self._database.transaction() as connection:
