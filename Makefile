@@ -27,7 +27,7 @@ campaign: setup
 
 # Real processes killed at random moments under load, and a verdict on every receipt.
 chaos: setup
-	PYTHONPATH=tests $(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(CHAOS)
+	PYTHONPATH=tests $(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -9,13 +9,12 @@ from typing import Final
 from chaos.evidence import Evidence, gather, pending
 from chaos.history import history
 from chaos.killer import Killer
-from chaos.plan import Plan
+from chaos.plan import BROKER, Plan
 from chaos.site import Site
 from chaos.summary import Course, Summary, summed_up
-from chaos.terminal import Terminal
+from chaos.terminal import OPEN_MAX, Terminal
 from chaos.trade import Trade
 from chaos.verdict import Finding, judge
-from support.brokers import wait_until
 
 PROGRESS_S: Final = 5.0
 TICK_S: Final = 0.02
@@ -23,6 +22,7 @@ RECHECKED: Final = 30
 """Requests of long ago that each terminal repeats at the end."""
 
 LEAVE_S: Final = 15.0
+RETURN_S: Final = 30.0
 HISTORIES_MAX: Final = 10
 
 Tell = Callable[[str], object]
@@ -65,25 +65,27 @@ def open_terminals(plan: Plan, site: Site) -> list[Terminal]:
 def _run(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> Report:
     began = time.monotonic()
     killer = Killer(plan, site)
-    fire(plan, site, killer, terminals, tell)
+    fire(plan, site, killer, terminals, tell, plan.impatient_kills)
+    if not site.deaths:
+        spare_the_broker(site, killer, terminals, tell)
+        fire(plan, site, killer, terminals, tell, plan.kills)
     fire_ended = time.monotonic()
     site.heal()
-    unsettled = calm_down(plan, site, terminals, tell)
+    calm_down(plan, site, terminals, tell)
     stop_s, stop = stop_bridge(site)
     dismiss(terminals)
     evidence = gather(site, tuple(terminal.till for terminal in terminals), stop)
-    findings = judge(evidence) + [Finding("unsettled", text) for text in unsettled]
+    findings = judge(evidence)
     answered_at = [at for terminal in terminals for at in terminal.answered_at]
     course = Course(began, fire_ended, answered_at, stop_s)
     summary = summed_up(evidence, findings, course, seed=plan.seed, kills=site.kills, faults=killer.faults)
     return Report(summary, findings, evidence, histories(site, evidence, findings))
 
 
-def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], tell: Tell) -> None:
-    """Kill until it is enough, the time is over, or a process ends by itself."""
-    deadline = time.monotonic() + plan.minutes * 60
+def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], tell: Tell, kills: int) -> None:
+    """Kill until there are so many kills, the time is over, or a process ends by itself."""
     told_at = time.monotonic()
-    while killer.kills < plan.kills and time.monotonic() < deadline and not site.deaths:
+    while killer.kills < kills and not killer.is_late and not site.deaths:
         time.sleep(min(killer.step(), TICK_S))
         site.watch()
         if time.monotonic() - told_at > PROGRESS_S:
@@ -93,24 +95,39 @@ def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], 
             tell(f"{killer.kills} of {plan.kills} kills, {answered} verdicts, {waiting} requests open")
 
 
-def calm_down(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> list[str]:
-    """Wait until everybody has a final reply and the bridge owes nothing; return what never came to its end."""
+def spare_the_broker(site: Site, killer: Killer, terminals: list[Terminal], tell: Tell) -> None:
+    """From here on what the broker has is safe there: whatever does not come through, the bridge has lost."""
+    tell("the broker is spared from now on, and the terminals send everything once")
+    site.heal()
+    # The broker knows the bridge's session again when an answer to something new has come through.
+    since = [terminal.answered for terminal in terminals]
+    site.expect(
+        lambda: all(terminal.answered > before + OPEN_MAX for terminal, before in zip(terminals, since, strict=True)),
+        RETURN_S,
+        "an answer for each terminal",
+    )
+    killer.spare(BROKER)
+    for terminal in terminals:
+        terminal.be_patient()
+
+
+def calm_down(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> None:
+    """Let everything come to its end, then have a part of it asked for once more: nothing may have changed."""
     tell("healed: waiting until every receipt has come to its end")
-    unsettled = []
     for terminal in terminals:
         terminal.close_the_door()
-    for what in ("final replies", "the same replies to repeats of long ago"):
-        try:
-            wait_until(lambda: not any(terminal.waiting for terminal in terminals), plan.calm_s, what)
-            wait_until(lambda: pending(site.journal) == 0, plan.calm_s, "an empty buffer and outbox")
-        except TimeoutError as late:
-            unsettled.append(str(late))
-            break
-        if what == "final replies":
-            for terminal in terminals:
-                terminal.ask_all_again(RECHECKED)
+    if served(plan, site, terminals, "a final reply for everybody"):
+        for terminal in terminals:
+            terminal.ask_all_again(RECHECKED)
+        served(plan, site, terminals, "the same replies to repeats of long ago")
     site.watch()
-    return unsettled
+
+
+def served(plan: Plan, site: Site, terminals: list[Terminal], what: str) -> bool:
+    """Whether all terminals have what they wait for, and the bridge owes nobody anything."""
+    return site.expect(lambda: not any(terminal.waiting for terminal in terminals), plan.calm_s, what) and site.expect(
+        lambda: pending(site.journal) == 0, plan.calm_s, "an empty buffer and outbox"
+    )
 
 
 def stop_bridge(site: Site) -> tuple[float | None, str | None]:

@@ -55,6 +55,7 @@ class Killer:
         self._diary: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         self._burst = 0
+        self._deadline = time.monotonic() + plan.minutes * 60
         self._blows = {name: blow for name, blow in BLOWS.items() if set(blow[0]) <= set(plan.victims)}
         self.faults: Counter[str] = Counter()
         """What was done to registers, by kind."""
@@ -64,6 +65,17 @@ class Killer:
     def kills(self) -> int:
         """Processes ended by SIGKILL so far."""
         return self._site.kills.total()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time for killing is over."""
+        return time.monotonic() > self._deadline
+
+    def spare(self, name: str) -> None:
+        """Do not hit it any more."""
+        self._blows = {
+            blow: (victims, weight) for blow, (victims, weight) in self._blows.items() if name not in victims
+        }
 
     def step(self) -> float:
         """Do what is due; return the seconds until the next entry."""

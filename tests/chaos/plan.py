@@ -24,6 +24,13 @@ class Plan:
     calm_s: float = 90.0
     """How long the healed shop may take until every receipt has its end."""
     victims: tuple[str, ...] = VICTIMS
+    patient_share: float = 0.4
+    """The last part of the kills, for which the broker is spared and no terminal repeats anything."""
+
+    @property
+    def impatient_kills(self) -> int:
+        """The kills before that: none where the broker is spared all the time."""
+        return round(self.kills * (1 - self.patient_share)) if BROKER in self.victims else 0
 
     def chance(self, who: str) -> Random:
         """The dice of one who takes part, the same for the same seed."""

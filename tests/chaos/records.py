@@ -65,6 +65,8 @@ class Sale:
     """The only verdict that is right: `printed`, or an error code."""
     response_topic: str | None = None
     correlation: bytes | None = None
+    patient: bool = False
+    """Sent once: what the broker has acknowledged must come through by itself while the line holds."""
     connection: int = 0
     """The terminal's connection on which it was sent first."""
     sends: list[Send] = field(default_factory=list)

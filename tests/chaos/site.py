@@ -6,12 +6,13 @@ register alone (power, a lost answer, the line) is ordered through its fault fil
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,11 @@ START_S = 30.0
 DESK_TIMEOUT_S = 20.0
 BRIDGE_ID = "store-chaos"
 UP = f"bridge {BRIDGE_ID} is up".encode()
+
+
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Ours without the measuring of coverage: it slows each start, and SIGKILL leaves nothing of what it measured."""
+    return {name: value for name, value in environment.items() if not name.startswith("COV")}
 
 
 class Part(Protocol):
@@ -61,8 +67,7 @@ class Bridge(BridgeProcess):
 
     def __init__(self, config: Mapping[str, Any], directory: Path) -> None:
         super().__init__(config, directory)
-        # A process that ends by SIGKILL never writes its coverage, and starts much slower where it measures it.
-        self._environment = {name: value for name, value in self._environment.items() if not name.startswith("COV")}
+        self._environment = unmeasured(self._environment)
         self._log_began = 0
 
     def launch(self) -> None:
@@ -99,7 +104,11 @@ class Ofd:
         command = [sys.executable, "-m", "kkt_bridge", "sim", "ofd", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--state", str(self._state)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, "--state", str(self._state)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=unmeasured(os.environ),
             )
 
     def kill(self) -> None:
@@ -156,7 +165,7 @@ class Site:
         """SIGKILLs that hit a living process."""
         self.outages: list[Outage] = []
         self.deaths: list[str] = []
-        """Processes that ended by themselves, which none may."""
+        """Processes that ended by themselves or never came back, which none may."""
 
     def _config(self, plan: Plan) -> dict[str, Any]:
         # One register faster than the disk, where one commit leases several receipts; the others take their time.
@@ -223,9 +232,18 @@ class Site:
             self.revive(name)
         for kkt in self.registers:
             self.cure(kkt)
-        wait_until(self.ofd.answers, START_S, "an OFD that answers")
-        self.ofd.ask("PUT", "/_faults", {})
-        wait_until(self.bridge.is_up, START_S, "a bridge that is up")
+        if self.expect(self.ofd.answers, START_S, "an OFD that answers"):
+            self.ofd.ask("PUT", "/_faults", {})
+        self.expect(self.bridge.is_up, START_S, "a bridge that is up")
+
+    def expect(self, condition: Callable[[], bool], within_s: float, what: str) -> bool:
+        """Whether it comes to pass; if not, it is noted among the deaths."""
+        try:
+            wait_until(condition, within_s, what)
+        except TimeoutError as never:
+            self.deaths.append(str(never))
+            return False
+        return True
 
     def watch(self) -> None:
         """Note which processes ended by themselves."""

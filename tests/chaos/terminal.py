@@ -1,10 +1,12 @@
 """A POS terminal that keeps its own record: it reconnects for ever, and repeats until it has a final reply.
 
 A broker that is killed may lose what it has acknowledged since its last save, so a PUBACK is no reason to
-stop asking: the README tells this to everyone who programs a POS.
+stop asking: the README tells this to everyone who programs a POS. While the broker is spared the terminals
+are *patient*: they send once and wait, so that whatever the bridge lost would stay lost.
 """
 
 import json
+import math
 import threading
 import time
 from random import Random
@@ -51,6 +53,7 @@ class Terminal(threading.Thread):
         self._refunded: list[Sale] = []
         self._next_customer_at = 0.0
         self._door_closed = False
+        self._patient = False
         self._leaving = threading.Event()
         self._recheck = 0
         self.answered = 0
@@ -68,6 +71,10 @@ class Terminal(threading.Thread):
     def close_the_door(self) -> None:
         """Nobody comes any more; those inside are served."""
         self._door_closed = True
+
+    def be_patient(self) -> None:
+        """From now on send each request once, as long as the line holds."""
+        self._patient = True
 
     def ask_all_again(self, count: int) -> None:
         """Send so many requests of long ago once more, and wait for their verdicts; the door must be closed."""
@@ -124,15 +131,16 @@ class Terminal(threading.Thread):
             self._printed.remove(self.till.sales[sale.request["original_receipt_id"]])
         self._open.append(sale)
         sale.connection = self.till.connections
+        sale.patient = self._patient
         self._ask(sale, "receipt")
         if self._chance.random() < TWICE_SHARE:
             self._ask(sale, "receipt")
-        elif sale.kind == "sale" and self._chance.random() < EARLY_QUERY_SHARE:
+        elif sale.kind == "sale" and not sale.patient and self._chance.random() < EARLY_QUERY_SHARE:
             self._ask(sale, "query")
 
     def _ask(self, sale: Sale, what: Question) -> None:
         """Publish, and note whether the broker has it. BrokerAway if that is unknown."""
-        sale.ask_again_at = time.monotonic() + PATIENCE_S * self._chance.uniform(0.8, 1.2)
+        self._ask_again_in(sale, math.inf if sale.patient else PATIENCE_S)
         content = sale.request if what == "receipt" else {"receipt_id": sale.receipt_id}
         send = Send(time.time(), what)
         sale.sends.append(send)
@@ -172,15 +180,17 @@ class Terminal(threading.Thread):
             self.till.strange.append(message.payload.decode())
             return
         sale.replies.append(reply)
-        now = time.monotonic()
         if reply.is_verdict:
             self._close(sale)
         elif reply.code == "not_found":
-            sale.ask_again_at = now
+            self._ask_again_in(sale, 0)
         elif reply.code:
-            sale.ask_again_at = now + RETRY_REFUSED_S * self._chance.uniform(0.8, 1.2)
+            self._ask_again_in(sale, RETRY_REFUSED_S)
         else:
-            sale.ask_again_at = now + PATIENCE_BUFFERED_S * self._chance.uniform(0.8, 1.2)
+            self._ask_again_in(sale, math.inf if sale.patient else PATIENCE_BUFFERED_S)
+
+    def _ask_again_in(self, sale: Sale, about_s: float) -> None:
+        sale.ask_again_at = time.monotonic() + about_s * self._chance.uniform(0.8, 1.2)
 
     def _close(self, sale: Sale) -> None:
         if sale.is_open or sale not in self._open:
