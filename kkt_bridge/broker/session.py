@@ -118,6 +118,11 @@ class Session:
         """Why the broker is away, for `state/health`; None while it is not."""
         return None if self.online else (self._complaint or "not yet connected")
 
+    @property
+    def rival(self) -> str | None:
+        """Why another client with our id is suspected; None while none is, and from the next attempt on."""
+        return self._complaint if self._yielding else None
+
     def publish(self, message: Outgoing) -> None:
         """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
         if self.online:

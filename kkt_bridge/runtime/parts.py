@@ -30,7 +30,9 @@ from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.requests import Refusals
+from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
+from kkt_bridge.steering.clock_watch import ClockWatch
 from kkt_bridge.steering.commands import Commands
 from kkt_bridge.steering.desk import Desk
 from kkt_bridge.steering.telemetry import Telemetry
@@ -128,6 +130,9 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
         delivery=road.delivery,
         breaker=road.breaker,
         network=road.network,
+        link=session,
+        alerts=Alerts(journal=base.journal, topics=base.topics, registers=list(lanes), zone=zone, clock=clock),
+        clock_watch=ClockWatch(clock, zone),
         online=online,
         zone=zone,
         clock=clock,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,15 @@ from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.delivery import Delivery, SyncInProgress, SyncResult
+from kkt_bridge.stages.hand_settling import (
+    HandOrder,
+    HandSettled,
+    OnPaper,
+    OnRegister,
+    PrintAgain,
+    SettleRefused,
+    not_in_doubt,
+)
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.steering.desk import Answer, CommandFailed, Handler
 from kkt_bridge.steering.telemetry import Telemetry
@@ -30,6 +39,7 @@ from kkt_bridge.wire.commands import (
     RegisterArgs,
     ReprintArgs,
     RequeueArgs,
+    SettleArgs,
     SyncArgs,
 )
 from kkt_bridge.wire.times import rfc3339
@@ -77,6 +87,7 @@ class Commands:
             "pause": self._pause,
             "resume": self._resume,
             "reprint": self._reprint,
+            "settle": self._settle,
         }
 
     # -- the bridge ------------------------------------------------------------------------------------
@@ -260,6 +271,16 @@ class Commands:
         self._wake_lane(name)
         return _then(result, lambda report: {"kkt": name, **(asdict(report) if report is not None else {})})
 
+    def _settle(self, args: SettleArgs) -> "Future[Answer]":
+        stored = self._the_one(args.receipt_id, args.pos_id)
+        if stored.status != Status.PRINTING:
+            raise _refused(not_in_doubt(stored.receipt_id, stored.pos_id, stored.status))
+        lane = self._lane(stored.kkt)
+        order = HandOrder(stored.receipt_id, stored.pos_id, _decision(args), args.reason)
+        settled = lane.settle(order)
+        self._wake_lane(stored.kkt)
+        return _then(settled, _shown_settled)
+
     def _lane(self, kkt: str | None) -> PrintLane:
         there_is = ", ".join(sorted(self._lanes))
         if kkt is None and len(self._lanes) > 1:
@@ -275,6 +296,42 @@ def _requeue_letters(letters: Sequence[DeadLetter], tx: Transaction) -> None:
         requeue(tx, letter)
 
 
+def _decision(args: SettleArgs) -> OnRegister | OnPaper | PrintAgain:
+    document = args.adopt
+    if document is None:
+        return PrintAgain()
+    if document.fn_number is None:
+        return OnRegister(document.fd_number)
+    # The model takes all of a document or nothing but its number.
+    assert document.fiscal_sign is not None
+    assert document.datetime is not None
+    assert document.shift_number is not None
+    assert document.receipt_number is not None
+    return OnPaper(
+        fn_number=document.fn_number,
+        fd_number=document.fd_number,
+        fiscal_sign=document.fiscal_sign,
+        at=datetime.fromisoformat(document.datetime),
+        shift_number=document.shift_number,
+        receipt_number=document.receipt_number,
+    )
+
+
+def _shown_settled(settled: HandSettled) -> Answer:
+    task, mark = settled.task, settled.printed.mark if settled.printed is not None else None
+    return {
+        "receipt_id": task.receipt_id,
+        "pos_id": task.pos_id,
+        "kkt": task.kkt,
+        "outcome": "adopted" if mark is not None else "queued",
+        "fiscal": mark.model_dump(mode="json") if mark is not None else None,
+    }
+
+
+def _refused(refusal: SettleRefused) -> CommandFailed:
+    return CommandFailed(refusal.code, str(refusal))
+
+
 def _as_answer(result: SyncResult) -> Answer:
     return asdict(result)
 
@@ -286,7 +343,7 @@ def _then(future: "Future[Any]", shape: Callable[[Any], Answer]) -> "Future[Answ
     def pass_on(done: "Future[Any]") -> None:
         error = done.exception()
         if error is not None:
-            answer.set_exception(error)
+            answer.set_exception(_refused(error) if isinstance(error, SettleRefused) else error)
         else:
             answer.set_result(shape(done.result()))
 

@@ -18,6 +18,7 @@ from kkt_bridge.journal.commands import finish_command, open_commands
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import TakenCommand
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.model import Strict
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.decode import validation_faults
 from kkt_bridge.wire.messages import CommandError, CommandEvent, CommandResult, FaultyField
@@ -85,8 +86,7 @@ class Desk:
 
     def _begin(self, command: TakenCommand) -> "Answer | CommandError | Future[Answer]":
         try:
-            args = COMMANDS[command.name].model_validate(json.loads(command.args)["args"])
-            return self._handlers[command.name](args)
+            return self._handlers[command.name](_parsed(command))
         except ValidationError as error:
             fields = [FaultyField(path=f"args.{path}", message=text) for path, text in validation_faults(error)]
             message = f"{fields[0].path}: {fields[0].message}"
@@ -128,6 +128,7 @@ class Desk:
             issued_by=command.issued_by,
             ok=not failed,
             error=outcome.code if isinstance(outcome, CommandError) else None,
+            reason=_reason_of(command),
             at=at,
         )
         finish_command(tx, command, result.decode())
@@ -142,6 +143,18 @@ def _as_error(error: BaseException) -> CommandError:
         return CommandError(code="failed", message=str(error))
     log.error("a command failed in an unexpected way", exc_info=error)
     return CommandError(code="internal_error", message=f"{type(error).__name__}: {error}")
+
+
+def _parsed(command: TakenCommand) -> Strict:
+    return COMMANDS[command.name].model_validate(json.loads(command.args)["args"])
+
+
+def _reason_of(command: TakenCommand) -> str | None:
+    """Why it was given; None of a command that takes no reason, or whose arguments were refused."""
+    try:
+        return getattr(_parsed(command), "reason", None)
+    except (ValidationError, KeyError):
+        return None
 
 
 def _in_a_word(outcome: Answer | CommandError) -> str:

@@ -18,6 +18,7 @@ def health(
     paused: bool,
     breaker: Breaker,
     network: NetworkName,
+    clock_wrong: str | None,
     lanes: Sequence[LaneView],
     at: str,
 ) -> HealthState:
@@ -26,6 +27,7 @@ def health(
         "journal": _part("unhealthy", journal_failing),
         "buffer": _buffer(accepting=accepting, paused=paused),
         "ofd": _ofd(breaker, network),
+        "clock": _part("degraded", clock_wrong),
         **{f"kkt/{lane.kkt}": _lane(lane) for lane in lanes},
     }
     worst = max((part.status for part in parts.values()), key=_ORDER.index)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from datetime import tzinfo
-from typing import Final
+from typing import Final, Protocol
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
@@ -11,16 +11,28 @@ from kkt_bridge.journal.receipts import oldest_printed_ms, oldest_received_ms
 from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.ofd.network import Network
+from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.delivery import Delivery
-from kkt_bridge.stages.lane import LaneView
+from kkt_bridge.stages.lane import Doubt, LaneView
 from kkt_bridge.stages.printing import PrintLane
+from kkt_bridge.steering.alerts import Alerts, Sight
 from kkt_bridge.steering.board import Board
+from kkt_bridge.steering.clock_watch import ClockWatch
 from kkt_bridge.steering.health import health
 from kkt_bridge.steering.trends import Trend
-from kkt_bridge.wire.messages import BreakerState, BufferState, KktState, Online, ShiftState, SyncState
+from kkt_bridge.wire.messages import (
+    DOUBTS_SHOWN_MAX,
+    BreakerState,
+    BufferState,
+    DoubtState,
+    KktState,
+    Online,
+    ShiftState,
+    SyncState,
+)
 from kkt_bridge.wire.times import rfc3339
 
 INTERVAL_S: Final = 0.5
@@ -30,6 +42,15 @@ FILL_WINDOW_S: Final = 300.0
 RATE_WINDOW_S: Final = 60.0
 FULL_AT_HORIZON_S: Final = 30 * 86_400.0
 """Further ahead than this a forecast is none."""
+
+
+class Link(Protocol):
+    """What the telemetry needs of the MQTT session."""
+
+    @property
+    def rival(self) -> str | None:
+        """Why another bridge with our name is suspected, in one line; None while none is."""
+        ...
 
 
 class Telemetry:
@@ -45,6 +66,9 @@ class Telemetry:
         delivery: Delivery,
         breaker: Breaker,
         network: Network,
+        link: Link,
+        alerts: Alerts,
+        clock_watch: ClockWatch,
         online: Online,
         zone: tzinfo,
         clock: Clock,
@@ -56,6 +80,9 @@ class Telemetry:
         self._delivery = delivery
         self._breaker = breaker
         self._network = network
+        self._link = link
+        self._alerts = alerts
+        self._clock_watch = clock_watch
         self._online = online
         self._zone = zone
         self._clock = clock
@@ -86,16 +113,20 @@ class Telemetry:
         self._board.put("sync", self._sync())
         for view in views:
             self._board.put(f"kkt/{view.kkt}", self._kkt(view, counts))
+        drifts = {view.kkt: view.clock_drift_s for view in views if view.clock_drift_s is not None}
+        verdict = self._clock_watch.look(self._journal.hlc_wall_ms, drifts)
         parts = health(
             journal_failing=self._journal.failing,
             accepting=self._admission.accepting(self._journal.pending()),
             paused=self._admission.paused,
             breaker=self._breaker,
             network=self._network.state,
+            clock_wrong=verdict.wrong,
             lanes=views,
             at=self._now(),
         )
         self._board.put("health", parts)
+        self._alerts.look(Sight(lanes=views, storage=self._journal.failing, clock=verdict, rival=self._link.rival))
 
     def look_at_breaker(self) -> None:
         """Put the breaker's state on the board; also called by the breaker, the moment it changes."""
@@ -202,7 +233,21 @@ class Telemetry:
             paper=status.paper if status else None,
             clock_drift_s=view.clock_drift_s,
             problem=view.problem,
+            doubts=[self._doubt(doubt) for doubt in (view.doubts or ())[:DOUBTS_SHOWN_MAX]],
+            doubts_total=len(view.doubts or ()),
             at=self._now(),
+        )
+
+    def _doubt(self, doubt: Doubt) -> DoubtState:
+        task = doubt.task
+        return DoubtState(
+            receipt_id=task.receipt_id,
+            pos_id=task.pos_id,
+            fn_number=task.fn_before or "",
+            fd_number=task.fd_before or 0,
+            total=format_kopecks(doubt.total),
+            since=rfc3339(doubt.since_ms, self._zone),
+            reason=doubt.reason,
         )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from support.stages import TOPICS, ZONE, Shop
 
+from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
+from kkt_bridge.steering.clock_watch import ClockWatch
 from kkt_bridge.steering.commands import Commands
 from kkt_bridge.steering.desk import Desk
 from kkt_bridge.steering.telemetry import Telemetry
@@ -21,6 +23,7 @@ class Office:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shop = Shop(folder, **settings)
+        self.rival: str | None = None
         self._open()
 
     def _open(self) -> None:
@@ -37,6 +40,9 @@ class Office:
             delivery=shop.sync.delivery,
             breaker=shop.sync.breaker,
             network=shop.sync.network,
+            link=self,
+            alerts=Alerts(journal=shop.journal, topics=TOPICS, registers=list(shop.lanes), zone=ZONE, clock=shop.clock),
+            clock_watch=ClockWatch(shop.clock, ZONE),
             online=online,
             zone=ZONE,
             clock=shop.clock,

@@ -1,0 +1,129 @@
+"""Watches the system clock: against the monotonic one for jumps, against what is known of time for nonsense.
+
+Nothing in the bridge depends on the answer: order, back-offs and ages have clocks of their own. It is for the
+people whose receipts, logs and shifts carry wrong times.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final
+
+from kkt_bridge.clock import Clock
+
+JUMP_S: Final = 60.0
+"""Less than this is a correction, not a jump."""
+
+BEHIND_S: Final = 60.0
+"""How far the clock may be behind the newest receipt's time."""
+
+DRIFT_S: Final = 300.0
+"""How far a register's clock may differ from the system's before it says that one of them is wrong."""
+
+STEADY_S: Final = 600.0
+"""After this long without a jump, a time that nothing speaks against is believed."""
+
+BELIEVED_MAX: Final = 8
+"""Times remembered as good: clocks are put right more than once, but not often."""
+
+EARLIEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""Before this program existed: a clock that shows it has lost its battery."""
+
+ADVICE: Final = "check its battery and NTP; order and back-offs are not affected"
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockVerdict:
+    """What is to be thought of the system clock, each in one line."""
+
+    alert: str | None = None
+    """What a person should hear; None when all is well."""
+    wrong: str | None = None
+    """Why the clock is known to be wrong now; None while it may be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    wall_ms: int
+    monotonic_s: float
+
+
+class ClockWatch:
+    """Looks at the clocks now and then."""
+
+    def __init__(self, clock: Clock, zone: tzinfo) -> None:
+        self._clock = clock
+        self._zone = zone
+        self._last: _Look | None = None
+        self._jump_s: float | None = None
+        """The last jump that is not yet believed."""
+        self._jumped_at = 0.0
+        self._moved_s = 0.0
+        """All jumps of this process together."""
+        self._believed: deque[float] = deque(maxlen=BELIEVED_MAX)
+        """What that was when the time was believed."""
+
+    def look(self, newest_ms: int, drifts: Mapping[str, float]) -> ClockVerdict:
+        """The verdict now; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds."""
+        now = _Look(self._clock.now_ms(), self._clock.monotonic())
+        self._note_jump(now)
+        nonsense, drifting = self._nonsense(now, newest_ms), _drifting(drifts)
+        if self._last is None and nonsense is None:
+            self._believed.append(self._moved_s)
+        self._last = now
+        if self._jump_s is not None and nonsense is None:
+            self._believe(now, drifting)
+        evidence = nonsense or drifting
+        if self._jump_s is not None:
+            what = f"jumped by {_signed(self._jump_s)}{f', and {evidence}' if evidence else ''}"
+            return ClockVerdict(f"the system clock {what}: {ADVICE}", f"it {what}" if evidence else None)
+        if nonsense is not None:
+            return ClockVerdict(f"the system clock is wrong: {nonsense}: {ADVICE}", nonsense)
+        return ClockVerdict()
+
+    def _note_jump(self, now: _Look) -> None:
+        if self._last is None:
+            return
+        jump_s = (now.wall_ms - self._last.wall_ms) / 1000 - (now.monotonic_s - self._last.monotonic_s)
+        if abs(jump_s) > JUMP_S:
+            self._jump_s, self._jumped_at = jump_s, now.monotonic_s
+            self._moved_s += jump_s
+
+    def _believe(self, now: _Look, drifting: str | None) -> None:
+        """Forget the jump once the time is as good as before: put back to where it was, or long undisputed."""
+        assert self._jump_s is not None
+        if self._jump_s < 0 and self._is_where_it_was():
+            self._jump_s = None
+        elif drifting is None and now.monotonic_s - self._jumped_at >= STEADY_S:
+            self._jump_s = None
+            self._believed.append(self._moved_s)
+
+    def _is_where_it_was(self) -> bool:
+        return any(abs(self._moved_s - moved_s) <= JUMP_S for moved_s in self._believed)
+
+    def _nonsense(self, now: _Look, newest_ms: int) -> str | None:
+        shown = _EPOCH + timedelta(milliseconds=now.wall_ms)
+        local = shown.astimezone(self._zone).isoformat(sep=" ", timespec="seconds")
+        if shown < EARLIEST:
+            return f"it shows {local}, a time that is long over"
+        behind_s = (newest_ms - now.wall_ms) / 1000
+        # Receipts taken while the clock was ahead say nothing against it once it is where it was before.
+        if behind_s > BEHIND_S and not self._is_where_it_was():
+            return f"it shows {local}, {_span(behind_s)} before the newest receipt"
+        return None
+
+
+def _drifting(drifts: Mapping[str, float]) -> str | None:
+    far = (f"the clock of {kkt} differs from it by {_signed(s)}" for kkt, s in drifts.items() if abs(s) > DRIFT_S)
+    return ", ".join(far) or None
+
+
+def _signed(seconds: float) -> str:
+    return f"{'-' if seconds < 0 else '+'}{_span(seconds)}"
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=round(abs(seconds))))
