@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "sync": ("sync", "have pending documents sent to the OFD now"),
     "receipt": ("receipt", "show one receipt's whole history"),
     "dlq": ("dlq", "list, requeue or discard dead letters"),
+    "settle": ("settle", "say what became of receipts of which a register cannot tell"),
     "shift": ("shift", "open or close a shift, or print an X report"),
     "pause": ("admission", "stop taking receipts"),
     "resume": ("admission", "take receipts again"),

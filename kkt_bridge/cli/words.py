@@ -142,6 +142,7 @@ def _kkt(state: Message) -> list[Part]:
         if state["ofd_unsent"]
         else None,
         "out of paper" if state["paper"] == "out" else None,
+        f"{state['doubts_total']} in doubt: settle by hand" if state.get("doubts_total") else None,
     ]
     return [verdict, *((f", {fact}", PLAIN) for fact in facts if fact)]
 
@@ -172,9 +173,16 @@ def _shift_event(event: Message) -> list[Part]:
     return [(f"{event['kkt']}: {_shift_words(event)}, FD {event['fd_number']}", PLAIN)]
 
 
+def _alert(event: Message) -> list[Part]:
+    raised = event["state"] == "raised"
+    style = GOOD if not raised else BAD if event["severity"] == "critical" else WARNING
+    return [(f"{event['alert']} {event['state']}: ", style), (event["message"], PLAIN)]
+
+
 def _command_event(event: Message) -> list[Part]:
     outcome = ("done", GOOD) if event["ok"] else (f"failed: {event['error']}", BAD)
-    return [(f"{event['name']} by {event['issued_by']}: ", PLAIN), outcome]
+    reason = f" ({event['reason']})" if event.get("reason") else ""
+    return [(f"{event['name']} by {event['issued_by']}{reason}: ", PLAIN), outcome]
 
 
 # -- what passes between POS, operators and bridge ---------------------------------------------------------------
@@ -225,6 +233,7 @@ _TELLERS: Final[Mapping[str, Callable[[Message], list[Part]]]] = MappingProxyTyp
         "state/sync": _sync,
         "state/kkt/[^/]+": _kkt,
         "event/(breaker|network)": _change,
+        "event/alert": _alert,
         "event/shift": _shift_event,
         "event/command": _command_event,
         "pos/[^/]+/receipt": _request,

@@ -78,6 +78,7 @@ def test_a_command_is_answered_on_its_topic_and_audited(office):
             "issued_by": "ops",
             "ok": True,
             "error": None,
+            "reason": None,
             "at": "2026-11-22T12:03:00.000+03:00",
         }
     ]

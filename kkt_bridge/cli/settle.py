@@ -1,0 +1,143 @@
+"""`kkt-bridge settle`: what became of receipts of which a register cannot tell."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, get_type_hints
+
+from kkt_bridge.cli.connection import add_asking, argument, ask, describe
+from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, Screen, line, print_json
+from kkt_bridge.cli.words import moment
+from kkt_bridge.errors import SettingsError
+from kkt_bridge.receipts.model import Identifier, ReceiptId
+from kkt_bridge.wire.commands import AdoptedDocument, SettleArgs
+
+ANSWER_TIMEOUT_S: Final = 60.0
+"""A real register may be slow to show an old document."""
+
+STATUS: Final = """\
+A receipt is in doubt when its register lost the answer, and its fiscal storage can no longer tell: it was swapped, or
+lost documents. Nothing is printed on that register until every doubt is settled. Find out: look at the paper, at the
+report of the old storage, at the OFD. `adopt` where a document exists, `print-again` only where there is none: a
+second fiscal document for one sale cannot be taken back.
+
+exit status:
+  0  done
+  1  refused (`not_in_doubt`, `document_mismatch`, `document_taken`, `no_document`, ...), not answered in time, or
+     register, bridge or broker away
+  2  wrong arguments, or an unusable configuration
+"""
+EXAMPLE: Final = """
+example:
+  kkt-bridge settle list --config /etc/kkt-bridge/bridge.toml
+  kkt-bridge settle adopt 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --fd 412 --reason "seen on the roll" --bridge store-017
+  kkt-bridge settle adopt 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --fd 412 --fn 9999078900000001 --sign 2819546253 \\
+      --at 2026-11-22T14:03:00+03:00 --shift 12 --number 34 --reason "buyer's copy" --bridge store-017
+  kkt-bridge settle print-again 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --reason "not in the old FN's report" \\
+      --bridge store-017
+"""
+
+_ON_PAPER: Final = MappingProxyType(
+    {
+        "fn_number": ("--fn", "the number of the old fiscal storage (ФН)"),
+        "fiscal_sign": ("--sign", "the fiscal sign (ФП, ФПД)"),
+        "datetime": ("--at", 'date and time with the offset, as in "2026-11-22T14:03:00+03:00"'),
+        "shift_number": ("--shift", "the number of the shift (СМЕНА)"),
+        "receipt_number": ("--number", "the receipt's number in its shift (ЧЕК)"),
+    }
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    describe(parser, STATUS + EXAMPLE)
+    works = parser.add_subparsers(dest="work", metavar="WORK", required=True)
+    _add_work(works, "list", "show the receipts in doubt, the oldest of each register")
+    adopt = _add_decision(works, "adopt", "say which fiscal document a receipt has")
+    adopt.add_argument(
+        "--fd", type=argument(_kind_of(AdoptedDocument, "fd_number")), required=True, help="the document's number (ФД)"
+    )
+    group = adopt.add_argument_group("all of these too", "where the document is on a storage that is no longer there")
+    for name, (option, summary) in _ON_PAPER.items():
+        group.add_argument(option, dest=name, type=argument(_kind_of(AdoptedDocument, name)), help=summary)
+    _add_decision(works, "print-again", "say that a receipt has no document, so that it is printed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what is asked; return the exit status."""
+    return _WORKS[args.work](args)
+
+
+def _kind_of(model: type[AdoptedDocument | SettleArgs], name: str) -> Any:
+    return get_type_hints(model, include_extras=True)[name]
+
+
+def _add_work(works: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = works.add_parser(name, help=summary, description=summary)
+    describe(parser, STATUS + EXAMPLE)
+    add_asking(parser, ANSWER_TIMEOUT_S)
+    return parser
+
+
+def _add_decision(works: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser = _add_work(works, name, summary)
+    parser.add_argument("receipt_id", type=argument(ReceiptId), metavar="ID", help="the receipt's id")
+    parser.add_argument("--pos", type=argument(Identifier), help="which POS, where several used the same id")
+    parser.add_argument(
+        "--reason",
+        type=argument(_kind_of(SettleArgs, "reason")),
+        required=True,
+        help="how you know, for the bridge's records",
+    )
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    registers: Mapping[str, Any] = ask(args, "status")["kkt"]
+    doubts = [{"kkt": kkt, **doubt} for kkt, state in registers.items() for doubt in state.get("doubts", [])]
+    total = sum(state.get("doubts_total", 0) for state in registers.values())
+    if args.json:
+        print_json({"doubts": doubts, "total": total})
+        return 0
+    out = Screen()
+    for doubt in doubts:
+        out.print(_doubt_line(doubt))
+    out.print(line((f"receipts in doubt: {total}, shown: {len(doubts)}", FAINT)))
+    return 0
+
+
+def _doubt_line(doubt: Mapping[str, Any]) -> Any:
+    when = f"since {moment(doubt['since'])}, after FD {doubt['fd_number']} of FN {doubt['fn_number']}"
+    return line(
+        (f"{doubt['receipt_id']} of {doubt['pos_id']}: ", PLAIN),
+        (f"{doubt['total']} on {doubt['kkt']}", BAD),
+        (f" {when}: {doubt['reason']}", PLAIN),
+    )
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    told = {name: value for name in _ON_PAPER if (value := getattr(args, name)) is not None}
+    if missing := [option for name, (option, _) in _ON_PAPER.items() if told and name not in told]:
+        raise SettingsError(f"settle adopt: a document on an old storage is told whole: {', '.join(missing)} missing")
+    return _settle(args, {"adopt": {"fd_number": args.fd, **told}})
+
+
+def _print_again(args: argparse.Namespace) -> int:
+    return _settle(args, {"print_again": True})
+
+
+def _settle(args: argparse.Namespace, decision: Mapping[str, Any]) -> int:
+    pos = {"pos_id": args.pos} if args.pos else {}
+    result = ask(args, "settle", {"receipt_id": args.receipt_id, **pos, **decision, "reason": args.reason})
+    if args.json:
+        print_json(result)
+        return 0
+    mark = result.get("fiscal")
+    outcome = f"has FD {mark['fd_number']} of FN {mark['fn_number']}" if mark else "is printed again"
+    Screen().print(line((f"{result['receipt_id']} of {result['pos_id']} ", PLAIN), (outcome, GOOD)))
+    return 0
+
+
+_WORKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = MappingProxyType(
+    {"list": _list, "adopt": _adopt, "print-again": _print_again}
+)
