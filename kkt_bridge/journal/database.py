@@ -4,6 +4,7 @@ WAL with `synchronous=FULL`: a commit that returned is on the disk, and readers 
 """
 
 import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, StorageUnavailable
+from kkt_bridge.journal.set_aside import COMPANIONS, MARK, finish_setting_aside, rebuild_advice, set_aside
 
 BUSY_TIMEOUT_MS: Final = 5000
 """How long a writer of another process (a backup, a shell) may hold the file before a commit fails."""
 
+KNOWN: Final = b"a kkt-bridge has kept its journal here\n"
+"""What the lock file holds from the first start on."""
+
+_CHUNK: Final = 1 << 20
 _DISK: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -39,8 +45,10 @@ _PRIMARY_CODE: Final = 0xFF
 class Database:
     """The journal's file: one writing connection, and reading ones for whoever asks."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, anew: bool = False) -> None:
+        """`anew`: a journal may begin here although a damaged one was moved aside; for `verify --rebuild` alone."""
         self._url = url
+        self._anew = anew
         self.path = Path(url.removeprefix("sqlite:///"))
         self._lock: IO[bytes] | None = None
         self._writer: Connection | None = None
@@ -76,10 +84,11 @@ class Database:
     def open(self) -> None:
         """Take the file for this process alone, check it and bring its schema up to date.
 
-        Errors: JournalInUse, JournalDamaged, StorageUnavailable.
+        Errors: JournalInUse; JournalDamaged, and the damaged file was moved aside; StorageUnavailable.
         """
         self._take_lock()
         try:
+            self._require_what_was_there()
             with translated():
                 engine = create_engine(
                     self._url, poolclass=NullPool, connect_args={"check_same_thread": False}, hide_parameters=True
@@ -91,9 +100,11 @@ class Database:
                 self._migrate()
                 self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
+            self._note_success()
         except JournalDamaged as damage:
+            verdict = self._verdict(damage)
             self.close()
-            raise JournalDamaged(f"{self.path}: {damage}: restore it from a backup, or move it aside") from damage
+            raise verdict from damage
         except BaseException:
             self.close()
             raise
@@ -113,7 +124,7 @@ class Database:
     def _take_lock(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self.path.with_name(self.path.name + ".lock").open("wb")
+            self._lock = self.path.with_name(self.path.name + ".lock").open("ab")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
@@ -122,11 +133,49 @@ class Database:
             self.close()
             raise StorageUnavailable(f"{self.path}: the journal cannot be opened: {error.strerror}") from None
 
+    def _require_what_was_there(self) -> None:
+        """Begin no empty journal in the place of a damaged one: it would not know what was printed.
+
+        Errors: JournalDamaged.
+        """
+        if not self.path.exists():
+            moved = None if self._anew else finish_setting_aside(self.path)
+            if moved is not None:
+                raise _Lost(f"{self.path}: there is no journal, and {moved.name} beside it was damaged")
+        elif self._is_known() and self.path.stat().st_size == 0:
+            raise JournalDamaged("the journal is damaged: the file is empty")
+
+    def _is_known(self) -> bool:
+        """Whether the program has opened this journal before: then what is no database now was one."""
+        return self._lock is not None and os.fstat(self._lock.fileno()).st_size > 0
+
+    def _note_success(self) -> None:
+        if self._lock is not None and not self._is_known():
+            self._lock.write(KNOWN)
+            self._lock.flush()
+
     def _check(self) -> None:
         findings = self.writer.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         self.writer.rollback()
         if findings != "ok":
-            raise JournalDamaged(f"the journal is damaged: {findings}")
+            raise JournalDamaged(f"the journal is damaged: {' '.join(str(findings).split())}")
+
+    def _verdict(self, damage: JournalDamaged) -> JournalError:
+        """Move the damaged file aside, unless it is the disk that fails, or a file that never was a journal."""
+        if isinstance(damage, _Lost):
+            return JournalDamaged(f"{damage}; {rebuild_advice(self.path)}")
+        try:
+            _read_all(self.path)
+            if not self._is_known():
+                return JournalDamaged(
+                    f"{self.path}: {damage}; no bridge has run on this file: name another one in journal.url, or, "
+                    f"if it was a journal, rename it to {self.path.name}{MARK}BY-HAND and {rebuild_advice(self.path)}"
+                )
+            moved = set_aside(self.path)
+        except OSError as error:
+            message = f"{self.path}: {damage}, and it can be neither read nor moved aside: {error.strerror}"
+            return StorageUnavailable(f"{message}: see to the disk")
+        return JournalDamaged(f"{self.path}: {damage}; it was moved to {moved.name}: {rebuild_advice(self.path)}")
 
     def _migrate(self) -> None:
         """Run the migrations that this file has not seen; its `user_version` counts them."""
@@ -144,6 +193,20 @@ class Database:
                     if statement.strip():
                         self.writer.exec_driver_sql(statement)
                 self.writer.exec_driver_sql(f"PRAGMA user_version = {number}")
+
+
+class _Lost(JournalDamaged):
+    """There is no journal where a damaged one was moved aside."""
+
+
+def _read_all(path: Path) -> None:
+    """Read every byte: a disk that fails looks to SQLite much like damage, and passes. OSError where it does."""
+    for suffix in ("", *COMPANIONS):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            with part.open("rb", buffering=0) as file:
+                while file.read(_CHUNK):
+                    pass
 
 
 @contextmanager
