@@ -1,17 +1,23 @@
 """The journal's file: its schema, its lock, its checks, and what is said of it when it cannot be used."""
 
+import errno
+import re
 import sqlite3
+import struct
 import threading
+from contextlib import closing
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 from support.clocks import ManualClock
-from support.stages import kill, meddle, new_journal, rows
+from support.stages import a_receipt, kill, meddle, new_journal, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, StorageUnavailable
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.journal.set_aside import set_aside, set_aside_files
 from kkt_bridge.journal.tables import metadata
 
 
@@ -114,24 +120,167 @@ def test_a_failed_opening_lets_go_of_the_lock(tmp_path):
     new_journal(tmp_path, ManualClock()).close()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda _content: b"this is no database, but a text that somebody saved under the wrong name\n" * 100,
-        lambda content: content[:100] + b"\xff" * 8000 + content[8100:],
-        lambda content: content[: len(content) // 2 - 1000],
-    ],
-    ids=["not a database", "overwritten", "cut short"],
-)
-def test_a_damaged_file_is_told_from_a_full_disk(tmp_path, damage):
-    new_journal(tmp_path, ManualClock()).close()
-    file = tmp_path / "journal.db"
-    damaged = damage(file.read_bytes())
-    file.write_bytes(damaged)
-    with pytest.raises(JournalDamaged, match="damaged") as raised:
+DAMAGES = {
+    "not a database": lambda _content: (
+        b"this is no database, but a text that somebody saved under the wrong name\n" * 100
+    ),
+    "overwritten": lambda content: content[:100] + b"\xff" * 8000 + content[8100:],
+    "cut short": lambda content: content[: len(content) // 2 - 1000],
+    "empty": lambda _content: b"",
+}
+
+
+def damaged_journal(folder, damage="overwritten"):
+    """A journal that a bridge has kept, with a receipt in it, and then something happened to the file."""
+    journal = new_journal(folder, ManualClock())
+    journal.write(lambda tx: insert_receipt(tx, a_receipt()))
+    journal.close()
+    file = folder / "journal.db"
+    file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    return file.read_bytes()
+
+
+def moved_files(folder):
+    return sorted(path.name for path in folder.glob("journal.db.damaged-*"))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_journal_is_moved_aside_with_word_of_what_to_do(tmp_path, damage):
+    content = damaged_journal(tmp_path, damage)
+    with pytest.raises(JournalDamaged) as raised:
         new_journal(tmp_path, ManualClock())
-    assert "\n" not in str(raised.value)
-    assert file.read_bytes() == damaged, "evidence for whoever repairs it"
+    (moved,) = moved_files(tmp_path)
+    assert re.fullmatch(r"journal\.db\.damaged-\d{8}T\d{6}Z", moved)
+    assert (tmp_path / moved).read_bytes() == content, "evidence for whoever repairs it"
+    assert not (tmp_path / "journal.db").exists()
+    said = str(raised.value)
+    assert "\n" not in said
+    assert said.startswith(f"{tmp_path / 'journal.db'}: the journal is damaged: ")
+    assert f"it was moved to {moved}: run `kkt-bridge verify --rebuild --config FILE`" in said
+
+
+def test_what_stands_beside_a_damaged_journal_goes_along_unchanged(tmp_path):
+    """After a kill its last commits are in the log only; with it SQLite can open the file where it is now."""
+    journal = new_journal(tmp_path, ManualClock())
+    journal.write(lambda tx: insert_receipt(tx, a_receipt()))
+    copies = {name: (tmp_path / name).read_bytes() for name in ("journal.db", "journal.db-wal", "journal.db-shm")}
+    journal.close()
+    for name, content in copies.items():
+        (tmp_path / name).write_bytes(content)
+    table = root_page(tmp_path, "outbox")
+    meddle_with_log(tmp_path / "journal.db-wal", table)
+    log = (tmp_path / "journal.db-wal").read_bytes()
+    with pytest.raises(JournalDamaged):
+        new_journal(tmp_path, ManualClock())
+    moved = tmp_path / moved_files(tmp_path)[0]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "journal.db.lock",
+        moved.name,
+        f"{moved.name}-wal",
+        f"{moved.name}-shm",
+    }
+    assert moved.with_name(f"{moved.name}-wal").read_bytes() == log
+    with closing(sqlite3.connect(moved)) as connection:
+        assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (1,)
+
+
+def root_page(folder, table):
+    with closing(sqlite3.connect(f"file:{folder / 'journal.db'}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [table]).fetchone()[0]
+
+
+def meddle_with_log(log, page):
+    """Write rubbish into each frame of this page, with the checksums put right (SQLite's format, section 4.2)."""
+    content = bytearray(log.read_bytes())
+    order = ">" if content[3] & 1 else "<"
+    sums = struct.unpack(">II", content[24:32])
+    for start in range(32, len(content), 24 + 4096):
+        if struct.unpack(">I", content[start : start + 4])[0] == page:
+            content[start + 24 : start + 24 + 4096] = b"\xff" * 4096
+        for part in (content[start : start + 8], content[start + 24 : start + 24 + 4096]):
+            sums = checksum(part, order, *sums)
+        content[start + 16 : start + 24] = struct.pack(">II", *sums)
+    log.write_bytes(content)
+
+
+def checksum(part, order, first, second):
+    words = struct.unpack(f"{order}{len(part) // 4}I", part)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+def test_no_empty_journal_takes_the_place_of_a_damaged_one(tmp_path):
+    """Not even where something starts the bridge again and again: it would not know what was printed."""
+    damaged_journal(tmp_path)
+    with pytest.raises(JournalDamaged):
+        new_journal(tmp_path, ManualClock())
+    moved = moved_files(tmp_path)
+    for _ in range(2):
+        with pytest.raises(JournalDamaged, match=rf"there is no journal, and {moved[0]} beside it was damaged; run `"):
+            new_journal(tmp_path, ManualClock())
+    assert moved_files(tmp_path) == moved
+    assert not (tmp_path / "journal.db").exists()
+
+
+def test_a_set_aside_file_does_not_stop_the_journal_that_came_after_it(tmp_path):
+    (tmp_path / "journal.db.damaged-20260101T000000Z").write_bytes(b"")
+    database = Database(f"sqlite:///{tmp_path / 'journal.db'}", anew=True)
+    database.open()
+    database.close()
+    new_journal(tmp_path, ManualClock()).close()
+
+
+def test_the_newest_damage_has_the_last_name_whatever_the_clock_says(tmp_path):
+    names = []
+    for now_s in (1_795_000_000, 1_795_000_000, 0, 1_795_000_001):
+        (tmp_path / "journal.db").write_bytes(b"x")
+        names.append(set_aside(tmp_path / "journal.db", now_s))
+    assert set_aside_files(tmp_path / "journal.db") == names == sorted(set(names))
+
+
+def test_a_move_that_was_interrupted_is_finished(tmp_path):
+    """The log of the old journal must not be left for a new one."""
+    (tmp_path / "journal.db.damaged-20260101T000000Z").write_bytes(b"x")
+    (tmp_path / "journal.db-wal").write_bytes(b"log")
+    with pytest.raises(JournalDamaged, match="there is no journal"):
+        new_journal(tmp_path, ManualClock())
+    assert (tmp_path / "journal.db.damaged-20260101T000000Z-wal").read_bytes() == b"log"
+    assert not (tmp_path / "journal.db-wal").exists()
+
+
+def test_a_file_that_never_was_a_journal_is_left_alone(tmp_path):
+    notes = b"these are my notes, and no database at all\n" * 100
+    (tmp_path / "journal.db").write_bytes(notes)
+    for _ in range(2):
+        with pytest.raises(JournalDamaged, match=r"no bridge has run on this file: name another one in journal\.url"):
+            new_journal(tmp_path, ManualClock())
+    assert (tmp_path / "journal.db").read_bytes() == notes
+    assert moved_files(tmp_path) == []
+
+
+def test_a_disk_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch):
+    content = damaged_journal(tmp_path)
+
+    def fail(_path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("kkt_bridge.journal.database._read_all", fail)
+    with pytest.raises(StorageUnavailable, match="Input/output error: see to the disk") as raised:
+        new_journal(tmp_path, ManualClock())
+    assert not isinstance(raised.value, JournalDamaged)
+    assert (tmp_path / "journal.db").read_bytes() == content
+    assert moved_files(tmp_path) == []
+
+
+def test_a_damaged_journal_in_use_is_not_moved_from_under_its_bridge(journal, tmp_path):
+    journal.write(lambda tx: insert_receipt(tx, a_receipt()))
+    with (tmp_path / "journal.db").open("r+b") as file:
+        file.write(b"\xff" * 100)
+    with pytest.raises(JournalInUse):
+        new_journal(tmp_path, ManualClock())
+    assert moved_files(tmp_path) == []
 
 
 def test_a_folder_in_the_way_is_a_disk_that_does_not_take_it(tmp_path):

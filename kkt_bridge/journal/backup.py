@@ -1,0 +1,97 @@
+"""A consistent copy of a journal, taken while a bridge goes on writing into it."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.beside import open_beside
+from kkt_bridge.journal.set_aside import COMPANIONS, sync_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy that was checked and is on the disk."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    receipts: int
+
+
+def back_up(journal: Path, copy: Path, *, held: bool, replace: bool) -> Copy:
+    """Copy a journal to `copy`, whole or not at all; `replace` what is there. `held`: a bridge runs on it.
+
+    Errors: JournalDamaged where the journal is; JournalError says what else is in the way.
+    """
+    _require_place(journal, copy, replace=replace)
+    with closing(open_beside(journal, held=held)) as source, _temporary(copy) as made:
+        try:
+            receipts = _fill(source, made)
+            made.chmod(journal.stat().st_mode & 0o777)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
+            _require_place(journal, copy, replace=replace)
+            size = made.stat().st_size
+            made.replace(copy)
+            sync_directory(copy.parent)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise StorageUnavailable(f"{copy}: the copy of {journal} failed: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise _damaged(journal, str(error)) from None
+    return Copy(copy, size, receipts)
+
+
+def _require_place(journal: Path, copy: Path, *, replace: bool) -> None:
+    if copy.is_dir():
+        raise JournalError(f"{copy}: is a folder: name the file that the copy is to be")
+    if not copy.parent.is_dir():
+        raise JournalError(f"{copy}: there is no folder {copy.parent}: make it first")
+    if copy.exists() and (not replace or copy.samefile(journal)):
+        advice = "it is the journal itself: name another file" if copy.samefile(journal) else "--force replaces it"
+        raise JournalError(f"{copy}: is there already; {advice}")
+    for suffix in COMPANIONS:
+        beside = copy.with_name(copy.name + suffix)
+        if beside.exists():
+            # SQLite would read the log of an old copy into the new one.
+            raise JournalError(f"{copy}: {beside.name} stands beside it, of another database: move it away first")
+
+
+@contextmanager
+def _temporary(copy: Path) -> Iterator[Path]:
+    """A file beside the copy; whatever happens, nothing is left of it."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{copy.name}.", suffix=".part", dir=copy.parent)
+    except OSError as error:
+        raise StorageUnavailable(f"{copy}: cannot be written: {error.strerror}") from None
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        for suffix in ("", "-journal", *COMPANIONS):
+            Path(name + suffix).unlink(missing_ok=True)
+
+
+def _fill(source: sqlite3.Connection, made: Path) -> int:
+    """Copy every page and check them; return how many receipts there are, purged ones included."""
+    with closing(sqlite3.connect(made, isolation_level=None)) as target:
+        # In one step: it sees one snapshot, where a copy in several would begin anew at every commit of the bridge.
+        source.backup(target)
+        # One file is enough to carry away; the bridge turns the log on again.
+        target.execute("PRAGMA journal_mode = DELETE")
+        (finding,) = target.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise sqlite3.DatabaseError(" ".join(str(finding).split()))
+        counted = target.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
+        return int(counted.fetchone()[0])
+
+
+def _damaged(journal: Path, how: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"{journal}: the journal is damaged, and was not copied: {how}; keep the copies that there are: the next start "
+        "of the bridge moves the journal aside and says what to do"
+    )

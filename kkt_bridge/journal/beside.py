@@ -1,0 +1,42 @@
+"""A journal looked at from beside: read-only, past its lock, whether a bridge runs on it or not."""
+
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.database import BUSY_TIMEOUT_MS
+from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
+
+
+def open_beside(path: Path, *, held: bool) -> sqlite3.Connection:
+    """A connection for reading, which delays no writer and leaves nothing behind. `held`: a bridge runs on it.
+
+    Where nobody writes and no log waits to be read, the file is opened as immutable: otherwise SQLite would make
+    a log and its index beside it, owned by whoever runs this, and the bridge's user may then be unable to write.
+
+    Errors: JournalDamaged where it was moved aside, JournalError where there is none.
+    """
+    if not path.exists():
+        if moved := set_aside_files(path):
+            raise JournalDamaged(
+                f"{path}: there is no journal, and {moved[-1].name} was damaged: {rebuild_advice(path)}"
+            )
+        raise JournalError(f"{path}: there is no journal: a bridge makes it at its first start")
+    log = path.with_name(path.name + "-wal")
+    at_rest = not held and not (log.exists() and log.stat().st_size)
+    try:
+        return sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if at_rest else ''}",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+        )
+    except sqlite3.Error as error:
+        raise StorageUnavailable(f"{path}: cannot be read: {error}: run this as the bridge's user") from None
+
+
+def known_schema() -> int:
+    """The number of the schema that this program writes."""
+    return sum(entry.name.endswith(".sql") for entry in files("kkt_bridge.journal.migrations").iterdir())
