@@ -1,0 +1,24 @@
+"""`python -m simulation`: many days, or one of them told step by step."""
+
+import argparse
+import sys
+
+from simulation.campaign import campaign, one_day
+
+
+def main() -> int:
+    """Run what is asked for; the exit status is 1 if anything never allowed has happened."""
+    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2000, help="how many days (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="live this one day again, and tell its story")
+    parser.add_argument("--quiet", action="store_true", help="with --seed: only the verdict")
+    args = parser.parse_args()
+    if args.seed is not None:
+        return one_day(args.seed, tell=None if args.quiet else print)
+    return campaign(range(args.first, args.first + args.seeds), jobs=args.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The MQTT broker: one bridge's session over a socket pair, terminals and operators without one.
+
+It keeps what a broker with `persistence true` keeps, until it is told to lose it.
+"""
+
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulation import packets
+from simulation.effects import Effects
+from simulation.packets import Packet, Publish
+
+MID_MAX = 65_535
+WINDOW_FOR_THE_BRIDGE = 50
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """A message to the bridge, as the broker holds it. `about` is the sender's own note."""
+
+    topic: str
+    payload: bytes
+    properties: dict[int, Any] = field(default_factory=dict)
+    about: Any = None
+    mid: int = 0
+    times: int = 0
+    """How often it was sent."""
+    acknowledged: bool = False
+    lost: bool = False
+    """The broker forgot it."""
+
+
+class BridgeSocket(socket.socket):
+    """The bridge's end of the connection: what it sends is an effect."""
+
+    broker: "Broker"
+    number: int
+
+    def send(self, data: bytes, *flags: int) -> int:  # type: ignore[override]
+        kind = data[0] >> 4 if data else 0
+        broker = self.broker
+        broker.effects.at(f"send {kind}: before")
+        sent = super().send(data, *flags)
+        if kind == packets.PUBACK and self.number == broker.connection_number:
+            broker.puback_leaves(int.from_bytes(data[2:4]))
+        broker.unread += sent
+        broker.effects.at(f"send {kind}: after")
+        return sent
+
+
+class Broker:
+    """A broker that can be slow, cut connections, restart, and forget."""
+
+    def __init__(self, effects: Effects, receive_maximum: int) -> None:
+        self.effects = effects
+        self.receive_maximum = receive_maximum
+        self.up = True
+        self.connection_number = 0
+        self.retained: dict[str, bytes] = {}
+        self.unread = 0
+        """Bytes from the bridge that are still on the line."""
+        self.wrote = False
+        """Something for the bridge is on the line."""
+        self.told: Callable[[str, bytes, bool], None] = lambda *_: None
+        """Somebody who hears every message of the bridge: topic, payload, retained."""
+        self.puback: Callable[[Letter | None], None] = lambda *_: None
+        """Somebody who sees every PUBACK leave the bridge; None for one that acknowledges nothing."""
+        self._queue: deque[Letter] = deque()
+        self._in_flight: dict[int, Letter] = {}
+        self._has_session = False
+        self._next_mid = 1
+        self._socket: socket.socket | None = None
+        self._stream = bytearray()
+        self._will: Publish | None = None
+        self._subscribed = False
+        self._modern = True
+
+    # -- terminals and operators ------------------------------------------------------------------------
+
+    def take(self, letter: Letter) -> bool:
+        """A client publishes to the bridge; False if the broker is not there."""
+        if self.up:
+            self._queue.append(letter)
+        return self.up
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to hand over, in either direction."""
+        return not self.unread and not self._queue and not self._in_flight
+
+    def waiting(self) -> list[Letter]:
+        """What the bridge has not acknowledged."""
+        return [*self._in_flight.values(), *self._queue]
+
+    # -- the bridge -------------------------------------------------------------------------------------
+
+    def connect(self) -> BridgeSocket:
+        """A new connection of the bridge; the old one, if there is any, ends."""
+        if not self.up:
+            raise ConnectionRefusedError("Connection refused")
+        self.cut()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        bridge = BridgeSocket(fileno=theirs.detach())
+        self.connection_number += 1
+        bridge.broker, bridge.number = self, self.connection_number
+        self._socket = ours
+        return bridge
+
+    def cut(self) -> None:
+        """End the connection without a word: what was on the line is lost, in both directions."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            if self._will is not None:
+                self._publish(self._will)
+        self._will, self._subscribed = None, False
+        self._stream.clear()
+        self.unread = 0
+        self.wrote = True  # the bridge will notice
+
+    def stop(self) -> None:
+        """The broker's process ends."""
+        self.up = False
+        self._will = None  # nobody is there to hear it
+        self.cut()
+
+    def start(self, *, forgetful: bool = False) -> None:
+        """It starts again; forgetful: without its database."""
+        self.up = True
+        if forgetful:
+            for letter in self.waiting():
+                letter.lost = True
+            self._queue.clear()
+            self._in_flight.clear()
+            self.retained.clear()
+            self._has_session, self._next_mid = False, 1
+
+    def puback_leaves(self, mid: int) -> None:
+        """The bridge acknowledges; it may be that nobody ever hears it."""
+        self.puback(self._in_flight.get(mid))
+
+    def hear(self) -> None:
+        """Take what the bridge sent."""
+        if self._socket is None:
+            self.unread = 0
+            return
+        with suppress(BlockingIOError, ConnectionError):
+            while chunk := self._socket.recv(65_536):
+                self._stream += chunk
+                if len(chunk) < 65_536:
+                    break
+        self.unread = 0
+        for packet in packets.split(self._stream):
+            if self._socket is None:
+                return
+            _HANDLERS[packet.kind](self, packet)
+
+    def speak(self, limit: int) -> None:
+        """Hand messages to the bridge, as many as it lets."""
+        if self._socket is None or not self._subscribed:
+            return
+        while self._queue and limit and len(self._in_flight) < self.receive_maximum:
+            letter = self._queue.popleft()
+            while self._next_mid in self._in_flight:
+                self._next_mid = self._next_mid % MID_MAX + 1
+            letter.mid, self._next_mid = self._next_mid, self._next_mid % MID_MAX + 1
+            self._in_flight[letter.mid] = letter
+            self._send_letter(letter)
+            limit -= 1
+
+    @property
+    def can_speak(self) -> bool:
+        """Whether `speak` would do anything."""
+        return self._subscribed and bool(self._queue) and len(self._in_flight) < self.receive_maximum
+
+    @property
+    def connected(self) -> bool:
+        """Whether the bridge is online."""
+        return self._subscribed
+
+    def _send_letter(self, letter: Letter) -> None:
+        letter.times += 1
+        self._send_publish(
+            Publish(
+                letter.topic, letter.payload, dup=letter.times > 1, mid=letter.mid, properties=letter.properties
+            )
+        )
+
+    def _send_publish(self, message: Publish) -> None:
+        self._send(message.encode(modern=self._modern))
+
+    def _send(self, data: bytes) -> None:
+        if self._socket is None:
+            return
+        self.wrote = True
+        try:
+            select.select([], [self._socket], [], 0)
+            self._socket.sendall(data)
+        except OSError:
+            self.cut()
+
+    def _connected(self, packet: Packet) -> None:
+        self._modern, self._will = packets.read_connect(packet)
+        self._send(
+            packets.connack(
+                session_present=self._has_session, receive_maximum=WINDOW_FOR_THE_BRIDGE, modern=self._modern
+            )
+        )
+        self._has_session = True
+        for letter in list(self._in_flight.values()):
+            self._send_letter(letter)
+
+    def _subscribe(self, packet: Packet) -> None:
+        self._subscribed = True
+        self._send(packets.suback(packet, modern=self._modern))
+
+    def _published(self, packet: Packet) -> None:
+        message = packets.read_publish(packet, modern=self._modern)
+        self._publish(message)
+        if message.qos:
+            self._send(packets.packet(packets.PUBACK, 0, message.mid.to_bytes(2)))
+        if message.topic.endswith("/state/online"):
+            self._send_publish(Publish(message.topic, message.payload, qos=0))
+
+    def _publish(self, message: Publish) -> None:
+        if message.retain:
+            self.retained[message.topic] = message.payload
+        self.told(message.topic, message.payload, message.retain)
+
+    def _acknowledged(self, packet: Packet) -> None:
+        letter = self._in_flight.pop(int.from_bytes(packet.body[:2]), None)
+        if letter is not None:
+            letter.acknowledged = True
+
+    def _ping(self, _packet: Packet) -> None:
+        self._send(packets.packet(packets.PINGRESP, 0, b""))
+
+    def _disconnected(self, _packet: Packet) -> None:
+        self._will = None
+        self.cut()
+
+
+_HANDLERS = {
+    packets.CONNECT: Broker._connected,
+    packets.SUBSCRIBE: Broker._subscribe,
+    packets.PUBLISH: Broker._published,
+    packets.PUBACK: Broker._acknowledged,
+    packets.PINGREQ: Broker._ping,
+    packets.DISCONNECT: Broker._disconnected,
+}

@@ -1,0 +1,54 @@
+"""Effects: the moments at which the outside world can tell that something was done.
+
+Before and after each of them the process may die, or another of its threads may get its turn.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Crash(BaseException):
+    """The bridge's process ends here, as SIGKILL ends it: no handler of the program sees this."""
+
+
+class Effects:
+    """Where the bridge touches the world, and what may happen there."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._inside = 0
+        self.crash_rate = 0.0
+        self.switch_rate = 0.0
+        self.switch: Callable[[], None] = lambda: None
+        """Gives another thread of the bridge a turn."""
+        self.trace: Callable[[str], None] = lambda _what: None
+
+    @contextmanager
+    def of_the_bridge(self) -> Iterator[None]:
+        """What is done in this block the bridge does; only then can it die of it."""
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    @contextmanager
+    def of_others(self) -> Iterator[None]:
+        """What is done in this block somebody else does, although by the bridge's own code."""
+        inside, self._inside = self._inside, 0
+        try:
+            yield
+        finally:
+            self._inside = inside
+
+    def at(self, what: str, *, may_switch: bool = False) -> None:
+        """An effect is about to happen, or has just happened. `may_switch`: no lock is held here."""
+        if not self._inside:
+            return
+        self.trace(what)
+        if self._chance.random() < self.crash_rate:
+            self.trace(f"CRASH at {what}")
+            raise Crash(what)
+        if may_switch and self._chance.random() < self.switch_rate:
+            self.switch()

@@ -1,0 +1,26 @@
+"""What must always hold, one invariant a module; each looks from the outside only.
+
+They see what leaves the bridge (messages, acknowledgements), what the registers' storages and the OFD's books hold,
+and the journal's file as any stranger can read it; never an object of the program.
+"""
+
+from simulation.invariants.acknowledged_is_kept import AcknowledgedIsKept
+from simulation.invariants.delivered_in_order import DeliveredInOrder
+from simulation.invariants.invariant import Invariant
+from simulation.invariants.no_input_ends_a_loop import NoInputEndsALoop
+from simulation.invariants.nothing_ends_silently import NothingEndsSilently
+from simulation.invariants.one_document import OneDocument
+from simulation.invariants.one_verdict import OneVerdict
+from simulation.invariants.order_without_the_clock import OrderWithoutTheClock
+from simulation.invariants.refused_before_accepted import RefusedBeforeAccepted
+
+INVARIANTS: tuple[type[Invariant], ...] = (
+    AcknowledgedIsKept,
+    OneDocument,
+    OneVerdict,
+    DeliveredInOrder,
+    NothingEndsSilently,
+    RefusedBeforeAccepted,
+    NoInputEndsALoop,
+    OrderWithoutTheClock,
+)

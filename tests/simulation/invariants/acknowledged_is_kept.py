@@ -1,0 +1,62 @@
+"""1. A message is acknowledged to the broker only after its effect is committed."""
+
+from hashlib import blake2b
+from typing import Any
+
+from simulation.broker import Letter
+from simulation.invariants.invariant import Invariant
+from simulation.terminals import Sale
+
+
+class AcknowledgedIsKept(Invariant):
+    """At the moment when the PUBACK leaves, the journal's file holds what became of the message."""
+
+    name = "acknowledged is kept"
+
+    def acknowledged(self, letter: Letter | None) -> None:
+        if letter is None:
+            self.fail("a PUBACK for a message that this connection never brought")
+        about: Any = letter.about
+        if isinstance(about, Sale):
+            if not (self._is_taken(about) or self._is_refused(letter)):
+                self.fail(f"receipt {about.key} is acknowledged, and the journal holds nothing of it")
+        elif isinstance(about, tuple):
+            self._check_command(about[1])
+        elif letter.topic.endswith("/receipt") and not self._is_refused(letter) and not self._is_known(letter):
+            # A refusal given to an earlier delivery may have been kept for as long as refusals are.
+            if letter.times == 1:
+                self.fail(f"{letter.payload[:200]!r} is acknowledged, and no answer to it is recorded")
+
+    def _is_taken(self, sale: Sale) -> bool:
+        key = (sale.receipt_id, sale.pos)
+        return bool(self.world.rows("SELECT 1 FROM receipts WHERE receipt_id = ? AND pos_id = ?", *key)) or (
+            self._has_tombstone(sale)
+        )
+
+    def _has_tombstone(self, sale: Sale) -> bool:
+        ids = (sale.receipt_id, bytes.fromhex(sale.receipt_id.replace("-", "")))
+        return bool(
+            self.world.rows("SELECT 1 FROM tombstones WHERE receipt_id IN (?, ?) AND pos_id = ?", *ids, sale.pos)
+        )
+
+    def _is_known(self, letter: Letter) -> bool:
+        """Content that contradicts a receipt may itself have been the first to be taken."""
+        pos = letter.topic.split("/")[-2]
+        return any(
+            sale.conflict == letter.payload and self._is_taken(sale)
+            for sale in self.world.terminals[pos].sales.values()
+        )
+
+    def _is_refused(self, letter: Letter) -> bool:
+        digest = blake2b(letter.topic.encode() + b"\0" + letter.payload, digest_size=16).digest()
+        return bool(self.world.rows("SELECT 1 FROM refusals WHERE digest = ?", digest))
+
+    def _check_command(self, command_id: str) -> None:
+        """It is taken, or refused: then the refusal was told already, or is in the outbox."""
+        if self.world.operator.results.get(command_id):
+            return
+        refused = f'%"command_id":"{command_id}","ok":false%'
+        if not self.world.rows("SELECT 1 FROM commands WHERE command_id = ?", command_id) and not self.world.rows(
+            "SELECT 1 FROM outbox WHERE CAST(payload AS TEXT) LIKE ?", refused
+        ):
+            self.fail(f"command {command_id} is acknowledged, and the journal holds nothing of it")

@@ -1,0 +1,33 @@
+"""4. Every printed document reaches the OFD, in FD order per register; a lost answer never makes a new document."""
+
+from collections import defaultdict
+
+from simulation.invariants.invariant import Invariant
+
+
+class DeliveredInOrder(Invariant):
+    """Judged by the OFD's books against the registers' storages."""
+
+    name = "delivered in order"
+
+    def finish(self) -> None:
+        books = self.world.ofd.books()
+        if books["conflicts"]:
+            self.fail(f"two documents under one key: {books['conflicts']}")
+        at_the_ofd = {entry["key"]: (entry["fn_number"], entry["fd_number"]) for entry in books["documents"]}
+        owners = {sale.requisite: sale.key for sale in self.world.sales()}
+        on_paper = {
+            owners[document.body.requisite_1192]: (fn, document.fd_number)
+            for register in self.world.registers.values()
+            for fn, document in register.documents()
+            if document.body.requisite_1192 in owners
+        }
+        if at_the_ofd != on_paper:
+            self.fail(f"on paper and at the OFD differ: {set(on_paper.items()) ^ set(at_the_ofd.items())}")
+        arrivals = defaultdict(list)
+        for entry in sorted(books["documents"], key=lambda entry: entry["order"]):
+            if entry["key"] not in self.world.ofd.failed_keys:
+                arrivals[entry["fn_number"]].append(entry["fd_number"])
+        for fn, numbers in arrivals.items():
+            if numbers != sorted(numbers):
+                self.fail(f"documents of FN {fn} that never failed arrived as {numbers}")

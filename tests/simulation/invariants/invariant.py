@@ -1,0 +1,31 @@
+"""What every invariant gets to see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from simulation.broker import Letter
+    from simulation.world import World
+
+
+class Invariant:
+    """Something that must always hold. Each sees what it overrides."""
+
+    name = ""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def acknowledged(self, letter: Letter | None) -> None:
+        """A PUBACK leaves the bridge, for this message; for none of this connection's where it is None."""
+
+    def told(self, topic: list[str], content: dict[str, Any]) -> None:
+        """The broker has this message of the bridge; the topic below its branch, in levels."""
+
+    def finish(self) -> None:
+        """The day is over, everything is healed and at rest."""
+
+    def fail(self, what: str) -> NoReturn:
+        """It does not hold."""
+        self.world.fail(self.name, what)

@@ -1,0 +1,32 @@
+"""2. For one (pos_id, receipt_id) there is at most one fiscal document, for ever."""
+
+from collections import defaultdict
+from typing import Any
+
+from simulation.invariants.invariant import Invariant
+
+
+class OneDocument(Invariant):
+    """Judged by the storages of all registers, the swapped ones too; and no reply names a paper that is not there."""
+
+    name = "one document"
+
+    def told(self, topic: list[str], content: dict[str, Any]) -> None:
+        if topic[0] != "pos" or content["status"] != "printed":
+            return
+        fiscal = content["fiscal"]
+        sale = self.world.terminals[content["pos_id"]].sales[content["receipt_id"]]
+        papers = {(fn, document.fd_number): document for fn, document in self.world.registers[fiscal["kkt"]].documents()}
+        document = papers.get((fiscal["fn_number"], fiscal["fd_number"]))
+        if document is None or document.body.requisite_1192 != sale.requisite:
+            self.fail(f"{sale.key} is told FD {fiscal['fd_number']} on FN {fiscal['fn_number']}, which is not its document")
+
+    def finish(self) -> None:
+        owners = {sale.requisite: sale.key for sale in self.world.sales()}
+        papers = defaultdict(list)
+        for register in self.world.registers.values():
+            for fn, document in register.documents():
+                if document.body.requisite_1192 in owners:
+                    papers[owners[document.body.requisite_1192]].append((fn, document.fd_number))
+        if twice := {key: numbers for key, numbers in papers.items() if len(numbers) > 1}:
+            self.fail(f"printed twice: {twice}")

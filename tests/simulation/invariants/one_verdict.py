@@ -1,0 +1,87 @@
+"""3. Every request gets exactly one final verdict; it is repeated for repeats, and it is the truth."""
+
+from typing import Any
+
+from simulation.invariants.invariant import Invariant
+from simulation.terminals import Sale
+
+_REFUSALS_BEFORE_TAKING = frozenset(
+    {
+        "buffer_full",
+        "storage_unavailable",
+        "paused",
+        "unknown_kkt",
+        "fn_exhausted",
+        "original_not_found",
+        "original_not_synced",
+        "refund_exceeds_original",
+        "idempotency_conflict",
+    }
+)
+"""After these the same receipt may be sent again and be judged afresh."""
+
+
+class OneVerdict(Invariant):
+    """A verdict on a receipt that was taken never changes, whatever its POS asks, and agrees with the paper."""
+
+    name = "one verdict"
+
+    def finish(self) -> None:
+        printed = {
+            document.body.requisite_1192
+            for register in self.world.registers.values()
+            for _, document in register.documents()
+        }
+        for sale in self.world.sales():
+            self._check_verdicts(sale)
+            self._check_against_paper(sale, printed=sale.requisite in printed)
+        self._check_questions()
+        self._check_commands()
+
+    def _check_verdicts(self, sale: Sale) -> None:
+        verdicts = {self._verdict(reply) for reply in sale.replies if reply["final"]} - {None}
+        if len(verdicts) > 1:
+            self.fail(f"{sale.key} was told different things: {sorted(map(str, verdicts))}")
+        if sale.reached_the_bridge and not any(reply["final"] for reply in sale.replies):
+            self.fail(f"{sale.key} was never told what became of it")
+
+    @staticmethod
+    def _verdict(reply: dict[str, Any]) -> object:
+        """The verdict on a receipt that was taken; None for the refusal of one that was not."""
+        if reply["status"] == "printed":
+            return reply["fiscal"]["fn_number"], reply["fiscal"]["fd_number"], tuple(reply["warnings"])
+        code = reply["error"]["code"]
+        return None if code in _REFUSALS_BEFORE_TAKING else code
+
+    def _check_against_paper(self, sale: Sale, *, printed: bool) -> None:
+        verdicts = [reply for reply in sale.replies if reply["final"]]
+        told = any(reply["status"] == "printed" for reply in verdicts)
+        if told != printed:
+            self.fail(f"{sale.key} is {'' if printed else 'not '}printed, and was told {[r['status'] for r in verdicts]}")
+        if verdicts and printed and sale.conflict is None and verdicts[-1]["status"] != "printed":
+            self.fail(f"{sale.key} is printed, and the last that its POS heard was {verdicts[-1]['error']}")
+
+    def _check_questions(self) -> None:
+        """Every question and every garbled message was answered at least once."""
+        for terminal in self.world.terminals.values():
+            answers = len(terminal.heard)
+            asked = sum(not letter.lost for _, letter in terminal.queries)
+            asked += sum(not letter.lost for letter in terminal.garbage)
+            asked += sum(any(not letter.lost for letter in sale.letters) for sale in terminal.sales.values())
+            if answers < asked:
+                self.fail(f"{terminal.name} was heard {asked} times, and answered {answers} times")
+
+    def _check_commands(self) -> None:
+        operator = self.world.operator
+        for command_id, (name, letter) in operator.commands.items():
+            answers = operator.results.get(command_id, [])
+            # While the disk takes nothing, the bridge can say so but not remember that it did.
+            results = {
+                str(answer["ok"]) + str(answer["result"])
+                for answer in answers
+                if (answer["error"] or {}).get("code") != "storage_unavailable"
+            }
+            if len(results) > 1:
+                self.fail(f"the command {name} was answered in different ways: {results}")
+            if not answers and not letter.lost:
+                self.fail(f"the command {name} was never answered")

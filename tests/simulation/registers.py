@@ -1,0 +1,188 @@
+"""The registers: the real model over a real fiscal storage, with a clock, a power cable and other users of its own."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from simulation.effects import Effects
+from support.clocks import ManualClock
+
+from kkt_bridge.registers.virtual import VirtualRegister
+from kkt_bridge.simulators.document_file import read_documents
+from kkt_bridge.simulators.faults import Faults, FaultSwitch
+from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument, Registration, registration_of
+from kkt_bridge.simulators.register import Line, Payments, RegisterModel
+from kkt_bridge.simulators.register_rules import Mode, NoAnswer, Refusal
+
+COMMANDS = (
+    "open_document",
+    "set_requisite",
+    "add_line",
+    "close_document",
+    "cancel_document",
+    "open_shift",
+    "close_shift",
+    "finish_printing",
+    "continue_print",
+    "status",
+    "document",
+)
+"""What a driver asks of a register: each of these is an effect."""
+
+ZONE = ZoneInfo("Europe/Moscow")
+
+
+class Switch(FaultSwitch):
+    """Faults set by hand, without a file."""
+
+    def poll(self) -> Faults:
+        """What is in force."""
+        return self.current
+
+    def put(self, **faults: Any) -> None:
+        """Put these faults in force instead of all others."""
+        self._enforce(Faults.model_validate(faults))
+
+
+class Register:
+    """A register on its shelf. The bridge's processes come and go, and each drives it for a while."""
+
+    def __init__(
+        self,
+        kkt: str,
+        folder: Path,
+        *,
+        clock: ManualClock,
+        effects: Effects,
+        chance: random.Random,
+        print_time_s: float,
+        wait: Callable[[float], None],
+        apart: bool,
+    ) -> None:
+        self.kkt = kkt
+        self.path = folder / f"{kkt}.fn"
+        self.clock = clock
+        self.switch = Switch(self.path)
+        self.apart = apart
+        """Whether it has a power supply of its own: else it is switched off when the bridge's process ends."""
+        self.power_cut_rate = 0.0
+        self.answer_lost_rate = 0.0
+        self.old_storages: list[Path] = []
+        self._effects = effects
+        self._chance = chance
+        self._driver = VirtualRegister(kkt, self.path, ZONE, clock, print_time_s, wait=wait)
+
+    def drive(self) -> VirtualRegister:
+        """The driver for a new process of the bridge."""
+        if not self.apart:
+            self.switch_off()
+        return self._driver
+
+    def switch_off(self) -> None:
+        """Cut the power; the next command finds it switched on again."""
+        self._driver.close()
+
+    # -- what happens to a command -------------------------------------------------------------------------
+
+    def before(self, model: RegisterModel, command: str) -> None:
+        """The command is on the line."""
+        self._effects.at(f"{self.kkt} {command}: before", may_switch=True)
+        if self._chance.random() < self.power_cut_rate:
+            self._effects.trace(f"{self.kkt} loses power before {command}")
+            model.power_off()
+            raise NoAnswer("power_cut")
+
+    def after(self, model: RegisterModel, command: str) -> None:
+        """The command is carried out, and its answer is on the line."""
+        if self._chance.random() < self.power_cut_rate:
+            self._effects.trace(f"{self.kkt} loses power after {command}")
+            model.power_off()
+            raise NoAnswer("power_cut")
+        if self._chance.random() < self.answer_lost_rate:
+            self._effects.trace(f"{self.kkt}: the answer to {command} is lost")
+            raise NoAnswer("answer_lost")
+        self._effects.at(f"{self.kkt} {command}: after", may_switch=True)
+
+    # -- what others do with it ---------------------------------------------------------------------------
+
+    def sell_past_the_bridge(self, total: int, requisite: str | None) -> None:
+        """Another program makes a receipt, if the register lets it."""
+        with self._effects.of_others():
+            try:
+                model = self._driver._switched_on()
+                if model.mode is not Mode.SHIFT_OPEN:
+                    return
+                model.open_document("sale")
+                if requisite is not None:
+                    model.set_requisite(1192, requisite)
+                model.add_line(Line("Another program's", total, 1_000_000, total, 1, 4, 1, 0))
+                model.close_document(Payments(cash=total), 1)
+                model.finish_printing()
+            except (NoAnswer, Refusal):
+                self._driver._switched_on().power_off()
+
+    def leave_a_document_open(self) -> None:
+        """Another program begins a receipt and dies."""
+        with self._effects.of_others():
+            try:
+                model = self._driver._switched_on()
+                if model.mode is Mode.SHIFT_OPEN:
+                    model.open_document("sale")
+            except (NoAnswer, Refusal):
+                return
+
+    def swap_storage(self) -> None:
+        """A technician puts in a new fiscal storage."""
+        self.switch_off()
+        if self.path.exists():
+            old = self.path.with_name(f"{self.path.name}.{len(self.old_storages)}")
+            self.path.rename(old)
+            self.old_storages.append(old)
+
+    # -- what it has made -------------------------------------------------------------------------------------
+
+    def storages(self) -> list[Path]:
+        """The files of every storage that it ever had."""
+        return [*self.old_storages, *([self.path] if self.path.exists() else [])]
+
+    def documents(self) -> list[tuple[str, FiscalDocument]]:
+        """Its receipts and corrections, each with the number of its storage."""
+        found = []
+        for path in self.storages():
+            fn_number = ""
+            for document in read_documents(path):
+                fn_number = fn_number or Registration.of(document).fn_number
+                if document.body.form in {RECEIPT, CORRECTION}:
+                    found.append((fn_number, document))
+        return found
+
+
+def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
+    """The register's model, each command of which is an effect."""
+
+    def command(name: str) -> Callable[..., Any]:
+        real = getattr(RegisterModel, name)
+
+        def carried_out(self: RegisterModel, *arguments: Any, **named: Any) -> Any:
+            register = registers[self.storage._path]
+            register.before(self, name)
+            answer = real(self, *arguments, **named)
+            register.after(self, name)
+            return answer
+
+        return carried_out
+
+    return type("Model", (RegisterModel,), {name: command(name) for name in COMMANDS})
+
+
+def registration_for(registers: dict[Path, Register]) -> Callable[[str], Registration]:
+    """Each new storage of a register has a number of its own."""
+
+    def registration(kkt: str) -> Registration:
+        plain = registration_of(kkt)
+        swaps = next(len(register.old_storages) for register in registers.values() if register.kkt == kkt)
+        return registration_of(kkt, f"{plain.fn_number[:-2]}{swaps:02d}")
+
+    return registration

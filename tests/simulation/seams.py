@@ -1,0 +1,72 @@
+"""Where the simulated world is let into the real program: every place, in one list.
+
+The program gets another socket, another HTTP transport, another register, another engine and other dice; nothing of
+what it decides is touched. The changes are made to the modules of this process, so a simulation has a process of
+its own.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from kkt_bridge.broker import packets, session
+from kkt_bridge.journal import database
+from kkt_bridge.ofd import client
+from kkt_bridge.registers import virtual
+from kkt_bridge.runtime import parts
+from kkt_bridge.simulators.ofd import service
+from simulation.registers import model_for, registration_for
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+_session_client = packets.session_client
+_http_client = httpx.Client
+
+
+class _Httpx:
+    """The httpx module with a client that has no socket."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(httpx, name)
+
+    def Client(self, **how: Any) -> httpx.Client:  # noqa: N802 (it stands in for a class)
+        return _http_client(**how, transport=self._world.ofd)
+
+
+def dice(seed: int) -> None:
+    """Throw the same dice again: ids, back-offs and time-outs that the program makes up."""
+    chance = random.Random(seed)
+    random.seed(seed)
+    uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128), version=4)
+
+
+def let_in(world: World) -> None:
+    """Put this world around the program."""
+    registers = {register.path: register for register in world.registers.values()}
+
+    def session_client(*arguments: Any) -> Any:
+        paho = _session_client(*arguments)
+        paho._create_socket_connection = world.broker.connect
+        return paho
+
+    session.session_client = session_client  # type: ignore[attr-defined]
+    client.httpx = _Httpx(world)  # type: ignore[attr-defined]
+    database.create_engine = world.disk.create_engine  # type: ignore[attr-defined]
+    parts._register = lambda _base, kkt: world.registers[kkt.id].drive()
+    virtual.RegisterModel = model_for(registers)  # type: ignore[attr-defined]
+    virtual.FaultSwitch = partial(_switch, registers)  # type: ignore[attr-defined]
+    virtual.registration_of = registration_for(registers)  # type: ignore[attr-defined]
+    service.time = world.ofd  # type: ignore[attr-defined]
+
+
+def _switch(registers: dict[Any, Any], path: Any) -> Any:
+    return registers[path].switch

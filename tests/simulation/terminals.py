@@ -1,0 +1,229 @@
+"""POS terminals and an operator: they publish, repeat, garble, ask, and remember what they were told."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulation.broker import Broker, Letter
+from support.clocks import ManualClock
+from support.invalid_receipts import invalid_kinds
+from support.receipts import encoded, item
+
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.wire.topics import Topics
+
+PATIENCE_S = 5.0
+"""How long a terminal waits for a final reply before it says the same again."""
+
+RETRIES_MAX = 60
+
+POISON = [kind for kind in invalid_kinds() if len(kind.payload) < 4096]
+"""Payloads that must be refused, each in its own way."""
+
+
+@dataclass(eq=False)
+class Sale:
+    """A receipt as its terminal sees it."""
+
+    pos: str
+    receipt_id: str
+    request: dict[str, Any]
+    payload: bytes
+    total: int
+    patient: bool
+    """Whether the terminal repeats it until a final reply has come."""
+    kkt: str
+    letters: list[Letter] = field(default_factory=list)
+    replies: list[dict[str, Any]] = field(default_factory=list)
+    next_try: float = 0.0
+    tries: int = 0
+    conflict: bytes | None = None
+    """Other content that was sent under the same id."""
+    done: bool = False
+    """Whether the terminal is content: told that it is printed, or refused for good."""
+
+    @property
+    def key(self) -> str:
+        """The idempotency key."""
+        return f"{self.pos}:{self.receipt_id}"
+
+    @property
+    def requisite(self) -> str:
+        """By which its document is recognised."""
+        return requisite_1192(self.pos, self.receipt_id)
+
+    def hear(self, reply: dict[str, Any]) -> None:
+        """Take note of a reply, or of the answer to a question."""
+        self.replies.append(reply)
+        code = (reply["error"] or {}).get("code")
+        if reply["final"] and code != "idempotency_conflict":
+            self.done = reply["status"] == "printed" or not reply["error"]["retryable"]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the terminal will say it again."""
+        return self.patient and not self.done and self.tries < RETRIES_MAX
+
+    @property
+    def reached_the_bridge(self) -> bool:
+        """Whether some copy of it is with the bridge, or certain to get there."""
+        return any(not letter.lost for letter in self.letters)
+
+
+class Terminal:
+    """A POS terminal."""
+
+    def __init__(
+        self, name: str, *, topics: Topics, broker: Broker, clock: ManualClock, chance: random.Random, kkt: list[str]
+    ) -> None:
+        self.name = name
+        self.sales: dict[str, Sale] = {}
+        self.garbage: list[Letter] = []
+        self.queries: list[tuple[str, Letter]] = []
+        self.heard: list[dict[str, Any]] = []
+        """Every reply on its topic, in order."""
+        self.to_sell = 0
+        self.next_due: float | None = None
+        """When it will say something again."""
+        self._due: list[Sale] = []
+        self._topics = topics
+        self._broker = broker
+        self._clock = clock
+        self._chance = chance
+        self._kkt = kkt
+
+    def new_id(self) -> str:
+        """A receipt id of its own making."""
+        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+
+    def act(self) -> None:
+        """Do one thing."""
+        sales = list(self.sales.values())
+        deeds = [(self._sell, 5.0 if self.to_sell else 0.0)]
+        if sales:
+            deeds += [(self._repeat, 1.0), (self._ask, 0.5), (self._contradict, 0.4), (self._refund, 0.5)]
+        deeds += [(self._garble, 0.5), (self._ask_a_stranger, 0.1)]
+        (deed,) = self._chance.choices([deed for deed, _ in deeds], [weight for _, weight in deeds])
+        deed()
+
+    def repeat_what_is_due(self) -> None:
+        """Say again what had no final answer for long enough."""
+        for sale in self._due:
+            if sale.next_try <= self._clock.monotonic():
+                self._send(sale)
+        self._look_what_is_due()
+
+    def _look_what_is_due(self) -> None:
+        self._due = [sale for sale in self.sales.values() if sale.is_due]
+        self.next_due = min((sale.next_try for sale in self._due), default=None)
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """A reply has come."""
+        self.heard.append(content)
+        if (sale := self.sales.get(content["receipt_id"])) is not None:
+            sale.hear(content)
+            self._look_what_is_due()
+
+    # -- its deeds ------------------------------------------------------------------------------------------
+
+    def _sell(self) -> None:
+        if self.to_sell:
+            self.to_sell -= 1
+            self._send(self._new_sale("sale"))
+
+    def _refund(self) -> None:
+        original = self._chance.choice(list(self.sales.values()))
+        self._send(self._new_sale("refund", original_receipt_id=original.receipt_id))
+
+    def _new_sale(self, kind: str, **more: Any) -> Sale:
+        kopecks = self._chance.choice([1000, 1000, 1000, 2500])
+        amount = f"{kopecks // 100}.{kopecks % 100:02d}"
+        kkt = self._chance.choice(self._kkt)
+        request = {
+            "receipt_id": self.new_id(),
+            "pos_id": self.name,
+            "type": kind,
+            "items": [item(price=amount, total=amount)],
+            "payments": [{"type": "cash", "amount": amount}],
+            "kkt": kkt,
+            **more,
+        }
+        if kind == "sale" and self._chance.random() < 0.1:
+            request |= {
+                "type": "correction",
+                "correction": {"operation": "sale", "kind": "voluntary", "date": "2026-11-20"},
+            }
+        sale = Sale(
+            self.name, request["receipt_id"], request, encoded(request), kopecks, self._chance.random() < 0.75, kkt
+        )
+        self.sales[sale.receipt_id] = sale
+        return sale
+
+    def _repeat(self) -> None:
+        self._send(self._chance.choice(list(self.sales.values())))
+
+    def _contradict(self) -> None:
+        sale = self._chance.choice(list(self.sales.values()))
+        other = sale.request | {"items": [item(name="Other", price="7.00", total="7.00")]}
+        other |= {"payments": [{"type": "cash", "amount": "7.00"}]}
+        sale.conflict = encoded(other)
+        self._publish(self._topics.receipt(self.name), sale.conflict, None)
+
+    def _ask(self) -> None:
+        self._query(self._chance.choice(list(self.sales)))
+
+    def _ask_a_stranger(self) -> None:
+        self._query(self.new_id())
+
+    def _query(self, receipt_id: str) -> None:
+        letter = self._publish(self._topics.query(self.name), json.dumps({"receipt_id": receipt_id}).encode(), None)
+        if letter is not None:
+            self.queries.append((receipt_id, letter))
+
+    def _garble(self) -> None:
+        kind = self._chance.choice(POISON)
+        letter = self._publish(self._topics.receipt(self.name), kind.payload, kind.name)
+        if letter is not None:
+            self.garbage.append(letter)
+
+    def _send(self, sale: Sale) -> None:
+        sale.next_try = self._clock.monotonic() + PATIENCE_S
+        sale.tries += 1
+        letter = self._publish(self._topics.receipt(self.name), sale.payload, sale)
+        if letter is not None:
+            sale.letters.append(letter)
+        self._look_what_is_due()
+
+    def _publish(self, topic: str, payload: bytes, about: Any) -> Letter | None:
+        letter = Letter(topic, payload, about=about)
+        return letter if self._broker.take(letter) else None
+
+
+class Operator:
+    """Somebody with the command line."""
+
+    def __init__(self, *, topics: Topics, broker: Broker, chance: random.Random) -> None:
+        self._topics = topics
+        self._broker = broker
+        self._chance = chance
+        self.commands: dict[str, tuple[str, Letter]] = {}
+        self.results: dict[str, list[dict[str, Any]]] = {}
+
+    def order(self, name: str, **args: Any) -> str | None:
+        """Publish a command; its id, or None if the broker is not there."""
+        command_id = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        message = {"command_id": command_id, "issued_by": "operator", "args": args}
+        letter = Letter(self._topics.command(name), json.dumps(message).encode(), about=("command", command_id))
+        if not self._broker.take(letter):
+            return None
+        self.commands[command_id] = (name, letter)
+        return command_id
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """A result has come."""
+        if content["command_id"] is not None:
+            self.results.setdefault(content["command_id"], []).append(content)

@@ -1,0 +1,235 @@
+"""What goes wrong: a table of blows, each with its kind; a seed chooses which kinds its day has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+DAY_S: Final = 86_400.0
+YEAR_S: Final = 365.25 * DAY_S
+
+Deed = Callable[["World"], None]
+
+
+@dataclass(frozen=True)
+class Blow:
+    """Something that happens. `mend` undoes it after a while; None where there is nothing to undo."""
+
+    kind: str
+    weight: float
+    strike: Deed
+    mend: Deed | None = None
+    lasts_s: float = 10.0
+    """At most."""
+
+    @property
+    def name(self) -> str:
+        """What the trace calls it."""
+        return self.strike.__name__
+
+
+def kill(world: World) -> None:
+    world.kill()
+
+
+def stop(world: World) -> None:
+    world.stop()
+
+
+def cut_the_connection(world: World) -> None:
+    world.broker.cut()
+
+
+def stop_the_broker(world: World) -> None:
+    world.broker.stop()
+
+
+def start_the_broker(world: World) -> None:
+    if not world.broker.up:
+        world.broker.start()
+
+
+def start_the_broker_without_its_database(world: World) -> None:
+    world.broker.stop()
+    world.broker.start(forgetful=True)
+
+
+def register_offline(world: World) -> None:
+    world.any_register().switch.put(offline=True)
+
+
+def register_busy(world: World) -> None:
+    world.any_register().switch.put(busy=True)
+
+
+def paper_out(world: World) -> None:
+    world.any_register().switch.put(paper_out=True)
+
+
+def paper_out_soon(world: World) -> None:
+    world.any_register().switch.put(paper_out_after=world.chance.randint(0, 2))
+
+
+def storage_full(world: World) -> None:
+    world.any_register().switch.put(fn_exhausted=True)
+
+
+def refuse_receipts(world: World) -> None:
+    world.any_register().switch.put(refuse_next=world.chance.randint(1, 2))
+
+
+def heal_registers(world: World) -> None:
+    for register in world.registers.values():
+        register.switch.put()
+
+
+def switch_a_register_off(world: World) -> None:
+    world.any_register().switch_off()
+
+
+def another_program_sells(world: World) -> None:
+    sales = world.sales()
+    total = world.chance.choice(sales).total if sales else 1000
+    requisite = world.chance.choice([None, "another-program"])
+    world.any_register().sell_past_the_bridge(total, requisite)
+
+
+def another_program_dies(world: World) -> None:
+    world.any_register().leave_a_document_open()
+
+
+def swap_the_storage(world: World) -> None:
+    world.any_register().swap_storage()
+
+
+def ofd_unreachable(world: World) -> None:
+    world.ofd.unreachable = True
+
+
+def ofd_outage(world: World) -> None:
+    world.ofd.put_faults(outage=True, status=world.chance.choice([500, 503, 429]))
+
+
+def ofd_stumbles(world: World) -> None:
+    world.ofd.put_faults(fail_next=world.chance.randint(1, 4))
+
+
+def ofd_slow(world: World) -> None:
+    world.ofd.timeout_rate = 0.5
+
+
+def ofd_loses_answers(world: World) -> None:
+    world.ofd.answer_lost_rate = 0.5
+
+
+def ofd_hates_one(world: World) -> None:
+    if sales := world.sales():
+        key = world.chance.choice(sales).key
+        world.ofd.put_faults(**{world.chance.choice(["refuse_keys", "error_keys"]): (key,)})
+
+
+def heal_the_ofd(world: World) -> None:
+    world.ofd.heal()
+
+
+def fill_the_disk(world: World) -> None:
+    world.disk.set("full")
+
+
+def make_the_disk_readonly(world: World) -> None:
+    world.disk.set("readonly")
+
+
+def fail_commits(world: World) -> None:
+    world.disk.failing_commits = world.chance.randint(1, 3)
+
+
+def heal_the_disk(world: World) -> None:
+    world.disk.heal()
+
+
+def jump_the_clock(world: World) -> None:
+    world.jump_the_clock(world.chance.choice([-DAY_S, DAY_S, -10 * YEAR_S, 10 * YEAR_S, -60.0, 60.0]))
+
+
+def empty_the_battery(world: World) -> None:
+    world.set_the_clock(world.chance.randrange(0, 10**9))
+
+
+def set_the_clock_right(world: World) -> None:
+    world.set_the_clock(world.true_ms())
+
+
+def let_a_week_pass(world: World) -> None:
+    world.let_pass(8 * DAY_S)
+
+
+def let_an_hour_pass(world: World) -> None:
+    world.let_pass(3600)
+
+
+def pause(world: World) -> None:
+    world.operator.order("pause")
+
+
+def resume(world: World) -> None:
+    world.operator.order("resume")
+
+
+def sync_by_force(world: World) -> None:
+    world.operator.order("sync", force=True)
+
+
+def requeue_dead_letters(world: World) -> None:
+    world.operator.order("dlq-requeue", all=True)
+
+
+def close_a_shift(world: World) -> None:
+    world.operator.order("shift-close", kkt=world.any_register().kkt)
+
+
+def ask_for_status(world: World) -> None:
+    world.operator.order("status")
+
+
+BLOWS: Final = (
+    Blow("bridge", 3, kill),
+    Blow("bridge", 1, stop),
+    Blow("line", 4, cut_the_connection),
+    Blow("broker", 2, stop_the_broker, start_the_broker),
+    Blow("forgetful broker", 1, start_the_broker_without_its_database),
+    Blow("register", 2, register_offline, heal_registers),
+    Blow("register", 1, register_busy, heal_registers),
+    Blow("register", 1, switch_a_register_off),
+    Blow("paper", 1, paper_out, heal_registers),
+    Blow("paper", 1, paper_out_soon, heal_registers),
+    Blow("verdicts", 2, refuse_receipts, heal_registers),
+    Blow("verdicts", 1, storage_full, heal_registers),
+    Blow("others", 2, another_program_sells),
+    Blow("others", 1, another_program_dies),
+    Blow("ofd", 1, ofd_unreachable, heal_the_ofd, 60),
+    Blow("ofd", 1, ofd_outage, heal_the_ofd, 60),
+    Blow("ofd", 1, ofd_stumbles, heal_the_ofd),
+    Blow("ofd", 1, ofd_slow, heal_the_ofd, 60),
+    Blow("ofd answers", 1, ofd_loses_answers, heal_the_ofd, 60),
+    Blow("poison", 1, ofd_hates_one, heal_the_ofd, 120),
+    Blow("disk", 1, fill_the_disk, heal_the_disk),
+    Blow("disk", 1, make_the_disk_readonly, heal_the_disk),
+    Blow("disk", 2, fail_commits, heal_the_disk),
+    Blow("clock", 3, jump_the_clock, set_the_clock_right, 60),
+    Blow("clock", 1, empty_the_battery, set_the_clock_right, 60),
+    Blow("time", 1, let_a_week_pass),
+    Blow("time", 1, let_an_hour_pass),
+    Blow("operator", 1, pause, resume),
+    Blow("operator", 1, sync_by_force),
+    Blow("operator", 1, requeue_dead_letters),
+    Blow("operator", 1, close_a_shift),
+    Blow("operator", 1, ask_for_status),
+)
+"""Every blow, with how often it falls among those of the day."""
+
+KINDS: Final = tuple(dict.fromkeys(blow.kind for blow in BLOWS))

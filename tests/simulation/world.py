@@ -1,0 +1,441 @@
+"""One shop on one bad day, from a seed: built, lived through, healed, brought to rest, and judged."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from simulation import seams
+from simulation.broker import Broker, Letter
+from simulation.disk import Disk
+from simulation.effects import Crash, Effects
+from simulation.invariants import INVARIANTS
+from simulation.invariants.invariant import Invariant
+from simulation.ofd import Ofd
+from simulation.process import Process, content_of, journal_rows
+from simulation.registers import Register
+from simulation.terminals import Operator, Sale, Terminal
+from simulation.weather import BLOWS, KINDS, Blow, Deed
+from support.clocks import NOON_MS, ManualClock
+
+from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.settings import Settings
+from kkt_bridge.wire.topics import Topics
+
+BRIDGE = "store-017"
+LAZY = frozenset({"keep", "mqtt"})
+"""Loops that look around several times a second: while nothing else happens, time need not stop for them."""
+
+LONGEST_NAP_S = 10.0
+TURNS_TO_REST_MAX = 20_000
+REST_S_MAX = 4 * 3600.0
+
+
+class Violation(AssertionError):
+    """Something happened that never may."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a seed's day is like."""
+
+    terminals: int
+    registers: int
+    sales: int
+    print_time_s: float
+    capacity: int
+    crash_rate: float
+    switch_rate: float
+    blow_rate: float
+    power_cut_rate: float
+    answer_lost_rate: float
+    registers_apart: bool
+    registers_follow_our_clock: bool
+    receive_maximum: int
+    kinds: frozenset[str]
+
+    @classmethod
+    def of(cls, chance: random.Random) -> Day:
+        """The day of these dice."""
+        trouble = chance.random() < 0.7
+        return cls(
+            terminals=chance.randint(1, 3),
+            registers=chance.randint(1, 2),
+            sales=chance.randint(1, 5),
+            print_time_s=chance.choice([0, 0, 0.01, 1.5]),
+            capacity=chance.choice([3, 6, 200, 200]),
+            crash_rate=chance.choice([0, 0, 0.002, 0.01]),
+            switch_rate=chance.choice([0, 0.1, 0.4]),
+            blow_rate=chance.choice([0.01, 0.03, 0.06]),
+            power_cut_rate=chance.choice([0, 0, 0.01, 0.05]) if trouble else 0,
+            answer_lost_rate=chance.choice([0, 0, 0.01, 0.05]) if trouble else 0,
+            registers_apart=chance.random() < 0.6,
+            registers_follow_our_clock=chance.random() < 0.5,
+            receive_maximum=chance.choice([1, 5, 512]),
+            kinds=frozenset(chance.sample(KINDS, chance.randint(1, 5))),
+        )
+
+
+@dataclass(order=True)
+class Appointment:
+    """Something to be done later."""
+
+    due: float
+    number: int
+    deed: Deed = field(compare=False)
+
+
+class World:
+    """Everything, in one thread."""
+
+    def __init__(self, seed: int, folder: Path, trace: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.folder = folder
+        self._tell = trace
+        seams.dice(seed)
+        self.chance = self.chance_of("world")
+        self.day = Day.of(self.chance_of("day"))
+        self.clock = ManualClock()
+        self.register_clock = self.clock if self.day.registers_follow_our_clock else ManualClock()
+        self._began_s = self.clock.monotonic_s
+        self.effects = Effects(self.chance_of("effects"))
+        self.effects.trace = self.trace
+        self.effects.switch = lambda: self.process.switch() if self.process else None
+        self.settings = self._settings()
+        self.topics = Topics(self.settings.mqtt.topic_root, BRIDGE)
+        self.broker = Broker(self.effects, self.day.receive_maximum)
+        self.broker.told = self._told
+        self.broker.puback = self._puback
+        self.disk = Disk(self.effects)
+        self.ofd = Ofd(self.effects, self.chance_of("ofd"), self.register_clock)
+        self.registers = {kkt.id: self._register(kkt.id) for kkt in self.settings.kkt}
+        names = [f"pos-{number}" for number in range(1, self.day.terminals + 1)]
+        self.terminals = {name: self._terminal(name) for name in names}
+        self.operator = Operator(topics=self.topics, broker=self.broker, chance=self.chance_of("operator"))
+        self.process: Process | None = None
+        self.crashes = 0
+        self._appointments: list[Appointment] = []
+        self._appointment_number = 0
+        self._books: sqlite3.Connection | None = None
+        self.invariants: list[Invariant] = [kind(self) for kind in INVARIANTS]
+        seams.let_in(self)
+
+    def _settings(self) -> Settings:
+        registers = [f"kkt-{number}" for number in range(1, self.day.registers + 1)]
+        return Settings.model_validate(
+            {
+                "bridge_id": BRIDGE,
+                "mqtt": {"receive_maximum": self.day.receive_maximum},
+                "journal": {"url": f"sqlite:///{self.folder / 'journal.db'}"},
+                "buffer": {"capacity": self.day.capacity},
+                "kkt": [
+                    {
+                        "id": kkt,
+                        "driver": "virtual",
+                        "state": str(self.folder / f"{kkt}.fn"),
+                        "print_time_s": self.day.print_time_s,
+                    }
+                    for kkt in registers
+                ],
+                "ofd": {"url": "http://ofd.invalid"},
+                "sync": {"max_attempts": 4, "interval_s": 5, "backoff_initial_s": 1, "backoff_max_s": 20},
+                "breaker": {"reset_timeout_s": 10, "fail_max": 3},
+                "retention": {"events_days": 36_500},
+            }
+        )
+
+    def _register(self, kkt: str) -> Register:
+        register = Register(
+            kkt,
+            self.folder,
+            clock=self.register_clock,
+            effects=self.effects,
+            chance=self.chance_of(kkt),
+            print_time_s=self.day.print_time_s,
+            wait=self._wait_for_paper,
+            apart=self.day.registers_apart,
+        )
+        register.power_cut_rate = self.day.power_cut_rate
+        register.answer_lost_rate = self.day.answer_lost_rate
+        return register
+
+    def _terminal(self, name: str) -> Terminal:
+        terminal = Terminal(
+            name,
+            topics=self.topics,
+            broker=self.broker,
+            clock=self.clock,
+            chance=self.chance_of(name),
+            kkt=[kkt.id for kkt in self.settings.kkt],
+        )
+        terminal.to_sell = self.day.sales
+        return terminal
+
+    def chance_of(self, what: str) -> random.Random:
+        """Dice of one's own: what one part throws does not change what the others get."""
+        return random.Random(f"{self.seed}/{what}")
+
+    # -- a day ----------------------------------------------------------------------------------------------
+
+    def live(self) -> None:
+        """The whole story. Violation where something happened that never may."""
+        self.trace(f"seed {self.seed}: {self.day}")
+        try:
+            self._start()
+            self._go_through_the_day()
+            self._heal()
+            self._come_to_rest()
+            self.operator.order("dlq-requeue", all=True)
+            self._come_to_rest()
+            for invariant in self.invariants:
+                invariant.finish()
+        finally:
+            if self.process is not None:
+                self.process.end()
+            if self._books is not None:
+                self._books.close()
+            for register in self.registers.values():
+                register.switch_off()
+
+    def _go_through_the_day(self) -> None:
+        self.effects.crash_rate, self.effects.switch_rate = self.day.crash_rate, self.day.switch_rate
+        blows = [blow for blow in BLOWS if blow.kind in self.day.kinds]
+        weights = [blow.weight for blow in blows]
+        turns = 0
+        while turns < 90 or any(terminal.to_sell for terminal in self.terminals.values()):
+            turns += 1
+            if self.chance.random() < self.day.blow_rate:
+                self._fall(self.chance.choices(blows, weights)[0])
+            elif self.chance.random() < 0.08:
+                terminal = self.chance.choice(list(self.terminals.values()))
+                terminal.act()
+            else:
+                self._turn()
+            if turns > 5000:
+                self.fail("no input ends a loop", "the day does not end")
+
+    def _fall(self, blow: Blow) -> None:
+        self.trace(f"BLOW {blow.name}")
+        blow.strike(self)
+        if blow.mend is not None:
+            self._appoint(self.chance.uniform(0.1, blow.lasts_s), blow.mend)
+
+    def _turn(self) -> None:
+        """Let somebody who has something to do do it; where nobody has, time passes."""
+        deeds = self._deeds()
+        if not deeds:
+            self._pass_to_the_next_due()
+        elif self.chance.random() < 0.03:
+            self.advance(self.chance.uniform(0, 1))
+        else:
+            self.chance.choice(deeds)()
+
+    def _deeds(self) -> list[Callable[[], Any]]:
+        deeds: list[Callable[[], Any]] = []
+        if self.process is not None:
+            deeds += [lambda name=name: self._turn_loop(name) for name in self.process.ready()]  # type: ignore[misc]
+        if self.broker.unread:
+            deeds.append(self.broker.hear)
+        if self.broker.can_speak:
+            deeds.append(lambda: self.broker.speak(self.chance.randint(1, 5)))
+        now = self.clock.monotonic()
+        if self._appointments and self._appointments[0].due <= now:
+            deeds.append(self._keep_appointment)
+        for terminal in self.terminals.values():
+            if terminal.next_due is not None and terminal.next_due <= now and self.broker.up:
+                deeds.append(terminal.repeat_what_is_due)
+        return deeds
+
+    def _turn_loop(self, name: str) -> None:
+        assert self.process is not None
+        self.trace(name)
+        try:
+            self.process.turn(name)
+        except Crash:
+            self._die()
+
+    def _pass_to_the_next_due(self) -> None:
+        now = self.clock.monotonic()
+        dues = [terminal.next_due for terminal in self.terminals.values()] if self.broker.up else []
+        dues += [appointment.due for appointment in self._appointments[:1]]
+        if self.process is not None:
+            dues += [due for name, due in self.process._due.items() if name not in LAZY]
+        soonest = min((due for due in dues if due is not None), default=now + LONGEST_NAP_S)
+        self.advance(min(max(soonest - now, 0.05), LONGEST_NAP_S))
+
+    def _appoint(self, in_s: float, deed: Deed) -> None:
+        self._appointment_number += 1
+        self._appointments.append(Appointment(self.clock.monotonic() + in_s, self._appointment_number, deed))
+        self._appointments.sort()
+
+    def _keep_appointment(self) -> None:
+        appointment = self._appointments.pop(0)
+        self.trace(f"MEND {getattr(appointment.deed, '__name__', '')}")
+        appointment.deed(self)
+
+    # -- the bridge's process ---------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self.process is not None:
+            return
+        self.trace("START")
+        self.process = Process(self)
+        try:
+            self.process.start()
+        except (Crash, KktBridgeError) as end:
+            self.trace(f"did not start: {end!r}")
+            self._die()
+
+    def _die(self) -> None:
+        assert self.process is not None
+        self.process.end()
+        self.process = None
+        self.crashes += 1
+        self._appoint(self.chance.uniform(0, 3), World._start)
+
+    def kill(self) -> None:
+        """SIGKILL, between two effects."""
+        if self.process is not None:
+            self._die()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self.process is None:
+            return
+        try:
+            self.process.stop()
+        except Crash:
+            self._die()
+            return
+        self.process = None
+        self._appoint(self.chance.uniform(0, 3), World._start)
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for everybody."""
+        self.clock.advance(seconds)
+        if self.register_clock is not self.clock:
+            self.register_clock.advance(seconds)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let a long time pass, in which the bridge gets a turn now and then."""
+        for _ in range(4):
+            self.advance(seconds / 4)
+            for _ in range(10):
+                self._turn()
+
+    def jump_the_clock(self, seconds: float) -> None:
+        """Set the bridge's system clock; no time passes."""
+        self.set_the_clock(self.clock.wall_ms + round(seconds * 1000))
+
+    def set_the_clock(self, wall_ms: int) -> None:
+        """Set the bridge's system clock to this."""
+        self.clock.wall_ms = max(0, wall_ms)
+
+    def true_ms(self) -> int:
+        """What a right clock shows."""
+        return NOON_MS + round((self.clock.monotonic_s - self._began_s) * 1000)
+
+    def _wait_for_paper(self, seconds: float) -> None:
+        self.advance(seconds / 2)
+        self.effects.at("paper", may_switch=True)
+        self.advance(seconds / 2)
+
+    # -- the end of the day ---------------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        self.trace("HEAL")
+        self.effects.crash_rate = 0
+        self._appointments = [each for each in self._appointments if each.deed is World._start]
+        for register in self.registers.values():
+            register.power_cut_rate = register.answer_lost_rate = 0
+            register.switch.put()
+        self.ofd.heal()
+        self.disk.heal()
+        self.set_the_clock(self.true_ms())
+        if not self.broker.up:
+            self.broker.start()
+        self.operator.order("resume")
+
+    def _come_to_rest(self) -> None:
+        end = self.clock.monotonic() + REST_S_MAX
+        for _ in range(TURNS_TO_REST_MAX):
+            if not self._deeds() and self._is_at_rest():
+                return
+            if self.clock.monotonic() > end:
+                break
+            self._turn()
+        self.fail("no input ends a loop", f"does not come to rest: {self._unrest()}")
+
+    def _is_at_rest(self) -> bool:
+        return not self._unrest()
+
+    def _unrest(self) -> str:
+        """What is still going on, in words."""
+        if self.process is None or not self.broker.connected:
+            return "the bridge is not online"
+        if not self.broker.is_idle:
+            return f"the broker waits: {[(letter.topic, letter.payload[:200]) for letter in self.broker.waiting()]}"
+        if waiting := [sale.key for sale in self.sales() if sale.is_due]:
+            return f"receipts without a final reply: {waiting}"
+        if messages := self.rows("SELECT topic, payload FROM outbox"):
+            return f"in the outbox: {messages[:3]}"
+        if pending := self.rows("SELECT pos_id, receipt_id, status FROM receipts WHERE status IN (?, ?, ?)", *PENDING):
+            return f"pending: {pending}; {[lane.view for lane in self.process.service.parts.lanes.values()]}"
+        if commands := self.rows("SELECT name FROM commands WHERE result IS NULL"):
+            return f"commands without an answer: {commands}"
+        (last,) = self.rows("SELECT max(id) FROM steps")
+        published = self.rows("SELECT value FROM settings WHERE name = 'steps_published'")
+        if last[0] is not None and (not published or int(published[0][0]) < last[0]):
+            return "steps are not published"
+        return ""
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def trace(self, what: str) -> None:
+        """A line of the story."""
+        if self._tell is not None:
+            self._tell(f"{self.clock.monotonic_s - self._began_s:10.3f} {what}")
+
+    def fail(self, invariant: str, what: str, cause: BaseException | None = None) -> NoReturn:
+        """This must never happen."""
+        raise Violation(f"seed {self.seed}: {invariant}: {what}") from cause
+
+    def any_register(self) -> Register:
+        """One of the registers."""
+        return self.chance.choice(list(self.registers.values()))
+
+    def sales(self) -> list[Sale]:
+        """Every receipt that a terminal has made."""
+        return [sale for terminal in self.terminals.values() for sale in terminal.sales.values()]
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a stranger reads in the journal."""
+        if self._books is None:
+            self._books = sqlite3.connect(f"file:{self.folder / 'journal.db'}?mode=ro", uri=True)
+        return journal_rows(self._books, query, *values)
+
+    def _puback(self, letter: Letter | None) -> None:
+        for invariant in self.invariants:
+            invariant.acknowledged(letter)
+
+    def _told(self, topic: str, payload: bytes, _retain: bool) -> None:  # noqa: FBT001 (the broker's word)
+        content = content_of(payload)
+        inside = topic.removeprefix(self.topics.branch + "/").split("/")
+        match inside:
+            case ["pos", pos, *_]:
+                self.trace(f"  told {pos}: {content['receipt_id']} {content['status']} {content['error'] and content['error']['code']}")
+                if pos in self.terminals:
+                    self.terminals[pos].hear(content)
+            case ["command", *_]:
+                self.operator.hear(content)
+        for invariant in self.invariants:
+            invariant.told(inside, content)
+
+
+PENDING = ("buffered", "printing", "printed")
