@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, get_args
 
-from chaos.plan import BRIDGE, BROKER, OFD, REGISTER, Plan
+from chaos.plan import BRIDGE, BROKER, LINE, OFD, REGISTER, Plan
 from chaos.site import START_S, Site
 
 from kkt_bridge.simulators.faults import Step
@@ -23,11 +23,12 @@ BLOWS: Final[dict[str, tuple[tuple[str, ...], int]]] = {
     "broker": ((BROKER,), 14),
     "ofd": ((OFD,), 12),
     "register": ((REGISTER,), 20),
+    "line": ((LINE,), 10),
     "burst": ((BRIDGE,), 6),
     "bridge and broker": ((BRIDGE, BROKER), 6),
     "everything": ((BRIDGE, BROKER, OFD), 2),
 }
-"""Who is hit, and how often of a hundred."""
+"""Who is hit, and how often in comparison."""
 
 AT_ONCE_SHARE: Final = 0.6
 """Restarts without a pause, as a supervisor would."""
@@ -42,6 +43,7 @@ POLL_S: Final = 0.02
 ILL_S: Final = (0.3, 1.5)
 """How long something is wrong with a register."""
 
+DARK_MAX_S: Final = 0.3
 DROPPED_ANSWERS: Final = 3
 
 
@@ -58,7 +60,7 @@ class Killer:
         self._deadline = time.monotonic() + plan.minutes * 60
         self._blows = {name: blow for name, blow in BLOWS.items() if set(blow[0]) <= set(plan.victims)}
         self.faults: Counter[str] = Counter()
-        """What was done to registers, by kind."""
+        """What was done to registers and to the line, by kind."""
         self._plan_blow()
 
     @property
@@ -127,11 +129,16 @@ class Killer:
         name = self._chance.choices(list(self._blows), [weight for _, weight in self._blows.values()])[0]
         self._burst = self._chance.randint(*BURST) if name == "burst" else 0
         for victim in self._blows[name][0]:
-            if victim == REGISTER:
-                self._strike_register()
-            else:
-                self._strike_process(victim)
+            self._strike_one(victim)
         self._plan_blow()
+
+    def _strike_one(self, victim: str) -> None:
+        if victim == REGISTER:
+            self._strike_register()
+        elif victim == LINE:
+            self._strike_line()
+        else:
+            self._strike_process(victim)
 
     def _strike_again(self) -> None:
         self._burst -= 1
@@ -154,6 +161,12 @@ class Killer:
         """Documents that the OFD takes while its answers get lost; unless it is dead again already."""
         with suppress(OSError, http.client.HTTPException):
             self._site.ofd.ask("PUT", "/_faults", {"drop_answers_next": DROPPED_ANSWERS})
+
+    def _strike_line(self) -> None:
+        """Messages and acknowledgements on their way are lost, though both ends live."""
+        self._site.line.go_dark()
+        self._note(self._chance.uniform(0, DARK_MAX_S), self._site.line.cut)
+        self.faults["line cut"] += 1
 
     def _strike_register(self) -> None:
         kkt = self._chance.choice(sorted(self._site.registers))

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from random import Random
 
 BRIDGE, BROKER, OFD = "bridge", "broker", "ofd"
-REGISTER = "register"
-VICTIMS = (BRIDGE, BROKER, OFD, REGISTER)
+REGISTER, LINE = "register", "line"
+VICTIMS = (BRIDGE, BROKER, OFD, REGISTER, LINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Plan:
     """One campaign. The seed gives receipts, victims and pauses; the machine gives the real moments."""
 
     kills: int = 300
-    """Processes ended by SIGKILL; what befalls the registers comes on top."""
+    """Processes ended by SIGKILL; what befalls the registers and the line to the broker comes on top."""
     seed: int = 1
     terminals: int = 6
     registers: int = 2

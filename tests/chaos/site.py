@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from chaos.line import Line
 from chaos.plan import BRIDGE, BROKER, OFD, Plan
 from support.bridge import BridgeProcess
 from support.brokers import HOST, MosquittoProcess, free_port, wait_until
@@ -156,6 +157,7 @@ class Site:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.directory = directory
         self.broker = Broker(directory)
+        self.line = Line(self.broker.port)
         self.ofd = Ofd(directory)
         self.registers = {kkt: directory / f"{kkt}.fn" for kkt in plan.kkts}
         self.journal = directory / "journal.db"
@@ -171,7 +173,7 @@ class Site:
         # One register faster than the disk, where one commit leases several receipts; the others take their time.
         return {
             "bridge_id": BRIDGE_ID,
-            "mqtt": {"host": self.broker.host, "port": self.broker.port},
+            "mqtt": {"host": self.broker.host, "port": self.line.port},
             "journal": {"url": f"sqlite:///{self.journal}"},
             "buffer": {"capacity": 1_000_000},
             "kkt": [
@@ -232,6 +234,7 @@ class Site:
             self.revive(name)
         for kkt in self.registers:
             self.cure(kkt)
+        self.line.cut()
         if self.expect(self.ofd.answers, START_S, "an OFD that answers"):
             self.ofd.ask("PUT", "/_faults", {})
         self.expect(self.bridge.is_up, START_S, "a bridge that is up")
@@ -259,3 +262,4 @@ class Site:
     ) -> None:
         for part in self.parts.values():
             part.kill()
+        self.line.close()

@@ -20,7 +20,7 @@ class Summary:
     seed: int
     kills: dict[str, int]
     kills_total: int
-    register_faults: dict[str, int]
+    faults: dict[str, int]
     duration_s: float
     requests: int
     acknowledged: int
@@ -60,10 +60,10 @@ class Summary:
     def lines(self) -> list[str]:
         """One screen."""
         killed = ", ".join(f"{name} {count}" for name, count in self.kills.items())
-        faults = ", ".join(f"{name} {count}" for name, count in sorted(self.register_faults.items())) or "none"
+        faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items())) or "none"
         return [
             f"kills            {self.kills_total} ({killed}) in {self.duration_s:.0f} s, seed {self.seed}",
-            f"register faults  {sum(self.register_faults.values())} ({faults})",
+            f"other faults     {sum(self.faults.values())} ({faults})",
             f"requests         {self.requests} ({self.acknowledged} acknowledged by the broker), {self.sends} messages",
             f"verdicts         {self.printed} printed, {self.refused} refused as they should be",
             f"told again       {self.told_again} final replies beyond the first, of {self.replies} replies",
@@ -102,7 +102,6 @@ def summed_up(
 ) -> Summary:
     """Count everything."""
     sales = list(evidence.sales())
-    checks = Counter(finding.check for finding in findings)
     under_fire = sorted(at for at in course.answered_at if at <= course.fire_ended)
     duration_s = course.fire_ended - course.began
     marks = [course.began, *under_fire, course.fire_ended]
@@ -112,7 +111,7 @@ def summed_up(
         seed=seed,
         kills=dict(kills),
         kills_total=kills.total(),
-        register_faults=dict(faults),
+        faults=dict(faults),
         duration_s=round(duration_s, 1),
         requests=len(sales),
         acknowledged=sum(sale.was_acknowledged for sale in sales),
@@ -128,8 +127,8 @@ def summed_up(
         doubts=doubts,
         doubts_adopted=doubts - absent,
         doubts_proven_absent=absent,
-        duplicates=sum(checks[name] for name in TWICE),
-        lost=sum(checks[name] for name in LOST),
+        duplicates=_receipts(findings, TWICE),
+        lost=_receipts(findings, LOST),
         findings=len(findings),
         throughput_per_s=round(len(under_fire) / duration_s, 1),
         longest_gap_s=round(max(later - sooner for sooner, later in pairwise(marks)), 1),
@@ -137,6 +136,11 @@ def summed_up(
         stop_s=course.stop_s,
         verify=_verify(evidence),
     )
+
+
+def _receipts(findings: Sequence[Finding], checks: frozenset[str]) -> int:
+    """Receipts of which one of these was found."""
+    return len({finding.key for finding in findings if finding.check in checks})
 
 
 def _verify(evidence: Evidence) -> str:

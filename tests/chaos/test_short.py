@@ -31,7 +31,7 @@ def test_the_kills_were_real_and_hit_receipts_on_their_way(report: Report) -> No
     summary = report.summary
     assert summary.kills_total >= KILLS
     assert set(summary.kills) == {BRIDGE, BROKER, OFD}
-    assert summary.register_faults
+    assert summary.faults
     assert summary.printed > KILLS
     assert summary.doubts > 0
     assert summary.told_again > 0
