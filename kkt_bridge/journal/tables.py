@@ -114,6 +114,17 @@ commands: Final = _table(
 )
 figures: Final = _table("figures", kkt=Text, name=Text, value=Integer)
 settings: Final = _table("settings", name=Text, value=Text)
+recovered: Final = _table(
+    "recovered",
+    requisite=Text,
+    kkt=Text,
+    fn_number=Text,
+    fd_number=Integer,
+    form=Integer,
+    operation=Text,
+    total=Integer,
+    mark=Text,
+)
 
 # Conditions of the partial indexes. SQLite uses such an index only for a query that repeats its condition
 # word for word, so they are literals, not parameters.

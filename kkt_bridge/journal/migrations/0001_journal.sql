@@ -144,3 +144,15 @@ CREATE TABLE settings (
     name TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- Fiscal documents whose receipts were lost with an earlier journal: a repeat of such a receipt is not printed again.
+CREATE TABLE recovered (
+    requisite TEXT NOT NULL PRIMARY KEY,
+    kkt TEXT NOT NULL,
+    fn_number TEXT NOT NULL,
+    fd_number INTEGER NOT NULL,
+    form INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    mark TEXT NOT NULL
+) WITHOUT ROWID;
