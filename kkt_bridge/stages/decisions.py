@@ -7,9 +7,11 @@ from kkt_bridge.broker.inbox import Incoming
 from kkt_bridge.journal.commands import find_command, take_command
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt, readdress
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt
+from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.identity import content_digest
+from kkt_bridge.receipts.identity import content_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.admission import Admission
@@ -40,6 +42,7 @@ class Decider:
         self._admission = admission
         self._command_names = command_names
         self._refusals = refusals
+        self._may_be_recovered: bool | None = None
 
     def decision(self, message: Incoming) -> Decision:
         """What to write about this message; never an exception."""
@@ -73,6 +76,8 @@ class Decider:
             known = find_receipt(tx.connection, receipt.receipt_id, receipt.pos_id)
             if known is not None and known.digest == digest:
                 self._repeat(tx, request, known)
+            elif known is None and (document := self._printed_before(tx, receipt)):
+                self._adopt(tx, request, receipt, document, _new_receipt(receipt, document.kkt, digest, body, request))
             elif refusal := self._judge(tx, receipt, known):
                 self._refusals.refuse(request, refusal, receipt.receipt_id)(tx)
             elif not self._refusals.repeat(tx, request):
@@ -81,6 +86,28 @@ class Decider:
                 insert_receipt(tx, _new_receipt(receipt, kkt, digest, body, request))
 
         return decide
+
+    def _printed_before(self, tx: Transaction, receipt: Receipt) -> RecoveredDocument | None:
+        """The document that this receipt has from the time before the journal was lost."""
+        if self._may_be_recovered is None:
+            # Rows only ever go from there while the bridge runs: what is empty now stays so.
+            self._may_be_recovered = any_recovered(tx.connection)
+        if not self._may_be_recovered:
+            return None
+        return find_recovered(tx.connection, requisite_1192(receipt.pos_id, receipt.receipt_id))
+
+    def _adopt(
+        self, tx: Transaction, request: Request, receipt: Receipt, document: RecoveredDocument, new: NewReceipt
+    ) -> None:
+        """Answer with the document that there is; whatever stands in the way of printing does not matter."""
+        if not document.could_be(receipt):
+            self._refusals.refuse(request, _conflict(receipt), receipt.receipt_id)(tx)
+            return
+        warnings = ("text_replaced",) if any(to_cp866(item.name)[1] for item in receipt.items) else ()
+        adopted = adopt(tx, new, document, warnings)
+        log.info("printed before the journal was lost: adopted", extra={"receipt_id": receipt.receipt_id})
+        reply = replies.stored(adopted, self._zone, duplicate=True)
+        tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
 
     def _judge(self, tx: Transaction, receipt: Receipt, known: StoredReceipt | None) -> Error | None:
         if known is not None:

@@ -1,0 +1,138 @@
+"""Documents whose receipts were lost with a journal: what `verify --rebuild` found in the fiscal storages."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from kkt_bridge.journal.printing import record_printed
+from kkt_bridge.journal.receipts import find_receipt, insert_receipt
+from kkt_bridge.journal.records import NewReceipt, PrintTask, StoredReceipt
+from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.tables import recovered
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.codes import Operation
+from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import Receipt
+
+RECEIPT_FORM, CORRECTION_FORM = 3, 31
+
+REMARK: Final = "recovered: its fiscal document was made before the journal was lost"
+"""What the history of an adopted receipt says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredDocument:
+    """A receipt or correction that a fiscal storage holds, by its FFD tag 1192. `form` is 3 or 31, `total` kopecks."""
+
+    requisite: str
+    kkt: str
+    form: int
+    operation: Operation
+    total: int
+    mark: FiscalMark
+
+    def could_be(self, receipt: Receipt) -> bool:
+        """Whether form, operation and total are this receipt's: under one key there may be two different sales."""
+        form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
+        return (self.form, self.operation, self.total) == (form, receipt.operation, receipt.total)
+
+
+def any_recovered(connection: Connection) -> bool:
+    """Whether there are any: nearly always there are none."""
+    return _ANY(connection, {}).scalar(int) is not None
+
+
+def find_recovered(connection: Connection, requisite: str) -> RecoveredDocument | None:
+    """The document with this requisite, if its receipt has not come again yet."""
+    row = _FIND(connection, {"requisite": requisite}).one_or_none()
+    return None if row is None else _document(row)
+
+
+def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
+    """Keep a document until its receipt comes again."""
+    tx.execute(
+        _INSERT,
+        {
+            "requisite": document.requisite,
+            "kkt": document.kkt,
+            "fn_number": document.mark.fn_number,
+            "fd_number": document.mark.fd_number,
+            "form": document.form,
+            "operation": document.operation,
+            "total": document.total,
+            "mark": document.mark.model_dump_json(),
+        },
+    )
+
+
+def adopt(tx: Transaction, new: NewReceipt, document: RecoveredDocument, warnings: tuple[str, ...]) -> StoredReceipt:
+    """Take a receipt whose document exists: through every status to `printed`, and on its way to the OFD."""
+    insert_receipt(tx, new)
+    stored = find_receipt(tx.connection, new.receipt_id, new.pos_id)
+    assert stored is not None
+    record_recovered(tx, _task(stored, new), document, warnings)
+    forget_recovered(tx, document.requisite)
+    adopted = find_receipt(tx.connection, new.receipt_id, new.pos_id)
+    assert adopted is not None
+    return adopted
+
+
+def record_recovered(
+    tx: Transaction, task: PrintTask, document: RecoveredDocument, warnings: tuple[str, ...]
+) -> PrintTask:
+    """Print nothing: this buffered or doubtful receipt has its document. Returns the task as it was just before."""
+    printing = task
+    if task.status == Status.BUFFERED:
+        fn_number, fd_before = document.mark.fn_number, document.mark.fd_number - 1
+        tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=fd_before)
+        printing = replace(task, status=Status.PRINTING, fn_before=fn_number, fd_before=fd_before)
+    record_printed(tx, printing, document.mark, warnings, REMARK)
+    return printing
+
+
+def forget_recovered(tx: Transaction, requisite: str) -> None:
+    """Its receipt is known again."""
+    tx.execute(_FORGET, {"requisite": requisite})
+
+
+def _task(stored: StoredReceipt, new: NewReceipt) -> PrintTask:
+    assert stored.id is not None
+    return PrintTask(
+        id=stored.id,
+        receipt_id=stored.receipt_id,
+        pos_id=stored.pos_id,
+        kkt=stored.kkt,
+        status=stored.status,
+        body=new.body,
+        reply_topic=new.reply_topic,
+        correlation=new.correlation,
+        hlc=stored.hlc,
+        received_ms=stored.received_ms,
+        received_steady_ms=0,
+        fn_before=None,
+        fd_before=None,
+    )
+
+
+def _document(row: Any) -> RecoveredDocument:
+    return RecoveredDocument(
+        requisite=row.requisite,
+        kkt=row.kkt,
+        form=row.form,
+        operation=row.operation,
+        total=row.total,
+        mark=FiscalMark.model_validate_json(row.mark),
+    )
+
+
+_c = recovered.c
+_ANY: Final = Prepared(select(_c.fd_number).where(_c.requisite > "").limit(1))
+_FIND: Final = Prepared(
+    select(_c.requisite, _c.kkt, _c.form, _c.operation, _c.total, _c.mark).where(_c.requisite == bindparam("requisite"))
+)
+_INSERT: Final = prepared_insert(
+    insert(recovered), "requisite", "kkt", "fn_number", "fd_number", "form", "operation", "total", "mark"
+)
+_FORGET: Final = Prepared(delete(recovered).where(_c.requisite == bindparam("requisite")))
