@@ -9,6 +9,9 @@ from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import IS_OPEN_COMMAND, commands
 from kkt_bridge.journal.transaction import Transaction
 
+ONLY_ASK: Final = frozenset({"status", "receipt", "buffer-list", "dlq-list"})
+"""Commands that change nothing: no audit needs them, and a dashboard sends them all day."""
+
 
 def find_command(connection: Connection, command_id: str) -> TakenCommand | None:
     """The command with this id, if it was ever taken."""
@@ -37,6 +40,7 @@ def take_command(
             "args": args,
             "reply_topic": reply_topic,
             "correlation": correlation,
+            "only_asks": int(name in ONLY_ASK),
             "taken_ms": tx.instant.wall_ms,
         },
     )
@@ -50,7 +54,7 @@ def open_commands(connection: Connection, after: int, limit: int) -> list[TakenC
 
 def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
     """Keep what came of it."""
-    tx.execute(_FINISH, {"row_id": taken.id, "new_result": result})
+    tx.execute(_FINISH, {"row_id": taken.id, "new_result": result, "new_finished": tx.instant.steady_ms})
 
 
 def _taken(row: Any) -> TakenCommand:
@@ -65,7 +69,20 @@ _FIND: Final = Prepared(_columns.where(_c.command_id == bindparam("command_id"))
 _OPEN: Final = Prepared(
     _columns.where(IS_OPEN_COMMAND, _c.id > bindparam("after")).order_by(_c.id).limit(bindparam("limit"))
 )
-_FINISH: Final = Prepared(update(commands).where(_c.id == bindparam("row_id")).values(result=bindparam("new_result")))
+_FINISH: Final = Prepared(
+    update(commands)
+    .where(_c.id == bindparam("row_id"))
+    .values(result=bindparam("new_result"), finished_steady_ms=bindparam("new_finished"))
+)
 _TAKE: Final = prepared_insert(
-    insert(commands), "id", "command_id", "name", "issued_by", "args", "reply_topic", "correlation", "taken_ms"
+    insert(commands),
+    "id",
+    "command_id",
+    "name",
+    "issued_by",
+    "args",
+    "reply_topic",
+    "correlation",
+    "only_asks",
+    "taken_ms",
 )

@@ -235,6 +235,8 @@ def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:
     # The driver's own transaction control is off: BEGIN IMMEDIATE below, nothing implicit.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
+    if cursor.execute("PRAGMA page_count").fetchone() == (0,):
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a file that holds nothing yet takes it
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
         "journal_mode = WAL",

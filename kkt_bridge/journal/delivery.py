@@ -4,7 +4,7 @@
 |---|---|
 | `ready` | `waiting` after a failure, `sent`, `dead` |
 | `waiting` | `ready` when its time has come, or at a forced sync |
-| `dead` | `ready` by requeue, `discarded` |
+| `dead` | `ready` by requeue, `discarded`, `expired` when nobody has decided in time |
 """
 
 from typing import Any, Final
@@ -21,7 +21,7 @@ from kkt_bridge.journal.tables import (
     receipts,
     requests,
 )
-from kkt_bridge.journal.transaction import DLQ, Transaction
+from kkt_bridge.journal.transaction import DLQ, Movable, Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
@@ -99,14 +99,25 @@ def requeue(tx: Transaction, letter: DeadLetter) -> None:
     """Send it again; the attempts made so far stay on its record."""
     tx.move(letter, Status.PRINTED)
     tx.count(letter.kkt, DLQ, -1)
-    _change_dead(tx, _REQUEUED, letter)
+    _change_dead(tx, _REQUEUED, letter, {"document": letter.document})
     tx.documents_touched = True
 
 
 def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
     """Give it up for good: it stays `dead`, but no longer asks for a decision."""
+    _give_up(tx, letter, letter.document, "discarded", reason)
+
+
+def expire(tx: Transaction, letter: Movable, document: int) -> None:
+    """Give up a dead letter that nobody has decided on: the receipt's last step tells so."""
+    _give_up(tx, letter, document, "expired", "nobody requeued or discarded it in time")
+
+
+def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, reason: str) -> None:
+    _change_dead(tx, _GIVEN_UP, letter, {"document": document, "new_delivery": delivery})
+    # From now on, not from its death: what was decided is kept as long as the letter was.
+    tx.execute(_DECIDED, {"row_id": letter.id, "new_ended": tx.instant.steady_ms})
     tx.count(letter.kkt, DLQ, -1)
-    _change_dead(tx, _DISCARDED, letter)
     tx.step(
         receipt=letter.id,
         receipt_id=letter.receipt_id,
@@ -114,13 +125,13 @@ def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
         kkt=letter.kkt,
         current=Status.DEAD,
         target=Status.DEAD,
-        error=f"discarded: {reason}",
+        error=f"{delivery}: {reason}",
     )
 
 
-def _change_dead(tx: Transaction, statement: Prepared, letter: DeadLetter) -> None:
+def _change_dead(tx: Transaction, statement: Prepared, letter: Movable, values: dict[str, Any]) -> None:
     """The stored letter guards itself: it may have been requeued or discarded since it was read."""
-    if tx.execute(statement, {"document": letter.document}).rowcount != 1:
+    if tx.execute(statement, values).rowcount != 1:
         raise IllegalTransition(f"{letter.pos_id}:{letter.receipt_id} is no longer a dead letter")
 
 
@@ -235,4 +246,7 @@ _DEAD_LETTERS_OF: Final = Prepared(
 )
 _of_dead = _of_document.where(_is_dead)
 _REQUEUED: Final = Prepared(_of_dead.values(delivery="ready", not_before_steady_ms=0))
-_DISCARDED: Final = Prepared(_of_dead.values(delivery="discarded"))
+_GIVEN_UP: Final = Prepared(_of_dead.values(delivery=bindparam("new_delivery")))
+_DECIDED: Final = Prepared(
+    update(receipts).where(_r.id == bindparam("row_id")).values(ended_steady_ms=bindparam("new_ended"))
+)

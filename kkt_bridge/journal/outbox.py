@@ -14,10 +14,7 @@ from kkt_bridge.journal.transaction import Transaction
 def messages_after(connection: Connection, after: int, limit: int) -> list[OutboxMessage]:
     """Messages behind this id, oldest first."""
     rows = _MESSAGES(connection, {"after": after, "limit": limit})
-    return [
-        OutboxMessage(row.id, row.topic, row.payload, row.correlation, bool(row.is_event), row.created_ms)
-        for row in rows
-    ]
+    return [OutboxMessage(row.id, row.topic, row.payload, row.correlation, bool(row.is_event)) for row in rows]
 
 
 def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
@@ -25,17 +22,11 @@ def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
     tx.execute(_FORGET, [{"message": message} for message in ids])
 
 
-def drop_old_events(tx: Transaction, created_before_ms: int) -> int:
-    """Drop events too old to be news; replies are never dropped."""
-    return tx.execute(_DROP_OLD_EVENTS, {"before": created_before_ms}).rowcount
-
-
 _o = tables.outbox.c
 _MESSAGES: Final = Prepared(
-    select(_o.id, _o.topic, _o.payload, _o.correlation, _o.is_event, _o.created_ms)
+    select(_o.id, _o.topic, _o.payload, _o.correlation, _o.is_event)
     .where(_o.id > bindparam("after"))
     .order_by(_o.id)
     .limit(bindparam("limit"))
 )
 _FORGET: Final = Prepared(delete(tables.outbox).where(_o.id == bindparam("message")))
-_DROP_OLD_EVENTS: Final = Prepared(delete(tables.outbox).where(tables.IS_EVENT, _o.created_ms < bindparam("before")))

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, null, select, union_all, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
 from kkt_bridge.journal.statements import Prepared, prepared_insert
@@ -13,8 +13,8 @@ from kkt_bridge.journal.tables import (
     receipts,
     refusals,
     requests,
-    tombstones,
 )
+from kkt_bridge.journal.tombstones import find_tombstone, find_tombstones, refunded_by_tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
@@ -60,18 +60,20 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
 
 def find_receipt(connection: Connection, receipt_id: str, pos_id: str) -> StoredReceipt | None:
     """The receipt with this key, from its row or from what was left of it."""
-    key = {"receipt_id": receipt_id, "pos_id": pos_id}
-    for query in (_FIND, _FIND_TOMBSTONE):
-        row = query(connection, key).one_or_none()
-        if row is not None:
-            return _stored(row)
-    return None
+    row = _FIND(connection, {"receipt_id": receipt_id, "pos_id": pos_id}).one_or_none()
+    return find_tombstone(connection, receipt_id, pos_id) if row is None else _stored(row)
 
 
 def find_receipts(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
     """Every receipt with this id, whichever POS it came from."""
-    key = {"receipt_id": receipt_id}
-    return [_stored(row) for query in (_FIND_ANY, _FIND_ANY_TOMBSTONE) for row in query(connection, key)]
+    living = [_stored(row) for row in _FIND_ANY(connection, {"receipt_id": receipt_id})]
+    return living + find_tombstones(connection, receipt_id)
+
+
+def record_of(connection: Connection, row_id: int) -> StoredReceipt | None:
+    """The full record in this row."""
+    row = _FIND_ROW(connection, {"row_id": row_id}).one_or_none()
+    return None if row is None else _stored(row)
 
 
 def find_original(connection: Connection, receipt_id: str) -> Original | None:
@@ -79,8 +81,9 @@ def find_original(connection: Connection, receipt_id: str) -> Original | None:
     sales = [stored for stored in find_receipts(connection, receipt_id) if stored.type == "sale"]
     if not sales:
         return None
-    refunded = _REFUNDED(connection, {"receipt_id": receipt_id}).scalar(int)
-    return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=refunded or 0)
+    refunded = _REFUNDED(connection, {"receipt_id": receipt_id}).scalar(int) or 0
+    refunded += refunded_by_tombstones(connection, receipt_id)
+    return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=refunded)
 
 
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
@@ -127,7 +130,7 @@ def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
 
 def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
     """Keep a refusal for the broker's redeliveries; a fresh one replaces it."""
-    tx.execute(_REMEMBER, {"digest": digest, "reply": reply, "refused_ms": tx.instant.wall_ms})
+    tx.execute(_REMEMBER, {"digest": digest, "reply": reply, "refused_steady_ms": tx.instant.steady_ms})
 
 
 def unprinted_after(connection: Connection, status: Status, kkt: str, after: int, limit: int) -> list[WaitingReceipt]:
@@ -164,26 +167,23 @@ def _stored(row: Any) -> StoredReceipt:
     )
 
 
-_r, _t = receipts.c, tombstones.c
-_COMMON: Final = (
-    "receipt_id",
-    "pos_id",
-    "kkt",
-    "status",
-    "digest",
-    "type",
-    "total",
-    "hlc_wall_ms",
-    "hlc_counter",
-    "server_time",
-    "received_ms",
-    "printed_ms",
-    "error_code",
-    "error_message",
-)
+_r = receipts.c
 _live = select(
     _r.id,
-    *(_r[name] for name in _COMMON),
+    _r.receipt_id,
+    _r.pos_id,
+    _r.kkt,
+    _r.status,
+    _r.digest,
+    _r.type,
+    _r.total,
+    _r.hlc_wall_ms,
+    _r.hlc_counter,
+    _r.server_time,
+    _r.received_ms,
+    _r.printed_ms,
+    _r.error_code,
+    _r.error_message,
     documents.c.mark,
     documents.c.warnings,
     _r.reply_topic,
@@ -191,14 +191,6 @@ _live = select(
     _r.received_steady_ms,
     _r.notified,
 ).select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
-_dead = select(
-    null().label("id"),
-    *(_t[name] for name in _COMMON),
-    _t.mark,
-    _t.warnings,
-    null().label("reply_topic"),
-    null().label("correlation"),
-)
 _INSERT_RECEIPT: Final = prepared_insert(
     insert(receipts),
     "id",
@@ -220,20 +212,11 @@ _INSERT_RECEIPT: Final = prepared_insert(
 )
 _INSERT_BODY: Final = prepared_insert(insert(requests), "receipt", "body")
 _FIND: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id")))
-_FIND_TOMBSTONE: Final = Prepared(
-    _dead.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id"))
-)
+_FIND_ROW: Final = Prepared(_live.where(_r.id == bindparam("row_id")))
 _FIND_ANY: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id")))
-_FIND_ANY_TOMBSTONE: Final = Prepared(_dead.where(_t.receipt_id == bindparam("receipt_id")))
-_refunds = union_all(
-    *(
-        select(table.c.total.label("amount")).where(
-            table.c.original_receipt_id == bindparam("receipt_id"), table.c.status != Status.REJECTED
-        )
-        for table in (receipts, tombstones)
-    )
-).subquery()
-_REFUNDED: Final = Prepared(select(func.coalesce(func.sum(_refunds.c.amount), 0)))
+_REFUNDED: Final = Prepared(
+    select(func.sum(_r.total)).where(_r.original_receipt_id == bindparam("receipt_id"), _r.status != Status.REJECTED)
+)
 _READDRESS: Final = Prepared(
     update(receipts)
     .where(_r.id == bindparam("row_id"))
@@ -264,7 +247,7 @@ _UNPRINTED: Final = Prepared(
 )
 _FIND_REFUSAL: Final = Prepared(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
 _REMEMBER: Final = prepared_insert(
-    insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"), "digest", "reply", "refused_ms"
+    insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"), "digest", "reply", "refused_steady_ms"
 )
 _MARK_NOTIFIED: Final = Prepared(
     update(receipts).where(_r.id == bindparam("row_id"), _r.notified == 0, IS_UNPRINTED).values(notified=1)

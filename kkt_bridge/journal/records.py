@@ -135,7 +135,6 @@ class OutboxMessage:
     payload: bytes
     correlation: bytes | None
     is_event: bool
-    created_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +150,7 @@ class Step:
     fd_number: int | None
     error: str | None
     at_ms: int
+    at_steady_ms: int
 
     @property
     def commit_no(self) -> int:

@@ -1,128 +1,197 @@
-"""Purging: full records go after a while, in small steps; what is left keeps their keys for ever."""
+"""Purging: full records go after a while, in small steps; what is left keeps their keys for ever.
 
-from typing import Final, NamedTuple
+Every age is one by the steady clock, which runs only while the bridge does: a wall clock that is years
+off ages nothing, and nothing goes before the time that was promised for it.
+"""
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, select
+from typing import Any, Final, NamedTuple
 
+from sqlalchemy import Connection, bindparam, delete, select
+
+from kkt_bridge.journal.delivery import expire
+from kkt_bridge.journal.receipts import record_of
 from kkt_bridge.journal.statements import Prepared
-from kkt_bridge.journal.tables import commands, documents, receipts, refusals, requests, steps, tombstones
-from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.journal.tables import (
+    IS_EVENT,
+    IS_FINISHED_COMMAND,
+    IS_LOOSE_STEP,
+    commands,
+    documents,
+    outbox,
+    receipts,
+    refusals,
+    requests,
+    steps,
+)
+from kkt_bridge.journal.tombstones import bury_receipts
+from kkt_bridge.journal.transaction import Movable, Transaction
 from kkt_bridge.receipts.lifecycle import Status
 
 _FINISHED: Final = (Status.SYNCED, Status.REJECTED)
 
 
 class PurgeLimits(NamedTuple):
-    """Before when a record must have ended to be purged, in wall milliseconds."""
+    """Before when something must have ended to go, in milliseconds of the steady clock."""
 
     synced_before_ms: int
+    """Receipts that went their way; refusals; commands that only asked."""
     dead_before_ms: int
+    """Dead letters, and what operators did."""
     events_before_ms: int
     """Steps older than this are no news any more, and need not wait for the broker."""
     steps_published: int
     """The last step that the broker has."""
 
 
-def purge_receipts(tx: Transaction, limits: PurgeLimits, after: int, batch: int) -> int | None:
-    """Turn ended receipts among the next `batch` rows behind `after` into tombstones.
+class Page(NamedTuple):
+    """What a look at some rows found."""
 
-    Returns the row id to go on from, or None when there is nothing further that is old enough.
+    aged: list[int]
+    """The rows whose time has come."""
+    after: int | None
+    """The row to go on from; None when there is nothing further that could be old enough."""
+
+
+class Trace(NamedTuple):
+    """A kind of record that belongs to no receipt, and how the old ones of it are found and dropped."""
+
+    name: str
+    find: Prepared
+    drop: Prepared
+    limit: str
+    """Which of the limits counts for it."""
+
+
+def aged_receipts(connection: Connection, limits: PurgeLimits, after: int, rows_max: int) -> Page:
+    """Look for receipts whose time has come among the next rows behind `after`."""
+    rows = list(_ROWS_AFTER(connection, {"after": after, "limit": rows_max}))
+    aged = [row.id for row in rows if _is_overdue(row, limits) or _may_go(connection, row, limits)]
+    # They stand in the order in which they were received, and none ended before that.
+    if len(rows) < rows_max or rows[-1].received_steady_ms >= max(limits.synced_before_ms, limits.dead_before_ms):
+        return Page(aged, None)
+    return Page(aged, int(rows[-1].id))
+
+
+def purge_receipts(tx: Transaction, limits: PurgeLimits, aged: list[int]) -> int:
+    """Turn these receipts into tombstones, except those that something has happened to since they were found.
+
+    A dead letter on which nobody has decided is only given up now, and goes when the world has been told.
+    Returns how many those were.
     """
-    rows = list(tx.execute(_NEXT_ROWS, {"after": after, "limit": batch}))
-    ended = [
-        row.id
-        for row in rows
-        if _may_go(row.status, row.delivery, row.ended_ms, limits) and _is_told(tx, row.id, row.ended_ms, limits)
-    ]
-    for row_id in ended:
-        for statement in _PURGE:
-            tx.execute(statement, {"row_id": row_id})
-    for row in rows:
-        if row.id in ended:
-            tx.count(row.kkt, row.status, -1)
-    if len(rows) < batch or rows[-1].received_ms >= limits.synced_before_ms:
-        return None
-    return int(rows[-1].id)
+    rows = [row for row_id in aged if (row := _row(tx, row_id)) is not None]
+    overdue = [row for row in rows if _is_overdue(row, limits)]
+    for row in overdue:
+        expire(tx, Movable(row.id, row.receipt_id, row.pos_id, row.kkt, Status(row.status)), row.document)
+    going = [row for row in rows if not _is_overdue(row, limits) and _may_go(tx.connection, row, limits)]
+    if going:
+        _purge(tx, going)
+    return len(overdue)
 
 
-def purge_traces(tx: Transaction, limits: PurgeLimits, batch: int) -> int:
-    """Drop refusals and finished commands that are too old; return how many."""
-    parameters = {"before": limits.synced_before_ms, "limit": batch}
-    return tx.execute(_OLD_COMMANDS, parameters).rowcount + tx.execute(_OLD_REFUSALS, parameters).rowcount
+def _purge(tx: Transaction, going: list[Any]) -> None:
+    records = [record for row in going if (record := record_of(tx.connection, row.id)) is not None]
+    bury_receipts(tx, records, [row.original_receipt_id for row in going])
+    for statement, key in _PURGE:
+        tx.execute(statement, [{"key": getattr(row, key)} for row in going])
+    for row in going:
+        tx.count(row.kkt, row.status, -1)
 
 
-def _may_go(status: str, delivery: str | None, ended_ms: int | None, limits: PurgeLimits) -> bool:
-    if ended_ms is None:
-        return False
-    if status in _FINISHED:
-        return ended_ms < limits.synced_before_ms
-    return delivery == "discarded" and ended_ms < limits.dead_before_ms
+def old_traces(connection: Connection, trace: Trace, limits: PurgeLimits, batch: int) -> list[Any]:
+    """The keys of the oldest records of this kind whose time is over."""
+    rows = trace.find(connection, {"before": getattr(limits, trace.limit), "limit": batch})
+    return [row[0] for row in rows]
 
 
-def _is_told(tx: Transaction, row_id: int, ended_ms: int, limits: PurgeLimits) -> bool:
+def drop_traces(tx: Transaction, trace: Trace, limits: PurgeLimits, batch: int) -> None:
+    """Drop so many of them."""
+    keys = old_traces(tx.connection, trace, limits, batch)
+    tx.execute(trace.drop, [{"key": key} for key in keys])
+
+
+def _row(tx: Transaction, row_id: int) -> Any:
+    return tx.execute(_ROW, {"row_id": row_id}).one_or_none()
+
+
+def _is_overdue(row: Any, limits: PurgeLimits) -> bool:
+    """A dead letter that has waited long enough for somebody to decide on it."""
+    return bool(row.status == Status.DEAD and row.delivery == "dead" and row.ended_steady_ms < limits.dead_before_ms)
+
+
+def _may_go(connection: Connection, row: Any, limits: PurgeLimits) -> bool:
+    if row.status in _FINISHED:
+        is_old = row.ended_steady_ms < limits.synced_before_ms
+    else:
+        is_old = row.delivery == "expired" or (
+            row.delivery == "discarded" and row.ended_steady_ms < limits.dead_before_ms
+        )
+    return is_old and _is_told(connection, row, limits)
+
+
+def _is_told(connection: Connection, row: Any, limits: PurgeLimits) -> bool:
     """Whether the world knows how it ended: the steps go with the receipt, and events are made of them."""
-    if ended_ms < limits.events_before_ms:
+    if row.ended_steady_ms < limits.events_before_ms:
         return True
-    return (tx.execute(_LAST_STEP, {"row_id": row_id}).scalar(int) or 0) <= limits.steps_published
+    return (_LAST_STEP(connection, {"row_id": row.id}).scalar(int) or 0) <= limits.steps_published
 
 
-_r, _d, _t = receipts.c, documents.c, tombstones.c
-_kept = [
-    "receipt_id",
-    "pos_id",
-    "kkt",
-    "status",
-    "digest",
-    "type",
-    "total",
-    "original_receipt_id",
-    "hlc_wall_ms",
-    "hlc_counter",
-    "server_time",
-    "received_ms",
-    "printed_ms",
-    "error_code",
-    "error_message",
-]
-_NEXT_ROWS: Final = Prepared(
-    select(_r.id, _r.kkt, _r.status, _r.received_ms, _r.ended_ms, _d.delivery)
-    .select_from(receipts.outerjoin(documents, _d.id == _r.document))
-    .where(_r.id > bindparam("after"))
-    .order_by(_r.id)
-    .limit(bindparam("limit"))
-)
+_r, _d = receipts.c, documents.c
+_rows = select(
+    _r.id,
+    _r.receipt_id,
+    _r.pos_id,
+    _r.kkt,
+    _r.status,
+    _r.original_receipt_id,
+    _r.document,
+    _r.received_steady_ms,
+    _r.ended_steady_ms,
+    _d.delivery,
+).select_from(receipts.outerjoin(documents, _d.id == _r.document))
+_ROW: Final = Prepared(_rows.where(_r.id == bindparam("row_id")))
+_ROWS_AFTER: Final = Prepared(_rows.where(_r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit")))
 _LAST_STEP: Final = Prepared(
     select(steps.c.id).where(steps.c.receipt == bindparam("row_id")).order_by(steps.c.id.desc()).limit(1)
 )
-_row_id: BindParameter[int] = bindparam("row_id")
-_PURGE: Final = (
-    Prepared(
-        insert(tombstones).from_select(
-            [*_kept, "mark", "warnings"],
-            select(*(_r[name] for name in _kept), _d.mark, _d.warnings)
-            .select_from(receipts.outerjoin(documents, _d.id == _r.document))
-            .where(_r.id == _row_id),
-        )
-    ),
-    Prepared(delete(requests).where(requests.c.receipt == _row_id)),
-    Prepared(delete(documents).where(_d.id == select(_r.document).where(_r.id == _row_id).scalar_subquery())),
-    Prepared(delete(steps).where(steps.c.receipt == _row_id)),
-    Prepared(delete(receipts).where(_r.id == _row_id)),
+_DROP_REQUEST: Final = Prepared(delete(requests).where(requests.c.receipt == bindparam("key")))
+_DROP_DOCUMENT: Final = Prepared(delete(documents).where(_d.id == bindparam("key")))
+_DROP_STEPS: Final = Prepared(delete(steps).where(steps.c.receipt == bindparam("key")))
+_DROP_RECEIPT: Final = Prepared(delete(receipts).where(_r.id == bindparam("key")))
+_PURGE: Final = ((_DROP_REQUEST, "id"), (_DROP_DOCUMENT, "document"), (_DROP_STEPS, "id"), (_DROP_RECEIPT, "id"))
+
+_c, _f, _s, _o = commands.c, refusals.c, steps.c, outbox.c
+_old_commands = (
+    select(_c.id)
+    .where(IS_FINISHED_COMMAND, _c.finished_steady_ms < bindparam("before"))
+    .order_by(_c.finished_steady_ms)
+    .limit(bindparam("limit"))
 )
-_OLD_COMMANDS: Final = Prepared(
-    delete(commands).where(
-        commands.c.id.in_(
-            select(commands.c.id)
-            .where(commands.c.result.is_not(None), commands.c.taken_ms < bindparam("before"))
-            .order_by(commands.c.taken_ms)
-            .limit(bindparam("limit"))
-        )
-    )
-)
+_OLD_QUESTIONS: Final = Prepared(_old_commands.where(_c.only_asks == 1))
+_OLD_COMMANDS: Final = Prepared(_old_commands.where(_c.only_asks == 0))
+_DROP_COMMAND: Final = Prepared(delete(commands).where(_c.id == bindparam("key")))
 _OLD_REFUSALS: Final = Prepared(
-    delete(refusals).where(
-        refusals.c.digest.in_(
-            select(refusals.c.digest).where(refusals.c.refused_ms < bindparam("before")).limit(bindparam("limit"))
-        )
-    )
+    select(_f.digest)
+    .where(_f.refused_steady_ms < bindparam("before"))
+    .order_by(_f.refused_steady_ms)
+    .limit(bindparam("limit"))
 )
+_DROP_REFUSAL: Final = Prepared(delete(refusals).where(_f.digest == bindparam("key")))
+_TOLD_LOOSE_STEPS: Final = Prepared(
+    select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("before")).order_by(_s.id).limit(bindparam("limit"))
+)
+_DROP_STEP: Final = Prepared(delete(steps).where(_s.id == bindparam("key")))
+_OLD_EVENTS: Final = Prepared(
+    select(_o.id)
+    .where(IS_EVENT, _o.created_steady_ms < bindparam("before"))
+    .order_by(_o.created_steady_ms)
+    .limit(bindparam("limit"))
+)
+_DROP_EVENT: Final = Prepared(delete(outbox).where(_o.id == bindparam("key")))
+TRACES: Final = (
+    Trace("commands that only asked", _OLD_QUESTIONS, _DROP_COMMAND, "synced_before_ms"),
+    Trace("commands", _OLD_COMMANDS, _DROP_COMMAND, "dead_before_ms"),
+    Trace("refusals", _OLD_REFUSALS, _DROP_REFUSAL, "synced_before_ms"),
+    Trace("steps of refused requests", _TOLD_LOOSE_STEPS, _DROP_STEP, "steps_published"),
+    Trace("events", _OLD_EVENTS, _DROP_EVENT, "events_before_ms"),
+)
+"""Replies are not among them: they wait for the broker for ever."""

@@ -2,12 +2,12 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, select
 
 from kkt_bridge.journal.records import Step
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.statements import Prepared
-from kkt_bridge.journal.tables import IS_LOOSE_STEP, steps
+from kkt_bridge.journal.tables import steps
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
 
@@ -34,11 +34,6 @@ def set_steps_published(tx: Transaction, step: int) -> None:
     set_setting(tx, _PUBLISHED, str(step))
 
 
-def drop_refusal_steps(tx: Transaction, up_to: int, limit: int) -> int:
-    """Drop steps that belong to no receipt and are published, up to this id; return how many."""
-    return tx.execute(_DROP_LOOSE, {"up_to": up_to, "limit": limit}).rowcount
-
-
 def _step(row: Any) -> Step:
     return Step(
         id=row.id,
@@ -50,6 +45,7 @@ def _step(row: Any) -> Step:
         fd_number=row.fd_number,
         error=row.error,
         at_ms=row.at_ms,
+        at_steady_ms=row.at_steady_ms,
     )
 
 
@@ -64,13 +60,7 @@ _columns = select(
     _s.fd_number,
     _s.error,
     _s.at_ms,
+    _s.at_steady_ms,
 )
 _HISTORY: Final = Prepared(_columns.where(_s.receipt == bindparam("receipt")).order_by(_s.id))
 _STEPS: Final = Prepared(_columns.where(_s.id > bindparam("after")).order_by(_s.id).limit(bindparam("limit")))
-_DROP_LOOSE: Final = Prepared(
-    delete(steps).where(
-        _s.id.in_(
-            select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("up_to")).order_by(_s.id).limit(bindparam("limit"))
-        )
-    )
-)

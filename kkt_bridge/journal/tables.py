@@ -35,7 +35,7 @@ receipts: Final = _table(
     fd_before=Integer,
     document=Integer,
     printed_ms=Integer,
-    ended_ms=Integer,
+    ended_steady_ms=Integer,
     error_code=Text,
     error_message=Text,
 )
@@ -69,6 +69,7 @@ steps: Final = _table(
     fd_number=Integer,
     error=Text,
     at_ms=Integer,
+    at_steady_ms=Integer,
 )
 outbox: Final = _table(
     "outbox",
@@ -77,28 +78,44 @@ outbox: Final = _table(
     payload=LargeBinary,
     correlation=LargeBinary,
     is_event=Integer,
-    created_ms=Integer,
+    created_steady_ms=Integer,
 )
-refusals: Final = _table("refusals", digest=LargeBinary, reply=LargeBinary, refused_ms=Integer)
+refusals: Final = _table("refusals", digest=LargeBinary, reply=LargeBinary, refused_steady_ms=Integer)
+storages: Final = _table(
+    "storages",
+    id=Integer,
+    kkt=Text,
+    kkt_serial=Text,
+    registration_number=Text,
+    fn_number=Text,
+    utc_offset_min=Integer,
+)
 tombstones: Final = _table(
     "tombstones",
-    receipt_id=Text,
+    receipt_id=LargeBinary,
     pos_id=Text,
-    kkt=Text,
-    status=Text,
+    storage=Integer,
+    status=Integer,
+    type=Integer,
     digest=LargeBinary,
-    type=Text,
     total=Integer,
-    original_receipt_id=Text,
+    original_receipt_id=LargeBinary,
     hlc_wall_ms=Integer,
     hlc_counter=Integer,
-    server_time=Integer,
-    received_ms=Integer,
-    printed_ms=Integer,
+    received_after_ms=Integer,
+    printed_after_ms=Integer,
+    server_after_s=Integer,
+    fd_number=Integer,
+    fiscal_sign=Integer,
+    dated_after_s=Integer,
+    shift_number=Integer,
+    receipt_number=Integer,
+    change=Integer,
+    operation=Integer,
+    warnings=Text,
     error_code=Text,
     error_message=Text,
     mark=Text,
-    warnings=Text,
 )
 commands: Final = _table(
     "commands",
@@ -109,7 +126,9 @@ commands: Final = _table(
     args=Text,
     reply_topic=Text,
     correlation=LargeBinary,
+    only_asks=Integer,
     taken_ms=Integer,
+    finished_steady_ms=Integer,
     result=Text,
 )
 figures: Final = _table("figures", kkt=Text, name=Text, value=Integer)
@@ -133,5 +152,6 @@ IS_UNPRINTED: Final = text("receipts.status IN ('buffered', 'printing')")
 IS_UNSENT: Final = text("documents.delivery IN ('ready', 'waiting', 'dead')")
 IS_WAITING: Final = text("documents.delivery = 'waiting'")
 IS_OPEN_COMMAND: Final = text("commands.result IS NULL")
+IS_FINISHED_COMMAND: Final = text("commands.result IS NOT NULL")
 IS_EVENT: Final = text("outbox.is_event = 1")
 IS_LOOSE_STEP: Final = text("steps.receipt IS NULL")

@@ -107,7 +107,7 @@ class Transaction:
                 "payload": payload,
                 "correlation": correlation,
                 "is_event": int(is_event),
-                "created_ms": self.instant.wall_ms,
+                "created_steady_ms": self.instant.steady_ms,
             }
         )
 
@@ -136,6 +136,7 @@ class Transaction:
                 "fd_number": fd_number,
                 "error": error,
                 "at_ms": self.instant.wall_ms,
+                "at_steady_ms": self.instant.steady_ms,
             }
         )
 
@@ -154,7 +155,7 @@ class Transaction:
         """
         advance(row.status, target)
         if target in ENDS:
-            columns["ended_ms"] = self.instant.wall_ms
+            columns["ended_steady_ms"] = self.instant.steady_ms
         values = {f"new_{name}": value for name, value in columns.items()}
         result = self.execute(
             _move_statement(tuple(columns)),
@@ -239,9 +240,10 @@ _INSERT_STEPS: Final = prepared_insert(
     "fd_number",
     "error",
     "at_ms",
+    "at_steady_ms",
 )
 _INSERT_MESSAGES: Final = prepared_insert(
-    insert(tables.outbox), "id", "topic", "payload", "correlation", "is_event", "created_ms"
+    insert(tables.outbox), "id", "topic", "payload", "correlation", "is_event", "created_steady_ms"
 )
 _insert_figure = upsert(tables.figures).values({name: bindparam(name) for name in ("kkt", "name", "value")})
 _SET_FIGURES: Final = Prepared(

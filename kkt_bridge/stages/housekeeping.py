@@ -1,29 +1,58 @@
-"""Stage 5: what has been finished long enough becomes a tombstone, a little at a time."""
+"""Stage 5: what has been finished long enough becomes a tombstone, a little at a time.
 
+A round looks through what is old, oldest first, and then gives space back that a burst has left empty.
+Every step of it is one look or one small commit, with a pause behind it: a receipt never waits for more
+than that, and neither do those who share the thread.
+"""
+
+import logging
+from collections.abc import Iterator
 from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.outbox import drop_old_events
-from kkt_bridge.journal.retention import PurgeLimits, purge_receipts, purge_traces
-from kkt_bridge.journal.steps import drop_refusal_steps, steps_published
+from kkt_bridge.journal.retention import (
+    TRACES,
+    PurgeLimits,
+    Trace,
+    aged_receipts,
+    drop_traces,
+    old_traces,
+    purge_receipts,
+)
+from kkt_bridge.journal.space import Space, give_back, space_of
+from kkt_bridge.journal.steps import steps_published
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.settings import RetentionSettings
 
-BATCH_MAX: Final = 100
-"""Receipts in one transaction: it must not keep a receipt waiting."""
+BATCH_MAX: Final = 16
+"""Records that one commit purges: each touches some pages of its own, as each receipt of a busy commit does."""
+
+LOOK_MAX: Final = 500
+"""Rows in one look for what is old; a look holds nobody up."""
 
 PAUSE_S: Final = 0.05
-"""Between two transactions of a purge."""
+"""Between two steps of a round."""
 
 INTERVAL_S: Final = 600.0
-"""Between two purges."""
+"""Between two rounds."""
 
 FLUSH_S: Final = 1.0
 """How long a posted change may wait for a commit to go along with."""
 
+FREE_PAGES_MIN: Final = 1000
+"""Empty pages that are left alone in any case: the next receipts fill them."""
+
+MUCH_FREE: Final = 1 / 4
+"""The part of the file that may be empty; beyond that, it is made smaller, until no more is empty than"""
+
+LITTLE_FREE: Final = 1 / 8
+"""this part, so that an hour's receipts do not make it grow again at once."""
+
 DAY_MS: Final = 86_400_000
+
+log = logging.getLogger(__name__)
 
 
 class Housekeeping:
@@ -33,50 +62,83 @@ class Housekeeping:
         self._settings = settings
         self._journal = journal
         self._clock = clock
-        self._after: int | None = 0
-        self._next_purge_at = 0.0
+        self._round = self._begin_round()
+        self._next_round_at = 0.0
 
     def step(self) -> float | None:
-        """Flush what was posted; purge a batch if it is time."""
+        """Flush what was posted; do a step of a round if it is time."""
         try:
             if self._journal.failing:
                 self._journal.write(_nothing)  # only a commit shows that the disk is well again
             self._journal.flush()
-            return self._purge()
-        except StorageUnavailable:
-            return FLUSH_S  # the journal's own health says so
+            return self._go_on()
+        except StorageUnavailable:  # the journal's own health says so
+            self._round = self._begin_round()
+            return FLUSH_S
 
-    def _purge(self) -> float:
+    def _go_on(self) -> float:
         now = self._clock.monotonic()
-        if self._after is None:
-            if now < self._next_purge_at:
-                return FLUSH_S
-            self._after = 0
-        limits, after = self._limits(), self._after
-        self._after = self._journal.write(lambda tx: purge_receipts(tx, limits, after, BATCH_MAX))
-        if self._after is not None:
+        if now < self._next_round_at:
+            return FLUSH_S
+        for _ in self._round:
             return PAUSE_S
-        if self._purge_traces(limits) >= BATCH_MAX:
-            self._after = after  # there is more of them
-            return PAUSE_S
-        self._next_purge_at = now + INTERVAL_S
+        self._round = self._begin_round()
+        self._next_round_at = now + INTERVAL_S
         return FLUSH_S
 
-    def _purge_traces(self, limits: PurgeLimits) -> int:
-        """Drop a batch of what no receipt needs; return how much of one kind went at most."""
-        traces = self._journal.write(lambda tx: purge_traces(tx, limits, BATCH_MAX))
-        steps = self._journal.write(lambda tx: drop_refusal_steps(tx, limits.steps_published, BATCH_MAX))
-        self._journal.write(lambda tx: drop_old_events(tx, limits.events_before_ms))
-        return max(traces, steps)
+    def _begin_round(self) -> Iterator[None]:
+        """All that there is to do, with a stop after each step."""
+        yield from self._purge_receipts()
+        for trace in TRACES:
+            yield from self._purge_traces(trace)
+        yield from self._give_space_back()
+
+    def _purge_receipts(self) -> Iterator[None]:
+        after: int | None = 0
+        while after is not None:
+            limits, behind = self._limits(), after
+            page = self._journal.read(lambda c: aged_receipts(c, limits, behind, LOOK_MAX))  # noqa: B023 (run at once)
+            for first in range(0, len(page.aged), BATCH_MAX):
+                self._purge_batch(limits, page.aged[first : first + BATCH_MAX])
+                yield
+            if not page.aged:
+                yield
+            after = page.after
+
+    def _purge_batch(self, limits: PurgeLimits, aged: list[int]) -> None:
+        expired = self._journal.write(lambda tx: purge_receipts(tx, limits, aged))
+        if expired:
+            log.warning("%d dead letters expired: nobody requeued or discarded them in time", expired)
+
+    def _purge_traces(self, trace: Trace) -> Iterator[None]:
+        limits = self._limits()
+        while self._journal.read(lambda connection: old_traces(connection, trace, limits, 1)):
+            self._journal.write(lambda tx: drop_traces(tx, trace, limits, BATCH_MAX))
+            yield
+
+    def _give_space_back(self) -> Iterator[None]:
+        space = self._journal.read(space_of)
+        if not _is_free(space, MUCH_FREE):
+            return
+        while _is_free(space, LITTLE_FREE):
+            self._journal.write(give_back)
+            yield
+            before, space = space, self._journal.read(space_of)
+            if space.free >= before.free:
+                return  # new receipts take it as fast, or the file cannot be made smaller
 
     def _limits(self) -> PurgeLimits:
-        now = self._clock.now_ms()
+        now = self._journal.steady_ms()
         return PurgeLimits(
             synced_before_ms=now - int(self._settings.synced_days * DAY_MS),
             dead_before_ms=now - int(self._settings.dead_days * DAY_MS),
             events_before_ms=now - int(self._settings.events_days * DAY_MS),
             steps_published=self._journal.read(steps_published),
         )
+
+
+def _is_free(space: Space, part: float) -> bool:
+    return space.free > FREE_PAGES_MIN and space.free > space.pages * part
 
 
 def _nothing(_tx: Transaction) -> None:

@@ -147,8 +147,8 @@ class Publisher:
         self._last_step = steps[-1].id
         sent = _Sent(self._last_step)
         self._events.append(sent)
-        news = self._clock.now_ms() - self._events_max_age_ms
-        told = [_told(step, self._zone) for step in steps if step.at_ms >= news]
+        news = self._journal.steady_ms() - self._events_max_age_ms
+        told = [_told(step, self._zone) for step in steps if step.at_steady_ms >= news]
         if told:
             self._link.publish(Outgoing(self._receipt_event, ReceiptEvent(steps=told).payload(), token=sent))
         else:

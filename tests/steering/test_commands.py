@@ -14,6 +14,8 @@ from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.steering.commands import REQUEUE_BATCH
 from kkt_bridge.wire.commands import COMMANDS
 
+EVERYTHING = PurgeLimits(*[2**62] * 4)
+
 
 @pytest.fixture
 def open_office(tmp_path):
@@ -240,17 +242,10 @@ def test_a_purged_receipt_is_told_from_what_was_left(office):
     (request,) = printed(office)
     (due,) = office.shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
     office.shop.journal.write(lambda tx: record_sent(tx, due, 77))
-    later = office.shop.clock.now_ms() + 10**10
-    office.shop.journal.write(lambda tx: purge_receipts(tx, purge_limits(later), 0, 10))
+    office.shop.journal.write(lambda tx: purge_receipts(tx, EVERYTHING, [due.id]))
     told = office.order("receipt", receipt_id=request["receipt_id"])["result"]
     assert (told["purged"], told["receipt"], told["history"], told["server_time"]) == (True, None, [], 77)
     assert told["reply"]["fiscal"]["fd_number"] == 3
-
-
-def purge_limits(before_ms):
-    """Whatever else a purge is told, it may take everything that ended before then."""
-    values = {name: before_ms if name.endswith("_ms") else 2**62 for name in PurgeLimits._fields}
-    return PurgeLimits(**values)
 
 
 def test_a_receipt_nobody_knows(office):

@@ -1,6 +1,7 @@
 -- Every id is made by the journal: the number of the commit, and a number within it (see transaction.py).
 -- So ids follow the order of commits, are never used twice, and need no AUTOINCREMENT bookkeeping.
 -- Indexes are few and partial: each one is a page more to write in every commit.
+-- Ages are reckoned by the steady clock (..._steady_ms), which no wrong wall clock can move; other times are for people.
 
 -- Receipts, narrow and often changed; their bodies stand apart and never change.
 CREATE TABLE receipts (
@@ -25,7 +26,7 @@ CREATE TABLE receipts (
     fd_before INTEGER,
     document INTEGER,
     printed_ms INTEGER,
-    ended_ms INTEGER,
+    ended_steady_ms INTEGER,
     error_code TEXT,
     error_message TEXT,
     UNIQUE (receipt_id, pos_id)
@@ -70,7 +71,8 @@ CREATE TABLE steps (
     to_status TEXT NOT NULL,
     fd_number INTEGER,
     error TEXT,
-    at_ms INTEGER NOT NULL
+    at_ms INTEGER NOT NULL,
+    at_steady_ms INTEGER NOT NULL
 );
 CREATE INDEX steps_of_receipt ON steps (receipt, id) WHERE receipt IS NOT NULL;
 CREATE INDEX steps_loose ON steps (id) WHERE receipt IS NULL;
@@ -82,41 +84,62 @@ CREATE TABLE outbox (
     payload BLOB NOT NULL,
     correlation BLOB,
     is_event INTEGER NOT NULL,
-    created_ms INTEGER NOT NULL
+    created_steady_ms INTEGER NOT NULL
 );
-CREATE INDEX outbox_events ON outbox (created_ms) WHERE is_event = 1;
+CREATE INDEX outbox_events ON outbox (created_steady_ms) WHERE is_event = 1;
 
 -- Refusals, by digest of topic and bytes: a redelivery gets the same answer.
 CREATE TABLE refusals (
     digest BLOB NOT NULL PRIMARY KEY,
     reply BLOB NOT NULL,
-    refused_ms INTEGER NOT NULL
+    refused_steady_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX refusals_by_age ON refusals (refused_ms);
+CREATE INDEX refusals_by_age ON refusals (refused_steady_ms);
 
--- What stays of a purged receipt, for ever: enough to answer a repeat and to check a refund.
-CREATE TABLE tombstones (
-    receipt_id TEXT NOT NULL,
-    pos_id TEXT NOT NULL,
+-- What the documents of one fiscal storage have in common; without a document, the register alone.
+CREATE TABLE storages (
+    id INTEGER NOT NULL PRIMARY KEY,
     kkt TEXT NOT NULL,
-    status TEXT NOT NULL,
+    kkt_serial TEXT NOT NULL,
+    registration_number TEXT NOT NULL,
+    fn_number TEXT NOT NULL,
+    utc_offset_min INTEGER NOT NULL,
+    UNIQUE (kkt, kkt_serial, registration_number, fn_number, utc_offset_min)
+);
+
+-- What stays of a purged receipt, for ever: enough to answer a repeat as before, and to check a refund.
+-- There will be millions, so what can be derived is not kept, and the rest is small (see tombstones.py): ids are
+-- their 16 bytes, words their numbers, and times are differences from hlc_wall_ms.
+CREATE TABLE tombstones (
+    receipt_id BLOB NOT NULL,
+    pos_id TEXT NOT NULL,
+    storage INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    type INTEGER NOT NULL,
     digest BLOB NOT NULL,
-    type TEXT NOT NULL,
     total INTEGER NOT NULL,
-    original_receipt_id TEXT,
+    original_receipt_id BLOB,
     hlc_wall_ms INTEGER NOT NULL,
     hlc_counter INTEGER NOT NULL,
-    server_time INTEGER,
-    received_ms INTEGER NOT NULL,
-    printed_ms INTEGER,
+    received_after_ms INTEGER NOT NULL,
+    printed_after_ms INTEGER,
+    server_after_s INTEGER,
+    fd_number INTEGER,
+    fiscal_sign INTEGER,
+    dated_after_s INTEGER,
+    shift_number INTEGER,
+    receipt_number INTEGER,
+    change INTEGER,
+    operation INTEGER,
+    warnings TEXT,
     error_code TEXT,
     error_message TEXT,
     mark TEXT,
-    warnings TEXT,
     PRIMARY KEY (receipt_id, pos_id)
 ) WITHOUT ROWID;
 CREATE INDEX tombstones_refunds ON tombstones (original_receipt_id) WHERE original_receipt_id IS NOT NULL;
 
+-- Operators' commands and what came of them: the audit of what was done to the bridge.
 CREATE TABLE commands (
     id INTEGER NOT NULL PRIMARY KEY,
     command_id TEXT NOT NULL UNIQUE,
@@ -125,11 +148,13 @@ CREATE TABLE commands (
     args TEXT NOT NULL,
     reply_topic TEXT NOT NULL,
     correlation BLOB,
+    only_asks INTEGER NOT NULL,
     taken_ms INTEGER NOT NULL,
+    finished_steady_ms INTEGER,
     result TEXT
 );
 CREATE INDEX commands_open ON commands (id) WHERE result IS NULL;
-CREATE INDEX commands_by_age ON commands (taken_ms) WHERE result IS NOT NULL;
+CREATE INDEX commands_by_age ON commands (only_asks, finished_steady_ms) WHERE result IS NOT NULL;
 
 -- Figures that every commit changes, on one page: receipts by register and status, dead letters by register,
 -- and, with an empty register, the clocks and the number of the last commit.

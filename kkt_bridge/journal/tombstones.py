@@ -1,0 +1,248 @@
+"""Tombstones: what stays of a purged receipt, for ever, in about a hundred bytes.
+
+A repeat is answered from it as from the full record, so the fiscal mark is taken apart into the figures
+that cannot be derived, and put together again when asked for. Where that would not give the same text, as
+with a driver that writes something of its own, the text itself is kept.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, func, insert, select
+
+from kkt_bridge.journal.records import StoredReceipt
+from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.tables import storages, tombstones
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
+from kkt_bridge.receipts.codes import Operation
+from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.lifecycle import Status
+
+# Words are stored as their places in these: append, never reorder.
+_STATUSES: Final = (Status.SYNCED, Status.REJECTED, Status.DEAD)
+_OPERATIONS: Final[tuple[Operation, ...]] = ("sale", "refund", "purchase", "purchase_refund")
+_TYPES: Final[tuple[str, ...]] = (*_OPERATIONS, "correction")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_WARNINGS: Final = "[]"
+_OF_ANOTHER_FORM: Final = (ValueError, StopIteration, OverflowError, TypeError)
+"""What the taking apart of a mark raises that was not written as ours are."""
+
+
+class _Storage(NamedTuple):
+    """What the documents of one fiscal storage have in common."""
+
+    kkt: str
+    kkt_serial: str = ""
+    registration_number: str = ""
+    fn_number: str = ""
+    utc_offset_min: int = 0
+
+
+class _Figures(NamedTuple):
+    """What of a fiscal mark can be derived from nothing else."""
+
+    fd_number: int
+    fiscal_sign: int
+    """With a 1 in front, so that its zeros stay."""
+    dated_after_s: int
+    shift_number: int
+    receipt_number: int
+    change: int
+    operation: int | None
+    """Of a correction, its place in `_OPERATIONS`; other receipts have it for a type."""
+
+
+_NO_FIGURES: Final = dict.fromkeys(_Figures._fields)
+
+
+def bury_receipts(tx: Transaction, receipts: Sequence[StoredReceipt], originals: Sequence[str | None]) -> None:
+    """Lay down the tombstones of these receipts, each with the sale that it refunds, if it names one."""
+    stones = [_stone(tx, receipt, original) for receipt, original in zip(receipts, originals, strict=True)]
+    tx.execute(_INSERT, stones)
+
+
+def find_tombstone(connection: Connection, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+    """What was left of the receipt with this key."""
+    row = _FIND(connection, {"receipt_id": _packed(receipt_id), "pos_id": pos_id}).one_or_none()
+    return None if row is None else _stored(row)
+
+
+def find_tombstones(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
+    """What was left of the receipts with this id, whichever POS they came from."""
+    return [_stored(row) for row in _FIND_ANY(connection, {"receipt_id": _packed(receipt_id)})]
+
+
+def refunded_by_tombstones(connection: Connection, receipt_id: str) -> int:
+    """Kopecks of purged refunds that name this sale and were not rejected."""
+    values = {"receipt_id": _packed(receipt_id), "rejected": _STATUSES.index(Status.REJECTED)}
+    return _REFUNDED(connection, values).scalar(int) or 0
+
+
+def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dict[str, Any]:
+    base_ms = receipt.hlc.wall_ms
+    parts = _taken_apart(receipt)
+    storage, figures = parts or (_Storage(receipt.kkt), None)
+    return {
+        "receipt_id": _packed(receipt.receipt_id),
+        "pos_id": receipt.pos_id,
+        "storage": _storage_id(tx, storage),
+        "status": _STATUSES.index(receipt.status),
+        "type": _TYPES.index(receipt.type),
+        "digest": receipt.digest,
+        "total": receipt.total,
+        "original_receipt_id": None if original is None else _packed(original),
+        "hlc_wall_ms": base_ms,
+        "hlc_counter": receipt.hlc.counter,
+        "received_after_ms": receipt.received_ms - base_ms,
+        "printed_after_ms": None if receipt.printed_ms is None else receipt.printed_ms - base_ms,
+        "server_after_s": None if receipt.server_time is None else receipt.server_time - base_ms // 1000,
+        **(_NO_FIGURES if figures is None else figures._asdict()),
+        "warnings": None if receipt.warnings == _NO_WARNINGS else receipt.warnings,
+        "error_code": receipt.error_code,
+        "error_message": receipt.error_message,
+        "mark": receipt.mark if parts is None else None,
+    }
+
+
+def _taken_apart(receipt: StoredReceipt) -> tuple[_Storage, _Figures] | None:
+    """The parts of a receipt's mark; None where there is none, or they would not make up the same text."""
+    if receipt.mark is None:
+        return None
+    base_s = receipt.hlc.wall_ms // 1000
+    try:
+        storage, figures = _parts(FiscalMark.model_validate_json(receipt.mark), receipt, base_s)
+        text = _put_together(storage, figures, receipt.type, receipt.total, base_s)
+    except _OF_ANOTHER_FORM:
+        return None
+    return (storage, figures) if text == receipt.mark else None
+
+
+def _parts(mark: FiscalMark, receipt: StoredReceipt, base_s: int) -> tuple[_Storage, _Figures]:
+    at = datetime.fromisoformat(mark.datetime)
+    offset_min = (at.utcoffset() or timedelta()) // timedelta(minutes=1)
+    is_correction = receipt.type == "correction"
+    figures = _Figures(
+        fd_number=mark.fd_number,
+        fiscal_sign=int(f"1{mark.fiscal_sign}"),
+        dated_after_s=(at - _EPOCH) // timedelta(seconds=1) - base_s,
+        shift_number=mark.shift_number,
+        receipt_number=mark.receipt_number,
+        change=parse_kopecks(mark.change),
+        operation=_OPERATIONS.index(_operation_of(mark, receipt.total)) if is_correction else None,
+    )
+    return _Storage(receipt.kkt, mark.kkt_serial, mark.registration_number, mark.fn_number, offset_min), figures
+
+
+def _operation_of(mark: FiscalMark, total: int) -> Operation:
+    """The QR code alone tells it of a correction."""
+    return next(operation for operation in _OPERATIONS if _qr_of(mark, total, operation) == mark.qr)
+
+
+def _put_together(storage: _Storage, figures: _Figures, kind: str, total: int, base_s: int) -> str:
+    """The mark as it was stored."""
+    zone = timezone(timedelta(minutes=storage.utc_offset_min))
+    at = (_EPOCH + timedelta(seconds=figures.dated_after_s + base_s)).astimezone(zone)
+    mark = FiscalMark.model_validate(
+        {
+            "kkt": storage.kkt,
+            "kkt_serial": storage.kkt_serial,
+            "registration_number": storage.registration_number,
+            "fn_number": storage.fn_number,
+            "fd_number": figures.fd_number,
+            "fiscal_sign": str(figures.fiscal_sign)[1:],
+            "datetime": at.isoformat(),
+            "shift_number": figures.shift_number,
+            "receipt_number": figures.receipt_number,
+            "type": kind,
+            "total": format_kopecks(total),
+            "change": format_kopecks(figures.change),
+            "qr": "",
+        }
+    )
+    operation = _OPERATIONS[_TYPES.index(kind) if figures.operation is None else figures.operation]
+    return mark.model_copy(update={"qr": _qr_of(mark, total, operation)}).model_dump_json()
+
+
+def _qr_of(mark: FiscalMark, total: int, operation: Operation) -> str:
+    return qr_text(
+        datetime=mark.datetime,
+        total=total,
+        fn_number=mark.fn_number,
+        fd_number=mark.fd_number,
+        fiscal_sign=mark.fiscal_sign,
+        operation=operation,
+    )
+
+
+def _stored(row: Any) -> StoredReceipt:
+    base_ms = row.hlc_wall_ms
+    mark = _mark(row)
+    return StoredReceipt(
+        id=None,
+        receipt_id=_unpacked(row.receipt_id),
+        pos_id=row.pos_id,
+        kkt=row.kkt,
+        status=_STATUSES[row.status],
+        digest=row.digest,
+        type=_TYPES[row.type],
+        total=row.total,
+        hlc=Hlc(base_ms, row.hlc_counter),
+        server_time=None if row.server_after_s is None else row.server_after_s + base_ms // 1000,
+        received_ms=row.received_after_ms + base_ms,
+        printed_ms=None if row.printed_after_ms is None else row.printed_after_ms + base_ms,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        mark=mark,
+        warnings=row.warnings if mark is None else row.warnings or _NO_WARNINGS,
+        reply_topic=None,
+        correlation=None,
+    )
+
+
+def _mark(row: Any) -> str | None:
+    if row.fd_number is None:
+        return None if row.mark is None else str(row.mark)
+    storage = _Storage(*(getattr(row, name) for name in _Storage._fields))
+    figures = _Figures(*(getattr(row, name) for name in _Figures._fields))
+    return _put_together(storage, figures, _TYPES[row.type], row.total, row.hlc_wall_ms // 1000)
+
+
+def _storage_id(tx: Transaction, storage: _Storage) -> int:
+    tx.execute(_ADD_STORAGE, storage._asdict())
+    number = tx.execute(_STORAGE_ID, storage._asdict()).scalar(int)
+    assert number is not None
+    return number
+
+
+def _packed(receipt_id: str) -> bytes | str:
+    """The 16 bytes of an id; one that is no UUID in the form of the contract stays as it is, and is never confused."""
+    try:
+        number = UUID(receipt_id)
+    except ValueError:
+        return receipt_id
+    return number.bytes if str(number) == receipt_id else receipt_id
+
+
+def _unpacked(packed: bytes | str) -> str:
+    return packed if isinstance(packed, str) else str(UUID(bytes=packed))
+
+
+_t, _s = tombstones.c, storages.c
+_found = select(
+    *(column for column in _t if column.name != "storage"), *(_s[name] for name in _Storage._fields)
+).select_from(tombstones.join(storages, _s.id == _t.storage))
+_FIND: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id")))
+_FIND_ANY: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id")))
+_REFUNDED: Final = Prepared(
+    select(func.sum(_t.total)).where(
+        _t.original_receipt_id == bindparam("receipt_id"), _t.status != bindparam("rejected")
+    )
+)
+_INSERT: Final = prepared_insert(insert(tombstones), *(column.name for column in _t))
+_ADD_STORAGE: Final = prepared_insert(insert(storages).prefix_with("OR IGNORE", dialect="sqlite"), *_Storage._fields)
+_STORAGE_ID: Final = Prepared(select(_s.id).where(*(_s[name] == bindparam(name) for name in _Storage._fields)))
