@@ -59,6 +59,8 @@ class Killer:
         self._burst = 0
         self._deadline = time.monotonic() + plan.minutes * 60
         self._blows = {name: blow for name, blow in BLOWS.items() if set(blow[0]) <= set(plan.victims)}
+        self._deck = self._chance.sample(list(self._blows), len(self._blows))
+        """Each blow falls once before any falls by chance."""
         self.faults: Counter[str] = Counter()
         """What was done to registers and to the line, by kind."""
         self._plan_blow()
@@ -126,11 +128,16 @@ class Killer:
     # -- whom ------------------------------------------------------------------------------------------------
 
     def _strike(self) -> None:
-        name = self._chance.choices(list(self._blows), [weight for _, weight in self._blows.values()])[0]
+        name = self._draw()
         self._burst = self._chance.randint(*BURST) if name == "burst" else 0
         for victim in self._blows[name][0]:
             self._strike_one(victim)
         self._plan_blow()
+
+    def _draw(self) -> str:
+        if self._deck and (name := self._deck.pop()) in self._blows:
+            return name
+        return self._chance.choices(list(self._blows), [weight for _, weight in self._blows.values()])[0]
 
     def _strike_one(self, victim: str) -> None:
         if victim == REGISTER:
