@@ -280,6 +280,7 @@ class PrintLane:
         if doubts:
             more = f" (and {len(doubts) - 1} more)" if doubts[1:] else ""
             raise Unsettled(f"{doubts[0].reason}{more}; settle it by hand: `kkt-bridge settle list`")
+        self._retry_at = self._clock.monotonic()  # a person was quicker than the pause
         self._ask_status()
 
     def _settle_by_proof(self) -> Iterator[Doubt]:

@@ -4,8 +4,7 @@ Nothing in the bridge depends on the answer: order, back-offs and ages have cloc
 people whose receipts, logs and shifts carry wrong times.
 """
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
@@ -63,8 +62,8 @@ class ClockWatch:
         self._jumped_at = 0.0
         self._moved_s = 0.0
         """All jumps of this process together."""
-        self._believed: deque[float] = deque(maxlen=BELIEVED_MAX)
-        """What that was when the time was believed."""
+        self._believed: list[float] = []
+        """What that was when the time was believed, the first time first."""
 
     def look(self, newest_ms: int, drifts: Mapping[str, float]) -> ClockVerdict:
         """The verdict now; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds."""
@@ -72,7 +71,7 @@ class ClockWatch:
         self._note_jump(now)
         nonsense, drifting = self._nonsense(now, newest_ms), _drifting(drifts)
         if self._last is None and nonsense is None:
-            self._believed.append(self._moved_s)
+            self._remember()
         self._last = now
         if self._jump_s is not None and nonsense is None:
             self._believe(now, drifting)
@@ -95,14 +94,20 @@ class ClockWatch:
     def _believe(self, now: _Look, drifting: str | None) -> None:
         """Forget the jump once the time is as good as before: put back to where it was, or long undisputed."""
         assert self._jump_s is not None
-        if self._jump_s < 0 and self._is_where_it_was():
+        # On to a time that was believed later only: that may be the very error that was put right.
+        was_there = self._is_where_it_was(self._believed if self._jump_s < 0 else self._believed[:1])
+        if was_there:
             self._jump_s = None
         elif drifting is None and now.monotonic_s - self._jumped_at >= STEADY_S:
             self._jump_s = None
+            self._remember()
+
+    def _remember(self) -> None:
+        if len(self._believed) < BELIEVED_MAX:
             self._believed.append(self._moved_s)
 
-    def _is_where_it_was(self) -> bool:
-        return any(abs(self._moved_s - moved_s) <= JUMP_S for moved_s in self._believed)
+    def _is_where_it_was(self, times: Sequence[float]) -> bool:
+        return any(abs(self._moved_s - moved_s) <= JUMP_S for moved_s in times)
 
     def _nonsense(self, now: _Look, newest_ms: int) -> str | None:
         shown = _EPOCH + timedelta(milliseconds=now.wall_ms)
@@ -111,7 +116,7 @@ class ClockWatch:
             return f"it shows {local}, a time that is long over"
         behind_s = (newest_ms - now.wall_ms) / 1000
         # Receipts taken while the clock was ahead say nothing against it once it is where it was before.
-        if behind_s > BEHIND_S and not self._is_where_it_was():
+        if behind_s > BEHIND_S and not self._is_where_it_was(self._believed):
             return f"it shows {local}, {_span(behind_s)} before the newest receipt"
         return None
 

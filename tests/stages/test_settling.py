@@ -5,6 +5,7 @@ end it after one is to end it before the next), under every fault of the registe
 settle what it finds.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -12,6 +13,7 @@ import pytest
 from support.receipts import item, receipt, small_receipt
 from support.stages import Shop, a_print_job, break_disk, check_counts, meddle, mend_disk
 
+from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.simulators.document_file import read_documents
@@ -325,6 +327,212 @@ def replace_storage(folder):
     storage = FiscalStorage(folder / "kkt-1.fn")
     storage.open(registration_of("kkt-1", "9999000000000042"), datetime.fromisoformat("2026-11-22T12:00:00+03:00"))
     storage.close()
+
+
+def test_what_can_be_settled_is_settled_around_what_cannot(shop):
+    """The middle one of three in doubt is of another storage: the others are adopted, or printed again."""
+    before, first, middle, last = (receipt() for _ in range(4))
+    shop.sell(before)
+    shop.print_all()
+    for request in (first, middle, last):
+        shop.sell(request)
+    shop.break_register(power_cut={"at": "print"})
+    shop.print_all()
+    assert [shop.status(request) for request in (first, middle, last)] == ["printing", "buffered", "buffered"]
+    alter_doubts(shop, [first, middle, last], middle)
+    shop.restart()
+    shop.print_patiently(3)
+    assert [shop.status(request) for request in (first, middle, last)] == ["printed", "printing", "buffered"]
+    (doubt,) = shop.lane.view.doubts
+    assert doubt.task.receipt_id == middle["receipt_id"]
+    assert shop.lane.view.problem == "unsettled_doubt"
+    assert len(shop.documents()) == 2
+    meddle(shop.folder, "UPDATE receipts SET fn_before = (SELECT max(fn_number) FROM documents) WHERE fn_before != ''")
+    shop.print_patiently(3)
+    assert shop.lane.view.doubts == ()
+    check_once_each(shop, [before, first, middle, last])
+
+
+def alter_doubts(shop, requests, foreign):
+    """As if all of these had been leased together, one of them on another storage."""
+    first = requests[0]["receipt_id"]
+    shop.kill()
+    for request in requests:
+        fn = "'9999000000000042'" if request is foreign else "fn_before"
+        meddle(
+            shop.folder,
+            f"UPDATE receipts SET status = 'printing', fn_before = (SELECT {fn} FROM receipts WHERE receipt_id = "
+            f"'{first}'), fd_before = (SELECT fd_before FROM receipts WHERE receipt_id = '{first}') "
+            f"WHERE receipt_id = '{request['receipt_id']}'",
+        )
+    count_anew(shop.folder)
+    shop._start()
+
+
+def count_anew(folder):
+    meddle(
+        folder,
+        "DELETE FROM figures WHERE kkt != ''",
+        "INSERT INTO figures (kkt, name, value) SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status",
+    )
+
+
+def test_of_several_in_doubt_the_missing_one_is_printed_again(shop):
+    """Three leased together, the second refused and not recorded: the first and the third exist."""
+    shop.break_register(refuse_names=["дефект"])
+    opener, first, refused, last = receipt(), receipt(), small_receipt({"name": "дефект"}), receipt()
+    for request in (opener, first, refused, last):
+        shop.sell(request)
+    shop.lane.step()
+    assert shop.journal.counts()["kkt-1", "printing"] == 3
+    break_disk(shop.journal)
+    shop.lane.step()
+    assert len(shop.documents()) == 3
+    mend_disk(shop.journal)
+    shop.restart()
+    shop.print_patiently(3)
+    check_once_each(shop, [opener, first, refused, last], rejected=[refused["receipt_id"]])
+    order = [step[0] for step in shop.steps() if step[2] in {"printed", "rejected"}]
+    assert order == [request["receipt_id"] for request in (opener, first, last, refused)]
+
+
+def test_a_stranger_with_the_same_total_and_no_requisite_is_not_ours(shop):
+    request = small_receipt()
+    leave_in_doubt(shop, request, power_cut={"at": "before_close"})
+    register = shop.registers["kkt-1"]
+    shop.heal_register()
+    register.print_receipt(replace(a_print_job(small_receipt()), requisite=""))
+    register.print_receipt(a_print_job(small_receipt()))
+    shop.restart()
+    shop.print_patiently(2)
+    assert not shop.documents()[0].body.requisite_1192
+    assert len(shop.documents()) == 3
+    digest = requisite_1192("pos-1", request["receipt_id"])
+    (ours,) = [document for document in shop.documents() if document.body.requisite_1192 == digest]
+    assert shop.replies()[-1]["fiscal"]["fd_number"] == ours.fd_number
+
+
+def test_a_document_that_the_storage_does_not_show_is_no_proof_of_absence(shop):
+    request = receipt()
+    leave_in_doubt(shop, request)
+    register = shop.registers["kkt-1"]
+    finding = register.find_document
+    register.find_document = lambda fd_number: None
+    shop.print_patiently(3)
+    assert shop.status(request) == "printing", "printed again, it would be there twice"
+    assert "which kkt-1 does not show" in shop.lane.view.detail
+    register.find_document = finding
+    shop.print_patiently(2)
+    check_once_each(shop, [request])
+
+
+def test_a_document_that_cannot_be_read_leaves_the_doubt_to_a_person(shop):
+    request = receipt()
+    leave_in_doubt(shop, request)
+    register = shop.registers["kkt-1"]
+
+    def read_requisite(_fd_number):
+        raise RegisterNotReady("fn_failure", "kkt-1: 03h FN: internal failure")
+
+    reading, register.read_requisite = register.read_requisite, read_requisite
+    shop.print_patiently(3)
+    assert (shop.status(request), shop.lane.view.problem) == ("printing", "unsettled_doubt")
+    assert "internal failure" in shop.lane.view.detail
+    register.read_requisite = reading
+    shop.print_patiently(2)
+    check_once_each(shop, [request])
+
+
+def test_ours_behind_one_that_cannot_be_read_is_adopted_all_the_same(shop):
+    request = small_receipt()
+    leave_in_doubt(shop, request, power_cut={"at": "before_close"})
+    register = shop.registers["kkt-1"]
+    stranger = register.print_receipt(a_print_job(small_receipt()))
+    ours = register.print_receipt(a_print_job(request))
+    finding = register.find_document
+    register.find_document = lambda fd: None if fd == stranger.mark.fd_number else finding(fd)
+    shop.print_patiently(2)
+    assert shop.replies()[0]["fiscal"]["fd_number"] == ours.mark.fd_number
+
+
+@pytest.mark.parametrize("faults", [{"busy_next": 4}, {"paper_out": True}, {"fn_exhausted": True}])
+def test_a_register_in_trouble_of_its_own_still_tells(shop, faults):
+    """Busy: asked again. Out of paper, or full to the last document: what it holds can be read all the same."""
+    request, behind = receipt(), receipt()
+    leave_in_doubt(shop, request)
+    shop.sell(behind)
+    shop.break_register(**faults)
+    shop.print_patiently(8)
+    assert shop.status(request) == "printed"
+    shop.heal_register()
+    shop.print_patiently(3)
+    check_once_each(shop, [request, behind])
+
+
+def test_the_last_document_of_a_storage_is_adopted(shop):
+    request, behind = receipt(), receipt()
+    leave_in_doubt(shop, request)
+    shop.break_register(fn_exhausted=True)
+    shop.restart()
+    shop.sell(behind)
+    shop.print_patiently(3)
+    assert (shop.status(request), shop.lane.view.problem) == ("printed", "fn_exhausted")
+
+
+@pytest.mark.parametrize("answers_lost", [0, 1])
+def test_a_document_left_open_is_cancelled_before_it_is_judged(shop, answers_lost):
+    request = receipt()
+    if answers_lost:
+        leave_in_doubt(shop, request)
+    else:
+        leave_in_doubt(shop, request, power_cut={"at": "line"})
+    shop.heal_register()
+    model = shop.registers["kkt-1"]._model
+    model.open_document("sale")
+    shop.print_patiently(3)
+    check_once_each(shop, [request])
+
+
+def test_a_receipt_in_doubt_that_grew_too_old_is_settled_not_rejected(tmp_path):
+    for step, status in (("after_close", "printed"), ("line", "rejected")):
+        shop = Shop(tmp_path / step, print={"max_age_s": 60})
+        request = receipt()
+        leave_in_doubt(shop, request, power_cut={"at": step})
+        shop.heal_register()
+        shop.clock.advance(3600)
+        shop.print_patiently(3)
+        assert shop.status(request) == status
+        assert len(shop.documents()) == (status == "printed")
+        shop.kill()
+
+
+def test_a_body_of_another_release_in_doubt_does_not_stop_the_lane(shop):
+    """Not printed: rejected, as any that cannot be read. Printed: a person must look, the bridge cannot answer."""
+    absent, there = receipt(), receipt()
+    leave_in_doubt(shop, absent, power_cut={"at": "line"})
+    shop.heal_register()
+    shop.kill()
+    meddle(shop.folder, "UPDATE requests SET body = '{}'")
+    shop._start()
+    shop.print_patiently(2)
+    assert shop.status(absent) == "rejected"
+    leave_in_doubt(shop, there)
+    shop.kill()
+    meddle(shop.folder, "UPDATE requests SET body = '{}'")
+    shop._start()
+    shop.print_patiently(2)
+    assert shop.status(there) == "printing"
+    assert "can no longer be read" in shop.lane.view.detail
+
+
+def test_a_doubt_is_logged_once_however_often_it_is_looked_at(shop, caplog):
+    request = receipt()
+    leave_in_doubt(shop, request)
+    register = shop.registers["kkt-1"]
+    register.find_document = lambda fd_number: None
+    shop.print_patiently(20)
+    assert caplog.text.count("in doubt whether it was printed") == 1
+    assert caplog.text.count("unsettled_doubt") == 1
 
 
 # -- bugs and full disks on top of it -----------------------------------------------------------------------

@@ -1,0 +1,301 @@
+"""Alerts: raised once, cleared once, whatever happens to process, broker and disk in between."""
+
+import pytest
+from steering.office import Office
+from support.clocks import NOON_MS
+from support.receipts import receipt
+from support.stages import break_disk, mend_disk
+
+from kkt_bridge.journal.settings import set_setting
+from kkt_bridge.steering.alerts import CONDITIONS, WAITING_MAX, Alerts, Condition, Finding, Sight
+from kkt_bridge.steering.clock_watch import STEADY_S, ClockVerdict
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def open_office(tmp_path):
+    offices = []
+
+    def opened(**settings):
+        offices.append(Office(tmp_path, **settings))
+        return offices[-1]
+
+    yield opened
+    for office in offices:
+        mend_disk(office.shop.journal)
+        office.close()
+
+
+@pytest.fixture
+def office(open_office):
+    return open_office()
+
+
+def look(office, seconds=0.5):
+    office.shop.clock.advance(seconds)
+    office.telemetry.look()
+
+
+def told(office):
+    return [(event["alert"], event["state"], event["subject"]) for event in office.shop.events("alert")]
+
+
+def leave_in_doubt(office, kkt="kkt-1"):
+    """A receipt whose document the register does not show; healed by giving the register its eyes back."""
+    shop = office.shop
+    request = receipt(kkt=kkt)
+    shop.sell(request)
+    shop.break_register(kkt, lose_answer_next=1)
+    shop.print_all(kkt)
+    blind(office, kkt)
+    shop.print_patiently(2)
+    assert shop.lanes[kkt].view.problem == "unsettled_doubt"
+    return request
+
+
+def blind(office, kkt="kkt-1"):
+    office.shop.registers[kkt].find_document = lambda _fd_number: None
+
+
+# -- doubts --------------------------------------------------------------------------------------------------
+
+
+def test_an_unsettled_doubt_is_raised_and_cleared_once(office):
+    leave_in_doubt(office)
+    for _ in range(5):
+        look(office)
+        office.shop.print_patiently(1)
+    (event,) = office.shop.events("alert")
+    assert (event["alert"], event["severity"], event["state"], event["subject"]) == (
+        "unsettled_doubt",
+        "critical",
+        "raised",
+        "kkt-1",
+    )
+    assert "kkt-1 prints nothing" in event["message"]
+    assert "settle list" in event["message"]
+    del office.shop.registers["kkt-1"].find_document
+    office.shop.print_patiently(2)
+    for _ in range(5):
+        look(office)
+    assert told(office) == [("unsettled_doubt", "raised", "kkt-1"), ("unsettled_doubt", "cleared", "kkt-1")]
+    assert "it had lasted 0:00:0" in office.shop.events("alert")[1]["message"]
+
+
+def test_it_is_recalled_after_a_restart_and_not_raised_again(office):
+    leave_in_doubt(office)
+    look(office)
+    office.restart()
+    for _ in range(3):
+        look(office)
+    assert len(told(office)) == 1, "not cleared before the register was asked"
+    blind(office)
+    office.shop.print_patiently(2)
+    look(office)
+    assert len(told(office)) == 1
+    office.restart()
+    office.shop.print_patiently(2)
+    look(office)
+    assert [state for _, state, _ in told(office)] == ["raised", "cleared"]
+
+
+def test_a_register_that_goes_away_settles_no_doubt(office):
+    leave_in_doubt(office)
+    look(office)
+    office.shop.break_register(offline=True)
+    office.shop.print_patiently(3)
+    look(office)
+    assert office.shop.lane.view.problem == "offline"
+    assert len(told(office)) == 1
+
+
+def test_each_register_has_an_alert_of_its_own(open_office):
+    office = open_office(registers=("kkt-1", "kkt-2"))
+    for kkt in ("kkt-1", "kkt-2"):
+        leave_in_doubt(office, kkt)
+        look(office)
+    assert [subject for _, _, subject in told(office)] == ["kkt-1", "kkt-2"]
+
+
+def test_the_alert_of_a_register_that_is_gone_is_cleared(open_office):
+    office = open_office(registers=("kkt-1", "kkt-2"))
+    leave_in_doubt(office, "kkt-2")
+    look(office)
+    office.shop.settings = office.shop.settings.model_copy(update={"kkt": office.shop.settings.kkt[:1]})
+    office.restart()
+    look(office)
+    assert told(office)[-1] == ("unsettled_doubt", "cleared", "kkt-2")
+    assert "no longer configured" in office.shop.events("alert")[-1]["message"]
+
+
+def test_the_state_shows_the_doubts_and_how_many(office):
+    assert (office.state("kkt/kkt-1")["doubts"], office.state("kkt/kkt-1")["doubts_total"]) == ([], 0)
+    request = leave_in_doubt(office)
+    state = office.state("kkt/kkt-1")
+    assert state["doubts_total"] == 1
+    (doubt,) = state["doubts"]
+    assert (doubt["receipt_id"], doubt["pos_id"], doubt["total"]) == (request["receipt_id"], "pos-1", "200.50")
+    assert (doubt["fn_number"], doubt["fd_number"]) == (state["fn_number"], 2)
+    assert doubt["since"] == "2026-11-22T12:03:00.000+03:00"
+    view = office.shop.lane._view
+    office.shop.lane._view = type(view)(view.kkt, view.driver, doubts=view.doubts * 30)
+    state = office.state("kkt/kkt-1")
+    assert (len(state["doubts"]), state["doubts_total"]) == (20, 30)
+
+
+# -- storage -------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_disk_is_told_of_when_it_works_again(office):
+    look(office)
+    break_disk(office.shop.journal)
+    office.shop.sell(receipt())
+    for _ in range(60):
+        look(office)
+    assert told(office) == []
+    mend_disk(office.shop.journal)
+    office.shop.journal.write(lambda tx: None)
+    look(office)
+    assert told(office) == [("storage", "raised", None), ("storage", "cleared", None)]
+    raised, cleared = office.shop.events("alert")
+    assert raised["at"] == "2026-11-22T12:03:01.000+03:00"
+    assert cleared["at"] == "2026-11-22T12:03:31.000+03:00"
+    assert "it had lasted 0:00:30" in cleared["message"]
+
+
+def test_what_happens_while_the_disk_fails_is_told_with_its_own_time(office):
+    look(office)
+    break_disk(office.shop.journal)
+    office.shop.sell(receipt())
+    look(office)
+    office.rival = "another client has taken the session"
+    look(office)
+    mend_disk(office.shop.journal)
+    office.shop.journal.write(lambda tx: None)
+    look(office, 10)
+    times = {(event["alert"], event["state"]): event["at"][17:19] for event in office.shop.events("alert")}
+    assert times == {("storage", "raised"): "01", ("rival", "raised"): "01", ("storage", "cleared"): "11"}
+
+
+def test_an_alert_that_the_disk_refuses_is_kept(office):
+    look(office)
+    office.rival = "another client has taken the session"
+    break_disk(office.shop.journal)
+    look(office)
+    look(office)
+    mend_disk(office.shop.journal)
+    office.shop.journal.write(lambda tx: None)
+    look(office)
+    assert told(office) == [("rival", "raised", None), ("storage", "raised", None), ("storage", "cleared", None)]
+
+
+# -- clock and rival -----------------------------------------------------------------------------------------
+
+
+def test_a_jump_is_raised_and_cleared_when_the_clock_has_been_steady(office):
+    look(office)
+    office.shop.clock.jump(DAY_S)
+    look(office)
+    assert told(office) == [("clock", "raised", None)]
+    (event,) = office.shop.events("alert")
+    assert event["severity"] == "warning"
+    assert "jumped by +1 day, 0:00:00" in event["message"]
+    assert office.state("health")["components"]["clock"]["status"] == "healthy"
+    look(office, STEADY_S + 1)
+    assert told(office)[1:] == [("clock", "cleared", None)]
+
+
+def test_a_clock_known_to_be_wrong_is_degraded_health(office):
+    office.shop.sell(receipt())
+    look(office)
+    office.shop.clock.jump(-DAY_S)
+    look(office)
+    health = office.state("health")
+    assert health["components"]["clock"]["status"] == "degraded"
+    assert "jumped by -1 day" in health["components"]["clock"]["reason"]
+    look(office, 10 * STEADY_S)
+    assert told(office) == [("clock", "raised", None)]
+    office.shop.clock.jump(DAY_S)
+    look(office)
+    look(office, STEADY_S + 1)
+    assert told(office)[1:] == [("clock", "cleared", None)]
+
+
+def test_a_start_with_the_clock_behind_is_raised(office):
+    office.shop.sell(receipt())
+    office.shop.clock.wall_ms = NOON_MS - 3600_000
+    office.restart()
+    look(office)
+    assert told(office) == [("clock", "raised", None)]
+    assert "before the newest receipt" in office.shop.events("alert")[0]["message"]
+
+
+def test_a_rival_is_raised_once_however_often_it_comes(office):
+    """Two bridges take the session from each other every half minute: that is one story."""
+    for _ in range(4):
+        office.rival = "another client has taken the session kkt-bridge-store-017"
+        look(office)
+        office.rival = None
+        for _ in range(60):
+            look(office)
+    assert told(office) == [("rival", "raised", None)]
+    assert "kkt-bridge-store-017" in office.shop.events("alert")[0]["message"]
+    for _ in range(200):
+        look(office)
+    assert told(office)[1:] == [("rival", "cleared", None)]
+
+
+# -- cost ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_where_nothing_changes(office):
+    leave_in_doubt(office)
+    look(office)
+    before = office.shop.journal._clock_figures.commit_no
+    for _ in range(100):
+        look(office)
+    assert office.shop.journal._clock_figures.commit_no == before
+
+
+def test_what_waits_for_the_disk_is_bounded(office):
+    flips = iter(range(10_000))
+
+    def flip(_sight):
+        yield Finding(None, "odd" if next(flips) % 2 == 0 else None)
+
+    shop = office.shop
+    alerts = Alerts(
+        journal=shop.journal,
+        topics=office.board._topics,
+        registers=[],
+        zone=shop.settings.zone,
+        clock=shop.clock,
+        conditions=[Condition("flip", "warning", flip, "even")],
+    )
+    sight = Sight(lanes=[], storage=None, clock=ClockVerdict(), rival=None)
+    alerts.look(sight)
+    break_disk(shop.journal)
+    for _ in range(3 * WAITING_MAX):
+        alerts.look(sight)
+    mend_disk(shop.journal)
+    shop.journal.write(lambda tx: None)
+    alerts.look(sight)
+    assert len(shop.events("alert")) <= 1 + WAITING_MAX
+
+
+def test_an_alert_of_another_release_is_forgotten(office):
+    shop = office.shop
+    values = '[["of_another_release", null, 5], ["clock", null, 5]]'
+    shop.journal.write(lambda tx: set_alerts(tx, values))
+    look(office)
+    assert told(office) == [("clock", "cleared", None)]
+
+
+def set_alerts(tx, text):
+    set_setting(tx, "alerts_raised", text)
+
+
+def test_every_condition_has_a_name_of_its_own():
+    names = [condition.alert for condition in CONDITIONS]
+    assert len(set(names)) == len(names)
