@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from simulation.campaign import campaign, one_day
+from simulation.campaign import campaign, hunt, one_day
+from simulation.mutations import MUTATIONS
 
 
 def main() -> int:
@@ -13,8 +14,13 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="live this one day again, and tell its story")
+    parser.add_argument("--mutation", choices=list(MUTATIONS), help="plant this bug, and stop where it is caught")
     parser.add_argument("--quiet", action="store_true", help="with --seed: only the verdict")
     args = parser.parse_args()
+    if args.mutation is not None:
+        MUTATIONS[args.mutation]()
+        if args.seed is None:
+            return hunt(range(args.first, args.first + args.seeds))
     if args.seed is not None:
         return one_day(args.seed, tell=None if args.quiet else print)
     return campaign(range(args.first, args.first + args.seeds), jobs=args.jobs)

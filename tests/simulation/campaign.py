@@ -50,6 +50,17 @@ def campaign(seeds: Iterable[int], *, jobs: int) -> int:
     return 1 if failed else 0
 
 
+def hunt(seeds: Iterable[int]) -> int:
+    """Live days until one goes wrong, as one must; the exit status is 1 if none does."""
+    logging.disable(logging.CRITICAL)
+    for number, seed in enumerate(seeds, start=1):
+        if (problem := live(seed)) is not None:
+            print(f"caught by the {number}th day: {problem}")
+            return 0
+    print("not caught")
+    return 1
+
+
 def _results(seeds: list[int], jobs: int) -> Iterator[tuple[int, str | None]]:
     if jobs == 1:
         logging.disable(logging.CRITICAL)

@@ -1,6 +1,7 @@
 """The OFD: the simulator's own service and books, at the far end of a bad line."""
 
 import random
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -26,8 +27,8 @@ class Ofd(httpx.BaseTransport):
         self.answer_lost_rate = 0.0
         self.failed_keys: set[str] = set()
         """Documents that had trouble of their own, and so may arrive out of turn."""
-        self.requests: list[tuple[str, int]] = []
-        """Every key that was sent here, with the number of its document."""
+        self.own_failures: Counter[str] = Counter()
+        """How often each document failed while the OFD was there for the others."""
 
     def time(self) -> float:
         """The OFD's own clock, which is right."""
@@ -67,9 +68,11 @@ class Ofd(httpx.BaseTransport):
             raise self._failed(key, httpx.RemoteProtocolError("Server disconnected"))
         if answer.status >= 400 and request.url.path == RECEIPT_PATH:
             self.failed_keys.add(key)
+            self.own_failures[key] += not self._service._faults.current.outage
         return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.encode())
 
     def _failed(self, key: str, error: httpx.TransportError) -> httpx.TransportError:
         if key:
             self.failed_keys.add(key)
+            self.own_failures[key] += not self.unreachable
         return error

@@ -147,6 +147,12 @@ class Register:
         """The files of every storage that it ever had."""
         return [*self.old_storages, *([self.path] if self.path.exists() else [])]
 
+    def fn_number(self) -> str:
+        """Of the storage that is in it now; empty before the first one was used."""
+        if not self.path.exists():
+            return ""
+        return Registration.of(next(read_documents(self.path))).fn_number
+
     def documents(self) -> list[tuple[str, FiscalDocument]]:
         """Its receipts and corrections, each with the number of its storage."""
         found = []

@@ -14,6 +14,7 @@ from support.invalid_receipts import invalid_kinds
 from support.receipts import encoded, item
 
 from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.simulators.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
 
 PATIENCE_S = 5.0
@@ -21,7 +22,7 @@ PATIENCE_S = 5.0
 
 RETRIES_MAX = 60
 
-POISON = [kind for kind in invalid_kinds() if len(kind.payload) < 4096]
+POISON = [kind for kind in invalid_kinds() if len(kind.payload) < 4096 and kind.code != "pos_mismatch"]
 """Payloads that must be refused, each in its own way."""
 
 
@@ -222,6 +223,25 @@ class Operator:
             return None
         self.commands[command_id] = (name, letter)
         return command_id
+
+    def settle(self, sale: Sale, papers: list[tuple[str, FiscalDocument]], present_fn: str) -> None:
+        """Say what became of a receipt in doubt: which paper is its own, or that there is none."""
+        own = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
+        who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
+        if not own:
+            self.order("settle", **who, print_again=True)
+            return
+        ((fn, paper),) = own
+        adopted: dict[str, Any] = {"fd_number": paper.fd_number}
+        if fn != present_fn:
+            adopted |= {
+                "fn_number": fn,
+                "fiscal_sign": paper.fiscal_sign,
+                "datetime": paper.at.isoformat(),
+                "shift_number": paper.shift_number,
+                "receipt_number": paper.receipt_number,
+            }
+        self.order("settle", **who, adopt=adopted)
 
     def hear(self, content: dict[str, Any]) -> None:
         """A result has come."""

@@ -211,6 +211,7 @@ BLOWS: Final = (
     Blow("verdicts", 1, storage_full, heal_registers),
     Blow("others", 2, another_program_sells),
     Blow("others", 1, another_program_dies),
+    Blow("swap", 1, swap_the_storage),
     Blow("ofd", 1, ofd_unreachable, heal_the_ofd, 60),
     Blow("ofd", 1, ofd_outage, heal_the_ofd, 60),
     Blow("ofd", 1, ofd_stumbles, heal_the_ofd),

@@ -120,6 +120,9 @@ class World:
         self.crashes = 0
         self._appointments: list[Appointment] = []
         self._appointment_number = 0
+        self.doubts: dict[str, list[dict[str, Any]]] = {}
+        """What each register's state says that a person must settle."""
+        self._settle_at = 0.0
         self._books: sqlite3.Connection | None = None
         self.invariants: list[Invariant] = [kind(self) for kind in INVARIANTS]
         seams.let_in(self)
@@ -245,6 +248,8 @@ class World:
         now = self.clock.monotonic()
         if self._appointments and self._appointments[0].due <= now:
             deeds.append(self._keep_appointment)
+        if any(self.doubts.values()) and self._settle_at <= now and self.broker.up:
+            deeds.append(self._settle_by_hand)
         for terminal in self.terminals.values():
             if terminal.next_due is not None and terminal.next_due <= now and self.broker.up:
                 deeds.append(terminal.repeat_what_is_due)
@@ -262,10 +267,21 @@ class World:
         now = self.clock.monotonic()
         dues = [terminal.next_due for terminal in self.terminals.values()] if self.broker.up else []
         dues += [appointment.due for appointment in self._appointments[:1]]
+        if any(self.doubts.values()):
+            dues.append(self._settle_at)
         if self.process is not None:
             dues += [due for name, due in self.process._due.items() if name not in LAZY]
         soonest = min((due for due in dues if due is not None), default=now + LONGEST_NAP_S)
         self.advance(min(max(soonest - now, 0.05), LONGEST_NAP_S))
+
+    def _settle_by_hand(self) -> None:
+        """An operator looks at the papers, of the swapped storages too, and says what became of the receipts."""
+        self._settle_at = self.clock.monotonic() + 5
+        for kkt, doubts in self.doubts.items():
+            register = self.registers[kkt]
+            for doubt in doubts:
+                sale = self.terminals[doubt["pos_id"]].sales[doubt["receipt_id"]]
+                self.operator.settle(sale, register.documents(), register.fn_number())
 
     def _appoint(self, in_s: float, deed: Deed) -> None:
         self._appointment_number += 1
@@ -434,6 +450,8 @@ class World:
                     self.terminals[pos].hear(content)
             case ["command", *_]:
                 self.operator.hear(content)
+            case ["state", "kkt", kkt]:
+                self.doubts[kkt] = content["doubts"]
         for invariant in self.invariants:
             invariant.told(inside, content)
 

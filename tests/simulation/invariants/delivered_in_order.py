@@ -1,6 +1,7 @@
 """4. Every printed document reaches the OFD, in FD order per register; a lost answer never makes a new document."""
 
 from collections import defaultdict
+from typing import Any
 
 from simulation.invariants.invariant import Invariant
 
@@ -9,6 +10,15 @@ class DeliveredInOrder(Invariant):
     """Judged by the OFD's books against the registers' storages."""
 
     name = "delivered in order"
+
+    def told(self, topic: list[str], content: dict[str, Any]) -> None:
+        """An outage is nobody's fault: a dead letter has failed while the OFD was there for others."""
+        if topic != ["event", "receipt"] or "operator" in self.world.day.kinds:
+            return  # an operator's forced syncs count, outage or not
+        for step in content["steps"]:
+            key = f"{step['pos_id']}:{step['receipt_id']}"
+            if step["error"] == "max_attempts" and self.world.ofd.own_failures[key] < 2:
+                self.fail(f"{key} is a dead letter after {self.world.ofd.own_failures[key]} failures of its own")
 
     def finish(self) -> None:
         books = self.world.ofd.books()

@@ -1,0 +1,315 @@
+"""Planted bugs: each is one that somebody could make, and each must be caught by an invariant.
+
+`python -m simulation --mutation NAME` lives days with the bug until one of them shows it. The bugs are planted from
+here, into the modules of this process; the program itself knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any, Final
+
+from kkt_bridge.broker import session
+from kkt_bridge.errors import InDoubt, StorageUnavailable
+from kkt_bridge.journal import delivery as delivery_rows
+from kkt_bridge.journal import journal, outbox, printing, retention
+from kkt_bridge.receipts import hlc
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.stages import (
+    admission,
+    courier,
+    decisions,
+    intake,
+    outcomes,
+    publishing,
+    requests,
+    settling,
+)
+from kkt_bridge.stages import delivery as delivery_stage
+from kkt_bridge.stages import printing as lane
+
+Mutation = Callable[[], None]
+
+
+def acknowledge_before_commit() -> None:
+    """The PUBACK goes out first, and the commit may never come."""
+    real = intake.Intake._commit
+
+    def commit(self: Any, messages: list[Any]) -> float:
+        self._link.acknowledge(message.token for message in messages)
+        return real(self, messages)
+
+    intake.Intake._commit = commit  # type: ignore[method-assign]
+
+
+def acknowledge_what_the_disk_refused() -> None:
+    """A message is acknowledged although nothing of it could be written."""
+    real = intake.Intake._while_storage_fails
+
+    def refuse(self: Any, messages: list[Any], problem: StorageUnavailable) -> float:
+        self._link.acknowledge(message.token for message in messages)
+        return real(self, messages, problem)
+
+    intake.Intake._while_storage_fails = refuse  # type: ignore[method-assign]
+
+
+def stale_acknowledgement() -> None:
+    """A PUBACK is sent on another connection than its message came by."""
+    real = session.Session._send_queued
+
+    def send(self: Any, client: Any) -> None:
+        for number, token in enumerate(self._acks):
+            self._acks[number] = token._replace(epoch=self._epoch)
+        real(self, client)
+
+    session.Session._send_queued = send  # type: ignore[method-assign]
+
+
+def forget_the_poison() -> None:
+    """A message that cannot be handled is answered, and not acknowledged: it comes back for ever."""
+    real = intake.Intake._commit
+
+    def commit(self: Any, messages: list[Any]) -> float:
+        kept = [message for message in messages if message.payload[:1] == b"{"]
+        if len(kept) < len(messages):
+            self._journal.write(functools.partial(intake._decide_all, [self._decider.decision(m) for m in messages]))
+            self._link.acknowledge(message.token for message in kept)
+            return 0.0
+        return real(self, messages)
+
+    intake.Intake._commit = commit  # type: ignore[method-assign]
+
+
+def drop_the_requisite_check() -> None:
+    """Whatever has the right total is taken for our own document."""
+    settling.Settler._is_ours = _looks_like_ours  # type: ignore[method-assign]
+
+
+def _looks_like_ours(self: Any, fd_number: int, _task: Any, receipt: Any) -> bool:
+    header = self._register.find_document(fd_number)
+    return header is not None and receipt is not None and settling.could_be(header, receipt)
+
+
+def print_again_when_in_doubt() -> None:
+    """A doubt is settled by printing again, without a look at the storage."""
+    settling.Settler._find = lambda *_: None  # type: ignore[assignment, method-assign]
+
+
+def take_silence_for_a_refusal() -> None:
+    """An answer that was lost in the middle of a receipt is taken for "nothing was printed"."""
+    real = lane.PrintLane._print
+
+    def print_receipt(self: Any, task: Any) -> Any:
+        try:
+            return real(self, task)
+        except InDoubt as doubt:
+            self._in_doubt = False
+            self._tasks.appendleft(task)
+            self._give_back()
+            raise lane.RegisterAway(str(doubt)) from doubt
+
+    lane.PrintLane._print = print_receipt  # type: ignore[method-assign]
+
+
+def begin_without_a_trace() -> None:
+    """Printing begins before `printing` is on the disk: a crash leaves a receipt that looks untouched."""
+    lease, record = lane.PrintLane._lease, outcomes.record_outcome
+
+    def lease_and_forget(self: Any, tx: Any) -> Any:
+        tasks = lease(self, tx)
+        for task in tasks:
+            printing.release(tx, task)
+        return tasks
+
+    def record_from_the_queue(tx: Any, outcome: Any, zone: Any) -> None:
+        tx.move(dataclasses.replace(outcome.task, status=Status.BUFFERED), Status.PRINTING)
+        record(tx, outcome, zone)
+
+    lane.PrintLane._lease = lease_and_forget  # type: ignore[method-assign]
+    lane.record_outcome = record_from_the_queue
+
+
+def count_attempts_during_an_outage() -> None:
+    """Every failure counts against the document, also when the OFD is away."""
+    courier.Courier._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
+
+
+def a_new_key_for_each_attempt() -> None:
+    """The OFD cannot tell a repeat from a new document."""
+    courier.idempotency_key = lambda due: f"{due.pos_id}:{due.receipt_id}:{due.attempts}"  # type: ignore[attr-defined]
+
+
+def send_the_newest_first() -> None:
+    """Documents go to the OFD in the order of a stack."""
+    real = delivery_stage.Delivery._batch
+
+    def batch(self: Any, current: Any) -> list[Any]:
+        return list(reversed(real(self, current)))
+
+    delivery_stage.Delivery._batch = batch  # type: ignore[method-assign]
+
+
+def believe_that_it_was_sent() -> None:
+    """A document whose answer was lost counts as delivered, whether it arrived or not."""
+    real = delivery_stage.Delivery._write_outcome
+
+    def write(self: Any, tx: Any, outcome: Any) -> None:
+        if isinstance(outcome.error, courier.OfdUnreachable):
+            delivery_rows.record_sent(tx, outcome.due, None)
+        else:
+            real(self, tx, outcome)
+
+    delivery_stage.Delivery._write_outcome = write  # type: ignore[method-assign]
+
+
+def reply_past_the_outbox() -> None:
+    """The final reply is published when the receipt is printed, and not kept until the broker has it."""
+    real = publishing.Publisher._hand_over
+
+    def hand_over(self: Any, message: Any) -> None:
+        real(self, message)
+        self._delivered.append(message.id)
+
+    publishing.Publisher._hand_over = hand_over  # type: ignore[method-assign]
+
+
+def purge_without_a_tombstone() -> None:
+    """What is purged is forgotten: its repeat is a new receipt."""
+    retention._PURGE = retention._PURGE[1:]  # type: ignore[misc]
+
+
+def order_by_the_wall_clock() -> None:
+    """The hybrid clock follows the system clock back."""
+    hlc.Hlc.next = lambda _self, now_ms: hlc.Hlc(now_ms, 0)  # type: ignore[assignment, method-assign]
+
+
+def take_more_than_fits() -> None:
+    """The buffer's capacity is looked at from before the transaction."""
+    real = admission.Admission.refusal
+
+    def refusal(self: Any, tx: Any, receipt: Any, kkt: str) -> Any:
+        found = real(self, tx, receipt, kkt)
+        return None if found is not None and found.code == "buffer_full" and tx.pending_before < 200 else found
+
+    admission.Admission.refusal = refusal  # type: ignore[method-assign]
+
+
+def believe_a_contradiction() -> None:
+    """Other content under a known id is answered with the stored reply, as if it had been printed."""
+    real = decisions.Decider._receipt_decision
+
+    def decide(self: Any, request: Any) -> Any:
+        def blind(connection: Any, *key: str) -> Any:
+            known = find(connection, *key)
+            return known and dataclasses.replace(known, digest=digest)
+
+        decision, digest = real(self, request), decisions.content_digest(
+            decisions.decode_receipt(request.message.payload, request.route.name)
+        )
+
+        def decide_blindly(tx: Any) -> None:
+            decisions.find_receipt = blind  # type: ignore[attr-defined]
+            try:
+                decision(tx)
+            finally:
+                decisions.find_receipt = find  # type: ignore[attr-defined]
+
+        return decide_blindly
+
+    find = decisions.find_receipt
+    decisions.Decider._receipt_decision = decide  # type: ignore[method-assign]
+
+
+def bury_silently() -> None:
+    """A dead letter leaves no step, so no event."""
+    real = delivery_rows.bury
+
+    def bury(tx: Any, due: Any, **how: Any) -> None:
+        before = len(tx._steps)
+        real(tx, due, **how)
+        del tx._steps[before:]
+
+    delivery_stage.bury = bury  # type: ignore[attr-defined]
+
+
+def drop_old_replies() -> None:
+    """The outbox is bounded for replies as it is for events: a broker that is away for long loses them."""
+    real = outbox.messages_after
+
+    def messages_after(connection: Any, after: int, limit: int) -> Any:
+        return [message for message in real(connection, after, limit) if message.is_event or message.id % 3]
+
+    publishing.messages_after = messages_after  # type: ignore[attr-defined]
+
+
+def commit_in_two_parts() -> None:
+    """The transitions are committed, and then, by themselves, the messages that tell of them."""
+    real = journal.Transaction.finish
+
+    def finish(self: Any) -> None:
+        messages, self._messages = self._messages, []
+        real(self)
+        if messages:
+            dialect, driver = self.connection.dialect, self.connection.connection
+            dialect.do_commit(driver)
+            driver.execute("BEGIN IMMEDIATE")
+            self._messages, self._steps = messages, []
+            real(self)
+
+    journal.Transaction.finish = finish  # type: ignore[method-assign]
+
+
+def take_while_paused() -> None:
+    """A pause is forgotten by the next process."""
+    admission.Admission.recall = lambda *_: None  # type: ignore[assignment, method-assign]
+
+
+def adopt_on_any_storage() -> None:
+    """After a swap, the new storage is asked, and its silence taken for proof."""
+    real = settling.Settler._find
+
+    def find(self: Any, task: Any, status: Any) -> Any:
+        return None if status.fn_number != task.fn_before else real(self, task, status)
+
+    settling.Settler._find = find  # type: ignore[method-assign]
+
+
+def refuse_twice_differently() -> None:
+    """A refused request leaves nothing behind for its redelivery."""
+    requests.remember_refusal = lambda *_: None  # type: ignore[attr-defined]
+
+
+MUTATIONS: Final = MappingProxyType(
+    {
+        mutation.__name__: mutation
+        for mutation in (
+            acknowledge_before_commit,
+            acknowledge_what_the_disk_refused,
+            stale_acknowledgement,
+            forget_the_poison,
+            drop_the_requisite_check,
+            print_again_when_in_doubt,
+            take_silence_for_a_refusal,
+            begin_without_a_trace,
+            adopt_on_any_storage,
+            count_attempts_during_an_outage,
+            a_new_key_for_each_attempt,
+            send_the_newest_first,
+            believe_that_it_was_sent,
+            reply_past_the_outbox,
+            drop_old_replies,
+            commit_in_two_parts,
+            purge_without_a_tombstone,
+            order_by_the_wall_clock,
+            take_more_than_fits,
+            believe_a_contradiction,
+            refuse_twice_differently,
+            bury_silently,
+            take_while_paused,
+        )
+    }
+)
+"""Every planted bug by name."""
