@@ -1,0 +1,182 @@
+"""`settle`, from the message to its result: what a person says became of a receipt in doubt."""
+
+import uuid
+
+import pytest
+from steering.office import Office
+from support.receipts import receipt, small_receipt
+from support.stages import mend_disk
+
+
+@pytest.fixture
+def open_office(tmp_path):
+    offices = []
+
+    def opened(**settings):
+        offices.append(Office(tmp_path, **settings))
+        return offices[-1]
+
+    yield opened
+    for office in offices:
+        mend_disk(office.shop.journal)
+        office.close()
+
+
+@pytest.fixture
+def office(open_office):
+    return open_office()
+
+
+def error_of(result):
+    assert not result["ok"]
+    return result["error"]["code"]
+
+
+def printed(office):
+    request = receipt()
+    office.shop.sell(request)
+    office.shop.print_all()
+    return (request,)
+
+
+def left_in_doubt(office, kkt="kkt-1", pos="pos-1", request=None):
+    """A receipt whose document the register made and does not show."""
+    shop, request = office.shop, request or small_receipt(kkt=kkt, pos_id=pos)
+    shop.sell(request, pos=pos)
+    shop.break_register(kkt, lose_answer_next=1)
+    shop.print_all(kkt)
+    shop.registers[kkt].find_document = lambda _fd_number: None
+    shop.print_patiently(2)
+    assert shop.lanes[kkt].view.problem == "unsettled_doubt"
+    return request
+
+
+PAPER = {
+    "fn_number": "9999078900000009",
+    "fd_number": 412,
+    "fiscal_sign": "2819546253",
+    "datetime": "2026-11-22T14:03:00+03:00",
+    "shift_number": 12,
+    "receipt_number": 34,
+}
+
+
+def test_settle_prints_again(office):
+    request = left_in_doubt(office)
+    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="not on the roll")
+    assert result["result"] == {
+        "receipt_id": request["receipt_id"],
+        "pos_id": "pos-1",
+        "kkt": "kkt-1",
+        "outcome": "queued",
+        "fiscal": None,
+    }
+    event = office.shop.events("command")[-1]
+    assert (event["name"], event["ok"], event["issued_by"], event["reason"]) == (
+        "settle",
+        True,
+        "ops",
+        "not on the roll",
+    )
+    assert office.shop.status(request) == "printed"
+
+
+def test_settle_adopts_a_document_from_its_paper(office):
+    request = left_in_doubt(office)
+    result = office.order("settle", receipt_id=request["receipt_id"], adopt=PAPER, reason="the buyer's copy")["result"]
+    assert (result["outcome"], result["fiscal"]["fd_number"], result["fiscal"]["fn_number"]) == (
+        "adopted",
+        412,
+        "9999078900000009",
+    )
+    told = office.order("receipt", receipt_id=request["receipt_id"])["result"]
+    assert told["status"] == "printed"
+    assert told["history"][-1]["error"] == "settled by hand: the buyer's copy"
+    assert told["reply"]["fiscal"] == result["fiscal"]
+
+
+def test_settle_is_refused_with_its_code_in_one_line(office):
+    request = left_in_doubt(office)
+    result = office.order("settle", receipt_id=request["receipt_id"], adopt={"fd_number": 3}, reason="x")
+    assert error_of(result) == "no_document"
+    assert "\n" not in result["error"]["message"]
+    event = office.shop.events("command")[-1]
+    assert (event["ok"], event["error"], event["reason"]) == (False, "no_document", "x")
+
+
+@pytest.mark.parametrize("status", ["printed", "buffered"])
+def test_settle_says_what_the_status_is_of_a_receipt_that_is_not_in_doubt(office, status):
+    if status == "printed":
+        (request,) = printed(office)
+    else:
+        left_in_doubt(office)
+        request = receipt()
+        office.shop.sell(request)
+    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    assert error_of(result) == "not_in_doubt"
+    assert f"is {status}" in result["error"]["message"]
+
+
+def test_settle_wants_a_receipt_that_is_known_and_whose(open_office):
+    office = open_office(registers=("kkt-1", "kkt-2"))
+    args = {"print_again": True, "reason": "x"}
+    assert error_of(office.order("settle", receipt_id=str(uuid.uuid4()), **args)) == "not_found"
+    request = left_in_doubt(office)
+    left_in_doubt(office, "kkt-2", "pos-2", {**request, "pos_id": "pos-2", "kkt": "kkt-2"})
+    assert error_of(office.order("settle", receipt_id=request["receipt_id"], **args)) == "ambiguous"
+    assert office.order("settle", receipt_id=request["receipt_id"], pos_id="pos-2", **args)["ok"]
+    assert office.shop.lanes["kkt-1"].view.problem == "unsettled_doubt", "the other is not touched"
+
+
+def test_settle_on_a_register_that_is_no_longer_configured_says_so(open_office):
+    office = open_office(registers=("kkt-1", "kkt-2"))
+    request = left_in_doubt(office, "kkt-2")
+    office.shop.settings = office.shop.settings.model_copy(update={"kkt": office.shop.settings.kkt[:1]})
+    office.restart()
+    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    assert error_of(result) == "unknown_kkt"
+
+
+def test_settle_while_the_register_is_away_fails(office):
+    request = left_in_doubt(office)
+    office.shop.break_register(offline=True)
+    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    assert error_of(result) == "failed"
+    assert "no answer" in result["error"]["message"]
+    assert office.shop.status(request) == "printing"
+
+
+def test_settle_taken_before_a_kill_is_carried_out_after_it(office):
+    request = left_in_doubt(office)
+    command_id = str(uuid.uuid4())
+    args = {"receipt_id": request["receipt_id"], "adopt": PAPER, "reason": "x"}
+    office.shop.command("settle", command_id, **args)
+    office.restart()
+    office.shop.registers["kkt-1"].find_document = lambda _fd_number: None
+    office.work()
+    assert office.results("settle", command_id)[0]["ok"]
+    assert office.shop.status(request) == "printed"
+
+
+@pytest.mark.parametrize(
+    ("args", "path"),
+    [
+        ({}, "args.reason"),
+        ({"reason": "x"}, "args.adopt"),
+        ({"reason": "x", "print_again": False}, "args.adopt"),
+        ({"reason": "x", "print_again": True, "adopt": {"fd_number": 3}}, "args.adopt"),
+        ({"reason": " ", "print_again": True}, "args.reason"),
+        ({"reason": "x", "adopt": {}}, "args.adopt.fd_number"),
+        ({"reason": "x", "adopt": {"fd_number": 0}}, "args.adopt.fd_number"),
+        ({"reason": "x", "adopt": {**PAPER, "fn_number": "12"}}, "args.adopt.fn_number"),
+        ({"reason": "x", "adopt": {**PAPER, "datetime": "2026-11-22T14:03:00"}}, "args.adopt.datetime"),
+        ({"reason": "x", "adopt": {**PAPER, "datetime": "0001-01-01T00:00:00+03:00"}}, "args.adopt.datetime"),
+        ({"reason": "x", "adopt": {"fd_number": 3, "fn_number": "9999078900000009"}}, "args.adopt.fiscal_sign"),
+        ({"reason": "x", "adopt": {**PAPER, "total": "1.00"}}, "args.adopt.total"),
+    ],
+)
+def test_settle_names_wrong_args(office, args, path):
+    result = office.order("settle", receipt_id=str(uuid.uuid4()), **args)
+    assert error_of(result) == "invalid_command"
+    assert path in [field["path"] for field in result["error"]["fields"]]
+    assert office.shop.events("command")[0]["reason"] is None
