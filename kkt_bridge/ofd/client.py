@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -51,7 +52,7 @@ class OfdClient:
         message = f"{response.status_code} {answer[:200].decode(errors='replace')}".strip()
         if response.is_client_error and response.status_code not in _RETRYABLE_4XX:
             raise DocumentRefused(message)
-        raise OfdUnavailable(message, self._retry_after_s(response.headers.get("Retry-After")))
+        raise OfdUnavailable(message, self._retry_after_s(response.headers))
 
     def ask_health(self) -> bool:
         """Ask the OFD how it is. True: it is well; False: it has no health check.
@@ -86,18 +87,22 @@ class OfdClient:
                     raise OfdUnreachable("the answer does not end")
             return response, answer
 
-    def _retry_after_s(self, value: str | None) -> float | None:
+    def _retry_after_s(self, headers: httpx.Headers) -> float | None:
         """The header in seconds: it may be a number of them or a date (RFC 9110 section 10.2.3)."""
+        value = headers.get("Retry-After")
         if value is None:
             return None
         try:
-            seconds = float(value) if value.isdigit() else self._seconds_until(value)
+            seconds = float(value) if value.isdigit() else _date_s(value) - self._now_s(headers)
         except (ValueError, OverflowError):
             return None
         return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
 
-    def _seconds_until(self, date: str) -> float:
-        return parsedate_to_datetime(date).timestamp() - self._clock.now_ms() / 1000
+    def _now_s(self, headers: httpx.Headers) -> float:
+        """The time by the clock that the answer's dates are written by: ours may be wrong by years."""
+        with contextlib.suppress(KeyError, ValueError, OverflowError):
+            return _date_s(headers["Date"])
+        return self._clock.now_ms() / 1000
 
 
 @contextlib.contextmanager
@@ -108,6 +113,12 @@ def _translated() -> Iterator[None]:
         raise OfdUnreachable(f"no answer in time ({type(error).__name__})") from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise OfdUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def _date_s(text: str) -> float:
+    """An HTTP date (RFC 9110 section 5.6.7) in Unix seconds; it is always one of GMT, whether it says so or not."""
+    date = parsedate_to_datetime(text)
+    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 
 
 def _server_time(answer: bytes) -> int | None:

@@ -168,6 +168,9 @@ def test_what_passes_is_tried_again(client, faults, status):
         ("", None),
         ("²", None),
         ("Sun, 99 Nov 2026 09:00:00 GMT", None),
+        ("Sunday, 22-Nov-26 09:04:00 GMT", 60.0),
+        ("Sun Nov 22 09:04:00 2026", 60.0),
+        ("Sun, 22 Nov 2026 09:04:00 -0000", 60.0),
     ],
 )
 def test_the_ofds_own_wish_is_heard(header, expected):
@@ -178,6 +181,36 @@ def test_the_ofds_own_wish_is_heard(header, expected):
         with pytest.raises(OfdUnavailable) as raised:
             client.deliver(*a_document())
         assert raised.value.retry_after_s == expected
+
+
+@pytest.mark.parametrize(
+    "wall_ms", [0, NOON_MS, NOON_MS + 10 * 365 * 86_400_000], ids=["1970", "right", "in ten years"]
+)
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Sun, 22 Nov 2026 09:04:00 GMT", 60.0),
+        ("Sunday, 22-Nov-26 09:04:00 GMT", 60.0),
+        ("Sun, 22 Nov 2026 08:00:00 GMT", 0.0),
+        ("Tue, 24 Nov 2026 09:03:00 GMT", RETRY_AFTER_MAX_S),
+        ("7", 7.0),
+    ],
+)
+def test_a_date_is_judged_by_the_clock_that_wrote_it(header, expected, wall_ms):
+    answer = answer_of(503, Retry_After=header, Date="Sun, 22 Nov 2026 09:03:00 GMT")
+    with raw_server(answer) as url, client_for(url, ManualClock(wall_ms)) as client:
+        with pytest.raises(OfdUnavailable) as raised:
+            client.deliver(*a_document())
+        assert raised.value.retry_after_s == expected
+
+
+@pytest.mark.parametrize("date", ["", "today", "Sun, 99 Nov 2026 09:03:00 GMT"])
+def test_a_date_that_is_none_leaves_our_own_clock(date):
+    answer = answer_of(503, Retry_After="Sun, 22 Nov 2026 09:04:00 GMT", Date=date)
+    with raw_server(answer) as url, client_for(url, ManualClock(NOON_MS)) as client:
+        with pytest.raises(OfdUnavailable) as raised:
+            client.deliver(*a_document())
+        assert raised.value.retry_after_s == 60.0
 
 
 def test_an_error_is_told_in_a_few_words():

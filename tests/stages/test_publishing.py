@@ -307,6 +307,25 @@ def test_steps_too_old_to_be_news_are_passed_over_but_replies_never(desk):
     assert desk.run() == []
 
 
+@pytest.mark.parametrize("years", [10, -10, -56])
+def test_what_is_news_is_not_the_wall_clocks_affair(desk, years):
+    desk.take_receipts(3)
+    desk.clock.jump(years * 365 * DAY_S)
+    desk.take_receipts(2)
+    desk.publisher.link_up()
+    assert [len(steps) for steps in steps_in(desk.run())] == [5]
+
+
+def test_steps_grow_old_by_a_clock_that_stands_still(desk):
+    desk.take_receipts(3)
+    now = desk.clock.now_ms()
+    desk.clock.advance(7 * DAY_S + 1)
+    desk.clock.wall_ms = now
+    desk.take_receipts(2)
+    desk.publisher.link_up()
+    assert [len(steps) for steps in steps_in(desk.run())] == [2]
+
+
 def test_the_publisher_rests_when_all_is_said(up):
     up.take_receipts(1)
     up.say(b"1")
