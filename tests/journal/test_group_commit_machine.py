@@ -213,5 +213,5 @@ class GroupCommitMachine(RuleBasedStateMachine):
 
 TestGroupCommitMachine = GroupCommitMachine.TestCase
 TestGroupCommitMachine.settings = settings(
-    max_examples=25, stateful_step_count=15, deadline=None, derandomize=True, print_blob=True
+    max_examples=20, stateful_step_count=12, deadline=None, derandomize=True, print_blob=True
 )

@@ -1,15 +1,30 @@
-"""A register driven at random against a list of what was answered: Hypothesis looks for the order that breaks it."""
+"""A register driven at random against a list of what was answered: Hypothesis looks for the order that breaks it.
+
+And the file under its fiscal storage, on a disk that tears, takes a part, or takes nothing.
+"""
 
 import itertools
+import os
+import resource
 import tempfile
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from registers.bench import CASHIER, VirtualBench, a_job
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
+from kkt_bridge.simulators.document_file import DocumentFile, read_documents
+from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, registration_of
+from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.simulators.register_rules import Refusal
+
+NOON = datetime.fromisoformat("2026-11-22T12:03:00+03:00")
 
 FAULTS = st.sampled_from(
     [
@@ -122,4 +137,116 @@ class RegisterMachine(RuleBasedStateMachine):
 
 
 TestRegisterMachine = RegisterMachine.TestCase
-TestRegisterMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRegisterMachine.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, print_blob=True
+)
+
+
+@contextmanager
+def room_for(path, size):
+    """A disk that has room for so many bytes more in this file: a write is cut short there, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def a_body(number):
+    """A receipt, the longer the higher its number."""
+    return Body(
+        RECEIPT, "sale", operation="sale", total=number, requisite_1192=f"{number:016X}", content={"x": "я" * number}
+    )
+
+
+class DocumentFileMachine(RuleBasedStateMachine):
+    """Whole documents or none: `self.answered` is what the storage said that it has made."""
+
+    @initialize()
+    def begin(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.path = Path(self._folder.name) / "kkt-1.fn"
+        self.numbers = itertools.count(1)
+        self.open()
+        self.answered = [self.storage.last]
+        self.make(self.storage.open_shift, {})
+
+    def open(self):
+        self.storage = FiscalStorage(self.path)
+        self.storage.open(registration_of("kkt-1"), NOON)
+
+    def teardown(self):
+        if hasattr(self, "storage"):
+            self.storage.close()
+            self._folder.cleanup()
+
+    def make(self, command, *arguments):
+        self.answered.append(command(*arguments, NOON))
+
+    @rule(count=st.integers(min_value=1, max_value=3))
+    def sell(self, count):
+        for _ in range(count):
+            self.make(self.storage.make_receipt, a_body(next(self.numbers)))
+
+    @rule()
+    def change_the_shift(self):
+        self.make(self.storage.close_shift, {})
+        self.make(self.storage.open_shift, {})
+
+    @rule(size=st.integers(min_value=0, max_value=600), mends=st.booleans())
+    def sell_with_little_room(self, size, mends):
+        """A document that does not fit is refused, and the file is as it was: also if what was torn cannot be cut."""
+        cutting = os.ftruncate if mends else failing_truncate
+        with room_for(self.path, size), patch("os.ftruncate", cutting), suppress(OSError, Refusal):
+            self.make(self.storage.make_receipt, a_body(next(self.numbers)))
+
+    @rule(part=st.floats(min_value=0, max_value=1, exclude_max=True))
+    def tear(self, part):
+        """The power of the host fails at any byte of the next document, which nobody was told of."""
+        self.storage.close()
+        shorter = self.path.with_suffix(".copy")
+        shorter.write_bytes(self.path.read_bytes())
+        copy = FiscalStorage(shorter)
+        copy.open(registration_of("kkt-1"), NOON)
+        line = copy.make_receipt(a_body(next(self.numbers)), NOON).to_line()
+        copy.close()
+        with self.path.open("ab") as file:
+            file.write(line[: int(part * len(line))])
+        self.open()
+
+    @rule()
+    def end(self):
+        """The process is killed: nothing is synced, nothing put in order."""
+        self.storage._file._release()
+        self.open()
+
+    @rule()
+    def spoil_what_comes_after(self):
+        """A file that holds something else behind its documents is not cut, and not used."""
+        self.storage.close()
+        whole = self.path.read_bytes()
+        self.path.write_bytes(whole + b"these are my notes\n")
+        spoilt = DocumentFile(self.path)
+        with pytest.raises(Exception, match="move the file away"):
+            spoilt.open()
+        assert self.path.read_bytes() == whole + b"these are my notes\n"
+        self.path.write_bytes(whole)
+        self.open()
+
+    @invariant()
+    def exactly_what_was_answered_is_there(self):
+        if hasattr(self, "storage"):
+            assert list(read_documents(self.path)) == self.answered
+            assert self.storage.last == self.answered[-1]
+            assert self.storage.last_fd_number == len(self.answered)
+
+
+def failing_truncate(*_):
+    raise OSError(5, "Input/output error")
+
+
+TestDocumentFileMachine = DocumentFileMachine.TestCase
+TestDocumentFileMachine.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, derandomize=True, print_blob=True
+)
