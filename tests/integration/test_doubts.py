@@ -1,6 +1,9 @@
 """In doubt: power cuts, lost answers and kills in the middle of a document. Afterwards there is exactly one."""
 
+import json
 import re
+import subprocess
+import sys
 import time
 from zoneinfo import ZoneInfo
 
@@ -141,15 +144,12 @@ def test_a_storage_that_was_swapped_in_the_middle_stops_the_lane_loudly(make_wor
     receipt_id = world.publish_receipt()
     world.wait_status(receipt_id, "printing")
     world.bridge.kill()
+    fn_number = swap_storage(world)
     file = world.registers["kkt-1"]
-    file.rename(file.with_suffix(".old"))
-    registration = file.with_suffix(".old").read_bytes().splitlines(keepends=True)[0]
-    fn_number = re.search(rb'"fn_number":"(\d+)"', registration)[1]
-    file.write_bytes(registration.replace(fn_number, b"9999000000000001"))
     world.bridge.start()
     state = world.wait_state("kkt/kkt-1", lambda state: state["problem"] == "unsettled_doubt")
     assert state["ready"] is False
-    world.wait_state("health", lambda state: fn_number.decode() in (state["components"]["kkt/kkt-1"]["reason"] or ""))
+    world.wait_state("health", lambda state: fn_number in (state["components"]["kkt/kkt-1"]["reason"] or ""))
     assert world.query(receipt_id)["status"] == "buffered"
     world.bridge.kill()
     file.unlink()
@@ -157,3 +157,158 @@ def test_a_storage_that_was_swapped_in_the_middle_stops_the_lane_loudly(make_wor
     world.bridge.start()
     world.wait_status(receipt_id, "synced")
     assert len(world.documents_of(receipt_id)) == 1
+
+
+# -- settled by hand ---------------------------------------------------------------------------------------
+
+NEW_FN = "9999000000000001"
+
+
+def swap_storage(world, kkt="kkt-1"):
+    """Somebody puts a new fiscal storage into the register; the number of the old one."""
+    file = world.registers[kkt]
+    file.rename(file.with_suffix(".old"))
+    registration = file.with_suffix(".old").read_bytes().splitlines(keepends=True)[0]
+    fn_number = re.search(rb'"fn_number":"(\d+)"', registration)[1]
+    file.write_bytes(registration.replace(fn_number, NEW_FN.encode()))
+    return fn_number.decode()
+
+
+@pytest.fixture
+def doubtful(make_world):
+    """Two registers; the storage of the first was swapped while the bridge was dead in the middle of a receipt."""
+    world = make_world(
+        {"telemetry.interval_s": 0.5},
+        print_time_s=1.0,
+        registers=["kkt-1", "kkt-2"],
+        pos={"pos-1": "kkt-1", "pos-2": "kkt-2"},
+    )
+    world.doubtful_id = world.publish_receipt(receipt())
+    world.wait_status(world.doubtful_id, "printing")
+    world.wait(lambda _: len(world.documents_of(world.doubtful_id)) == 1, "the document", timeout_s=10)
+    world.bridge.kill()
+    (world.document,) = world.documents_of(world.doubtful_id)
+    world.old_fn = swap_storage(world)
+    world.waiting_id = world.publish_receipt(receipt())
+    world.bridge.start()
+    world.wait_event("alert", lambda alert: alert["state"] == "raised")
+    return world
+
+
+def kkt_bridge(world, *words):
+    """What `kkt-bridge settle ...` says."""
+    command = [sys.executable, "-m", "kkt_bridge", "settle", *words, "--config", str(world.bridge.file)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert b"Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def alerts(world):
+    """Each alert once: what a kill left unacknowledged in the outbox is published again, word for word."""
+    told = world.events("alert")
+    return [alert for number, alert in enumerate(told) if alert not in told[:number]]
+
+
+def check_the_lane_goes_on(world):
+    """By itself, with what had waited behind; and what was raised is cleared."""
+    assert world.wait_reply(world.waiting_id)["fiscal"]["fn_number"] == NEW_FN
+    world.wait_state("kkt/kkt-1", lambda state: state["ready"] and state["doubts_total"] == 0)
+    world.wait_event("alert", lambda alert: alert["state"] == "cleared")
+    told = [(alert["alert"], alert["state"], alert["subject"]) for alert in alerts(world)]
+    assert told == [("unsettled_doubt", "raised", "kkt-1"), ("unsettled_doubt", "cleared", "kkt-1")]
+    world.wait_statuses([world.doubtful_id, world.waiting_id], "synced")
+
+
+def test_a_doubt_is_shown_raised_once_and_stops_one_register_alone(doubtful):
+    world = doubtful
+    state = world.wait_state("kkt/kkt-1", lambda state: state["problem"] == "unsettled_doubt")
+    (doubt,) = state["doubts"]
+    assert (doubt["receipt_id"], doubt["pos_id"], doubt["total"]) == (world.doubtful_id, "pos-1", "200.50")
+    assert (doubt["fn_number"], doubt["fd_number"]) == (world.old_fn, world.document.fd_number - 1)
+    (alert,) = alerts(world)
+    assert (alert["severity"], alert["subject"]) == ("critical", "kkt-1")
+    assert world.sell(receipt(pos_id="pos-2"))["fiscal"]["kkt"] == "kkt-2"
+    world.bridge.kill()
+    world.bridge.start()
+    world.wait_state("kkt/kkt-1", lambda state: state["doubts_total"] == 1)
+    world.sell(receipt(pos_id="pos-2"))
+    assert len(alerts(world)) == 1, "a start is no news"
+    status, listed, _ = kkt_bridge(world, "list")
+    first, last = listed.splitlines()
+    assert status == 0
+    assert first.startswith(f"{world.doubtful_id} of pos-1: 200.50 on kkt-1 since ")
+    assert last == "receipts in doubt: 1, shown: 1"
+    world.done("settle", receipt_id=world.doubtful_id, print_again=True, reason="a test")
+    world.wait_reply(world.waiting_id)
+
+
+def test_a_document_of_the_old_storage_is_adopted_from_its_paper(doubtful):
+    world, document = doubtful, doubtful.document
+    status, said, complaint = kkt_bridge(
+        world,
+        "adopt",
+        world.doubtful_id,
+        f"--fd={document.fd_number}",
+        f"--fn={world.old_fn}",
+        f"--sign={document.fiscal_sign}",
+        f"--at={document.at.isoformat()}",
+        f"--shift={document.shift_number}",
+        f"--number={document.receipt_number}",
+        "--reason=на ленте старого ФН",
+    )
+    assert (status, complaint) == (0, "")
+    assert said == f"{world.doubtful_id} of pos-1 has FD {document.fd_number} of FN {world.old_fn}\n"
+    reply = world.wait_reply(world.doubtful_id)
+    assert (reply["status"], reply["fiscal"]["fd_number"]) == ("printed", document.fd_number)
+    assert (reply["fiscal"]["fn_number"], reply["fiscal"]["fiscal_sign"]) == (world.old_fn, document.fiscal_sign)
+    check_the_lane_goes_on(world)
+    assert world.steps(world.doubtful_id)[-2]["error"] == "settled by hand: на ленте старого ФН"
+    event = world.wait_event("command", lambda event: event["name"] == "settle")
+    assert (event["ok"], event["reason"]) == (True, "на ленте старого ФН")
+    assert world.at_ofd(world.doubtful_id)["fd_number"] == document.fd_number
+    assert world.documents_of(world.doubtful_id) == [], "nothing of it on the new storage"
+    assert world.failed("settle", receipt_id=world.doubtful_id, print_again=True, reason="x")["code"] == "not_in_doubt"
+
+
+def test_a_receipt_that_a_person_did_not_find_is_printed_again(doubtful):
+    world = doubtful
+    status, said, _ = kkt_bridge(world, "print-again", world.doubtful_id, "--reason=not in its report", "--json")
+    assert (status, json.loads(said)["outcome"]) == (0, "queued")
+    reply = world.wait_reply(world.doubtful_id)
+    assert reply["fiscal"]["fn_number"] == NEW_FN
+    check_the_lane_goes_on(world)
+    assert len(world.documents_of(world.doubtful_id)) == 1
+
+
+def test_a_document_that_another_program_made_on_the_new_storage_is_adopted(doubtful):
+    """A cashier, tired of waiting, sold the same on the register itself."""
+    world = doubtful
+    world.bridge.kill()
+    register = VirtualRegister("kkt-1", world.registers["kkt-1"], ZoneInfo("Europe/Moscow"), SystemClock(), 0)
+    register.open_shift(None)
+    request = receipt(receipt_id=world.doubtful_id)
+    theirs = register.print_receipt(PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn")).mark
+    small = Receipt.model_validate_json(encoded(small_receipt()))
+    other = register.print_receipt(PrintJob(small, "B" * 16, "osn")).mark
+    register.close()
+    world.bridge.start()
+    for fd_number, code in ((99, "no_document"), (other.fd_number, "document_mismatch")):
+        status, _, complaint = kkt_bridge(world, "adopt", world.doubtful_id, f"--fd={fd_number}", "--reason=x")
+        assert (status, complaint.count("\n")) == (1, 1)
+        assert complaint.startswith(f"kkt-bridge: {code}: ")
+    assert kkt_bridge(world, "adopt", world.doubtful_id, f"--fd={theirs.fd_number}", "--reason=the roll")[0] == 0
+    reply = world.wait_reply(world.doubtful_id)
+    assert (reply["fiscal"]["fn_number"], reply["fiscal"]["fd_number"]) == (NEW_FN, theirs.fd_number)
+    check_the_lane_goes_on(world)
+
+
+def test_a_register_that_is_away_cannot_be_settled_with(doubtful):
+    world = doubtful
+    world.fault("kkt-1", {"offline": True})
+    world.wait_state("kkt/kkt-1", lambda state: state["problem"] == "offline")
+    status, _, complaint = kkt_bridge(world, "print-again", world.doubtful_id, "--reason=x")
+    assert status == 1
+    assert complaint.startswith("kkt-bridge: failed: kkt-1: no answer")
+    world.heal("kkt-1")
+    world.done("settle", receipt_id=world.doubtful_id, print_again=True, reason="a test")
+    check_the_lane_goes_on(world)
