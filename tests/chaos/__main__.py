@@ -21,7 +21,8 @@ FINDINGS_SHOWN = 40
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a campaign; 0 only if everything agrees, 1 if anything does not, 2 if it cannot be run."""
     args = _arguments(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         mosquitto_program()
     except (pytest.skip.Exception, pytest.fail.Exception) as missing:
