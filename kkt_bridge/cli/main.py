@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "pause": ("admission", "stop taking receipts"),
     "resume": ("admission", "take receipts again"),
     "doctor": ("doctor", "check the configuration and everything that it names"),
+    "verify": ("verify", "hold journal, fiscal storages and OFD against each other; make a lost journal anew"),
     "backup": ("backup", "copy the journal, also while the bridge runs"),
     "schemas": ("schemas", "write the JSON Schemas and the AsyncAPI document"),
 }

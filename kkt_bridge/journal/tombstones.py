@@ -83,6 +83,42 @@ def refunded_by_tombstones(connection: Connection, receipt_id: str) -> int:
     return _REFUNDED(connection, values).scalar(int) or 0
 
 
+class Outline(NamedTuple):
+    """What an audit needs of a tombstone: cheaper than the whole of it."""
+
+    pos_id: str
+    receipt_id: str
+    kkt: str
+    status: Status
+    type: str
+    total: int
+    operation: str | None
+    fn_number: str | None
+    fd_number: int | None
+    fiscal_sign: str | None
+
+
+OUTLINE_SQL: Final = """
+SELECT t.pos_id, t.receipt_id, s.kkt, t.status, t.type, t.total, t.operation, s.fn_number, t.fd_number, t.fiscal_sign,
+    t.mark
+FROM tombstones AS t JOIN storages AS s ON s.id = t.storage
+"""
+
+
+def outline(row: Sequence[Any]) -> Outline:
+    """A row of `OUTLINE_SQL` in words."""
+    pos_id, packed, kkt, status, kind, total, operation, fn_number, fd_number, sign, text = row
+    word = _TYPES[kind]
+    operation = word if word in _OPERATIONS else None if operation is None else _OPERATIONS[operation]
+    named = (pos_id, _unpacked(packed), kkt, _STATUSES[status], word, total, operation)
+    if fd_number is not None:
+        return Outline(*named, fn_number, fd_number, str(sign)[1:])
+    if text is None:
+        return Outline(*named, None, None, None)
+    mark = FiscalMark.model_validate_json(text)
+    return Outline(*named, mark.fn_number, mark.fd_number, mark.fiscal_sign)
+
+
 def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dict[str, Any]:
     base_ms = receipt.hlc.wall_ms
     parts = _taken_apart(receipt)

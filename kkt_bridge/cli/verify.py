@@ -1,0 +1,94 @@
+"""`kkt-bridge verify`: journal, fiscal storages and OFD against each other; `--rebuild` makes a lost journal anew."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from kkt_bridge.cli.checkup.locks import holder
+from kkt_bridge.cli.connection import describe
+from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, Screen, complain, line, print_json
+from kkt_bridge.errors import KktBridgeError, SettingsError
+from kkt_bridge.settings import load_settings
+from kkt_bridge.verification.audit import Report, audit
+from kkt_bridge.verification.books import Difference
+
+HELP: Final = """\
+Reads the journal, every virtual fiscal storage, and the books of a simulated OFD, and names each difference: one line
+each with its kind, the receipt, the register, FN and FD, what is wrong, and what to do. Nothing is changed, and a
+running bridge is not disturbed: what is in progress is no difference.
+
+exit status:
+  0  the books agree
+  1  they do not, or could not be read
+  2  wrong arguments or settings
+
+examples:
+  kkt-bridge verify --config /etc/kkt-bridge/bridge.toml
+  kkt-bridge verify --config /etc/kkt-bridge/bridge.toml --fn /var/lib/kkt-bridge/kkt-1.fn.old
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    describe(parser, HELP)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the bridge's TOML file")
+    parser.add_argument(
+        "--fn",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the file of a virtual fiscal storage that was replaced; may be given several times",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audit; return the exit status."""
+    settings = load_settings(args.config)
+    journal = Path(settings.journal.url.removeprefix("sqlite:///"))
+    try:
+        running = holder(journal.with_name(journal.name + ".lock")) is not None
+        report = audit(settings, journal, args.fn, running=running)
+    except SettingsError:
+        raise
+    except (KktBridgeError, OSError) as error:
+        complain("verify", str(error))
+        return 1
+    if args.json:
+        print_json(_as_json(report))
+    else:
+        _show(report)
+    return 1 if report.differences else 0
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "ok": not report.differences,
+        "differences": [_finding(finding) for finding in report.differences],
+        "notes": [_finding(finding) for finding in report.notes],
+        "not_checked": report.not_checked,
+        "sums": asdict(report.sums) if report.sums else None,
+        "summary": str(report.sums) if report.sums else None,
+    }
+
+
+def _finding(finding: Difference) -> dict[str, Any]:
+    names = ("kind", "pos_id", "receipt_id", "kkt", "fn_number", "fd_number", "what", "advice")
+    return {name: getattr(finding, name) for name in names}
+
+
+def _show(report: Report) -> None:
+    out = Screen()
+    for finding in report.findings:
+        style = FAINT if finding.is_note else BAD
+        what = " ".join(part for part in (finding.names() + ":" if finding.names() else "", finding.what) if part)
+        out.print(line((finding.kind, style), (f" {what}; {finding.advice}", PLAIN)))
+    for what in report.not_checked:
+        out.print(line(("not checked", FAINT), (f" {what}", PLAIN)))
+    if report.sums is not None:
+        out.print(str(report.sums))
+    count = len(report.differences)
+    verdict = "the books agree" if count == 0 else "1 difference" if count == 1 else f"{count} differences"
+    out.print(line((verdict, BAD if count else GOOD)))

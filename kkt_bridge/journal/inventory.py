@@ -1,0 +1,123 @@
+"""Everything that a journal claims, read at one moment from beside, for an audit."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.beside import known_schema, open_beside
+from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
+from kkt_bridge.journal.transaction import DLQ, CountKey
+from kkt_bridge.receipts.lifecycle import Status
+
+Key = tuple[str, str]
+"""A POS and its receipt's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the journal says of one receipt; of its document, if it has one. `total` is in kopecks."""
+
+    pos_id: str
+    receipt_id: str
+    kkt: str
+    status: Status
+    type: str
+    total: int
+    operation: str | None
+    """None where it is no longer known."""
+    fn_number: str | None
+    fd_number: int | None
+    fiscal_sign: str | None
+    attempts: int | None
+    """How often its document was sent in vain; None where it is no longer known."""
+    document: int | None
+    """The row of the document: the order in which documents were recorded. None once purged."""
+
+    @property
+    def key(self) -> Key:
+        """POS and id."""
+        return self.pos_id, self.receipt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A journal at one moment, purged receipts included."""
+
+    claims: Mapping[Key, Claim]
+    recovered: Mapping[str, tuple[str, int]]
+    """Fiscal storage and number of each document whose receipt was lost with an earlier journal, by requisite 1192."""
+    kept_counts: Mapping[CountKey, int]
+    """What the counters say, by register and status."""
+    true_counts: Mapping[CountKey, int]
+    """What a count of the rows says."""
+
+
+def take_inventory(path: Path, *, held: bool) -> Inventory:
+    """Read a journal, in one snapshot, and check its file. `held`: a bridge runs on it, and is not delayed.
+
+    Errors: JournalDamaged, JournalError (there is none, or it is of another release), StorageUnavailable.
+    """
+    with closing(open_beside(path, held=held)) as connection:
+        try:
+            _require_whole(connection, path)
+            connection.execute("BEGIN")
+            return _read(connection)
+        except sqlite3.OperationalError as error:
+            if "malformed" in str(error):
+                raise JournalDamaged(f"{path}: {error}") from None
+            raise StorageUnavailable(f"{path}: cannot be read: {error}: run this as the bridge's user") from None
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise JournalDamaged(f"{path}: {error}") from None
+
+
+def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise JournalDamaged(f"{path}: {' '.join(str(finding).split())}")
+    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    if schema != known_schema():
+        advice = "start the bridge of this release once" if schema < known_schema() else "use the newer kkt-bridge"
+        raise JournalError(f"{path}: has schema {schema}, this program reads {known_schema()}: {advice}")
+
+
+def _read(connection: sqlite3.Connection) -> Inventory:
+    claims = {claim.key: claim for claim in _purged(connection)}
+    counts: Counter[CountKey] = Counter()
+    for claim in _live(connection):
+        claims[claim.key] = claim
+        counts[claim.kkt, claim.status] += 1
+    for kkt, dead in connection.execute("SELECT kkt, count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt"):
+        counts[kkt, DLQ] = dead
+    figures = connection.execute("SELECT kkt, name, value FROM figures WHERE kkt != '' AND value != 0")
+    recovered = connection.execute("SELECT requisite, fn_number, fd_number FROM recovered")
+    return Inventory(
+        claims=claims,
+        recovered={requisite: (fn_number, fd_number) for requisite, fn_number, fd_number in recovered},
+        kept_counts={(kkt, name): value for kkt, name, value in figures},
+        true_counts=counts,
+    )
+
+
+def _live(connection: sqlite3.Connection) -> Iterator[Claim]:
+    for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE):
+        yield Claim(pos_id, receipt_id, kkt, Status(status), *rest)
+
+
+def _purged(connection: sqlite3.Connection) -> Iterator[Claim]:
+    for row in connection.execute(OUTLINE_SQL):
+        yield Claim(*outline(row), attempts=None, document=None)
+
+
+_LIVE = """
+SELECT r.pos_id, r.receipt_id, r.kkt, r.status, r.type, r.total,
+    CASE r.type
+        WHEN 'correction' THEN (SELECT json_extract(body, '$.correction.operation') FROM requests WHERE receipt = r.id)
+        ELSE r.type
+    END,
+    d.fn_number, d.fd_number, json_extract(d.mark, '$.fiscal_sign'), d.attempts, d.id
+FROM receipts AS r LEFT JOIN documents AS d ON d.id = r.document
+"""

@@ -1,0 +1,44 @@
+"""A shop that sold, printed and delivered, and whose books can be spoilt one by one."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.receipts import full_receipt, receipt, small_receipt
+from support.stages import Shop
+
+from kkt_bridge.simulators.ofd import OfdSimulator
+
+
+@pytest.fixture
+def ofd(tmp_path) -> Iterator[OfdSimulator]:
+    """An OFD that keeps its books in memory."""
+    ofd = OfdSimulator()
+    ofd.start()
+    yield ofd
+    ofd.stop()
+
+
+@pytest.fixture
+def shop(tmp_path, ofd) -> Iterator[Shop]:
+    """Two registers, nothing sold yet."""
+    shop = Shop(
+        tmp_path,
+        registers=("kkt-1", "kkt-2"),
+        pos={"pos-1": "kkt-1", "pos-2": "kkt-2"},
+        ofd={"url": ofd.url},
+        breaker={"fail_max": 1000},
+    )
+    yield shop
+    shop.kill()
+
+
+@pytest.fixture
+def sold(shop) -> list[dict]:
+    """Four receipts that are at the OFD, of several kinds and on both registers."""
+    requests = [receipt(), full_receipt(), small_receipt(type="refund"), receipt(pos_id="pos-2")]
+    for request in requests:
+        shop.sell(request, pos=request["pos_id"])
+    shop.print_all()
+    shop.sync.run()
+    assert [shop.status(request) for request in requests] == ["synced"] * 4
+    return requests
