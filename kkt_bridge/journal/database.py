@@ -242,7 +242,7 @@ def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "wal_autocheckpoint = 1000",
-        "journal_size_limit = 67108864",
+        "journal_size_limit = 16777216",
         "temp_store = MEMORY",
     ):
         cursor.execute(f"PRAGMA {pragma}")

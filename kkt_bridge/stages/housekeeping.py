@@ -26,8 +26,8 @@ from kkt_bridge.journal.steps import steps_published
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.settings import RetentionSettings
 
-BATCH_MAX: Final = 16
-"""Records that one commit purges: each touches some pages of its own, as each receipt of a busy commit does."""
+BATCH_MAX: Final = 8
+"""Records that one commit purges: each touches half a dozen pages of its own, and a busy commit has a hundred."""
 
 LOOK_MAX: Final = 500
 """Rows in one look for what is old; a look holds nobody up."""

@@ -2,12 +2,25 @@
 
 import pytest
 from support.receipts import receipt, small_receipt
-from support.stages import TOPICS, Shop, break_disk, check_counts, mend_disk
+from support.stages import TOPICS, Shop, a_receipt, break_disk, check_counts, mend_disk
 
-from kkt_bridge.journal.delivery import ready_documents, record_sent
+from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
+from kkt_bridge.journal.journal import COMMIT_OPERATIONS_MAX
+from kkt_bridge.journal.printing import lease, record_rejected
+from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.journal.space import space_of
 from kkt_bridge.journal.steps import set_steps_published
 from kkt_bridge.settings import RetentionSettings
-from kkt_bridge.stages.housekeeping import BATCH_MAX, FLUSH_S, INTERVAL_S, PAUSE_S, Housekeeping
+from kkt_bridge.stages.housekeeping import (
+    BATCH_MAX,
+    FLUSH_S,
+    FREE_PAGES_MIN,
+    INTERVAL_S,
+    LITTLE_FREE,
+    LOOK_MAX,
+    PAUSE_S,
+    Housekeeping,
+)
 
 DAY_S = 86_400
 
@@ -49,12 +62,13 @@ class Keeper:
             self.shop.clock.advance(wait)
         raise AssertionError("housekeeping does not sleep")
 
-    def sold(self, count=1, **changes):
+    def sold(self, count=1, *, sync=True, **changes):
         requests = [small_receipt(**changes) for _ in range(count)]
         for request in requests:
             self.shop.sell(request)
         self.shop.print_all()
-        self.sync()
+        if sync:
+            self.sync()
         self.tell()
         return requests
 
@@ -120,7 +134,7 @@ def test_refunds_are_held_to_the_sum_of_a_purged_sale(keeper):
 
 
 def test_a_purge_is_done_a_little_at_a_time(keeper):
-    requests = keeper.sold(2 * BATCH_MAX + 20)
+    requests = keeper.sold(2 * BATCH_MAX + 3)
     keeper.keep()
     keeper.shop.clock.advance(8 * DAY_S)
     for done in (BATCH_MAX, 2 * BATCH_MAX):
@@ -128,6 +142,108 @@ def test_a_purge_is_done_a_little_at_a_time(keeper):
         assert sum(keeper.purged(requests)) == done
     keeper.keep()
     assert all(keeper.purged(requests))
+
+
+def test_no_step_makes_more_than_one_commit_and_each_is_followed_by_a_pause(keeper):
+    """Receipts get in between any two, and so do the notices and the telemetry, who share the thread."""
+    shop = keeper.shop
+    keeper.sold(3 * BATCH_MAX)
+    for _ in range(3 * BATCH_MAX):
+        shop.sell(receipt(items=[]))
+        shop.journal.write(lambda tx: tx.publish("event", b"{}", is_event=True))
+    keeper.keep()
+    keeper.tell()
+    shop.clock.advance(8 * DAY_S)
+    commits = []
+    shop.journal.listen(commits.append)
+    busy = 0
+    for _ in range(100):
+        before = len(commits)
+        wait = keeper.housekeeping.step()
+        assert len(commits) - before <= 1
+        assert wait in {PAUSE_S, FLUSH_S}
+        if wait == FLUSH_S:
+            break
+        busy += len(commits) - before
+    for table in ("receipts", "refusals", "steps"):
+        assert shop.rows(f"SELECT count(*) FROM {table}") == [(0,)]
+    assert busy >= 4 * 3, "receipts, refusals, their steps, events"
+
+
+def test_a_purge_touches_no_more_pages_than_a_busy_commit(keeper):
+    """With ids that fall anywhere, each receipt has pages of its own in the indexes."""
+    shop = keeper.shop
+    driver = shop.journal._database.writer.connection
+    log = shop.folder / "journal.db-wal"
+
+    def frames_of(work):
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        work()
+        return log.stat().st_size // 4120
+
+    def take(count):
+        shop.journal.write(lambda tx: [insert_receipt(tx, a_receipt(body="x" * 700)) for _ in range(count)])
+
+    for _ in range(40):
+        take(50)
+        tasks = shop.journal.write(lambda tx: lease(tx, "kkt-1", "9999078900000001", 1, 50))
+        shop.journal.write(lambda tx, tasks=tasks: [record_rejected(tx, task, "kkt_rejected", "no") for task in tasks])
+    busy = frames_of(lambda: take(COMMIT_OPERATIONS_MAX))
+    keeper.tell()
+    keeper.keep(5)
+    shop.clock.advance(8 * DAY_S)
+    touched = []
+    for _ in range(50):
+        touched.append(frames_of(keeper.housekeeping.step))
+        shop.clock.advance(PAUSE_S)
+    assert max(touched) <= busy
+    assert sum(touched) > 50, "it did purge"
+
+
+def test_looking_through_what_may_not_go_costs_no_commit(keeper):
+    shop = keeper.shop
+    for _ in range(LOOK_MAX // 50 + 1):
+        shop.journal.write(lambda tx: [insert_receipt(tx, a_receipt()) for _ in range(50)])
+    keeper.keep()
+    shop.clock.advance(100 * DAY_S)
+    commits = []
+    shop.journal.listen(commits.append)
+    keeper.keep(10)
+    assert commits == []
+    assert shop.journal.pending() == 50 * (LOOK_MAX // 50 + 1)
+
+
+@pytest.mark.parametrize("years", [10, -10, -56])
+def test_a_jump_of_the_wall_clock_purges_nothing_and_keeps_nothing(keeper, years):
+    requests = keeper.sold(3)
+    keeper.shop.clock.jump(years * 365 * DAY_S)
+    keeper.keep(INTERVAL_S + 10)
+    assert keeper.purged(requests) == [False] * 3
+    keeper.shop.clock.advance(8 * DAY_S)
+    keeper.keep()
+    assert keeper.purged(requests) == [True] * 3
+
+
+def test_a_dead_letter_that_nobody_decides_on_expires_aloud(keeper, caplog):
+    shop = keeper.shop
+    (request,) = keeper.sold(sync=False)
+    (due,) = shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
+    shop.journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+    keeper.tell()
+    first = shop.replies()[-1]
+    keeper.keep()
+    shop.clock.advance(90 * DAY_S + 1)
+    keeper.keep(INTERVAL_S + 10)
+    assert shop.journal.counts()["kkt-1", "dlq"] == 0
+    assert "1 dead letters expired" in caplog.text
+    assert keeper.purged([request]) == [False], "its last step is still to be told"
+    last = shop.rows("SELECT from_status, to_status, error FROM steps ORDER BY id DESC LIMIT 1")
+    assert last == [("dead", "dead", "expired: nobody requeued or discarded it in time")]
+    keeper.tell()
+    keeper.keep(INTERVAL_S + 10)
+    assert keeper.purged([request]) == [True]
+    shop.sell(request)
+    assert shop.replies()[-1] == {**first, "duplicate": True}
 
 
 def test_what_is_young_pending_or_dead_stays(keeper):
@@ -219,3 +335,54 @@ def test_a_purge_interrupted_by_a_kill_goes_on(keeper):
     keeper.restart()
     keeper.keep()
     assert all(keeper.purged(requests))
+
+
+def test_a_round_that_the_disk_broke_off_begins_again_when_it_is_well(keeper):
+    requests = keeper.sold(3 * BATCH_MAX)
+    keeper.keep()
+    keeper.shop.clock.advance(8 * DAY_S)
+    keeper.housekeeping.step()
+    break_disk(keeper.shop.journal)
+    assert keeper.housekeeping.step() == FLUSH_S
+    mend_disk(keeper.shop.journal)
+    keeper.keep(10)
+    assert all(keeper.purged(requests)), "not after the next interval"
+
+
+# -- space --------------------------------------------------------------------------------------------
+
+
+def bulky_receipts(shop, count):
+    """Receipts of 60 pages each, to their end."""
+    for _ in range(count):
+        shop.journal.write(lambda tx: insert_receipt(tx, a_receipt(body="x" * 250_000)))
+        (task,) = shop.journal.write(lambda tx: lease(tx, "kkt-1", "9999078900000001", 1, 1))
+        shop.journal.write(lambda tx, task=task: record_rejected(tx, task, "kkt_rejected", "no"))
+
+
+def test_a_file_that_a_burst_has_swollen_shrinks_again(keeper):
+    shop = keeper.shop
+    bulky_receipts(shop, 2 * FREE_PAGES_MIN // 60)
+    keeper.tell()
+    keeper.keep()
+    swollen = shop.journal.read(space_of)
+    shop.clock.advance(8 * DAY_S)
+    keeper.keep(INTERVAL_S)
+    space = shop.journal.read(space_of)
+    assert shop.rows("SELECT count(*) FROM receipts") == [(0,)]
+    assert space.pages < swollen.pages
+    assert space.free <= max(FREE_PAGES_MIN, space.pages * LITTLE_FREE)
+    assert shop.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_little_empty_space_is_left_for_the_next_receipts(keeper):
+    shop = keeper.shop
+    bulky_receipts(shop, FREE_PAGES_MIN // 2 // 60)
+    keeper.tell()
+    keeper.keep()
+    before = shop.journal.read(space_of)
+    shop.clock.advance(8 * DAY_S)
+    keeper.keep(INTERVAL_S)
+    space = shop.journal.read(space_of)
+    assert space.pages >= before.pages
+    assert space.free > space.pages / 2
