@@ -22,7 +22,9 @@ class Service:
         self.lanes = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
         self.delivery = Loop("deliver", parts.road.delivery.step)
         self.desk = Loop("command", parts.desk.step)
-        self.keep = Loop("keep", parts.notices.step, parts.telemetry.step, parts.housekeeping.step)
+        self.keep = Loop("keep", parts.notices.step, parts.housekeeping.step)
+        # Apart from whatever writes: a disk that keeps those waiting must be shown.
+        self.show = Loop("show", parts.telemetry.step)
         parts.session.listen(parts.publisher)
         parts.session.listen(parts.board)
         parts.base.journal.listen(self._committed)
@@ -34,6 +36,7 @@ class Service:
         yield self.delivery
         yield self.desk
         yield self.keep
+        yield self.show
 
     def open(self) -> None:
         """Open the journal, and recall what outlives the process. Errors: see `Database.open`."""

@@ -27,7 +27,7 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.wire.topics import Topics
 
 BRIDGE = "store-017"
-LAZY = frozenset({"keep", "mqtt"})
+LAZY = frozenset({"keep", "mqtt", "show"})
 """Loops that look around several times a second: while nothing else happens, time need not stop for them."""
 
 LONGEST_NAP_S = 10.0

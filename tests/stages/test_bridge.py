@@ -42,7 +42,7 @@ def taken_before(tmp_path, count=1):
 def test_it_starts_and_stops_without_a_broker(settings, ours):
     bridge = Bridge(settings)
     bridge.start()
-    assert {"intake", "print-kkt-1", "deliver", "command", "keep", "mqtt"} <= set(ours())
+    assert {"intake", "print-kkt-1", "deliver", "command", "keep", "show", "mqtt"} <= set(ours())
     started = time.monotonic()
     bridge.stop()
     assert time.monotonic() - started < 5
