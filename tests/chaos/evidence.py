@@ -15,7 +15,6 @@ from typing import Any, Final
 from chaos.records import Key, Sale, Till
 from chaos.site import Outage, Site
 
-from kkt_bridge.cli.main import COMMANDS
 from kkt_bridge.simulators.document_file import StorageError, read_documents
 from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
 
@@ -52,6 +51,16 @@ class Paper:
 
 
 @dataclass(frozen=True, slots=True)
+class Verify:
+    """What `kkt-bridge verify` says."""
+
+    status: int
+    differences: tuple[str, ...]
+    not_checked: tuple[str, ...]
+    sums: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that is judged; nothing of it asks the bridge for its opinion but `verify`."""
 
@@ -68,8 +77,7 @@ class Evidence:
     deaths: tuple[str, ...]
     stop: str | None
     """What was wrong with the last, clean stop."""
-    verify: tuple[int, str] | None
-    """Exit status and words of `kkt-bridge verify`; None while there is no such command."""
+    verify: Verify
     outages: tuple[Outage, ...] = ()
 
     def sales(self) -> Iterator[Sale]:
@@ -164,25 +172,18 @@ def complaints(log: Path) -> Iterator[str]:
                 yield f"{log.name}:{number}: {line.strip()}"
 
 
-def run_verify(config: Path) -> tuple[int, str] | None:
-    """What the bridge's own `verify` says of the same books."""
-    if "verify" not in COMMANDS:
-        return None
+def run_verify(config: Path) -> Verify:
+    """Ask the bridge's own `verify` about the same books."""
     command = [sys.executable, "-m", "kkt_bridge", "verify", "--config", str(config), "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_TIMEOUT_S, check=False)
-    return ran.returncode, (ran.stdout + ran.stderr).strip()
+    try:
+        told = json.loads(ran.stdout)
+    except ValueError:
+        return Verify(ran.returncode, (f"no JSON: {ran.stdout}{ran.stderr}",), (), {})
+    return Verify(ran.returncode, tuple(map(str, told["differences"])), tuple(told["not_checked"]), told["sums"] or {})
 
 
 def lines_about(log: Path, wanted: Callable[[str], bool]) -> list[str]:
     """The lines of a log that are wanted."""
     with log.open(encoding="utf-8", errors="replace") as lines:
         return [line.rstrip() for line in lines if wanted(line)]
-
-
-def verify_sums(words: str) -> dict[str, Any]:
-    """The figures of `verify`, where it printed any."""
-    try:
-        told = json.loads(words)
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}

@@ -144,6 +144,5 @@ def _receipts(findings: Sequence[Finding], checks: frozenset[str]) -> int:
 
 
 def _verify(evidence: Evidence) -> str:
-    if evidence.verify is None:
-        return "there is no such command yet"
-    return "no differences" if evidence.verify[0] == 0 else f"exit status {evidence.verify[0]}"
+    differences = len(evidence.verify.differences)
+    return f"exit status {evidence.verify.status}, {differences or 'no'} differences"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chaos.campaign import Report, run
-from chaos.evidence import Evidence, Paper, Row
+from chaos.evidence import Evidence, Paper, Row, Verify
 from chaos.plan import BRIDGE, BROKER, OFD, Plan
 from chaos.records import PRINTED, Sale, Till
 from chaos.verdict import judge, papers_by_requisite
@@ -219,7 +219,8 @@ def set_to(**fields: Any) -> Callable[[Evidence], dict[str, Any]]:
         (set_to(deaths=("the bridge ended by itself with status 1",)), {"process"}),
         (set_to(complaints=("bridge.log:7: Traceback",)), {"log"}),
         (set_to(stop="SIGTERM: still running after 10 s"), {"stop"}),
-        (set_to(verify=(1, "1 difference")), {"verify"}),
+        (set_to(verify=Verify(1, ("printed_twice",), (), {})), {"verify"}),
+        (set_to(verify=Verify(0, (), ("OFD: it does not answer",), {})), {"verify"}),
     ],
 )
 def test_the_judge_sees(report: Report, tamper: Callable[[Evidence], dict[str, Any]], seen: set[str]) -> None:

@@ -239,9 +239,17 @@ def bridge_is_well(evidence: Evidence) -> Iterator[Finding]:
 
 
 def verify_agrees(evidence: Evidence) -> Iterator[Finding]:
-    """The bridge's own verdict on the same books."""
-    if evidence.verify is not None and evidence.verify[0] != 0:
-        yield Finding("verify", f"exit status {evidence.verify[0]}: {evidence.verify[1][:2000]}")
+    """The bridge's own verdict on the same books, and its sums."""
+    verify = evidence.verify
+    if verify.status != 0:
+        yield Finding("verify", f"exit status {verify.status}")
+    for text in (*verify.differences, *(f"not checked: {what}" for what in verify.not_checked)):
+        yield Finding("verify", text)
+    printed = sum(sale.is_printed for sale in evidence.sales())
+    expected = {"taken": printed, "printed": printed, "fiscal_documents": printed, "at_ofd": printed, "pending": 0}
+    counted = {name: verify.sums.get(name) for name in expected}
+    if counted != expected:
+        yield Finding("verify", f"it counts {counted}, the terminals {printed} printed receipts")
 
 
 CHECKS: Final[tuple[Check, ...]] = (
