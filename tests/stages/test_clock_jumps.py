@@ -148,6 +148,18 @@ def test_a_clock_that_stands_still_does_not_keep_a_shift_open(shop, jump):
     assert {shop.status(request) for request in requests} == {"printed"}
 
 
+def test_a_shift_older_than_this_process_is_closed_by_the_registers_clock(shop):
+    sell(shop)
+    shop.print_all()
+    shop.kill()
+    shop.clock.advance(20 * HOUR_S)
+    shop._start()
+    let_pass(shop, 3.4 * HOUR_S)
+    assert forms(shop) == [1, 2, 3]
+    let_pass(shop, 0.2 * HOUR_S)
+    assert forms(shop) == [1, 2, 3, 5]
+
+
 def test_a_new_shift_begins_with_an_age_of_its_own(shop):
     sell(shop)
     shop.print_all()

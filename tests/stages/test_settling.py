@@ -443,6 +443,23 @@ def test_a_document_that_cannot_be_read_leaves_the_doubt_to_a_person(shop):
     check_once_each(shop, [request])
 
 
+def test_a_register_that_is_busy_while_it_is_read_leaves_nothing_to_a_person(shop):
+    request = receipt()
+    leave_in_doubt(shop, request)
+    register = shop.registers["kkt-1"]
+    finding = register.find_document
+
+    def find_document(_fd_number):
+        raise RegisterNotReady("busy", "kkt-1: 50h still printing the previous command")
+
+    register.find_document = find_document
+    shop.print_patiently(3)
+    assert (shop.lane.view.problem, shop.lane.view.doubts) == ("busy", ())
+    register.find_document = finding
+    shop.print_patiently(2)
+    check_once_each(shop, [request])
+
+
 def test_ours_behind_one_that_cannot_be_read_is_adopted_all_the_same(shop):
     request = small_receipt()
     leave_in_doubt(shop, request, power_cut={"at": "before_close"})
@@ -479,17 +496,18 @@ def test_the_last_document_of_a_storage_is_adopted(shop):
     assert (shop.status(request), shop.lane.view.problem) == ("printed", "fn_exhausted")
 
 
-@pytest.mark.parametrize("answers_lost", [0, 1])
-def test_a_document_left_open_is_cancelled_before_it_is_judged(shop, answers_lost):
+@pytest.mark.parametrize("step", ["line", "after_close"])
+def test_a_document_left_open_is_cancelled_before_anything_is_read(shop, step):
     request = receipt()
-    if answers_lost:
-        leave_in_doubt(shop, request)
-    else:
-        leave_in_doubt(shop, request, power_cut={"at": "line"})
+    leave_in_doubt(shop, request, power_cut={"at": step})
     shop.heal_register()
-    model = shop.registers["kkt-1"]._model
-    model.open_document("sale")
+    register = shop.registers["kkt-1"]
+    register._model.open_document("sale")
+    finding, modes = register.find_document, []
+    register.find_document = lambda fd_number: modes.append(register.status().mode) or finding(fd_number)
     shop.print_patiently(3)
+    assert set(modes) <= {"shift_open"}
+    assert modes or step == "line"
     check_once_each(shop, [request])
 
 

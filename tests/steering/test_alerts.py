@@ -258,6 +258,17 @@ def test_nothing_is_written_where_nothing_changes(office):
     assert office.shop.journal._clock_figures.commit_no == before
 
 
+def test_a_disk_that_fails_is_left_alone(office, monkeypatch):
+    look(office)
+    break_disk(office.shop.journal)
+    office.shop.sell(receipt())
+    tries = []
+    monkeypatch.setattr(office.shop.journal, "write", lambda _operation: tries.append(1))
+    for _ in range(20):
+        look(office)
+    assert tries == []
+
+
 def test_what_waits_for_the_disk_is_bounded(office):
     flips = iter(range(10_000))
 
@@ -286,7 +297,7 @@ def test_what_waits_for_the_disk_is_bounded(office):
 
 def test_an_alert_of_another_release_is_forgotten(office):
     shop = office.shop
-    values = '[["of_another_release", null, 5], ["clock", null, 5]]'
+    values = '[["of_another_release", "kkt-9", 5], ["clock", null, 5]]'
     shop.journal.write(lambda tx: set_alerts(tx, values))
     look(office)
     assert told(office) == [("clock", "cleared", None)]

@@ -146,6 +146,21 @@ def test_settle_while_the_register_is_away_fails(office):
     assert office.shop.status(request) == "printing"
 
 
+def test_a_register_that_is_away_is_not_asked_about_what_is_not_in_doubt(office):
+    (request,) = printed(office)
+    office.shop.break_register(offline=True)
+    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    assert error_of(result) == "not_in_doubt"
+
+
+def test_settle_wakes_the_lane(office):
+    request = left_in_doubt(office)
+    args = {"receipt_id": request["receipt_id"], "print_again": True, "reason": "x"}
+    office.shop.command("settle", str(uuid.uuid4()), **args)
+    office.desk.step()
+    assert office.woken == ["kkt-1"]
+
+
 def test_settle_taken_before_a_kill_is_carried_out_after_it(office):
     request = left_in_doubt(office)
     command_id = str(uuid.uuid4())
