@@ -108,7 +108,7 @@ class Housekeeping:
     def _purge_batch(self, limits: PurgeLimits, aged: list[int]) -> None:
         expired = self._journal.write(lambda tx: purge_receipts(tx, limits, aged))
         if expired:
-            log.warning("%d dead letters expired: nobody requeued or discarded them in time", expired)
+            log.warning("dead letters that nobody requeued or discarded in time have expired: %d", expired)
 
     def _purge_traces(self, trace: Trace) -> Iterator[None]:
         limits = self._limits()

@@ -1,5 +1,8 @@
 """Stage 5: the journal stays bounded, and what is purged is still answered for."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, Shop, a_receipt, break_disk, check_counts, mend_disk
@@ -235,7 +238,7 @@ def test_a_dead_letter_that_nobody_decides_on_expires_aloud(keeper, caplog):
     shop.clock.advance(90 * DAY_S + 1)
     keeper.keep(INTERVAL_S + 10)
     assert shop.journal.counts()["kkt-1", "dlq"] == 0
-    assert "1 dead letters expired" in caplog.text
+    assert "in time have expired: 1" in caplog.text
     assert keeper.purged([request]) == [False], "its last step is still to be told"
     last = shop.rows("SELECT from_status, to_status, error FROM steps ORDER BY id DESC LIMIT 1")
     assert last == [("dead", "dead", "expired: nobody requeued or discarded it in time")]
@@ -386,3 +389,21 @@ def test_a_little_empty_space_is_left_for_the_next_receipts(keeper):
     space = shop.journal.read(space_of)
     assert space.pages >= before.pages
     assert space.free > space.pages / 2
+
+
+def test_a_round_ends_on_a_file_that_cannot_be_made_smaller(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        connection.execute("CREATE TABLE made_before (x)")
+    keeper = Keeper(tmp_path)
+    bulky_receipts(keeper.shop, 2 * FREE_PAGES_MIN // 60)
+    keeper.tell()
+    keeper.keep()
+    keeper.shop.clock.advance(8 * DAY_S)
+    for _ in range(100):
+        if keeper.housekeeping.step() == FLUSH_S:
+            break
+        keeper.shop.clock.advance(PAUSE_S)
+    else:
+        raise AssertionError("the round does not end")
+    assert keeper.shop.journal.read(space_of).free > FREE_PAGES_MIN
+    keeper.shop.kill()
