@@ -14,7 +14,6 @@ from datetime import timedelta, tzinfo
 from typing import Final, Literal
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
@@ -135,13 +134,13 @@ class Alerts:
         self._waiting: deque[AlertEvent] = deque(maxlen=WAITING_MAX)
 
     def look(self, sight: Sight) -> None:
-        """Raise and clear what has changed; nothing is written where nothing has."""
+        """Raise and clear what has changed, with the journal's next commit; nothing is written where nothing has."""
         raised = self._recalled()
         for condition in self._conditions:
             for finding in condition.look(sight):
                 self._judge(raised, condition, finding)
         if self._waiting and self._journal.failing is None:
-            self._write(raised)
+            self._post(raised)
 
     def _recalled(self) -> dict[Key, _Raised]:
         """What is raised; at first, what an earlier process had raised, less what there is no longer."""
@@ -190,7 +189,7 @@ class Alerts:
             )
         )
 
-    def _write(self, raised: dict[Key, _Raised]) -> None:
+    def _post(self, raised: dict[Key, _Raised]) -> None:
         events = list(self._waiting)
         kept = json.dumps([[alert, subject, entry.since_ms] for (alert, subject), entry in raised.items()])
 
@@ -199,9 +198,6 @@ class Alerts:
                 tx.publish(self._topic, event.payload(), is_event=True)
             set_setting(tx, _RAISED, kept)
 
-        try:
-            self._journal.write(operation)
-        except JournalError as error:
-            log.warning("alerts wait for the disk: %s", error)
-        else:
-            self._waiting.clear()
+        # Not written here: a disk that keeps writers waiting must not keep the state of everything else waiting.
+        self._journal.post(operation)
+        self._waiting.clear()

@@ -35,6 +35,7 @@ def office(open_office):
 def look(office, seconds=0.5):
     office.shop.clock.advance(seconds)
     office.telemetry.look()
+    office.shop.journal.flush()
 
 
 def told(office):
@@ -263,10 +264,25 @@ def test_a_disk_that_fails_is_left_alone(office, monkeypatch):
     break_disk(office.shop.journal)
     office.shop.sell(receipt())
     tries = []
-    monkeypatch.setattr(office.shop.journal, "write", lambda _operation: tries.append(1))
+    monkeypatch.setattr(office.shop.journal, "post", lambda _operation: tries.append(1))
     for _ in range(20):
         look(office)
-    assert tries == []
+    assert tries == [], "what waits here is bounded, what waits there is not"
+
+
+def test_who_looks_does_not_wait_for_the_disk(office, monkeypatch):
+    look(office)
+
+    def write(_operation):
+        raise AssertionError("the state of everything else waits for this")
+
+    monkeypatch.setattr(office.shop.journal, "write", write)
+    office.rival = "another client has taken the session"
+    office.telemetry.look()
+    assert told(office) == []
+    monkeypatch.undo()
+    office.shop.journal.flush()
+    assert told(office) == [("rival", "raised", None)]
 
 
 def test_what_waits_for_the_disk_is_bounded(office):
@@ -287,11 +303,13 @@ def test_what_waits_for_the_disk_is_bounded(office):
     sight = Sight(lanes=[], storage=None, clock=ClockVerdict(), rival=None)
     alerts.look(sight)
     break_disk(shop.journal)
+    shop.journal.flush()
     for _ in range(3 * WAITING_MAX):
         alerts.look(sight)
     mend_disk(shop.journal)
     shop.journal.write(lambda tx: None)
     alerts.look(sight)
+    shop.journal.flush()
     assert len(shop.events("alert")) <= 1 + WAITING_MAX
 
 
