@@ -1,31 +1,39 @@
 """`kkt-bridge verify`: journal, fiscal storages and OFD against each other; `--rebuild` makes a lost journal anew."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, Screen, complain, line, print_json
+from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, complain, line, print_json
+from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import KktBridgeError, SettingsError
-from kkt_bridge.settings import load_settings
+from kkt_bridge.settings import Settings, load_settings
 from kkt_bridge.verification.audit import Report, audit
 from kkt_bridge.verification.books import Difference
+from kkt_bridge.verification.rebuild import Rebuilt, rebuild
 
 HELP: Final = """\
 Reads the journal, every virtual fiscal storage, and the books of a simulated OFD, and names each difference: one line
 each with its kind, the receipt, the register, FN and FD, what is wrong, and what to do. Nothing is changed, and a
 running bridge is not disturbed: what is in progress is no difference.
 
+With --rebuild, while the bridge is down, a journal that is not there or empty is made anew: from the rows that can be
+read of the damaged one that was moved aside, and from the documents in the fiscal storages. Acknowledged receipts that
+were not printed yet come back; a receipt that was printed is not printed again, whoever repeats it.
+
 exit status:
-  0  the books agree
+  0  the books agree, or the journal was made anew
   1  they do not, or could not be read
   2  wrong arguments or settings
 
 examples:
   kkt-bridge verify --config /etc/kkt-bridge/bridge.toml
   kkt-bridge verify --config /etc/kkt-bridge/bridge.toml --fn /var/lib/kkt-bridge/kkt-1.fn.old
+  kkt-bridge verify --rebuild --config /etc/kkt-bridge/bridge.toml
 """
 
 
@@ -41,14 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the file of a virtual fiscal storage that was replaced; may be given several times",
     )
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="make a journal that was lost, or moved aside as damaged, anew from what is left; the bridge must be down",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as one line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Audit; return the exit status."""
+    """Audit, or make the journal anew; return the exit status."""
     settings = load_settings(args.config)
     journal = Path(settings.journal.url.removeprefix("sqlite:///"))
     try:
+        if args.rebuild:
+            return _rebuild(args, settings, journal)
         running = holder(journal.with_name(journal.name + ".lock")) is not None
         report = audit(settings, journal, args.fn, running=running)
     except SettingsError:
@@ -61,6 +76,36 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(report)
     return 1 if report.differences else 0
+
+
+def _rebuild(args: argparse.Namespace, settings: Settings, journal: Path) -> int:
+    rebuilt = rebuild(settings, journal, args.fn, SystemClock())
+    if args.json:
+        print_json({"ok": True, "rebuilt": asdict(rebuilt)})
+        return 0
+    out = Screen()
+    for text, style in _told(rebuilt):
+        out.print(line((text, style)))
+    out.print(line((f"{journal} is there again: start the bridge, then run `kkt-bridge verify`", GOOD)))
+    return 0
+
+
+def _told(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
+    """What was saved and what was not, a line each."""
+    if rebuilt.damaged:
+        yield f"from {rebuilt.damaged}, which stays where it is:", PLAIN
+        kept = f"{rebuilt.receipts} receipts ({rebuilt.waiting} to be printed, {rebuilt.found_printed} found printed)"
+        yield f"  {kept}, {rebuilt.tombstones} purged ones", PLAIN
+    if rebuilt.awaited:
+        yield f"{rebuilt.awaited} fiscal documents wait for their receipts: a repeat is answered, not printed", PLAIN
+    if rebuilt.unread_tables:
+        yield f"rows that could not be read are missing from: {', '.join(rebuilt.unread_tables)}", WARNING
+    for number in rebuilt.unread_storages:
+        yield f"not given: the storage FN {number}; what is printed on it cannot be known from it", WARNING
+    for name in rebuilt.unmarked:
+        yield f"printed, but on which document is not known any more: {name}; it is not printed again", WARNING
+    for name in rebuilt.lost:
+        yield f"taken, and its content is lost: {name}; see whether it is on paper, else have its POS repeat it", BAD
 
 
 def _as_json(report: Report) -> dict[str, Any]:

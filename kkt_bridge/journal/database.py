@@ -3,27 +3,23 @@
 WAL with `synchronous=FULL`: a commit that returned is on the disk, and readers never wait for the writer.
 """
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, StorageUnavailable
+from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.lock import JournalLock
 from kkt_bridge.journal.set_aside import COMPANIONS, MARK, finish_setting_aside, rebuild_advice, set_aside
 
 BUSY_TIMEOUT_MS: Final = 5000
 """How long a writer of another process (a backup, a shell) may hold the file before a commit fails."""
-
-KNOWN: Final = b"a kkt-bridge has kept its journal here\n"
-"""What the lock file holds from the first start on."""
 
 _CHUNK: Final = 1 << 20
 _DISK: Final = frozenset(
@@ -50,7 +46,7 @@ class Database:
         self._url = url
         self._anew = anew
         self.path = Path(url.removeprefix("sqlite:///"))
-        self._lock: IO[bytes] | None = None
+        self._lock = JournalLock(self.path)
         self._writer: Connection | None = None
         self._readers: Engine | None = None
 
@@ -86,7 +82,7 @@ class Database:
 
         Errors: JournalInUse; JournalDamaged, and the damaged file was moved aside; StorageUnavailable.
         """
-        self._take_lock()
+        self._lock.take()
         try:
             self._require_what_was_there()
             with translated():
@@ -100,7 +96,7 @@ class Database:
                 self._migrate()
                 self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
-            self._note_success()
+            self._lock.note_success()
         except JournalDamaged as damage:
             verdict = self._verdict(damage)
             self.close()
@@ -117,21 +113,7 @@ class Database:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-    def _take_lock(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self.path.with_name(self.path.name + ".lock").open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise JournalInUse(f"{self.path}: another bridge is running on this journal: stop it first") from None
-        except OSError as error:
-            self.close()
-            raise StorageUnavailable(f"{self.path}: the journal cannot be opened: {error.strerror}") from None
+        self._lock.release()
 
     def _require_what_was_there(self) -> None:
         """Begin no empty journal in the place of a damaged one: it would not know what was printed.
@@ -142,17 +124,8 @@ class Database:
             moved = None if self._anew else finish_setting_aside(self.path)
             if moved is not None:
                 raise _Lost(f"{self.path}: there is no journal, and {moved.name} beside it was damaged")
-        elif self._is_known() and self.path.stat().st_size == 0:
+        elif self._lock.is_known and self.path.stat().st_size == 0:
             raise JournalDamaged("the journal is damaged: the file is empty")
-
-    def _is_known(self) -> bool:
-        """Whether the program has opened this journal before: then what is no database now was one."""
-        return self._lock is not None and os.fstat(self._lock.fileno()).st_size > 0
-
-    def _note_success(self) -> None:
-        if self._lock is not None and not self._is_known():
-            self._lock.write(KNOWN)
-            self._lock.flush()
 
     def _check(self) -> None:
         findings = self.writer.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
@@ -166,7 +139,7 @@ class Database:
             return JournalDamaged(f"{damage}; {rebuild_advice(self.path)}")
         try:
             _read_all(self.path)
-            if not self._is_known():
+            if not self._lock.is_known:
                 return JournalDamaged(
                     f"{self.path}: {damage}; no bridge has run on this file: name another one in journal.url, or, "
                     f"if it was a journal, rename it to {self.path.name}{MARK}BY-HAND and {rebuild_advice(self.path)}"

@@ -5,7 +5,7 @@ that cannot be derived, and put together again when asked for. Where that would 
 with a driver that writes something of its own, the text itself is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -117,6 +117,11 @@ def outline(row: Sequence[Any]) -> Outline:
         return Outline(*named, None, None, None)
     mark = FiscalMark.model_validate_json(text)
     return Outline(*named, mark.fn_number, mark.fd_number, mark.fiscal_sign)
+
+
+def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """POS and receipt id of stored tombstones."""
+    return [(row["pos_id"], _unpacked(row["receipt_id"])) for row in rows]
 
 
 def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """A shop that sold, printed and delivered, and whose books can be spoilt one by one."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from support.receipts import full_receipt, receipt, small_receipt
 from support.stages import Shop
 
 from kkt_bridge.simulators.ofd import OfdSimulator
+from kkt_bridge.stages.housekeeping import Housekeeping
 
 
 @pytest.fixture
@@ -42,3 +44,18 @@ def sold(shop) -> list[dict]:
     shop.sync.run()
     assert [shop.status(request) for request in requests] == ["synced"] * 4
     return requests
+
+
+@pytest.fixture
+def purge(shop):
+    """Lets a year pass, until what ended is tombstones."""
+
+    def run() -> None:
+        shop.clock.advance(timedelta(days=400).total_seconds())
+        housekeeping = Housekeeping(settings=shop.settings.retention, journal=shop.journal, clock=shop.clock)
+        for _ in range(200):
+            housekeeping.step()
+            shop.clock.advance(1)
+        assert shop.rows("SELECT count(*) FROM receipts") == [(0,)]
+
+    return run

@@ -1,7 +1,6 @@
 """`verify`: books that agree make no noise, and each that was spoilt is named, with the receipt and what to do."""
 
 import json
-from datetime import timedelta
 
 import pytest
 from support.ofd_desk import ask_ofd
@@ -14,7 +13,6 @@ from kkt_bridge.simulators.document_file import read_documents
 from kkt_bridge.simulators.fiscal_document import RECEIPT, Body
 from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.verification.audit import audit
 from kkt_bridge.verification.books import KINDS
 from kkt_bridge.verification.storages import StorageUnreadable
@@ -120,24 +118,14 @@ def test_the_sums_name_what_was_refused_and_what_is_dead(shop, sold, ofd):
     )
 
 
-def test_purged_receipts_are_held_to_it_like_all_others(shop, sold):
-    purge(shop)
+def test_purged_receipts_are_held_to_it_like_all_others(shop, sold, purge):
+    purge()
     report = report_on(shop)
     assert report.findings == []
     assert str(report.sums) == "taken 4 = printed 4 = fiscal documents 4 = at the OFD 4"
     rewrite(shop, lambda lines: lines.pop())
     difference = the_one(shop, "missing_document")
     assert difference.receipt_id == sold[2]["receipt_id"]
-
-
-def purge(shop):
-    """Let a year pass, and what ended become tombstones."""
-    shop.clock.advance(timedelta(days=400).total_seconds())
-    housekeeping = Housekeeping(settings=shop.settings.retention, journal=shop.journal, clock=shop.clock)
-    for _ in range(200):
-        housekeeping.step()
-        shop.clock.advance(1)
-    assert shop.rows("SELECT count(*) FROM receipts") == [(0,)]
 
 
 def test_printed_twice(shop, sold):

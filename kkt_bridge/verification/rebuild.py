@@ -1,0 +1,269 @@
+"""A lost journal made anew: from the damaged file that was moved aside, and from the fiscal storages.
+
+It is built beside the place of the journal and moved there whole, so a rebuild that is interrupted has changed
+nothing. The damaged file is only read.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import JournalError, StorageUnavailable
+from kkt_bridge.journal.database import Database
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.lock import JournalLock
+from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
+from kkt_bridge.journal.restore import restore
+from kkt_bridge.journal.salvage import Salvage, salvage
+from kkt_bridge.journal.set_aside import COMPANIONS, finish_setting_aside, set_aside, sync_directory
+from kkt_bridge.journal.tombstones import keys_of
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.registers.virtual_document import fiscal_mark, names_are_replaced
+from kkt_bridge.settings import Settings
+from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT
+from kkt_bridge.stages import replies
+from kkt_bridge.verification.fates import Fates, Found, Judge, task_of
+from kkt_bridge.verification.storages import StorageFile, read_storages
+from kkt_bridge.wire.topics import Topics
+
+_KEPT_SETTINGS: Final = frozenset({"steps_published"})
+"""Whether receipts are taken is not among them: a bridge that comes back takes them."""
+
+_MINUTE_MS: Final = 60_000
+"""Documents carry whole minutes."""
+
+_BATCH: Final = 200
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What came of it."""
+
+    damaged: str | None
+    """The file that rows were saved from; None where there was none."""
+    receipts: int = 0
+    waiting: int = 0
+    """Of the receipts: still to be printed, or in doubt; the bridge goes on with them."""
+    found_printed: int = 0
+    """Of the receipts: waiting by their rows, but a fiscal storage has their document."""
+    tombstones: int = 0
+    awaited: int = 0
+    """Documents in the storages whose receipts are gone: a repeat is answered with them."""
+    lost: Sequence[str] = ()
+    unmarked: Sequence[str] = ()
+    unread_storages: Sequence[str] = ()
+    """Fiscal storages that the rows name, and that nobody gave."""
+    unread_tables: Sequence[str] = field(default_factory=list)
+    """Tables with rows that could not be read."""
+
+
+def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clock) -> Rebuilt:
+    """Make the journal anew; `extra` are files of fiscal storages that were replaced.
+
+    Errors: JournalInUse; JournalError where a journal is there that holds anything; StorageUnreadable.
+    """
+    files = read_storages(settings, extra)
+    lock = JournalLock(journal)
+    lock.take()
+    try:
+        source = _make_room(journal, known=lock.is_known)
+        if source is None and not files:
+            raise JournalError(f"{journal}: nothing is left to make it from: start the bridge, it begins an empty one")
+        with _workshop(journal) as workshop:
+            made, rebuilt = _build(settings, files, source, workshop, clock)
+            _put_in_place(made, journal)
+        lock.note_success()
+        return rebuilt
+    except OSError as error:
+        raise StorageUnavailable(f"{journal}: cannot be made anew: {error}") from error
+    finally:
+        lock.release()
+
+
+def _make_room(journal: Path, *, known: bool) -> Path | None:
+    """See that nothing would be overwritten; return the newest damaged journal, if there is one."""
+    if journal.exists():
+        try:
+            held = _holdings(journal)
+        except sqlite3.OperationalError as error:
+            raise StorageUnavailable(f"{journal}: cannot be read: {error}") from None
+        except sqlite3.DatabaseError as error:
+            if not known:
+                raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
+            return set_aside(journal)
+        if held:
+            raise JournalError(f"{journal}: holds {held} receipts: only a lost journal, or an empty one, is made anew")
+    return finish_setting_aside(journal)
+
+
+def _holdings(journal: Path) -> int:
+    """How many receipts the journal that is there holds; sqlite3.DatabaseError if it is damaged."""
+    if journal.stat().st_size == 0:
+        raise sqlite3.DatabaseError("the file is empty")
+    with closing(sqlite3.connect(journal)) as connection:
+        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise sqlite3.DatabaseError(finding)
+        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            return 0
+        counts = (connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in _HOLDINGS)  # noqa: S608
+        return int(sum(counts))
+
+
+_HOLDINGS: Final = ("receipts", "tombstones", "recovered")
+
+
+@contextmanager
+def _workshop(journal: Path) -> Iterator[Path]:
+    """A folder on the journal's own disk, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{journal.name}.", suffix=".rebuild", dir=journal.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(
+    settings: Settings, files: Sequence[StorageFile], source: Path | None, workshop: Path, clock: Clock
+) -> tuple[Path, Rebuilt]:
+    """The new journal in the workshop, and what is in it."""
+    made = workshop / "journal.db"
+    database = Database(f"sqlite:///{made}", anew=True)
+    database.open()
+    database.close()
+    saved = salvage(source, made, workshop) if source is not None else Salvage()
+    found = _documents(files)
+    stones = saved.rows.get("tombstones", [])
+    topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
+    fates = Judge(found, topics.reply).judge(saved, keys_of(stones))
+    database.open()
+    restore(database, _rows(saved, fates), _settings(saved), _newest_ms(saved, found))
+    database.close()
+    journal = Journal(database, clock)
+    journal.open()
+    _adopt(journal, fates, settings)
+    _keep_awaited(journal, list(fates.awaited.values()))
+    journal.close()
+    rebuilt = _told(source, saved, fates, {file.registration.fn_number for file in files})
+    return made, rebuilt
+
+
+def _documents(files: Sequence[StorageFile]) -> dict[str, Found]:
+    """Every receipt and correction of ours in the storages, by requisite; of two with one the first."""
+    found: dict[str, Found] = {}
+    for file in files:
+        for document in file.documents:
+            body = document.body
+            if body.form not in {RECEIPT, CORRECTION} or body.requisite_1192 is None:
+                continue
+            assert body.operation is not None
+            assert body.total is not None
+            mark = fiscal_mark(file.kkt, file.registration, document)
+            ours = RecoveredDocument(body.requisite_1192, file.kkt, body.form, body.operation, body.total, mark)
+            found.setdefault(ours.requisite, Found(ours, int(document.at.timestamp() * 1000)))
+    return found
+
+
+def _rows(saved: Salvage, fates: Fates) -> dict[str, list[dict[str, object]]]:
+    """What goes into the new journal; of the steps only those of receipts that are there."""
+    kept = {row["id"] for row in fates.receipts}
+    return {
+        "storages": saved.rows.get("storages", []),
+        "tombstones": saved.rows.get("tombstones", []),
+        "receipts": fates.receipts,
+        "requests": fates.requests,
+        "documents": fates.documents,
+        "steps": [row for row in saved.rows.get("steps", []) if row["receipt"] is None or row["receipt"] in kept],
+        "outbox": saved.rows.get("outbox", []),
+        "commands": saved.rows.get("commands", []),
+    }
+
+
+def _settings(saved: Salvage) -> dict[str, str]:
+    kept = {name: value for name, value in saved.settings.items() if name in _KEPT_SETTINGS}
+    if "steps_published" not in kept:
+        # What was told and what was not is lost: events are not told twice.
+        kept["steps_published"] = str(max((row["id"] for row in saved.rows.get("steps", [])), default=0))
+    return kept
+
+
+def _newest_ms(saved: Salvage, found: dict[str, Found]) -> int:
+    """A time behind which the order of receipts must not go back."""
+    documents = (document.at_ms + _MINUTE_MS - 1 for document in found.values())
+    stones = (row["hlc_wall_ms"] for row in saved.rows.get("tombstones", []))
+    return max([*documents, *stones, saved.figures.get("hlc_wall_ms", 0)], default=0)
+
+
+def _adopt(journal: Journal, fates: Fates, settings: Settings) -> None:
+    """Receipts that wait, or are in doubt, and have a document: printed, and their POS is told."""
+    for row, receipt, document in fates.adopted:
+        warnings = ("text_replaced",) if names_are_replaced(receipt) else ()
+        task = task_of(row, receipt)
+
+        def operation(tx: Transaction) -> None:
+            printing = record_recovered(tx, task, document, warnings)  # noqa: B023 (run before the next turn)
+            reply = replies.printed(printing, document.mark, warnings, tx.instant.wall_ms, settings.zone)  # noqa: B023
+            tx.publish(task.reply_topic, reply.payload(), task.correlation)  # noqa: B023
+
+        journal.write(operation)
+
+
+def _keep_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> None:
+    for start in range(0, len(documents), _BATCH):
+        batch = documents[start : start + _BATCH]
+
+        def operation(tx: Transaction) -> None:
+            for document in batch:  # noqa: B023 (run before the next turn)
+                insert_recovered(tx, document)
+
+        journal.write(operation)
+
+
+def _told(source: Path | None, saved: Salvage, fates: Fates, given: set[str]) -> Rebuilt:
+    adopted = {row["id"] for row, _, _ in fates.adopted}
+    waiting = [
+        row
+        for row in fates.receipts
+        if row["status"] in {Status.BUFFERED, Status.PRINTING} and row["id"] not in adopted
+    ]
+    named = {row["fn_number"] for row in fates.documents} | {row["fn_before"] for row in waiting}
+    return Rebuilt(
+        damaged=source.name if source is not None else None,
+        receipts=len(fates.receipts),
+        waiting=len(waiting),
+        found_printed=len(fates.adopted),
+        tombstones=len(saved.rows.get("tombstones", [])),
+        awaited=len(fates.awaited),
+        lost=sorted(fates.lost),
+        unmarked=sorted(fates.unmarked),
+        unread_storages=sorted(number for number in named - given if number is not None),
+        unread_tables=[name for name, gaps in saved.gaps.items() if gaps],
+    )
+
+
+def _put_in_place(made: Path, journal: Path) -> None:
+    """Move the new journal to where it belongs; an empty one that stands there is kept under another name."""
+    for suffix in COMPANIONS:
+        assert not made.with_name(made.name + suffix).exists(), "the new journal is not closed"
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    if journal.exists():
+        with closing(sqlite3.connect(journal)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        journal.rename(journal.with_name(f"{journal.name}.empty-{stamp}"))
+    for suffix in COMPANIONS:
+        stray = journal.with_name(journal.name + suffix)
+        if stray.exists():  # of a journal that somebody took away: the new one must not meet it
+            stray.rename(stray.with_name(f"{stray.name}.stray-{stamp}"))
+    made.replace(journal)
+    sync_directory(journal.parent)

@@ -1,0 +1,349 @@
+"""`verify --rebuild`: a damaged journal comes back with all that is left of it, and nothing is printed twice."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from support.ofd_desk import ask_ofd
+from support.receipts import receipt, small_receipt
+from support.stages import Shop, check_counts, meddle, rows
+
+from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse
+from kkt_bridge.journal.set_aside import set_aside_files
+from kkt_bridge.verification.audit import audit
+from kkt_bridge.verification.rebuild import rebuild
+from kkt_bridge.verification.storages import StorageUnreadable
+
+PAGE = 4096
+
+
+def lose(shop):
+    """Take the journal away, as a dead disk does."""
+    shop.kill()
+    for path in shop.folder.glob("journal.db*"):
+        if not path.name.endswith(".lock"):
+            path.unlink()
+
+
+def spoil(shop, *tables):
+    """Stop, and overwrite these tables' pages with rubbish; the next start moves the journal aside."""
+    shop.kill()
+    path = shop.folder / "journal.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        pages = [number for table in tables for number in pages_of(connection, table)]
+    overwrite(path, pages)
+    with pytest.raises(JournalDamaged):
+        shop._start()
+
+
+def pages_of(connection, table):
+    """The root page of a table, which holds all its rows while there are few."""
+    return [connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [table]).fetchone()[0]]
+
+
+def overwrite(path, pages):
+    with path.open("r+b") as file:
+        for number in pages:
+            file.seek((number - 1) * PAGE)
+            file.write(b"\xa5" * PAGE)
+
+
+def rebuilt(shop, *extra):
+    """Make the journal anew, and start the next process on it."""
+    told = rebuild(shop.settings, shop.folder / "journal.db", extra, shop.clock)
+    shop._start()
+    check_counts(shop.journal, shop.folder)
+    return told
+
+
+def go_on(shop):
+    """Whatever waits is printed and sent."""
+    shop.print_all()
+    shop.sync.run()
+
+
+def agreed(shop):
+    report = audit(shop.settings, shop.folder / "journal.db", [], running=False)
+    assert report.differences == []
+    return str(report.sums)
+
+
+def repeat_all(shop, requests):
+    before = len(shop.documents()) + len(shop.documents("kkt-2"))
+    for request in requests:
+        shop.sell(request, pos=request["pos_id"])
+    shop.print_all()
+    assert len(shop.documents()) + len(shop.documents("kkt-2")) == before, "printed twice"
+
+
+def test_from_the_storages_alone_every_repeat_is_answered_and_none_printed(shop, sold):
+    told_before = {reply["receipt_id"]: reply["fiscal"] for pos in ("pos-1", "pos-2") for reply in shop.replies(pos)}
+    lose(shop)
+    told = rebuilt(shop)
+    assert (told.damaged, told.receipts, told.awaited) == (None, 0, 4)
+    found = audit(shop.settings, shop.folder / "journal.db", [], running=False).differences
+    assert [difference.kind for difference in found] == ["unknown_document"] * 4
+    assert all("have its POS repeat the receipt" in difference.advice for difference in found)
+    repeat_all(shop, sold)
+    replies = [*shop.replies("pos-1"), *shop.replies("pos-2")]
+    assert {reply["receipt_id"]: reply["fiscal"] for reply in replies} == told_before
+    assert all(reply["duplicate"] for reply in replies)
+    go_on(shop)
+    assert agreed(shop) == "taken 4 = printed 4 = fiscal documents 4 = at the OFD 4"
+
+
+def test_the_order_does_not_go_back_behind_the_newest_document(shop, sold):
+    lose(shop)
+    shop.clock.jump(-86_400 * 365 * 10)
+    rebuilt(shop)
+    newest_ms = max(document.at.timestamp() for document in shop.documents()) * 1000
+    assert shop.journal.hlc_wall_ms > newest_ms
+    shop.sell(sold[0])
+    (reply,) = shop.replies()
+    assert reply["hlc"]["wall_ms"] > newest_ms
+
+
+def test_a_journal_whose_every_row_is_readable_comes_back_whole(shop, sold, ofd):
+    """Damaged is only a table that nothing is saved from."""
+    ask_ofd(ofd, "PUT", "/_faults", {"outage": True})
+    unsent, waiting = receipt(), receipt()
+    shop.sell(unsent)
+    shop.print_all()
+    shop.sell(waiting)
+    outbox = [(message.topic, message.payload) for message in shop.outbox()]
+    history = shop.steps()
+    spoil(shop, "refusals")
+    told = rebuilt(shop)
+    assert (told.receipts, told.waiting, told.awaited, told.lost, told.unread_tables) == (6, 1, 0, [], [])
+    assert [(message.topic, message.payload) for message in shop.outbox()] == outbox, "what nobody was told yet"
+    assert shop.steps() == history
+    ask_ofd(ofd, "PUT", "/_faults", {})
+    shop.clock.advance(400)
+    go_on(shop)
+    assert agreed(shop) == "taken 6 = printed 6 = fiscal documents 6 = at the OFD 6"
+    repeat_all(shop, [*sold, unsent, waiting])
+
+
+def test_what_was_printed_by_the_storage_but_not_by_the_journal_is_told_to_its_pos(shop, sold):
+    """The crash that damaged the file came between the document and the commit."""
+    late = receipt()
+    shop.break_register(lose_answer_next=1)
+    shop.sell(late)
+    shop.lane.step()
+    assert shop.status(late) == "printing"
+    spoil(shop, "refusals")
+    told = rebuilt(shop)
+    assert (told.found_printed, told.waiting) == (1, 0)
+    reply = shop.replies()[-1]
+    assert (reply["receipt_id"], reply["status"]) == (late["receipt_id"], "printed")
+    assert reply["fiscal"]["fd_number"] == shop.documents()[-1].fd_number
+    go_on(shop)
+    assert agreed(shop) == "taken 5 = printed 5 = fiscal documents 5 = at the OFD 5"
+
+
+def test_a_doubt_that_the_given_storages_cannot_settle_stays_one(shop, sold):
+    doubtful = receipt()
+    shop.sell(doubtful)
+    shop.lane.step()
+    meddle(shop.folder, "UPDATE receipts SET status = 'printing', document = NULL WHERE status = 'printed'")
+    meddle(shop.folder, "UPDATE receipts SET fn_before = '9999000000000042' WHERE status = 'printing'")
+    meddle(shop.folder, "DELETE FROM documents WHERE delivery = 'ready'")
+    path = shop.folder / "kkt-1.fn"
+    spoil(shop, "refusals")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    told = rebuilt(shop)
+    assert (told.waiting, told.unread_storages) == (1, ["9999000000000042"])
+    assert shop.status(doubtful) == "printing"
+
+
+@pytest.mark.parametrize(
+    ("tables", "waiting_survives"),
+    [
+        (["documents"], True),
+        (["steps"], True),
+        (["outbox", "figures", "settings"], True),
+        (["receipts"], False),
+        (["requests"], False),
+        (["receipts", "requests"], False),
+        (["sqlite_autoindex_receipts_1"], True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_whatever_is_damaged_nothing_is_printed_twice_and_what_is_readable_is_kept(
+    shop, sold, ofd, tables, waiting_survives
+):
+    ask_ofd(ofd, "PUT", "/_faults", {"outage": True})
+    unsent, waiting = receipt(), receipt()
+    shop.sell(unsent)
+    shop.print_all()
+    shop.sell(waiting)
+    spoil(shop, *tables)
+    told = rebuilt(shop)
+    assert (told.waiting == 1) == waiting_survives
+    lost = [f"pos-1:{waiting['receipt_id']}"]
+    # Without its row, a body on no storage may have been refused: it is named and not printed.
+    assert told.lost == ([] if waiting_survives or tables == ["receipts", "requests"] else lost)
+    ask_ofd(ofd, "PUT", "/_faults", {})
+    shop.clock.advance(400)
+    go_on(shop)
+    repeat_all(shop, [*sold, unsent])
+    shop.sell(waiting)
+    go_on(shop)
+    assert agreed(shop) == "taken 6 = printed 6 = fiscal documents 6 = at the OFD 6"
+
+
+def test_a_bad_first_page_costs_nothing(shop, sold):
+    shop.kill()
+    meddle(shop.folder, "PRAGMA wal_checkpoint(TRUNCATE)")
+    overwrite(shop.folder / "journal.db", [1])
+    with pytest.raises(JournalDamaged, match="not a database"):
+        shop._start()
+    told = rebuilt(shop)
+    assert (told.receipts, told.awaited, told.unread_tables) == (4, 0, [])
+    assert agreed(shop) == "taken 4 = printed 4 = fiscal documents 4 = at the OFD 4"
+
+
+def test_one_bad_page_costs_its_rows_alone(shop):
+    shop.admission.capacity = 1000
+    for _ in range(400):
+        shop.sell(small_receipt())
+    shop.kill()
+    path = shop.folder / "journal.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    leaves = leaf_pages(path, "receipts")
+    assert len(leaves) > 10
+    overwrite(path, [leaves[3], leaves[4], leaves[8]])
+    with pytest.raises(JournalDamaged):
+        shop._start()
+    told = rebuilt(shop)
+    a_page = 400 / len(leaves)
+    assert 400 - 4 * a_page < told.receipts < 400 - 2 * a_page
+    assert len(told.lost) == 400 - told.receipts, "their bodies are still there, and name them"
+    assert told.unread_tables == ["receipts"]
+    assert shop.rows("SELECT count(*) FROM receipts WHERE status = 'buffered'") == [(told.receipts,)]
+
+
+def leaf_pages(path, table):
+    """The leaves of a table's tree of two levels, in the order of its keys (SQLite file format, section 1.6)."""
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [table]).fetchone()
+    content = path.read_bytes()
+    page = content[(root - 1) * PAGE : root * PAGE]
+    assert page[0] == 5, "an interior page"
+    cells = int.from_bytes(page[3:5], "big")
+    places = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(cells)]
+    return [int.from_bytes(page[place : place + 4], "big") for place in places]
+
+
+def test_purged_receipts_come_back_too(shop, sold, purge):
+    purge()
+    spoil(shop, "refusals")
+    told = rebuilt(shop)
+    assert (told.tombstones, told.receipts, told.awaited) == (4, 0, 0)
+    repeat_all(shop, sold)
+    assert agreed(shop) == "taken 4 = printed 4 = fiscal documents 4 = at the OFD 4"
+
+
+def test_a_storage_that_was_replaced_is_given_by_its_file(shop, sold):
+    shop.kill()
+    old = (shop.folder / "kkt-1.fn").rename(shop.folder / "old.fn")
+    shop._start()
+    lose(shop)
+    told = rebuilt(shop, old)
+    assert told.awaited == 4
+    shop.sell(sold[0])
+    assert shop.replies()[0]["fiscal"]["kkt"] == "kkt-1"
+
+
+def test_a_pause_does_not_come_back(shop, sold):
+    shop.admission.set_paused(shop.journal, paused=True)
+    spoil(shop, "refusals")
+    rebuilt(shop)
+    assert not shop.admission.paused
+
+
+def test_a_journal_that_holds_anything_is_never_replaced(shop, sold):
+    shop.kill()
+    content = (shop.folder / "journal.db").read_bytes()
+    with pytest.raises(JournalError, match="holds 4 receipts: only a lost journal, or an empty one"):
+        rebuild(shop.settings, shop.folder / "journal.db", [], shop.clock)
+    assert (shop.folder / "journal.db").read_bytes() == content
+    shop._start()
+
+
+def test_an_empty_journal_that_took_the_place_of_a_lost_one_is_replaced_and_kept(shop, sold):
+    lose(shop)
+    shop._start()
+    shop.kill()
+    assert rebuilt(shop).awaited == 4
+    assert len(list(shop.folder.glob("journal.db.empty-*"))) == 1
+    repeat_all(shop, sold)
+
+
+def test_a_damaged_journal_is_moved_aside_by_the_rebuild_itself(shop, sold):
+    shop.kill()
+    overwrite(shop.folder / "journal.db", [1])
+    told = rebuilt(shop)
+    assert told.damaged is not None
+    assert (shop.folder / told.damaged).exists()
+
+
+def test_the_damaged_file_is_only_read(shop, sold):
+    spoil(shop, "documents")
+    (moved,) = set_aside_files(shop.folder / "journal.db")
+    before = moved.read_bytes()
+    rebuilt(shop)
+    assert moved.read_bytes() == before
+    left = {path.name for path in shop.folder.iterdir() if "rebuild" in path.name}
+    assert left == set()
+
+
+def test_of_several_damaged_journals_the_newest_counts(shop, sold):
+    spoil(shop, "refusals")
+    rebuilt(shop)
+    later = receipt()
+    shop.sell(later)
+    spoil(shop, "refusals")
+    told = rebuilt(shop)
+    assert (told.receipts, told.waiting) == (5, 1)
+
+
+def test_while_a_bridge_runs_nothing_is_rebuilt(shop, sold):
+    with pytest.raises(JournalInUse):
+        rebuild(shop.settings, shop.folder / "journal.db", [], shop.clock)
+
+
+def test_without_anything_left_there_is_nothing_to_make_it_from(tmp_path):
+    shop = Shop(tmp_path)
+    lose(shop)
+    with pytest.raises(JournalError, match="nothing is left to make it from: start the bridge"):
+        rebuild(shop.settings, tmp_path / "journal.db", [], shop.clock)
+    assert not (tmp_path / "journal.db").exists()
+
+
+def test_a_storage_that_cannot_be_read_stops_the_rebuild_before_it_begins(shop, sold):
+    lose(shop)
+    (shop.folder / "kkt-2.fn").write_bytes(b"rubbish\n")
+    with pytest.raises(StorageUnreadable, match=r"kkt-2\.fn"):
+        rebuild(shop.settings, shop.folder / "journal.db", [], shop.clock)
+    assert not (shop.folder / "journal.db").exists()
+    shop._start()
+
+
+def test_no_event_is_told_twice_where_nobody_knows_how_far_they_were_told(shop, sold):
+    steps = shop.rows("SELECT max(id) FROM steps")[0][0]
+    spoil(shop, "settings")
+    rebuilt(shop)
+    assert shop.rows("SELECT value FROM settings WHERE name = 'steps_published'") == [(str(steps),)]
+
+
+def test_a_repeat_is_a_new_commit_behind_all_old_ids(shop, sold):
+    newest = rows(shop.folder, "SELECT max(id) FROM steps")[0][0]
+    spoil(shop, "figures")
+    rebuilt(shop)
+    shop.sell(receipt())
+    assert shop.rows("SELECT max(id) FROM receipts")[0][0] > newest
+    assert json.loads(shop.outbox()[0].payload)
