@@ -416,6 +416,8 @@ def test_a_second_bridge_with_one_id_is_detected_and_not_fought(broker, caplog):
         first.until(lambda: "second bridge" in first.session.complaint, "the suspicion")
     assert first.session._next_attempt - clock.monotonic() >= TAKEN_OVER_WAIT_S * 0.8
     assert "kkt-bridge-twin" in caplog.text
+    assert "second bridge" in (first.session.rival or "")
+    assert second.session.rival is None
     for bench in (first, second):
         bench.session.close()
 
