@@ -6,7 +6,10 @@ STAMP := $(VENV)/.installed
 KILLS ?= 300
 SEED ?= 1
 
-.PHONY: setup demo test campaign chaos check schemas clean
+SEEDS ?= 2000
+JOBS ?= $(shell nproc)
+
+.PHONY: setup demo test campaign chaos simulate check schemas clean
 
 setup: $(STAMP)
 
@@ -28,6 +31,11 @@ campaign: setup
 # Real processes killed at random moments under load, and a verdict on every receipt.
 chaos: setup
 	PYTHONPATH=tests $(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+# Whole days in one thread under a seeded scheduler. DAY=7 lives that one again and tells its story; BUG=name plants one.
+simulate: setup
+	PYTHONPATH=tests PYTHONHASHSEED=0 $(BIN)/python -m simulation --seeds $(SEEDS) --jobs $(JOBS) \
+		$(if $(DAY),--seed $(DAY)) $(if $(BUG),--mutation $(BUG)) $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

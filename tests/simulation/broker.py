@@ -42,14 +42,14 @@ class BridgeSocket(socket.socket):
     number: int
 
     def send(self, data: bytes, *flags: int) -> int:  # type: ignore[override]
-        kind = data[0] >> 4 if data else 0
+        kind = data[0] >> 4
         broker = self.broker
-        broker.effects.at(f"send {kind}: before")
+        broker.effects.at(f"send {packets.NAMES[kind]}: before")
         sent = super().send(data, *flags)
         if kind == packets.PUBACK and self.number == broker.connection_number:
             broker.puback_leaves(int.from_bytes(data[2:4]))
         broker.unread += sent
-        broker.effects.at(f"send {kind}: after")
+        broker.effects.at(f"send {packets.NAMES[kind]}: after")
         return sent
 
 
@@ -66,8 +66,8 @@ class Broker:
         """Bytes from the bridge that are still on the line."""
         self.wrote = False
         """Something for the bridge is on the line."""
-        self.told: Callable[[str, bytes, bool], None] = lambda *_: None
-        """Somebody who hears every message of the bridge: topic, payload, retained."""
+        self.told: Callable[[Publish], None] = lambda _message: None
+        """Somebody who hears every message of the bridge."""
         self.puback: Callable[[Letter | None], None] = lambda *_: None
         """Somebody who sees every PUBACK leave the bridge; None for one that acknowledges nothing."""
         self._queue: deque[Letter] = deque()
@@ -187,9 +187,7 @@ class Broker:
     def _send_letter(self, letter: Letter) -> None:
         letter.times += 1
         self._send_publish(
-            Publish(
-                letter.topic, letter.payload, dup=letter.times > 1, mid=letter.mid, properties=letter.properties
-            )
+            Publish(letter.topic, letter.payload, dup=letter.times > 1, mid=letter.mid, properties=letter.properties)
         )
 
     def _send_publish(self, message: Publish) -> None:
@@ -231,7 +229,7 @@ class Broker:
     def _publish(self, message: Publish) -> None:
         if message.retain:
             self.retained[message.topic] = message.payload
-        self.told(message.topic, message.payload, message.retain)
+        self.told(message)
 
     def _acknowledged(self, packet: Packet) -> None:
         letter = self._in_flight.pop(int.from_bytes(packet.body[:2]), None)

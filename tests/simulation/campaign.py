@@ -6,47 +6,104 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulation.world import World
 
-REPLAY = "PYTHONPATH=tests PYTHONHASHSEED=0 python -m simulation --seed"
+REPLAY = "make simulate DAY="
 MEMORY = Path("/dev/shm")
 
 
-def live(seed: int, tell: Callable[[str], None] | None = None) -> str | None:
-    """Live one day; what went wrong, or None."""
+@dataclass
+class Census:
+    """What happened on all those days, for people."""
+
+    days: int = 0
+    receipts: int = 0
+    documents: int = 0
+    blows: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
+    crashes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Census") -> None:
+        """Count those days too."""
+        self.days += other.days
+        self.receipts += other.receipts
+        self.documents += other.documents
+        self.blows += other.blows
+        self.effects += other.effects
+        self.crashes += other.crashes
+
+    def __str__(self) -> str:
+        never = sorted(set(self.effects) - set(self.crashes))
+        return (
+            f"{self.receipts} receipts, {self.documents} documents, {self.blows.total()} blows of "
+            f"{len(self.blows)} kinds, {self.effects.total()} effects of {len(self.effects)} kinds; "
+            f"the process died at {self.crashes.total()} of them"
+            + (f", never at: {', '.join(never)}" if never else ", at each kind at least once")
+        )
+
+
+@dataclass
+class Result:
+    """How one day went."""
+
+    seed: int
+    problem: str | None
+    census: Census
+
+
+def live(seed: int, tell: Callable[[str], None] | None = None) -> Result:
+    """Live one day."""
     folder = Path(tempfile.mkdtemp(prefix="kkt-day-", dir=MEMORY if MEMORY.is_dir() else None))
+    problem, census = None, Census()
     try:
-        World(seed, folder, tell).live()
+        world = World(seed, folder, tell)
+        try:
+            world.live()
+        finally:
+            census = _census(world)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is this seed's)
         if tell is not None:
             tell("".join(traceback.format_exception(error)))
-        return f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {error}"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return None
+    return Result(seed, problem, census)
+
+
+def _census(world: World) -> Census:
+    return Census(
+        days=1,
+        receipts=len(world.sales()),
+        documents=len(world.ofd.documents()),
+        blows=world.blows,
+        effects=world.effects.seen,
+        crashes=world.effects.crashes,
+    )
 
 
 def one_day(seed: int, tell: Callable[[str], None] | None) -> int:
     """Live one day and say how it went; the exit status."""
     logging.disable(logging.CRITICAL)
-    problem = live(seed, tell)
+    problem = live(seed, tell).problem
     print(problem or f"seed {seed}: all held")
     return 1 if problem else 0
 
 
-def campaign(seeds: Iterable[int], *, jobs: int) -> int:
+def campaign(seeds: Sequence[int], *, jobs: int) -> int:
     """Live all these days; say which went wrong, and how to live them again; the exit status."""
-    seeds = list(seeds)
-    started, failed = time.monotonic(), 0
-    for seed, problem in _results(seeds, jobs):
-        if problem is not None:
+    started, failed, census = time.monotonic(), 0, Census()
+    for result in _results(seeds, jobs):
+        census.add(result.census)
+        if result.problem is not None:
             failed += 1
-            print(f"{problem}\n    {REPLAY} {seed}", flush=True)
+            print(f"{result.problem}\n    {REPLAY}{result.seed}", flush=True)
     took = time.monotonic() - started
-    print(f"{len(seeds)} seeds in {took:.1f} s, {1000 * took * jobs / max(1, len(seeds)):.0f} ms each, {failed} failed")
+    print(f"{len(seeds)} seeds in {took:.1f} s, {failed} failed: {census}")
     return 1 if failed else 0
 
 
@@ -54,21 +111,17 @@ def hunt(seeds: Iterable[int]) -> int:
     """Live days until one goes wrong, as one must; the exit status is 1 if none does."""
     logging.disable(logging.CRITICAL)
     for number, seed in enumerate(seeds, start=1):
-        if (problem := live(seed)) is not None:
-            print(f"caught by the {number}th day: {problem}")
+        if (problem := live(seed).problem) is not None:
+            print(f"caught on day {number}: {problem}")
             return 0
     print("not caught")
     return 1
 
 
-def _results(seeds: list[int], jobs: int) -> Iterator[tuple[int, str | None]]:
+def _results(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
     if jobs == 1:
         logging.disable(logging.CRITICAL)
-        yield from ((seed, live(seed)) for seed in seeds)
+        yield from map(live, seeds)
         return
     with multiprocessing.Pool(jobs, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
-        yield from pool.imap_unordered(_live_and_name, seeds, chunksize=10)
-
-
-def _live_and_name(seed: int) -> tuple[int, str | None]:
-    return seed, live(seed)
+        yield from pool.imap_unordered(live, seeds, chunksize=10)

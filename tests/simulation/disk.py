@@ -3,9 +3,10 @@
 import sqlite3
 from typing import Any, Literal
 
-from simulation.effects import Effects
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
+
+from simulation.effects import Effects
 
 State = Literal["well", "full", "readonly"]
 

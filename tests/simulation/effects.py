@@ -4,6 +4,7 @@ Before and after each of them the process may die, or another of its threads may
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,10 @@ class Effects:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._inside = 0
+        self.seen: Counter[str] = Counter()
+        """How often each kind of effect came."""
+        self.crashes: Counter[str] = Counter()
+        """At how many of them the process died."""
         self.crash_rate = 0.0
         self.switch_rate = 0.0
         self.switch: Callable[[], None] = lambda: None
@@ -47,7 +52,9 @@ class Effects:
         if not self._inside:
             return
         self.trace(what)
+        self.seen[what] += 1
         if self._chance.random() < self.crash_rate:
+            self.crashes[what] += 1
             self.trace(f"CRASH at {what}")
             raise Crash(what)
         if may_switch and self._chance.random() < self.switch_rate:

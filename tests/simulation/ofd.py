@@ -5,12 +5,12 @@ from collections import Counter
 from typing import Any
 
 import httpx
-from simulation.effects import Effects
 from support.clocks import ManualClock
 
 from kkt_bridge.simulators.ofd.faults import Faults
 from kkt_bridge.simulators.ofd.ledger import Ledger
 from kkt_bridge.simulators.ofd.service import RECEIPT_PATH, OfdService, Request
+from simulation.effects import Effects
 
 
 class Ofd(httpx.BaseTransport):
@@ -55,7 +55,8 @@ class Ofd(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange, or none."""
         key = request.headers.get("idempotency-key", "")
-        self._effects.at(f"ofd {request.url.path} {key}: before", may_switch=True)
+        self._effects.trace(f"ofd {request.url.path} {key}")
+        self._effects.at(f"ofd {request.url.path}: before", may_switch=True)
         body = request.read()
         if self.unreachable:
             raise self._failed(key, httpx.ConnectError("Connection refused"))
@@ -63,7 +64,7 @@ class Ofd(httpx.BaseTransport):
             raise self._failed(key, httpx.ReadTimeout("timed out"))
         headers = {name.lower(): value for name, value in request.headers.items()}
         answer = self._service.answer(Request(request.method, str(request.url.path), headers, body))
-        self._effects.at(f"ofd {request.url.path} {key}: after", may_switch=True)
+        self._effects.at(f"ofd {request.url.path}: after", may_switch=True)
         if answer.dropped or self._chance.random() < self.answer_lost_rate:
             raise self._failed(key, httpx.RemoteProtocolError("Server disconnected"))
         if answer.status >= 400 and request.url.path == RECEIPT_PATH:

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
+NAMES = {
+    CONNECT: "CONNECT",
+    PUBLISH: "PUBLISH",
+    PUBACK: "PUBACK",
+    SUBSCRIBE: "SUBSCRIBE",
+    PINGREQ: "PINGREQ",
+    DISCONNECT: "DISCONNECT",
+}
+"""Of what a client sends here."""
 
 RECEIVE_MAXIMUM, RESPONSE_TOPIC, CORRELATION_DATA = 0x21, 0x08, 0x09
 _WIDTHS = {0x01: 1, 0x02: 4, 0x11: 4, 0x17: 1, 0x18: 4, 0x19: 1, 0x21: 2, 0x22: 2, 0x27: 4}
@@ -49,15 +58,15 @@ class Reader:
         self._body = body
         self._at = 0
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         self._at += count
         return self._body[self._at - count : self._at]
 
     def number(self, width: int) -> int:
-        return int.from_bytes(self.bytes(width))
+        return int.from_bytes(self.take(width))
 
     def blob(self) -> bytes:
-        return self.bytes(self.number(2))
+        return self.take(self.number(2))
 
     def text(self) -> str:
         return self.blob().decode()
@@ -128,7 +137,7 @@ def read_connect(packet: Packet) -> tuple[bool, Publish]:
     reader = Reader(packet.body)
     reader.text()  # "MQTT"
     modern = reader.number(1) == 5
-    reader.bytes(3)  # flags, keep-alive
+    reader.take(3)  # flags, keep-alive
     if modern:
         reader.properties()
     reader.text()  # the client's id
@@ -146,7 +155,7 @@ def connack(*, session_present: bool, receive_maximum: int, modern: bool) -> byt
 def suback(subscribe: Packet, *, modern: bool) -> bytes:
     """A SUBACK that grants what this SUBSCRIBE asks for."""
     reader, granted = Reader(subscribe.body), b""
-    mid = reader.bytes(2)
+    mid = reader.take(2)
     if modern:
         reader.properties()
     while not reader.done:

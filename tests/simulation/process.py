@@ -81,14 +81,14 @@ class Process:
     def _take(self, step: Step) -> float | None:
         try:
             return step()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not happen)
             self._world.fail("no input ends a loop", f"{step} raised {error!r}", error)
 
     def _talk(self) -> float | None:
         self._rung = self._world.broker.wrote = False
         try:
             self.service.talk(0)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the same)
             self._world.fail("no input ends a loop", f"the session raised {error!r}", error)
         return 0.05 if self.service.parts.publisher._steps_wait_since is not None else TALK_EVERY_S
 

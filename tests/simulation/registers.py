@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from simulation.effects import Effects
 from support.clocks import ManualClock
 
 from kkt_bridge.registers.virtual import VirtualRegister
@@ -15,6 +14,7 @@ from kkt_bridge.simulators.faults import Faults, FaultSwitch
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument, Registration, registration_of
 from kkt_bridge.simulators.register import Line, Payments, RegisterModel
 from kkt_bridge.simulators.register_rules import Mode, NoAnswer, Refusal
+from simulation.effects import Effects
 
 COMMANDS = (
     "open_document",
@@ -88,7 +88,8 @@ class Register:
 
     def before(self, model: RegisterModel, command: str) -> None:
         """The command is on the line."""
-        self._effects.at(f"{self.kkt} {command}: before", may_switch=True)
+        self._effects.trace(f"{self.kkt} {command}")
+        self._effects.at(f"register {command}: before", may_switch=True)
         if self._chance.random() < self.power_cut_rate:
             self._effects.trace(f"{self.kkt} loses power before {command}")
             model.power_off()
@@ -103,7 +104,7 @@ class Register:
         if self._chance.random() < self.answer_lost_rate:
             self._effects.trace(f"{self.kkt}: the answer to {command} is lost")
             raise NoAnswer("answer_lost")
-        self._effects.at(f"{self.kkt} {command}: after", may_switch=True)
+        self._effects.at(f"register {command}: after", may_switch=True)
 
     # -- what others do with it ---------------------------------------------------------------------------
 

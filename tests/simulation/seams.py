@@ -7,8 +7,6 @@ its own.
 
 from __future__ import annotations
 
-import random
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +38,6 @@ class _Httpx:
 
     def Client(self, **how: Any) -> httpx.Client:  # noqa: N802 (it stands in for a class)
         return _http_client(**how, transport=self._world.ofd)
-
-
-def dice(seed: int) -> None:
-    """Throw the same dice again: ids, back-offs and time-outs that the program makes up."""
-    chance = random.Random(seed)
-    random.seed(seed)
-    uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128), version=4)
 
 
 def let_in(world: World) -> None:

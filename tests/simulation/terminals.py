@@ -8,21 +8,33 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulation.broker import Broker, Letter
 from support.clocks import ManualClock
-from support.invalid_receipts import invalid_kinds
+from support.invalid_receipts import InvalidKind, invalid_kinds
 from support.receipts import encoded, item
 
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.simulators.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
+from simulation.broker import Broker, Letter
+from simulation.dice import throw_again
+from simulation.packets import CORRELATION_DATA
 
 PATIENCE_S = 5.0
 """How long a terminal waits for a final reply before it says the same again."""
 
 RETRIES_MAX = 60
 
-POISON = [kind for kind in invalid_kinds() if len(kind.payload) < 4096 and kind.code != "pos_mismatch"]
+CONTRADICTION = b"contradiction"
+"""Correlation data of what contradicts a receipt; its total is always the same."""
+CONTRADICTING_TOTAL = "7.00"
+
+
+def _poison() -> list[InvalidKind]:
+    throw_again(0)  # they hold ids
+    return [kind for kind in invalid_kinds() if len(kind.payload) < 4096 and kind.code != "pos_mismatch"]
+
+
+POISON = _poison()
 """Payloads that must be refused, each in its own way."""
 
 
@@ -106,7 +118,7 @@ class Terminal:
         sales = list(self.sales.values())
         deeds = [(self._sell, 5.0 if self.to_sell else 0.0)]
         if sales:
-            deeds += [(self._repeat, 1.0), (self._ask, 0.5), (self._contradict, 0.4), (self._refund, 0.5)]
+            deeds += [(self.repeat_an_old_one, 1.0), (self._ask, 0.5), (self._contradict, 0.4), (self._refund, 0.5)]
         deeds += [(self._garble, 0.5), (self._ask_a_stranger, 0.1)]
         (deed,) = self._chance.choices([deed for deed, _ in deeds], [weight for _, weight in deeds])
         deed()
@@ -164,15 +176,17 @@ class Terminal:
         self.sales[sale.receipt_id] = sale
         return sale
 
-    def _repeat(self) -> None:
-        self._send(self._chance.choice(list(self.sales.values())))
+    def repeat_an_old_one(self) -> None:
+        """Send again what it has sent at any time."""
+        if self.sales:
+            self._send(self._chance.choice(list(self.sales.values())))
 
     def _contradict(self) -> None:
         sale = self._chance.choice(list(self.sales.values()))
-        other = sale.request | {"items": [item(name="Other", price="7.00", total="7.00")]}
-        other |= {"payments": [{"type": "cash", "amount": "7.00"}]}
+        other = sale.request | {"items": [item(name="Other", price=CONTRADICTING_TOTAL, total=CONTRADICTING_TOTAL)]}
+        other |= {"payments": [{"type": "cash", "amount": CONTRADICTING_TOTAL}]}
         sale.conflict = encoded(other)
-        self._publish(self._topics.receipt(self.name), sale.conflict, None)
+        self._publish(self._topics.receipt(self.name), sale.conflict, None, {CORRELATION_DATA: CONTRADICTION})
 
     def _ask(self) -> None:
         self._query(self._chance.choice(list(self.sales)))
@@ -199,8 +213,10 @@ class Terminal:
             sale.letters.append(letter)
         self._look_what_is_due()
 
-    def _publish(self, topic: str, payload: bytes, about: Any) -> Letter | None:
-        letter = Letter(topic, payload, about=about)
+    def _publish(
+        self, topic: str, payload: bytes, about: Any, properties: dict[int, Any] | None = None
+    ) -> Letter | None:
+        letter = Letter(topic, payload, properties or {}, about)
         return letter if self._broker.take(letter) else None
 
 
@@ -211,6 +227,9 @@ class Operator:
         self._topics = topics
         self._broker = broker
         self._chance = chance
+        self._last_word = ""
+        self.paused = False
+        """Whether the bridge has said that it is paused, and nobody has ordered anything else since."""
         self.commands: dict[str, tuple[str, Letter]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
 
@@ -222,6 +241,8 @@ class Operator:
         if not self._broker.take(letter):
             return None
         self.commands[command_id] = (name, letter)
+        if name in {"pause", "resume"}:
+            self._last_word, self.paused = command_id, False
         return command_id
 
     def settle(self, sale: Sale, papers: list[tuple[str, FiscalDocument]], present_fn: str) -> None:
@@ -246,4 +267,6 @@ class Operator:
     def hear(self, content: dict[str, Any]) -> None:
         """A result has come."""
         if content["command_id"] is not None:
+            if content["command_id"] == self._last_word and content["ok"]:
+                self.paused = self.commands[self._last_word][0] == "pause"
             self.results.setdefault(content["command_id"], []).append(content)

@@ -166,6 +166,8 @@ def set_the_clock_right(world: World) -> None:
 
 def let_a_week_pass(world: World) -> None:
     world.let_pass(8 * DAY_S)
+    for terminal in world.terminals.values():
+        terminal.repeat_an_old_one()
 
 
 def let_an_hour_pass(world: World) -> None:

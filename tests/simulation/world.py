@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from simulation import seams
-from simulation.broker import Broker, Letter
-from simulation.disk import Disk
-from simulation.effects import Crash, Effects
-from simulation.invariants import INVARIANTS
-from simulation.invariants.invariant import Invariant
-from simulation.ofd import Ofd
-from simulation.process import Process, content_of, journal_rows
-from simulation.registers import Register
-from simulation.terminals import Operator, Sale, Terminal
-from simulation.weather import BLOWS, KINDS, Blow, Deed
 from support.clocks import NOON_MS, ManualClock
 
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.settings import Settings
 from kkt_bridge.wire.topics import Topics
+from simulation import seams
+from simulation.broker import Broker, Letter
+from simulation.dice import throw_again
+from simulation.disk import Disk
+from simulation.effects import Crash, Effects
+from simulation.invariants import INVARIANTS
+from simulation.invariants.invariant import Invariant
+from simulation.ofd import Ofd
+from simulation.packets import CORRELATION_DATA, Publish
+from simulation.process import Process, content_of, journal_rows
+from simulation.registers import Register
+from simulation.terminals import Operator, Sale, Terminal
+from simulation.weather import BLOWS, KINDS, Blow, Deed, swap_the_storage
 
 BRIDGE = "store-017"
 LAZY = frozenset({"keep", "mqtt", "show"})
 """Loops that look around several times a second: while nothing else happens, time need not stop for them."""
 
 LONGEST_NAP_S = 10.0
+PENDING = "SELECT pos_id, receipt_id, kkt, status FROM receipts WHERE status IN ('buffered', 'printing', 'printed')"
 TURNS_TO_REST_MAX = 20_000
 REST_S_MAX = 4 * 3600.0
 
@@ -96,7 +100,7 @@ class World:
         self.seed = seed
         self.folder = folder
         self._tell = trace
-        seams.dice(seed)
+        throw_again(seed)
         self.chance = self.chance_of("world")
         self.day = Day.of(self.chance_of("day"))
         self.clock = ManualClock()
@@ -117,7 +121,7 @@ class World:
         self.terminals = {name: self._terminal(name) for name in names}
         self.operator = Operator(topics=self.topics, broker=self.broker, chance=self.chance_of("operator"))
         self.process: Process | None = None
-        self.crashes = 0
+        self.blows: Counter[str] = Counter()
         self._appointments: list[Appointment] = []
         self._appointment_number = 0
         self.doubts: dict[str, list[dict[str, Any]]] = {}
@@ -223,6 +227,7 @@ class World:
 
     def _fall(self, blow: Blow) -> None:
         self.trace(f"BLOW {blow.name}")
+        self.blows[blow.name] += 1
         blow.strike(self)
         if blow.mend is not None:
             self._appoint(self.chance.uniform(0.1, blow.lasts_s), blow.mend)
@@ -310,7 +315,8 @@ class World:
         assert self.process is not None
         self.process.end()
         self.process = None
-        self.crashes += 1
+        if "swap" in self.day.kinds and self.chance.random() < 0.3:
+            swap_the_storage(self)  # the worst moment for it
         self._appoint(self.chance.uniform(0, 3), World._start)
 
     def kill(self) -> None:
@@ -381,35 +387,31 @@ class World:
     def _come_to_rest(self) -> None:
         end = self.clock.monotonic() + REST_S_MAX
         for _ in range(TURNS_TO_REST_MAX):
-            if not self._deeds() and self._is_at_rest():
+            if not self._deeds() and not self._unrest():
                 return
             if self.clock.monotonic() > end:
                 break
             self._turn()
         self.fail("no input ends a loop", f"does not come to rest: {self._unrest()}")
 
-    def _is_at_rest(self) -> bool:
-        return not self._unrest()
-
     def _unrest(self) -> str:
-        """What is still going on, in words."""
+        """What is still going on, in words; nothing if nothing is."""
+        return next(filter(None, self._unrests()), "")
+
+    def _unrests(self) -> Iterator[str]:
         if self.process is None or not self.broker.connected:
-            return "the bridge is not online"
+            yield "the bridge is not online"
+            return
         if not self.broker.is_idle:
-            return f"the broker waits: {[(letter.topic, letter.payload[:200]) for letter in self.broker.waiting()]}"
-        if waiting := [sale.key for sale in self.sales() if sale.is_due]:
-            return f"receipts without a final reply: {waiting}"
-        if messages := self.rows("SELECT topic, payload FROM outbox"):
-            return f"in the outbox: {messages[:3]}"
-        if pending := self.rows("SELECT pos_id, receipt_id, status FROM receipts WHERE status IN (?, ?, ?)", *PENDING):
-            return f"pending: {pending}; {[lane.view for lane in self.process.service.parts.lanes.values()]}"
-        if commands := self.rows("SELECT name FROM commands WHERE result IS NULL"):
-            return f"commands without an answer: {commands}"
-        (last,) = self.rows("SELECT max(id) FROM steps")
+            yield f"the broker waits: {[(letter.topic, letter.payload[:200]) for letter in self.broker.waiting()]}"
+        yield _named("receipts without a final reply", [sale.key for sale in self.sales() if sale.is_due])
+        yield _named("in the outbox", self.rows("SELECT topic, payload FROM outbox"))
+        yield _named("pending", self.rows(PENDING))
+        yield _named("commands without an answer", self.rows("SELECT name FROM commands WHERE result IS NULL"))
+        ((last,),) = self.rows("SELECT max(id) FROM steps")
         published = self.rows("SELECT value FROM settings WHERE name = 'steps_published'")
-        if last[0] is not None and (not published or int(published[0][0]) < last[0]):
-            return "steps are not published"
-        return ""
+        if last is not None and (not published or int(published[0][0]) < last):
+            yield "steps are not published"
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -440,20 +442,25 @@ class World:
         for invariant in self.invariants:
             invariant.acknowledged(letter)
 
-    def _told(self, topic: str, payload: bytes, _retain: bool) -> None:  # noqa: FBT001 (the broker's word)
-        content = content_of(payload)
+    def _told(self, message: Publish) -> None:
+        topic, content = message.topic, content_of(message.payload)
         inside = topic.removeprefix(self.topics.branch + "/").split("/")
         match inside:
             case ["pos", pos, *_]:
-                self.trace(f"  told {pos}: {content['receipt_id']} {content['status']} {content['error'] and content['error']['code']}")
+                code = (content["error"] or {}).get("code", "")
+                self.trace(f"  told {pos}: {content['receipt_id']} {content['status']} {code}")
                 if pos in self.terminals:
                     self.terminals[pos].hear(content)
             case ["command", *_]:
                 self.operator.hear(content)
             case ["state", "kkt", kkt]:
                 self.doubts[kkt] = content["doubts"]
+        correlation = message.properties.get(CORRELATION_DATA)
         for invariant in self.invariants:
             invariant.told(inside, content)
+            if correlation is not None:
+                invariant.answered(correlation, content)
 
 
-PENDING = ("buffered", "printing", "printed")
+def _named(what: str, found: list[Any]) -> str:
+    return f"{what}: {found[:3]}" if found else ""

@@ -22,9 +22,9 @@ class AcknowledgedIsKept(Invariant):
                 self.fail(f"receipt {about.key} is acknowledged, and the journal holds nothing of it")
         elif isinstance(about, tuple):
             self._check_command(about[1])
-        elif letter.topic.endswith("/receipt") and not self._is_refused(letter) and not self._is_known(letter):
+        elif letter.topic.endswith("/receipt") and letter.times == 1:
             # A refusal given to an earlier delivery may have been kept for as long as refusals are.
-            if letter.times == 1:
+            if not self._is_refused(letter) and not self._is_known(letter):
                 self.fail(f"{letter.payload[:200]!r} is acknowledged, and no answer to it is recorded")
 
     def _is_taken(self, sale: Sale) -> bool:

@@ -23,6 +23,9 @@ class Invariant:
     def told(self, topic: list[str], content: dict[str, Any]) -> None:
         """The broker has this message of the bridge; the topic below its branch, in levels."""
 
+    def answered(self, correlation: bytes, content: dict[str, Any]) -> None:
+        """The broker has this answer to a message with correlation data."""
+
     def finish(self) -> None:
         """The day is over, everything is healed and at rest."""
 

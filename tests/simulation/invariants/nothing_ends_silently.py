@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from simulation.invariants.invariant import Invariant
 from support.invariants import check_lives
+
+from simulation.invariants.invariant import Invariant
 
 
 class NothingEndsSilently(Invariant):
@@ -24,8 +25,10 @@ class NothingEndsSilently(Invariant):
             check_lives(self._steps)
         except AssertionError as error:
             self.fail(f"the events do not make a life: {error}")
-        ends = {(step["pos_id"], step["receipt_id"]): step["to"] for step in self._steps if step["from"] or step["to"] == "buffered"}
+        lives = [step for step in self._steps if step["from"] or step["to"] == "buffered"]
+        ends = {(step["pos_id"], step["receipt_id"]): step["to"] for step in lives}
         stored = self.world.rows("SELECT pos_id, receipt_id, status FROM receipts")
         for pos_id, receipt_id, status in stored:
-            if ends.get((pos_id, receipt_id)) != status:
-                self.fail(f"{pos_id}:{receipt_id} is {status}, and the last event told {ends.get((pos_id, receipt_id))}")
+            told = ends.get((pos_id, receipt_id))
+            if told != status:
+                self.fail(f"{pos_id}:{receipt_id} is {status}, and the last event told {told}")

@@ -16,10 +16,11 @@ class OneDocument(Invariant):
             return
         fiscal = content["fiscal"]
         sale = self.world.terminals[content["pos_id"]].sales[content["receipt_id"]]
-        papers = {(fn, document.fd_number): document for fn, document in self.world.registers[fiscal["kkt"]].documents()}
-        document = papers.get((fiscal["fn_number"], fiscal["fd_number"]))
-        if document is None or document.body.requisite_1192 != sale.requisite:
-            self.fail(f"{sale.key} is told FD {fiscal['fd_number']} on FN {fiscal['fn_number']}, which is not its document")
+        fn, fd = fiscal["fn_number"], fiscal["fd_number"]
+        papers = self.world.registers[fiscal["kkt"]].documents()
+        owners = {(number, paper.fd_number): paper.body.requisite_1192 for number, paper in papers}
+        if owners.get((fn, fd)) != sale.requisite:
+            self.fail(f"{sale.key} is told FD {fd} on FN {fn}, which is not its document")
 
     def finish(self) -> None:
         owners = {sale.requisite: sale.key for sale in self.world.sales()}

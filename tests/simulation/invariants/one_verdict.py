@@ -3,7 +3,7 @@
 from typing import Any
 
 from simulation.invariants.invariant import Invariant
-from simulation.terminals import Sale
+from simulation.terminals import CONTRADICTING_TOTAL, CONTRADICTION, Sale
 
 _REFUSALS_BEFORE_TAKING = frozenset(
     {
@@ -25,6 +25,13 @@ class OneVerdict(Invariant):
     """A verdict on a receipt that was taken never changes, whatever its POS asks, and agrees with the paper."""
 
     name = "one verdict"
+
+    def answered(self, correlation: bytes, content: dict[str, Any]) -> None:
+        """What contradicts a receipt is never taken for it."""
+        if correlation == CONTRADICTION and content["status"] == "printed":
+            total = content["fiscal"]["total"]
+            if total != CONTRADICTING_TOTAL:
+                self.fail(f"{content['receipt_id']} over {CONTRADICTING_TOTAL} was told a document over {total}")
 
     def finish(self) -> None:
         printed = {
@@ -57,7 +64,8 @@ class OneVerdict(Invariant):
         verdicts = [reply for reply in sale.replies if reply["final"]]
         told = any(reply["status"] == "printed" for reply in verdicts)
         if told != printed:
-            self.fail(f"{sale.key} is {'' if printed else 'not '}printed, and was told {[r['status'] for r in verdicts]}")
+            heard = [reply["status"] for reply in verdicts]
+            self.fail(f"{sale.key} is {'' if printed else 'not '}printed, and was told {heard}")
         if verdicts and printed and sale.conflict is None and verdicts[-1]["status"] != "printed":
             self.fail(f"{sale.key} is printed, and the last that its POS heard was {verdicts[-1]['error']}")
 

@@ -1,0 +1,68 @@
+"""The simulation as everybody meets it: days by the thousand, planted bugs that must be caught, the same day again.
+
+Each runs in a process of its own, which the coverage of the other tests does not slow down.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulation.mutations import MUTATIONS
+
+ROOT = Path(__file__).parents[2]
+
+SEEDS, BLOCKS = 2000, 10
+SEEDS_TO_CATCH_A_BUG = 2000
+
+FOUND_A_BUG = {
+    1: "a message that the broker had was published again, its removal having been lost on a full disk",
+}
+"""Seeds that showed a bug of the program, as the days then were; the bugs have tests of their own besides."""
+
+
+def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    return subprocess.run(
+        [sys.executable, "-m", "simulation", *arguments],
+        env=environment | {"PYTHONPATH": str(ROOT / "tests"), "PYTHONHASHSEED": "0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_whatever_a_day_brings_all_that_must_hold_holds(block):
+    size = SEEDS // BLOCKS
+    run = simulate("--first", str(block * size), "--seeds", str(size))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{size} seeds" in run.stdout
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_planted_bug_is_caught(mutation):
+    run = simulate("--mutation", mutation, "--seeds", str(SEEDS_TO_CATCH_A_BUG))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "caught on day" in run.stdout
+
+
+@pytest.mark.parametrize("seed", FOUND_A_BUG)
+def test_a_day_that_once_showed_a_bug_goes_well(seed):
+    run = simulate("--seed", str(seed), "--quiet")
+    assert run.stdout == f"seed {seed}: all held\n", run.stdout + run.stderr
+
+
+def test_the_same_seed_is_the_same_day_effect_by_effect():
+    story, again = simulate("--seed", "4"), simulate("--seed", "4")
+    assert story.stdout.count("\n") > 200
+    assert story.stdout == again.stdout
+
+
+def test_a_day_that_goes_wrong_says_what_happened_and_how_to_live_it_again():
+    run = simulate("--mutation", "acknowledge_before_commit", "--seed", "0", "--quiet")
+    assert run.returncode == 1
+    assert "acknowledged is kept" in run.stdout
