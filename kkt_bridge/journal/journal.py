@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import Connection, select
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.errors import JournalError, StorageUnavailable
+from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.transaction import ClockFigures, CountKey, Instant, Touched, Transaction
@@ -64,6 +64,7 @@ class Journal:
         self._clock_figures = ClockFigures()
         self._steady_at_open = 0
         self._opened_at = 0.0
+        self._damage: str | None = None
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
 
@@ -120,8 +121,12 @@ class Journal:
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query on what is committed."""
-        with self._database.reader() as connection:
-            return query(connection)
+        try:
+            with self._database.reader() as connection:
+                return query(connection)
+        except JournalDamaged as damage:
+            self._note(damage)
+            raise
 
     def counts(self) -> dict[CountKey, int]:
         """Receipts by register and status, and dead letters by register: as committed, without a query."""
@@ -151,7 +156,7 @@ class Journal:
         try:
             self._commit(entries)
         except StorageUnavailable as error:
-            self.failing = str(error)
+            self._note(error)
             self._postponed += [entry for entry in entries if not entry.awaited]
             self._fail([entry for entry in entries if entry.awaited], error)
         except Exception as error:  # noqa: BLE001 (whatever one operation raised is its caller's)
@@ -160,6 +165,12 @@ class Journal:
                 return
             for entry in entries:  # one of them took the others along: each for itself
                 self._attempt([entry])
+
+    def _note(self, error: StorageUnavailable) -> None:
+        """Keep what is wrong for `state/health`; damage for good, as commits may succeed on pages that are whole."""
+        self.failing = str(error)
+        if isinstance(error, JournalDamaged):
+            self._damage = str(error)
 
     @staticmethod
     def _fail(entries: list[_Entry[Any]], error: Exception) -> None:
@@ -191,7 +202,7 @@ class Journal:
 
     def _apply(self, transaction: Transaction) -> None:
         """What is committed becomes what this object knows, and those who wait are told."""
-        self.failing = None
+        self.failing = self._damage
         self._clock_figures = ClockFigures(*transaction.hlc, transaction.instant.steady_ms, transaction.commit_no)
         if transaction.counts_delta:
             # A new object: `counts` may be copying the old one in another thread.

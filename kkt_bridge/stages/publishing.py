@@ -5,6 +5,7 @@ connection everything unacknowledged goes out again. Steps are gathered for a mo
 bridge publishes a few large events and not thousands of small ones.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 
 from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
+from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import forget_messages, messages_after
 from kkt_bridge.journal.records import OutboxMessage, Step
@@ -22,6 +24,9 @@ from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptEvent, ReceiptS
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
 
+UNREADABLE_S: Final = 1.0
+"""How long a journal that could not be read is left alone."""
+
 IN_FLIGHT_MAX: Final = 400
 """Messages handed to the session and not yet acknowledged."""
 
@@ -30,6 +35,8 @@ EVENT_DELAY_S: Final = 0.03
 
 STEPS_READ_MAX: Final = 2 * STEPS_PER_EVENT_MAX
 EVENTS_IN_FLIGHT_MAX: Final = 20
+
+log = logging.getLogger(__name__)
 
 
 class Link(Protocol):
@@ -69,6 +76,7 @@ class Publisher:
         self._events: deque[_Sent] = deque()
         self._messages_wait = False
         self._steps_wait_since: float | None = None
+        self._unreadable_until = float("-inf")
 
     def committed(self, touched: Touched) -> None:
         """Take note of a commit; from any thread."""
@@ -95,10 +103,20 @@ class Publisher:
                 self._delivered.append(token)
 
     def step(self) -> float | None:
-        """Hand over what is due."""
+        """Hand over what is due. A journal that cannot be read must not silence the session: it has the same thread."""
         self._forget_delivered()
-        if not self._up:
-            return None
+        if not self._up or self._clock.monotonic() < self._unreadable_until:
+            return None if not self._up else UNREADABLE_S
+        try:
+            return self._publish()
+        except StorageUnavailable as problem:
+            log.warning("what is to be published cannot be read: %s", problem)
+            self._messages_wait = True
+            self._steps_wait_since = self._clock.monotonic()
+            self._unreadable_until = self._clock.monotonic() + UNREADABLE_S
+            return UNREADABLE_S
+
+    def _publish(self) -> float | None:
         if self._starting_over:
             self._start_over()
         if self._messages_wait and len(self._in_flight) < IN_FLIGHT_MAX:
