@@ -20,15 +20,11 @@ from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
 
 VERIFY_TIMEOUT_S: Final = 120.0
 
-LOG_SIGNS: Final[Mapping[str, str]] = {
-    "starts": r" INFO +\S+: bridge \S+ is up",
-    "doubts": r": in doubt whether it was printed",
-    "proven absent": r": no document came of it: it waits again",
-    "power cuts": r"power_cut",
-    "answers lost": r"answer_lost",
-    "broker away": r": the broker is away",
-}
-"""What the bridge's log is searched for."""
+LOG_SIGN: Final = re.compile(
+    r"(?P<start>: bridge \S+ is up)|(?P<doubt>: in doubt whether it was printed)"
+    r"|(?P<absent>: no document came of it: it waits again)|(?P<printed>: printed as FD)"
+)
+RECEIPT_ID: Final = re.compile(r"receipt_id=(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +151,28 @@ def read_steps(path: Path, key: Key) -> list[Any]:
 
 
 def count_signs(log: Path) -> Counter[str]:
-    """How often each of `LOG_SIGNS` stands in a log."""
-    found: Counter[str] = Counter()
-    signs = {name: re.compile(pattern) for name, pattern in LOG_SIGNS.items()}
+    """How often the bridge started, and how its doubts ended: `found`, or `absent`, by its log."""
+    counts: Counter[str] = Counter()
+    doubtful: set[str] = set()
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            found.update(name for name, sign in signs.items() if sign.search(line))
-    return found
+            if sign := LOG_SIGN.search(line):
+                _count(counts, doubtful, str(sign.lastgroup), RECEIPT_ID.findall(line))
+    return counts
+
+
+def _count(counts: Counter[str], doubtful: set[str], sign: str, ids: list[str]) -> None:
+    if sign == "start":
+        counts["starts"] += 1
+        doubtful.clear()
+    elif sign == "doubt":
+        doubtful.update(ids)
+    elif sign == "absent":
+        counts["absent"] += 1
+        doubtful.difference_update(ids)
+    elif doubtful.intersection(ids):
+        counts["found"] += 1
+        doubtful.difference_update(ids)
 
 
 def complaints(log: Path) -> Iterator[str]:

@@ -34,9 +34,6 @@ AT_ONCE_SHARE: Final = 0.6
 """Restarts without a pause, as a supervisor would."""
 
 PAUSE_S, PAUSE_MAX_S = 0.4, 2.0
-UNREADY_SHARE: Final = 0.15
-"""Blows that do not wait until the bridge is up again."""
-
 BURST: Final = (1, 3)
 BURST_WITHIN_S: Final = 0.1
 POLL_S: Final = 0.02
@@ -97,7 +94,7 @@ class Killer:
             self._plan_burst()
             return
         gap_s = self._chance.expovariate(1 / self._plan.gap_s)
-        if self._chance.random() < UNREADY_SHARE:
+        if self._chance.random() < self._plan.unready_share:
             self._note(gap_s, self._strike)
         else:
             self._when(self._site.bridge.is_up, gap_s, self._strike)

@@ -21,6 +21,8 @@ class Plan:
     """After so long the killing ends, whatever the count."""
     gap_s: float = 0.35
     """Between two blows, on average, while the bridge is up."""
+    unready_share: float = 0.15
+    """Blows that do not wait until the bridge is up again."""
     calm_s: float = 90.0
     """How long the healed shop may take until every receipt has its end."""
     victims: tuple[str, ...] = VICTIMS

@@ -35,7 +35,7 @@ class Summary:
     ofd_repeats: int
     bridge_starts: int
     doubts: int
-    doubts_adopted: int
+    doubts_found: int
     doubts_proven_absent: int
     duplicates: int
     lost: int
@@ -69,7 +69,7 @@ class Summary:
             f"told again       {self.told_again} final replies beyond the first, of {self.replies} replies",
             f"documents        {self.fiscal_documents} on the registers, {self.ofd_documents} at the OFD",
             f"delivered again  {self.ofd_repeats} documents that the OFD had already",
-            f"doubts settled   {self.doubts}: {self.doubts_adopted} found, {self.doubts_proven_absent} proven absent",
+            f"doubts settled   {self.doubts}: {self.doubts_found} found, {self.doubts_proven_absent} proven absent",
             f"starts           {self.bridge_starts} of the bridge that got as far as working",
             f"duplicates       {self.duplicates}",
             f"lost             {self.lost}",
@@ -105,8 +105,6 @@ def summed_up(
     under_fire = sorted(at for at in course.answered_at if at <= course.fire_ended)
     duration_s = course.fire_ended - course.began
     marks = [course.began, *under_fire, course.fire_ended]
-    doubts = evidence.log["doubts"]
-    absent = evidence.log["proven absent"]
     return Summary(
         seed=seed,
         kills=dict(kills),
@@ -124,9 +122,9 @@ def summed_up(
         told_again=sum(max(0, len(sale.verdicts) - 1) for sale in sales),
         ofd_repeats=evidence.books["duplicates"],
         bridge_starts=evidence.log["starts"],
-        doubts=doubts,
-        doubts_adopted=doubts - absent,
-        doubts_proven_absent=absent,
+        doubts=evidence.log["found"] + evidence.log["absent"],
+        doubts_found=evidence.log["found"],
+        doubts_proven_absent=evidence.log["absent"],
         duplicates=_receipts(findings, TWICE),
         lost=_receipts(findings, LOST),
         findings=len(findings),

@@ -13,8 +13,8 @@ from chaos.records import PRINTED, Sale, Till
 from chaos.verdict import judge, papers_by_requisite
 from support.brokers import mosquitto_program
 
-KILLS = 28
-PLAN = Plan(kills=KILLS, seed=11, terminals=4, gap_s=0.25, minutes=0.75, calm_s=20)
+KILLS = 25
+PLAN = Plan(kills=KILLS, seed=11, terminals=4, gap_s=0.25, unready_share=0.3, minutes=0.75, calm_s=20)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +29,14 @@ def test_acknowledged_is_one_final_reply_one_document_and_one_delivery(report: R
 
 def test_the_kills_were_real_and_hit_receipts_on_their_way(report: Report) -> None:
     summary = report.summary
-    assert summary.kills_total >= 25
+    assert summary.kills_total >= KILLS
     assert set(summary.kills) == {BRIDGE, BROKER, OFD}
     assert summary.faults["line cut"]
     assert sum(summary.faults.values()) > summary.faults["line cut"]
     assert summary.printed > KILLS
     assert summary.doubts > 0
     assert summary.told_again > 0
-    assert summary.bridge_starts > summary.kills[BRIDGE] / 2
+    assert summary.bridge_starts >= 5
 
 
 # -- the judge -----------------------------------------------------------------------------------------------
