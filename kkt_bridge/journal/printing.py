@@ -90,6 +90,11 @@ def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> s
     return {row.fd_number for row in rows}
 
 
+def last_known_fd(connection: Connection, fn_number: str) -> int:
+    """The highest number of a document of this storage that belongs to a receipt here; 0 if there is none."""
+    return _LAST_KNOWN_FD(connection, {"fn_number": fn_number}).scalar(int) or 0
+
+
 def document_owner(connection: Connection, fn_number: str, fd_number: int) -> tuple[str, str] | None:
     """The POS and the id of the receipt that this document belongs to already."""
     row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
@@ -145,6 +150,12 @@ _KNOWN_FDS: Final = Prepared(
     select(documents.c.fd_number).where(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
     )
+)
+_LAST_KNOWN_FD: Final = Prepared(
+    select(documents.c.fd_number)
+    .where(documents.c.fn_number == bindparam("fn_number"))
+    .order_by(documents.c.fd_number.desc())
+    .limit(1)
 )
 _OWNER: Final = Prepared(
     select(_r.pos_id, _r.receipt_id)

@@ -276,12 +276,13 @@ class PrintLane:
             self._orders.refuse(problem)
             raise
         self._view = replace(self._view, doubts=tuple(doubts))
-        self._in_doubt = bool(doubts)
         if doubts:
             more = f" (and {len(doubts) - 1} more)" if doubts[1:] else ""
             raise Unsettled(f"{doubts[0].reason}{more}; settle it by hand: `kkt-bridge settle list`")
         self._retry_at = self._clock.monotonic()  # a person was quicker than the pause
         self._ask_status()
+        self._settler.require_whole(self._status)
+        self._in_doubt = False
 
     def _settle_by_proof(self) -> Iterator[Doubt]:
         """Record what the register's storage proves; what it leaves open comes out."""

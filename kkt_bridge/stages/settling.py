@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kkt_bridge.errors import RegisterError, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import known_fd_numbers, tasks_in_doubt
+from kkt_bridge.journal.printing import known_fd_numbers, last_known_fd, tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.steps import history_of
@@ -61,6 +61,20 @@ class Settler:
                 total, since_ms = self._facts[task.id]
                 verdict = Doubt(task, total, since_ms, f"receipt {task.pos_id}:{task.receipt_id} {why}")
             yield task, verdict
+
+    def require_whole(self, status: RegisterStatus | None) -> None:
+        """RegisterNotReady if the storage lacks documents that it is known to have made.
+
+        Its next ones would have numbers that belong to other receipts already: none of them could be recorded.
+        """
+        assert status is not None
+        known = self._journal.read(lambda connection: last_known_fd(connection, status.fn_number))
+        if status.last_fd_number < known:
+            raise RegisterNotReady(
+                "fn_lost_documents",
+                f"fiscal storage {status.fn_number} ends with FD {status.last_fd_number}, but has made FD {known}: "
+                "put back the storage that has it, or another one",
+            )
 
     def _note(self, tasks: list[PrintTask]) -> None:
         """Keep what a doubt shows of its receipt, and log each once: a lane in doubt looks every second."""

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+RARE = 4
+"""How much likelier it is to die where a document may come into being, than at one of the many messages."""
+
 
 class Crash(BaseException):
     """The bridge's process ends here, as SIGKILL ends it: no handler of the program sees this."""
@@ -53,7 +56,7 @@ class Effects:
             return
         self.trace(what)
         self.seen[what] += 1
-        if self._chance.random() < self.crash_rate:
+        if self._chance.random() < self.crash_rate * (RARE if what.startswith(("register", "ofd", "paper")) else 1):
             self.crashes[what] += 1
             self.trace(f"CRASH at {what}")
             raise Crash(what)

@@ -716,3 +716,24 @@ def test_a_storage_that_lost_documents_is_not_trusted(shop):
     assert shop.status(doubtful) == "printing"
     assert shop.lane.view.problem == "unsettled_doubt"
     assert shop.documents() == []
+
+
+def test_a_register_that_was_reset_prints_nothing_under_numbers_that_are_taken(shop):
+    """Its documents could not be recorded, and each look for them would end in another one."""
+    before, after = receipt(), receipt()
+    shop.sell(before)
+    shop.print_all()
+    shop.kill()
+    storage = shop.folder / "kkt-1.fn"
+    storage.rename(shop.folder / "put-away.fn")
+    shop._start()
+    shop.sell(after)
+    shop.print_patiently(3)
+    assert shop.lane.view.problem == "fn_lost_documents"
+    assert "has made FD 3" in shop.lane.view.detail
+    assert (shop.status(after), shop.documents()) == ("buffered", [])
+    shop.kill()
+    (shop.folder / "put-away.fn").rename(storage)
+    shop._start()
+    shop.print_patiently(2)
+    check_once_each(shop, [before, after])

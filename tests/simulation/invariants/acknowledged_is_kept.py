@@ -22,10 +22,12 @@ class AcknowledgedIsKept(Invariant):
                 self.fail(f"receipt {about.key} is acknowledged, and the journal holds nothing of it")
         elif isinstance(about, tuple):
             self._check_command(about[1])
-        elif letter.topic.endswith("/receipt") and letter.times == 1:
-            # A refusal given to an earlier delivery may have been kept for as long as refusals are.
-            if not self._is_refused(letter) and not self._is_known(letter):
-                self.fail(f"{letter.payload[:200]!r} is acknowledged, and no answer to it is recorded")
+        elif letter.topic.endswith("/receipt") and not self._is_answered(letter):
+            self.fail(f"{letter.payload[:200]!r} is acknowledged, and no answer to it is recorded")
+
+    def _is_answered(self, letter: Letter) -> bool:
+        # A refusal given to an earlier delivery may have been kept for as long as refusals are.
+        return letter.times > 1 or self._is_refused(letter) or self._is_known(letter)
 
     def _is_taken(self, sale: Sale) -> bool:
         key = (sale.receipt_id, sale.pos)
