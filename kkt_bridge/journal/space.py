@@ -26,9 +26,11 @@ def space_of(connection: Connection) -> Space:
 
 def give_back(tx: Transaction) -> None:
     """Make the file a little shorter; nothing happens where it was made without `auto_vacuum`."""
-    list(tx.execute(_GIVE_BACK, {}))  # each row that is fetched is a page
+    for _ in range(STEP_PAGES):
+        tx.execute(_GIVE_BACK, {})
 
 
 _FREE: Final = Prepared(text("PRAGMA freelist_count"))
 _PAGES: Final = Prepared(text("PRAGMA page_count"))
-_GIVE_BACK: Final = Prepared(text(f"PRAGMA incremental_vacuum({STEP_PAGES})"))
+# A larger number would do no more: the driver stops behind the first page, as it sees a statement without rows.
+_GIVE_BACK: Final = Prepared(text("PRAGMA incremental_vacuum(1)"))

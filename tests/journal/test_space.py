@@ -15,6 +15,8 @@ PAGE = 4096
 FRAME = PAGE + 24
 LARGE = "x" * 250_000
 INCREMENTAL = 2
+BUSY_COMMIT = 64
+"""Pages that a commit of many receipts writes anyway."""
 
 
 @pytest.fixture
@@ -71,8 +73,8 @@ def test_space_is_given_back_a_step_at_a_time_and_nothing_is_lost(tmp_path, jour
         space = journal.read(space_of)
         touched = frames_of(journal, tmp_path, lambda: journal.write(give_back))
         after = journal.read(space_of)
-        assert 0 <= space.pages - after.pages <= STEP_PAGES
-        assert touched <= 4 * STEP_PAGES
+        assert space.free - after.free == min(STEP_PAGES, space.free)
+        assert touched <= BUSY_COMMIT
         if after.free == 0:
             break
     assert after.pages <= before.pages - before.free, "the pages that only told where others lie are gone too"
