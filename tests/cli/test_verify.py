@@ -91,3 +91,12 @@ def test_what_cannot_be_checked_is_one_line_and_status_1(tmp_path):
 def test_unusable_settings_and_arguments_end_it_with_2(tmp_path):
     assert run("verify").returncode == 2
     assert run("verify", "--config", tmp_path / "nowhere.toml").returncode == 2
+
+
+def test_the_doctor_names_a_journal_that_was_moved_aside(own_shop):
+    own_shop.stop_bridge()
+    own_shop.journal.rename(own_shop.directory / "journal.db.damaged-20260101T000000Z")
+    checks = json.loads(own_shop.run("doctor", "--json").stdout)["checks"]
+    (check,) = (check for check in checks if check["check"] == "journal file")
+    assert (check["verdict"], "journal.db.damaged-20260101T000000Z" in check["reason"]) == ("FAIL", True)
+    assert "kkt-bridge verify --rebuild" in check["advice"]

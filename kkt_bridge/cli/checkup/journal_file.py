@@ -3,13 +3,13 @@
 import sqlite3
 import time
 from contextlib import closing
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import Hold
+from kkt_bridge.journal.beside import known_schema, open_beside
+from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
 
 CHECK_TIME_MAX_S: Final = 10.0
 """A long read keeps a running bridge from tidying up its write-ahead log."""
@@ -24,7 +24,7 @@ def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
     """Who holds the file, whether it is whole, and which schema it has."""
     held = ok("journal lock", f"a bridge is running on it ({hold})" if hold else "free: no bridge is running on it")
     if not path.exists():
-        return [held, ok(_CHECK, f"{path} is made at the first start")]
+        return [held, _missing(path)]
     try:
         with closing(_open(path, hold)) as connection:
             return [held, _examine_pages(connection, path), _examine_schema(connection, path)]
@@ -34,15 +34,16 @@ def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
         return [held, _damaged(path, str(error))]
 
 
-def _open(path: Path, hold: Hold | None) -> sqlite3.Connection:
-    """A connection that leaves nothing behind.
+def _missing(path: Path) -> Finding:
+    if moved := set_aside_files(path):
+        reason = f"{path} is not there, and {moved[-1].name} beside it was damaged: no bridge starts like this"
+        return fail(_CHECK, reason, rebuild_advice(path))
+    return ok(_CHECK, f"{path} is made at the first start")
 
-    Where nobody writes and no log waits to be read, the file is opened as immutable: otherwise SQLite would make
-    a log and its index beside it, owned by whoever runs this, and the bridge's user may then be unable to write.
-    """
-    log = path.with_name(path.name + "-wal")
-    at_rest = hold is None and not (log.exists() and log.stat().st_size)
-    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{'&immutable=1' if at_rest else ''}", uri=True)
+
+def _open(path: Path, hold: Hold | None) -> sqlite3.Connection:
+    """A connection that leaves nothing behind, and gives up in time."""
+    connection = open_beside(path, held=hold is not None)
     deadline = time.monotonic() + CHECK_TIME_MAX_S
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
     return connection
@@ -61,7 +62,7 @@ def _examine_pages(connection: sqlite3.Connection, path: Path) -> Finding:
 
 def _examine_schema(connection: sqlite3.Connection, path: Path) -> Finding:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
-    known = sum(entry.name.endswith(".sql") for entry in files("kkt_bridge.journal.migrations").iterdir())
+    known = known_schema()
     if found > known:
         advice = "install the newer kkt-bridge again; an older one does not start on this journal"
         return fail("journal schema", f"{path} has schema {found}, this program knows {known}", advice)
@@ -70,6 +71,5 @@ def _examine_schema(connection: sqlite3.Connection, path: Path) -> Finding:
 
 
 def _damaged(path: Path, how: str) -> Finding:
-    return fail(
-        _CHECK, f"{path} is damaged: {how}", "stop the bridge, keep a copy of the file, restore it from a backup"
-    )
+    advice = f"stop the bridge; its next start moves the file aside; then {rebuild_advice(path)}"
+    return fail(_CHECK, f"{path} is damaged: {how}", advice)
