@@ -24,6 +24,8 @@ class LossyLine:
         self.swallow_pubacks = False
         """Whether PUBACKs of the client get lost."""
         self.swallowed = 0
+        self.is_cut = False
+        """Whether nobody gets through who comes now."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def break_connections(self) -> None:
@@ -37,8 +39,14 @@ class LossyLine:
         while not self._closing:
             try:
                 client, _ = self._listener.accept()
+            except OSError:
+                continue
+            try:
+                if self.is_cut:
+                    raise ConnectionError
                 broker = socket.create_connection((HOST, self._broker_port))
             except OSError:
+                client.close()
                 continue
             for side in (client, broker):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
