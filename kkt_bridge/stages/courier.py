@@ -34,6 +34,8 @@ class Outcome:
     server_time: int | None = None
     error: OfdError | None = None
     strike: bool = False
+    outage: bool = False
+    """Whether the OFD is known to be away: it fails its health check too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Courier:
             # Its own fault, or ours; either way no reason to hold up the documents behind it.
             log.exception("no document can be made of %s:%s", due.pos_id, due.receipt_id)
             return Outcome(due, error=DocumentRefused(f"cannot be put together: {error}"), strike=True)
-        alive = False
+        alive: bool | None = None
 
         def deliver() -> int | None:
             nonlocal alive
@@ -157,20 +159,21 @@ class Courier:
         except (OfdUnavailable, OfdUnreachable, DocumentAtFault) as error:
             self._observe_failure(error)
             self._successes_at_failure[due.document] = self._successes
-            return Outcome(due, error=error, strike=force or alive)
+            return Outcome(due, error=error, strike=force or bool(alive), outage=alive is False and not force)
         self._successes += 1
         self.forget(due)
         self._observe("online")
         return Outcome(due, server_time=server_time)
 
-    def _is_alive(self, due: DueDocument) -> bool:
+    def _is_alive(self, due: DueDocument) -> bool | None:
+        """Whether the OFD is there, although it failed on this document; None if nothing tells."""
         try:
             if self._ofd.ask_health():
                 return True
         except OfdError:
             return False
         before = self._successes_at_failure.get(due.document)
-        return before is not None and self._successes > before
+        return True if before is not None and self._successes > before else None
 
     def _observe_failure(self, error: OfdError) -> None:
         self._observe("offline" if isinstance(error, OfdUnreachable) else "degraded")

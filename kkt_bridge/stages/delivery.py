@@ -72,8 +72,16 @@ class _Round:
     """The last document tried, by register."""
     served: Counter[str] = field(default_factory=Counter)
     sent: int = 0
-    failed: int = 0
+    failed: set[int] = field(default_factory=set)
     dead: int = 0
+
+    def note(self, outcome: Outcome) -> None:
+        """Count an attempt; a document that got through in the end has not failed."""
+        if outcome.error is None:
+            self.sent += 1
+            self.failed.discard(outcome.due.document)
+        else:
+            self.failed.add(outcome.due.document)
 
 
 class Delivery:
@@ -192,14 +200,15 @@ class Delivery:
                 outcome = self._courier.send(due, force=current.force)
             except BreakerOpen:
                 break
-            current.after[due.kkt] = due.document
+            if not outcome.outage:
+                current.after[due.kkt] = due.document
+            # Else it is tried again until the breaker opens: an outage lets no other document overtake it.
             current.served[due.kkt] += 1
             self._outcomes.append(outcome)
-            current.sent += outcome.error is None
-            current.failed += outcome.error is not None
+            current.note(outcome)
             current.dead += self._burial(outcome) is not None
-            if self._clock.monotonic() > deadline:
-                break
+            if outcome.error is not None or self._clock.monotonic() > deadline:
+                break  # what failed is written down before another overtakes it
         self._record()
 
     def _finish(self, current: _Round) -> None:
@@ -207,9 +216,10 @@ class Delivery:
         if current.result is None:
             return
         self._requested = None
-        skipped = max(0, self._pending() - (current.failed - current.dead))
+        failed = len(current.failed)
+        skipped = max(0, self._pending() - (failed - current.dead))
         duration_s = round(self._clock.monotonic() - current.started, 3)
-        current.result.set_result(SyncResult(current.sent, current.failed, skipped, duration_s))
+        current.result.set_result(SyncResult(current.sent, failed, skipped, duration_s))
 
     def _probe(self) -> float | None:
         """Ask whether the OFD is back, when it is time."""

@@ -56,11 +56,13 @@ class Settler:
         self._note(tasks)
         for task in tasks:
             try:
-                verdict: Printed | Doubt | None = self._find(task, status)
+                found = self._find(task, status)
             except Undecidable as why:
                 total, since_ms = self._facts[task.id]
-                verdict = Doubt(task, total, since_ms, f"receipt {task.pos_id}:{task.receipt_id} {why}")
-            yield task, verdict
+                yield task, Doubt(task, total, since_ms, f"receipt {task.pos_id}:{task.receipt_id} {why}")
+            else:
+                del self._facts[task.id]  # another doubt about it would be a new one
+                yield task, found
 
     def require_whole(self, status: RegisterStatus | None) -> None:
         """RegisterNotReady if the storage lacks documents that it is known to have made.

@@ -9,7 +9,7 @@ from support.clocks import ManualClock
 
 from kkt_bridge.simulators.ofd.faults import Faults
 from kkt_bridge.simulators.ofd.ledger import Ledger
-from kkt_bridge.simulators.ofd.service import RECEIPT_PATH, OfdService, Request
+from kkt_bridge.simulators.ofd.service import OfdService, Request
 from simulation.effects import Effects
 
 
@@ -26,7 +26,7 @@ class Ofd(httpx.BaseTransport):
         self.timeout_rate = 0.0
         self.answer_lost_rate = 0.0
         self.failed_keys: set[str] = set()
-        """Documents that had trouble of their own, and so may arrive out of turn."""
+        """Documents that failed while the OFD was there: they wait out back-offs of their own, and may be overtaken."""
         self.own_failures: Counter[str] = Counter()
         """How often each document failed while the OFD was there for the others."""
 
@@ -67,13 +67,15 @@ class Ofd(httpx.BaseTransport):
         self._effects.at(f"ofd {request.url.path}: after", may_switch=True)
         if answer.dropped or self._chance.random() < self.answer_lost_rate:
             raise self._failed(key, httpx.RemoteProtocolError("Server disconnected"))
-        if answer.status >= 400 and request.url.path == RECEIPT_PATH:
-            self.failed_keys.add(key)
-            self.own_failures[key] += not self._service._faults.current.outage
+        if answer.status >= 400 and key and not self._service._faults.current.outage:
+            self._note_failure(key)
         return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.encode())
 
     def _failed(self, key: str, error: httpx.TransportError) -> httpx.TransportError:
-        if key:
-            self.failed_keys.add(key)
-            self.own_failures[key] += not self.unreachable
+        if key and not self.unreachable:
+            self._note_failure(key)
         return error
+
+    def _note_failure(self, key: str) -> None:
+        self.failed_keys.add(key)
+        self.own_failures[key] += 1

@@ -235,6 +235,26 @@ def test_an_outage_opens_the_breaker_and_probes_are_few(shop, ofd):
     assert set(events[1:]) == {("open", "half_open"), ("half_open", "open")}
 
 
+def test_an_outage_that_ends_in_the_middle_lets_no_document_overtake(shop, ofd):
+    requests = printed(shop, 4)
+    ofd.faults(outage=True)
+    before = ofd.requests()
+    shop.sync.delivery.step()
+    assert ofd.requests() == before + 1, "the next document waits until this one has arrived"
+    ofd.faults()
+    shop.sync.run()
+    assert ofd.order(requests) == requests
+
+
+def test_what_failed_is_written_down_before_another_overtakes_it(shop, ofd):
+    first, second = printed(shop, 2)
+    ofd.faults(error_keys=[key(first)])
+    shop.sync.delivery.step()
+    assert shop.rows("SELECT delivery, strikes FROM documents ORDER BY id") == [("waiting", 1), ("ready", 0)]
+    shop.sync.run()
+    assert ofd.order([first, second]) == [second]
+
+
 def test_new_documents_do_not_hammer_an_open_breaker(shop, ofd):
     ofd.faults(outage=True)
     printed(shop, 6)

@@ -34,6 +34,8 @@ class DeliveredInOrder(Invariant):
         }
         if at_the_ofd != on_paper:
             self.fail(f"on paper and at the OFD differ: {set(on_paper.items()) ^ set(at_the_ofd.items())}")
+        if "operator" in self.world.day.kinds:
+            return  # a forced sync makes documents wait for themselves, outage or not
         arrivals = defaultdict(list)
         for entry in sorted(books["documents"], key=lambda entry: entry["order"]):
             if entry["key"] not in self.world.ofd.failed_keys:
