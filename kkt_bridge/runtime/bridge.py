@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from kkt_bridge.clock import Clock, SystemClock
@@ -21,6 +21,9 @@ STOP_OTHERS_S: Final = 1.0
 
 FAREWELL_S: Final = 1.5
 """How long it waits for the broker to take the last messages."""
+
+CLOSE_S: Final = 0.5
+"""How long it waits for the disk with each of the last things to be written; the next start does without."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class Bridge:
             self._stop_workers()
             self._say_farewell()
             log.info("bridge %s is down", self._bridge_id)
-        self._service.close()
+        _within(CLOSE_S, "closing the journal", self._service.close)
 
     def _talk(self) -> None:
         while not self._silent:
@@ -71,9 +74,8 @@ class Bridge:
         stuck = self._join(self._lanes.values(), STOP_LANES_S) + self._join(self._workers, STOP_OTHERS_S)
         if stuck:
             log.warning("did not end in time, and is settled at the next start: %s", ", ".join(sorted(set(stuck))))
-        for kkt, lane in self._parts.lanes.items():
-            if self._lanes[kkt].name not in stuck:
-                _close_lane(lane)
+        idle = [lane for kkt, lane in self._parts.lanes.items() if self._lanes[kkt].name not in stuck]
+        _within(CLOSE_S, "closing the registers", lambda: _close_lanes(idle))
 
     def _join(self, workers: Iterable[Worker], within_s: float) -> list[str]:
         """Wait for these together; return the names of those that did not end."""
@@ -90,8 +92,18 @@ class Bridge:
         self._session_thread.join(SESSION_STEP_S)
 
 
-def _close_lane(lane: PrintLane) -> None:
-    try:
-        lane.close()
-    except KktBridgeError as error:
-        log.warning("register %s: %s; it is settled at the next start", lane.view.kkt, error)
+def _within(seconds: float, what: str, work: Callable[[], None]) -> None:
+    """Do it, but wait no longer than this: another program may hold the journal's file for ever."""
+    thread = threading.Thread(target=work, name=what, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        log.warning("%s did not end in time; the next start does without it", what)
+
+
+def _close_lanes(lanes: Iterable[PrintLane]) -> None:
+    for lane in lanes:
+        try:
+            lane.close()
+        except KktBridgeError as error:
+            log.warning("register %s: %s; it is settled at the next start", lane.view.kkt, error)
