@@ -137,6 +137,12 @@ def count_attempts_during_an_outage() -> None:
     courier.Courier._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
 
 
+def overtake_in_an_outage() -> None:
+    """After a failure the next document is tried, although nothing says that the failed one is at fault."""
+    real = courier.Courier._is_alive
+    courier.Courier._is_alive = lambda *arguments: real(*arguments) or None  # type: ignore[method-assign]
+
+
 def a_new_key_for_each_attempt() -> None:
     """The OFD cannot tell a repeat from a new document."""
     courier.idempotency_key = lambda due: f"{due.pos_id}:{due.receipt_id}:{due.attempts}"  # type: ignore[attr-defined]
@@ -303,6 +309,7 @@ MUTATIONS: Final = MappingProxyType(
             begin_without_a_trace,
             adopt_on_any_storage,
             count_attempts_during_an_outage,
+            overtake_in_an_outage,
             a_new_key_for_each_attempt,
             send_the_newest_first,
             believe_that_it_was_sent,
