@@ -156,14 +156,16 @@ def test_a_place_that_takes_no_copy_is_named(journal, config, tmp_path, place, s
     assert said in refused(config, tmp_path / place)
 
 
-def test_a_damaged_journal_replaces_no_good_copy(journal, config, tmp_path):
+@pytest.mark.parametrize("table", ["receipts", "steps", "sqlite_schema"])
+def test_a_damaged_journal_replaces_no_good_copy(journal, config, tmp_path, table):
+    (root,) = rows(tmp_path, "SELECT coalesce((SELECT rootpage FROM sqlite_schema WHERE name = ?), 1)", table)[0]
     journal.close()
     copy = tmp_path / "copy.db"
     assert backup(config, copy).returncode == 0
     good = copy.read_bytes()
     with (tmp_path / "journal.db").open("r+b") as file:
-        file.seek(3 * 4096)
-        file.write(b"\xff" * 3 * 4096)
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
     assert "journal.db: the journal is damaged, and was not copied: " in refused(config, copy, "--force")
     assert copy.read_bytes() == good
     assert leftovers(tmp_path) == []
