@@ -28,7 +28,6 @@ def shop(tmp_path, ofd) -> Iterator[Shop]:
         registers=("kkt-1", "kkt-2"),
         pos={"pos-1": "kkt-1", "pos-2": "kkt-2"},
         ofd={"url": ofd.url},
-        breaker={"fail_max": 1000},
     )
     yield shop
     shop.kill()

@@ -194,6 +194,23 @@ def test_whatever_is_damaged_nothing_is_printed_twice_and_what_is_readable_is_ke
     assert agreed(shop) == "taken 6 = printed 6 = fiscal documents 6 = at the OFD 6"
 
 
+def test_a_receipt_is_never_printed_with_the_content_of_another(shop):
+    one, other = receipt(), small_receipt()
+    for request in (one, other):
+        shop.sell(request)
+    (first, text), (second, other_text) = shop.rows("SELECT receipt, body FROM requests ORDER BY receipt")
+    shop.kill()
+    with closing(sqlite3.connect(shop.folder / "journal.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE requests SET body = ? WHERE receipt = ?", [other_text, first])
+        connection.execute("UPDATE requests SET body = ? WHERE receipt = ?", [text, second])
+    shop._start()
+    spoil(shop, "refusals")
+    told = rebuilt(shop)
+    assert (told.waiting, len(told.lost)) == (0, 2)
+    shop.print_all()
+    assert shop.rows("SELECT count(*) FROM receipts") == [(0,)]
+
+
 def test_a_bad_first_page_costs_nothing(shop, sold):
     shop.kill()
     meddle(shop.folder, "PRAGMA wal_checkpoint(TRUNCATE)")
