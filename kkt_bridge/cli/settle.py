@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
+
+from pydantic import Field
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
 from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, Screen, line, print_json
@@ -33,8 +35,8 @@ example:
   kkt-bridge settle adopt 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --fd 412 --reason "seen on the roll" --bridge store-017
   kkt-bridge settle adopt 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --fd 412 --fn 9999078900000001 --sign 2819546253 \\
       --at 2026-11-22T14:03:00+03:00 --shift 12 --number 34 --reason "buyer's copy" --bridge store-017
-  kkt-bridge settle print-again 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --reason "not in the old FN's report" \\
-      --bridge store-017
+  kkt-bridge settle print-again 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --doubt 1841 \\
+      --reason "not in the old FN's report" --bridge store-017
 """
 
 _ON_PAPER: Final = MappingProxyType(
@@ -60,7 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = adopt.add_argument_group("all of these too", "where the document is on a storage that is no longer there")
     for name, (option, summary) in _ON_PAPER.items():
         group.add_argument(option, dest=name, type=argument(_kind_of(AdoptedDocument, name)), help=summary)
-    _add_decision(works, "print-again", "say that a receipt has no document, so that it is printed")
+    again = _add_decision(works, "print-again", "say that a receipt has no document, so that it is printed")
+    again.add_argument(
+        "--doubt",
+        type=argument(Annotated[int, Field(ge=1)]),
+        required=True,
+        metavar="N",
+        help="which attempt left no document, as `settle list` shows it: the receipt may have been begun again since",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,11 +116,11 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _doubt_line(doubt: Mapping[str, Any]) -> Any:
-    when = f"since {moment(doubt['since'])}, after FD {doubt['fd_number']} of FN {doubt['fn_number']}"
+    where = f"after FD {doubt['fd_number']} of FN {doubt['fn_number']}"
     return line(
         (f"{doubt['receipt_id']} of {doubt['pos_id']}: ", PLAIN),
         (f"{doubt['total']} on {doubt['kkt']}", BAD),
-        (f" {when}: {doubt['reason']}", PLAIN),
+        (f", doubt {doubt['doubt']}, since {moment(doubt['since'])}, {where}: {doubt['reason']}", PLAIN),
     )
 
 
@@ -123,7 +132,7 @@ def _adopt(args: argparse.Namespace) -> int:
 
 
 def _print_again(args: argparse.Namespace) -> int:
-    return _settle(args, {"print_again": True})
+    return _settle(args, {"print_again": True, "doubt": args.doubt})
 
 
 def _settle(args: argparse.Namespace, decision: Mapping[str, Any]) -> int:

@@ -59,7 +59,12 @@ class OnPaper:
 
 @dataclass(frozen=True, slots=True)
 class PrintAgain:
-    """It has no document: a person made sure of that."""
+    """It has no document: a person made sure of that, for this attempt to print it.
+
+    An order may come late: by then the receipt may have been printed again, and be in doubt again.
+    """
+
+    doubt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +102,11 @@ class HandSettler:
 
     def judge(self, order: HandOrder, doubts: Sequence[Doubt], status: RegisterStatus) -> HandSettled:
         """What the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
-        task = self._task(order, doubts)
+        doubt = self._doubt(order, doubts)
+        task = doubt.task
         match order.decision:
-            case PrintAgain():
+            case PrintAgain(number):
+                _require_this(doubt, number)
                 return HandSettled(task, None)
             case OnRegister(fd_number):
                 printed = self._read(task, _receipt(task), fd_number, status)
@@ -107,10 +114,10 @@ class HandSettler:
                 printed = self._from_paper(task, _receipt(task), paper, status)
         return HandSettled(task, printed)
 
-    def _task(self, order: HandOrder, doubts: Sequence[Doubt]) -> PrintTask:
+    def _doubt(self, order: HandOrder, doubts: Sequence[Doubt]) -> Doubt:
         for doubt in doubts:
             if (doubt.task.receipt_id, doubt.task.pos_id) == (order.receipt_id, order.pos_id):
-                return doubt.task
+                return doubt
         stored = self._journal.read(lambda connection: find_receipt(connection, order.receipt_id, order.pos_id))
         raise not_in_doubt(order.receipt_id, order.pos_id, stored.status if stored is not None else None)
 
@@ -214,6 +221,15 @@ def not_in_doubt(receipt_id: str, pos_id: str, status: Status | None) -> SettleR
         f"receipt {receipt_id} of {pos_id} is {status or 'unknown'}: only one whose doubt the register cannot settle "
         "is settled by hand",
     )
+
+
+def _require_this(doubt: Doubt, number: int) -> None:
+    if doubt.number != number:
+        raise SettleRefused(
+            "another_doubt",
+            f"doubt {number} is over: receipt {doubt.task.receipt_id} was begun again since, and is in doubt "
+            f"{doubt.number} now; look again whether it has a document",
+        )
 
 
 def _taken(fd_number: int, pos_id: str, receipt_id: str) -> SettleRefused:

@@ -31,6 +31,8 @@ class Doubt:
     """A receipt of which the register cannot tell whether it was printed: a person must."""
 
     task: PrintTask
+    number: int
+    """Of the attempt to print it, never used again: who decides says which attempt is meant."""
     total: int
     """Kopecks."""
     since_ms: int

@@ -9,6 +9,7 @@ to a person, see `kkt_bridge.stages.hand_settling`.
 
 import logging
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -18,6 +19,7 @@ from kkt_bridge.journal.printing import known_fd_numbers, last_known_fd, tasks_i
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.steps import history_of
+from kkt_bridge.journal.transaction import ID_BITS
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
@@ -37,6 +39,14 @@ class Undecidable(Exception):
     """The register cannot tell of this receipt; the text says why."""
 
 
+class _Facts(NamedTuple):
+    """What a doubt shows of its receipt: the number of the attempt, kopecks, and when it began."""
+
+    number: int
+    total: int
+    since_ms: int
+
+
 class Settler:
     """Settles the doubts of one lane."""
 
@@ -44,8 +54,8 @@ class Settler:
         self._kkt = kkt
         self._register = register
         self._journal = journal
-        self._facts: dict[int, tuple[int, int]] = {}
-        """Total and beginning of each receipt that was in doubt the last time."""
+        self._facts: dict[int, _Facts] = {}
+        """Of each receipt that was in doubt the last time."""
 
     def settle(self, status: RegisterStatus) -> Iterator[tuple[PrintTask, Printed | Doubt | None]]:
         """Each receipt in doubt with its document, with None when it is proven that there is none, or as a doubt.
@@ -58,8 +68,7 @@ class Settler:
             try:
                 found = self._find(task, status)
             except Undecidable as why:
-                total, since_ms = self._facts[task.id]
-                yield task, Doubt(task, total, since_ms, f"receipt {task.pos_id}:{task.receipt_id} {why}")
+                yield task, Doubt(task, *self._facts[task.id], f"receipt {task.pos_id}:{task.receipt_id} {why}")
             else:
                 del self._facts[task.id]  # another doubt about it would be a new one
                 yield task, found
@@ -90,12 +99,14 @@ class Settler:
             )
         self._facts = known | {task.id: self._facts_of(task) for task in new}
 
-    def _facts_of(self, task: PrintTask) -> tuple[int, int]:
+    def _facts_of(self, task: PrintTask) -> "_Facts":
         stored = self._journal.read(lambda connection: find_receipt(connection, task.receipt_id, task.pos_id))
         steps = self._journal.read(lambda connection: history_of(connection, task.id))
-        begun = [step.at_ms for step in steps if step.to_status == Status.PRINTING]
+        begun = [step for step in steps if step.to_status == Status.PRINTING]
         assert stored is not None
-        return stored.total, begun[-1] if begun else task.received_ms
+        if not begun:  # a journal made anew from a damaged one may lack that step
+            return _Facts(task.id >> ID_BITS, stored.total, task.received_ms)
+        return _Facts(begun[-1].commit_no, stored.total, begun[-1].at_ms)
 
     def _find(self, task: PrintTask, status: RegisterStatus) -> Printed | None:
         assert task.fd_before is not None

@@ -299,7 +299,8 @@ def _requeue_letters(letters: Sequence[DeadLetter], tx: Transaction) -> None:
 def _decision(args: SettleArgs) -> OnRegister | OnPaper | PrintAgain:
     document = args.adopt
     if document is None:
-        return PrintAgain()
+        assert args.doubt is not None  # the model asks for it
+        return PrintAgain(args.doubt)
     if document.fn_number is None:
         return OnRegister(document.fd_number)
     # The model takes all of a document or nothing but its number.

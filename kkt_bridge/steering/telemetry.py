@@ -243,6 +243,7 @@ class Telemetry:
         return DoubtState(
             receipt_id=task.receipt_id,
             pos_id=task.pos_id,
+            doubt=doubt.number,
             fn_number=task.fn_before or "",
             fd_number=task.fd_before or 0,
             total=format_kopecks(doubt.total),

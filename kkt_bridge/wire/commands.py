@@ -114,7 +114,7 @@ class SettleArgs(Strict):
             "oneOf": [
                 {"required": ["adopt"], "properties": {"adopt": {"type": "object"}, "print_again": {"const": False}}},
                 {
-                    "required": ["print_again"],
+                    "required": ["print_again", "doubt"],
                     "properties": {"print_again": {"const": True}, "adopt": {"type": "null"}},
                 },
             ]
@@ -125,6 +125,8 @@ class SettleArgs(Strict):
     pos_id: Identifier | None = None
     adopt: AdoptedDocument | None = None
     print_again: bool = False
+    doubt: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    """Which attempt to print it has left no document, as `state/kkt` shows it: an order may come late."""
     reason: Annotated[str, line(500), PRINTABLE]
 
     @model_validator(mode="after")
@@ -132,6 +134,13 @@ class SettleArgs(Strict):
         if (self.adopt is not None) == self.print_again:
             raise PydanticCustomError(
                 "one_decision", "say either which document it is, or print_again: true", {"field": "adopt"}
+            )
+        if self.print_again and self.doubt is None:
+            raise PydanticCustomError(
+                "which_doubt",
+                "required with print_again: the number of the doubt as `settle list` shows it, so that an order that "
+                "comes late cannot print a receipt that was printed meanwhile",
+                {"field": "doubt"},
             )
         return self
 

@@ -229,6 +229,8 @@ class DoubtState(Outgoing):
 
     receipt_id: str
     pos_id: str
+    doubt: int
+    """The number of the attempt to print it: `settle` names it where it has the receipt printed again."""
     fn_number: str
     """The fiscal storage, and the number of its last document, before printing began."""
     fd_number: int

@@ -20,7 +20,7 @@ def test_no_doubts_are_told_in_a_line(shop):
     assert shop.json("settle", "list") == {"doubts": [], "total": 0}
 
 
-@pytest.mark.parametrize("work", [["adopt", "--fd=3"], ["adopt", "--fd=3", *WHOLE], ["print-again"]])
+@pytest.mark.parametrize("work", [["adopt", "--fd=3"], ["adopt", "--fd=3", *WHOLE], ["print-again", "--doubt=1"]])
 def test_an_unknown_receipt_is_one_line(shop, work):
     done = shop.run("settle", *work, ID, "--reason=x")
 
@@ -32,7 +32,7 @@ def test_a_receipt_that_is_not_in_doubt_says_what_it_is(shop):
     request = receipt()
     assert shop.run("send", "-", stdin=encoded(request)).returncode == 0
 
-    done = shop.run("settle", "print-again", request["receipt_id"], "--reason=x", "--json")
+    done = shop.run("settle", "print-again", request["receipt_id"], "--doubt=1", "--reason=x", "--json")
 
     assert done.returncode == 1
     error = json.loads(done.stdout)["error"]
@@ -51,7 +51,8 @@ def test_a_receipt_that_is_not_in_doubt_says_what_it_is(shop):
         (["adopt", ID, "--fd=3", "--reason=x", *WHOLE[:-1]], "told whole: --number missing"),
         (["adopt", ID, "--fd=3", "--reason=x", "--fn=12"], "argument --fn: '12'"),
         (["adopt", ID, "--fd=3", "--reason=x", "--at=2026-11-22"], "argument --at: '2026-11-22': expected a time"),
-        (["print-again", ID], "required: --reason"),
+        (["print-again", ID, "--doubt=1"], "required: --reason"),
+        (["print-again", ID, "--reason=x"], "required: --doubt"),
     ],
 )
 def test_wrong_arguments_are_named(shop, words, complaint):

@@ -219,6 +219,12 @@ def check_the_lane_goes_on(world):
     world.wait_statuses([world.doubtful_id, world.waiting_id], "synced")
 
 
+def the_doubt(world):
+    """The number of the one doubt on kkt-1."""
+    (doubt,) = world.wait_state("kkt/kkt-1", lambda state: state["doubts_total"] == 1)["doubts"]
+    return doubt["doubt"]
+
+
 def test_a_doubt_is_shown_raised_once_and_stops_one_register_alone(doubtful):
     world = doubtful
     state = world.wait_state("kkt/kkt-1", lambda state: state["problem"] == "unsettled_doubt")
@@ -236,9 +242,9 @@ def test_a_doubt_is_shown_raised_once_and_stops_one_register_alone(doubtful):
     status, listed, _ = kkt_bridge(world, "list")
     first, last = listed.splitlines()
     assert status == 0
-    assert first.startswith(f"{world.doubtful_id} of pos-1: 200.50 on kkt-1 since ")
+    assert first.startswith(f"{world.doubtful_id} of pos-1: 200.50 on kkt-1, doubt ")
     assert last == "receipts in doubt: 1, shown: 1"
-    world.done("settle", receipt_id=world.doubtful_id, print_again=True, reason="a test")
+    world.done("settle", receipt_id=world.doubtful_id, print_again=True, doubt=the_doubt(world), reason="a test")
     world.wait_reply(world.waiting_id)
 
 
@@ -267,12 +273,17 @@ def test_a_document_of_the_old_storage_is_adopted_from_its_paper(doubtful):
     assert (event["ok"], event["reason"]) == (True, "на ленте старого ФН")
     assert world.at_ofd(world.doubtful_id)["fd_number"] == document.fd_number
     assert world.documents_of(world.doubtful_id) == [], "nothing of it on the new storage"
-    assert world.failed("settle", receipt_id=world.doubtful_id, print_again=True, reason="x")["code"] == "not_in_doubt"
+    assert (
+        world.failed("settle", receipt_id=world.doubtful_id, print_again=True, doubt=1, reason="x")["code"]
+        == "not_in_doubt"
+    )
 
 
 def test_a_receipt_that_a_person_did_not_find_is_printed_again(doubtful):
     world = doubtful
-    status, said, _ = kkt_bridge(world, "print-again", world.doubtful_id, "--reason=not in its report", "--json")
+    status, said, _ = kkt_bridge(
+        world, "print-again", world.doubtful_id, f"--doubt={the_doubt(world)}", "--reason=not in its report", "--json"
+    )
     assert (status, json.loads(said)["outcome"]) == (0, "queued")
     reply = world.wait_reply(world.doubtful_id)
     assert reply["fiscal"]["fn_number"] == NEW_FN
@@ -306,9 +317,11 @@ def test_a_register_that_is_away_cannot_be_settled_with(doubtful):
     world = doubtful
     world.fault("kkt-1", {"offline": True})
     world.wait_state("kkt/kkt-1", lambda state: state["problem"] == "offline")
-    status, _, complaint = kkt_bridge(world, "print-again", world.doubtful_id, "--reason=x")
+    status, _, complaint = kkt_bridge(
+        world, "print-again", world.doubtful_id, f"--doubt={the_doubt(world)}", "--reason=x"
+    )
     assert status == 1
     assert complaint.startswith("kkt-bridge: failed: kkt-1: no answer")
     world.heal("kkt-1")
-    world.done("settle", receipt_id=world.doubtful_id, print_again=True, reason="a test")
+    world.done("settle", receipt_id=world.doubtful_id, print_again=True, doubt=the_doubt(world), reason="a test")
     check_the_lane_goes_on(world)

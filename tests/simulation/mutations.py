@@ -22,6 +22,7 @@ from kkt_bridge.stages import (
     admission,
     courier,
     decisions,
+    hand_settling,
     intake,
     outcomes,
     publishing,
@@ -135,6 +136,11 @@ def begin_without_a_trace() -> None:
 def count_attempts_during_an_outage() -> None:
     """Every failure counts against the document, also when the OFD is away."""
     courier.Courier._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
+
+
+def settle_whatever_doubt_there_is() -> None:
+    """An order to print again that comes late is carried out on a doubt that it never meant."""
+    hand_settling._require_this = lambda *_: None  # type: ignore[attr-defined]
 
 
 def overtake_in_an_outage() -> None:
@@ -309,6 +315,7 @@ MUTATIONS: Final = MappingProxyType(
             begin_without_a_trace,
             adopt_on_any_storage,
             count_attempts_during_an_outage,
+            settle_whatever_doubt_there_is,
             overtake_in_an_outage,
             a_new_key_for_each_attempt,
             send_the_newest_first,

@@ -245,12 +245,12 @@ class Operator:
             self._last_word, self.paused = command_id, False
         return command_id
 
-    def settle(self, sale: Sale, papers: list[tuple[str, FiscalDocument]], present_fn: str) -> None:
+    def settle(self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]], present_fn: str) -> None:
         """Say what became of a receipt in doubt: which paper is its own, or that there is none."""
         own = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
         who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
         if not own:
-            self.order("settle", **who, print_again=True)
+            self.order("settle", **who, print_again=True, doubt=doubt)
             return
         ((fn, paper),) = own
         adopted: dict[str, Any] = {"fd_number": paper.fd_number}

@@ -286,7 +286,7 @@ class World:
             register = self.registers[kkt]
             for doubt in doubts:
                 sale = self.terminals[doubt["pos_id"]].sales[doubt["receipt_id"]]
-                self.operator.settle(sale, register.documents(), register.fn_number())
+                self.operator.settle(sale, doubt["doubt"], register.documents(), register.fn_number())
 
     def _appoint(self, in_s: float, deed: Deed) -> None:
         self._appointment_number += 1

@@ -69,6 +69,12 @@ def settle(shop, request, decision, reason="seen on the roll"):
     return future.result(timeout=0)
 
 
+def again(shop, request):
+    """Print it again: what a person decides who knows of the doubt that there is now, if there is one."""
+    numbers = [doubt.number for doubt in shop.lane.view.doubts or () if doubt.task.receipt_id == request["receipt_id"]]
+    return PrintAgain(numbers[0] if numbers else 1)
+
+
 def refusal(shop, request, decision):
     with pytest.raises(SettleRefused) as caught:
         settle(shop, request, decision)
@@ -104,7 +110,7 @@ def test_printed_again_where_a_person_says_that_there_is_none(shop):
     request, behind = receipt(), receipt()
     leave_unsettled(shop, request, power_cut={"at": "line"})
     shop.sell(behind)
-    settled = settle(shop, request, PrintAgain())
+    settled = settle(shop, request, again(shop, request))
     assert settled.printed is None
     assert [shop.status(one) for one in (request, behind)] == ["printed", "printed"], "the lane goes on at once"
     assert [reply["receipt_id"] for reply in shop.replies() if reply["final"]] == [
@@ -298,7 +304,7 @@ def test_only_a_receipt_in_doubt_is_settled(shop):
     shop.sell(behind)
     for request, status in ((done, "printed"), (behind, "buffered"), (receipt(), "unknown")):
         with pytest.raises(SettleRefused, match=f"is {status}") as caught:
-            settle(shop, request, PrintAgain())
+            settle(shop, request, again(shop, request))
         assert caught.value.code == "not_in_doubt"
 
 
@@ -310,7 +316,7 @@ def test_what_the_register_can_prove_goes_before_what_a_person_says(shop):
     file = shop.folder / "kkt-1.fn"
     file.with_suffix(".old").rename(file)
     shop._start()
-    assert refusal(shop, request, PrintAgain()) == "not_in_doubt"
+    assert refusal(shop, request, again(shop, request)) == "not_in_doubt"
     assert shop.status(request) == "printed"
     assert len(shop.documents()) == 1
 
@@ -319,7 +325,8 @@ def test_a_receipt_is_settled_once(shop):
     first, second = small_receipt(), small_receipt()
     leave_unsettled(shop, first, second)
     orders = [
-        shop.lane.settle(HandOrder(first["receipt_id"], "pos-1", decision, "r")) for decision in (paper(), PrintAgain())
+        shop.lane.settle(HandOrder(first["receipt_id"], "pos-1", decision, "r"))
+        for decision in (paper(), again(shop, first))
     ]
     shop.lane.step()
     assert orders[0].result(0).printed is not None
@@ -337,11 +344,11 @@ def test_an_order_to_a_register_that_is_away_fails_in_one_line(shop):
     leave_unsettled(shop, request)
     shop.break_register(offline=True)
     with pytest.raises(RegisterAway, match="is it switched on"):
-        settle(shop, request, PrintAgain())
+        settle(shop, request, again(shop, request))
     assert shop.status(request) == "printing"
     shop.heal_register()
     shop.clock.advance(RETRY_S)
-    settle(shop, request, PrintAgain())
+    settle(shop, request, again(shop, request))
     assert shop.status(request) == "printed"
 
 
@@ -363,12 +370,12 @@ def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, mon
     request = receipt()
     leave_unsettled(shop, request)
     monkeypatch.setattr(shop.lane._hand, "judge", lambda *_: 1 // 0)
-    future = shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", PrintAgain(), "r"))
+    future = shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", again(shop, request), "r"))
     with pytest.raises(ZeroDivisionError):
         shop.lane.step()
     assert isinstance(future.exception(0), ZeroDivisionError)
     monkeypatch.undo()
-    settle(shop, request, PrintAgain())
+    settle(shop, request, again(shop, request))
     assert shop.status(request) == "printed"
 
 
@@ -377,7 +384,7 @@ def test_an_order_waits_for_what_is_leased_and_not_for_the_queue(shop):
     for _ in range(60):
         shop.sell(receipt())
     shop.lane.step()
-    future = shop.lane.settle(HandOrder(receipt()["receipt_id"], "pos-1", PrintAgain(), "r"))
+    future = shop.lane.settle(HandOrder(receipt()["receipt_id"], "pos-1", PrintAgain(1), "r"))
     for _ in range(2):
         shop.lane.step()
     assert future.done()
@@ -400,7 +407,7 @@ def test_what_was_judged_free_is_judged_again_when_it_is_recorded(shop, monkeypa
 def test_an_order_that_nobody_waits_for_any_more_is_not_carried_out(shop):
     request = receipt()
     leave_unsettled(shop, request)
-    assert shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", PrintAgain(), "r")).cancel()
+    assert shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", again(shop, request), "r")).cancel()
     shop.print_all()
     assert shop.status(request) == "printing"
 
@@ -421,7 +428,7 @@ def test_a_request_that_can_no_longer_be_read_is_compared_with_nothing(shop):
     shop.print_all()
     assert shop.lane.view.doubts[0].total == 20050
     assert refusal(shop, request, paper()) == "document_mismatch"
-    settle(shop, request, PrintAgain())
+    settle(shop, request, again(shop, request))
     assert shop.status(request) == "rejected"
 
 
@@ -438,3 +445,18 @@ def test_the_doubt_shows_what_a_person_needs(shop):
     assert (doubt.task.fn_before, doubt.task.fd_before) == (registration_of("kkt-1").fn_number, 2)
     assert (doubt.total, doubt.since_ms) == (20050, began)
     assert "only the old storage can tell" in doubt.reason
+
+
+def test_an_order_that_comes_late_does_not_print_what_was_printed_meanwhile(shop):
+    """It waited at the broker; the receipt was begun again, printed, and is in doubt again."""
+    request = receipt()
+    leave_unsettled(shop, request)
+    late = again(shop, request)
+    shop.break_register(lose_answer_next=1)
+    settle(shop, request, again(shop, request))
+    swap_storage(shop)
+    shop.print_all()
+    assert refusal(shop, request, late) == "another_doubt"
+    assert shop.status(request) == "printing"
+    settle(shop, request, again(shop, request))
+    assert shop.status(request) == "printed"

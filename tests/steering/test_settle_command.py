@@ -51,6 +51,13 @@ def left_in_doubt(office, kkt="kkt-1", pos="pos-1", request=None):
     return request
 
 
+def again(office, request):
+    """The args of who has it printed again and knows of the doubt that there is now, if there is one."""
+    doubts = [doubt for lane in office.shop.lanes.values() for doubt in lane.view.doubts or ()]
+    numbers = [doubt.number for doubt in doubts if doubt.task.receipt_id == request["receipt_id"]]
+    return {"receipt_id": request["receipt_id"], "print_again": True, "doubt": numbers[0] if numbers else 1}
+
+
 PAPER = {
     "fn_number": "9999078900000009",
     "fd_number": 412,
@@ -63,7 +70,7 @@ PAPER = {
 
 def test_settle_prints_again(office):
     request = left_in_doubt(office)
-    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="not on the roll")
+    result = office.order("settle", **again(office, request), reason="not on the roll")
     assert result["result"] == {
         "receipt_id": request["receipt_id"],
         "pos_id": "pos-1",
@@ -112,18 +119,20 @@ def test_settle_says_what_the_status_is_of_a_receipt_that_is_not_in_doubt(office
         left_in_doubt(office)
         request = receipt()
         office.shop.sell(request)
-    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    result = office.order("settle", **again(office, request), reason="x")
     assert error_of(result) == "not_in_doubt"
     assert f"is {status}" in result["error"]["message"]
 
 
 def test_settle_wants_a_receipt_that_is_known_and_whose(open_office):
     office = open_office(registers=("kkt-1", "kkt-2"))
-    args = {"print_again": True, "reason": "x"}
+    args = {"print_again": True, "doubt": 1, "reason": "x"}
     assert error_of(office.order("settle", receipt_id=str(uuid.uuid4()), **args)) == "not_found"
     request = left_in_doubt(office)
     left_in_doubt(office, "kkt-2", "pos-2", {**request, "pos_id": "pos-2", "kkt": "kkt-2"})
     assert error_of(office.order("settle", receipt_id=request["receipt_id"], **args)) == "ambiguous"
+    (doubt,) = office.shop.lanes["kkt-2"].view.doubts
+    args["doubt"] = doubt.number
     assert office.order("settle", receipt_id=request["receipt_id"], pos_id="pos-2", **args)["ok"]
     assert office.shop.lanes["kkt-1"].view.problem == "unsettled_doubt", "the other is not touched"
 
@@ -133,14 +142,14 @@ def test_settle_on_a_register_that_is_no_longer_configured_says_so(open_office):
     request = left_in_doubt(office, "kkt-2")
     office.shop.settings = office.shop.settings.model_copy(update={"kkt": office.shop.settings.kkt[:1]})
     office.restart()
-    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    result = office.order("settle", **again(office, request), reason="x")
     assert error_of(result) == "unknown_kkt"
 
 
 def test_settle_while_the_register_is_away_fails(office):
     request = left_in_doubt(office)
     office.shop.break_register(offline=True)
-    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    result = office.order("settle", **again(office, request), reason="x")
     assert error_of(result) == "failed"
     assert "no answer" in result["error"]["message"]
     assert office.shop.status(request) == "printing"
@@ -149,13 +158,13 @@ def test_settle_while_the_register_is_away_fails(office):
 def test_a_register_that_is_away_is_not_asked_about_what_is_not_in_doubt(office):
     (request,) = printed(office)
     office.shop.break_register(offline=True)
-    result = office.order("settle", receipt_id=request["receipt_id"], print_again=True, reason="x")
+    result = office.order("settle", **again(office, request), reason="x")
     assert error_of(result) == "not_in_doubt"
 
 
 def test_settle_wakes_the_lane(office):
     request = left_in_doubt(office)
-    args = {"receipt_id": request["receipt_id"], "print_again": True, "reason": "x"}
+    args = again(office, request) | {"reason": "x"}
     office.shop.command("settle", str(uuid.uuid4()), **args)
     office.desk.step()
     assert office.woken == ["kkt-1"]
@@ -180,7 +189,9 @@ def test_settle_taken_before_a_kill_is_carried_out_after_it(office):
         ({"reason": "x"}, "args.adopt"),
         ({"reason": "x", "print_again": False}, "args.adopt"),
         ({"reason": "x", "print_again": True, "adopt": {"fd_number": 3}}, "args.adopt"),
-        ({"reason": " ", "print_again": True}, "args.reason"),
+        ({"reason": " ", "print_again": True, "doubt": 1}, "args.reason"),
+        ({"reason": "x", "print_again": True}, "args.doubt"),
+        ({"reason": "x", "print_again": True, "doubt": 0}, "args.doubt"),
         ({"reason": "x", "adopt": {}}, "args.adopt.fd_number"),
         ({"reason": "x", "adopt": {"fd_number": 0}}, "args.adopt.fd_number"),
         ({"reason": "x", "adopt": {**PAPER, "fn_number": "12"}}, "args.adopt.fn_number"),
