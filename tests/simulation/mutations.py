@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.broker import session
 from kkt_bridge.errors import InDoubt, StorageUnavailable
+from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
-from kkt_bridge.journal import journal, outbox, printing, retention
 from kkt_bridge.receipts import hlc
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import (
     admission,
     courier,
     decisions,
-    hand_settling,
     intake,
     outcomes,
     publishing,
@@ -138,11 +138,6 @@ def count_attempts_during_an_outage() -> None:
     courier.Courier._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
 
 
-def settle_whatever_doubt_there_is() -> None:
-    """An order to print again that comes late is carried out on a doubt that it never meant."""
-    hand_settling._require_this = lambda *_: None  # type: ignore[attr-defined]
-
-
 def overtake_in_an_outage() -> None:
     """After a failure the next document is tried, although nothing says that the failed one is at fault."""
     real = courier.Courier._is_alive
@@ -186,6 +181,28 @@ def reply_past_the_outbox() -> None:
         self._delivered.append(message.id)
 
     publishing.Publisher._hand_over = hand_over  # type: ignore[method-assign]
+
+
+def lose_what_was_posted() -> None:
+    """What was only posted is dropped where the disk does not take it: the broker's messages go out again."""
+    real = journal.Journal._attempt
+
+    def attempt(self: Any, entries: list[Any]) -> None:
+        real(self, entries)
+        self._postponed.clear()
+
+    journal.Journal._attempt = attempt  # type: ignore[method-assign]
+
+
+def leave_the_transaction_open() -> None:
+    """After a COMMIT that failed, SQLite's transaction stays open: every later one fails until a restart."""
+
+    @contextmanager
+    def transaction(self: Any) -> Iterator[Any]:
+        with database.translated(), self.writer.begin():
+            yield self.writer
+
+    database.Database.transaction = transaction  # type: ignore[method-assign]
 
 
 def purge_without_a_tombstone() -> None:
@@ -315,7 +332,6 @@ MUTATIONS: Final = MappingProxyType(
             begin_without_a_trace,
             adopt_on_any_storage,
             count_attempts_during_an_outage,
-            settle_whatever_doubt_there_is,
             overtake_in_an_outage,
             a_new_key_for_each_attempt,
             send_the_newest_first,
@@ -323,6 +339,8 @@ MUTATIONS: Final = MappingProxyType(
             reply_past_the_outbox,
             drop_old_replies,
             commit_in_two_parts,
+            lose_what_was_posted,
+            leave_the_transaction_open,
             purge_without_a_tombstone,
             order_by_the_wall_clock,
             take_more_than_fits,

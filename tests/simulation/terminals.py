@@ -233,10 +233,10 @@ class Operator:
         self.commands: dict[str, tuple[str, Letter]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
 
-    def order(self, name: str, **args: Any) -> str | None:
+    def order(self, name: str, args: dict[str, Any] | None = None) -> str | None:
         """Publish a command; its id, or None if the broker is not there."""
         command_id = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
-        message = {"command_id": command_id, "issued_by": "operator", "args": args}
+        message = {"command_id": command_id, "issued_by": "operator", "args": args or {}}
         letter = Letter(self._topics.command(name), json.dumps(message).encode(), about=("command", command_id))
         if not self._broker.take(letter):
             return None
@@ -245,13 +245,14 @@ class Operator:
             self._last_word, self.paused = command_id, False
         return command_id
 
-    def settle(self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]], present_fn: str) -> None:
-        """Say what became of a receipt in doubt: which paper is its own, or that there is none."""
+    def settle(
+        self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]], present_fn: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Say what became of a receipt in doubt: which paper is its own, or that there is none. Returns the order."""
         own = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
         who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
         if not own:
-            self.order("settle", **who, print_again=True, doubt=doubt)
-            return
+            return self._ordered(who | {"print_again": True, "doubt": doubt})
         ((fn, paper),) = own
         adopted: dict[str, Any] = {"fd_number": paper.fd_number}
         if fn != present_fn:
@@ -262,7 +263,11 @@ class Operator:
                 "shift_number": paper.shift_number,
                 "receipt_number": paper.receipt_number,
             }
-        self.order("settle", **who, adopt=adopted)
+        return self._ordered(who | {"adopt": adopted})
+
+    def _ordered(self, args: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        self.order("settle", args)
+        return "settle", args
 
     def hear(self, content: dict[str, Any]) -> None:
         """A result has come."""

@@ -183,15 +183,15 @@ def resume(world: World) -> None:
 
 
 def sync_by_force(world: World) -> None:
-    world.operator.order("sync", force=True)
+    world.operator.order("sync", {"force": True})
 
 
 def requeue_dead_letters(world: World) -> None:
-    world.operator.order("dlq-requeue", all=True)
+    world.operator.order("dlq-requeue", {"all": True})
 
 
 def close_a_shift(world: World) -> None:
-    world.operator.order("shift-close", kkt=world.any_register().kkt)
+    world.operator.order("shift-close", {"kkt": world.any_register().kkt})
 
 
 def ask_for_status(world: World) -> None:
@@ -227,12 +227,15 @@ BLOWS: Final = (
     Blow("clock", 1, empty_the_battery, set_the_clock_right, 60),
     Blow("time", 1, let_a_week_pass),
     Blow("time", 1, let_an_hour_pass),
-    Blow("operator", 1, pause, resume),
+    Blow("operator", 3, pause, resume),
     Blow("operator", 1, sync_by_force),
     Blow("operator", 1, requeue_dead_letters),
     Blow("operator", 1, close_a_shift),
     Blow("operator", 1, ask_for_status),
 )
 """Every blow, with how often it falls among those of the day."""
+
+WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
+"""What does the most harm between a crash and the look at what it left."""
 
 KINDS: Final = tuple(dict.fromkeys(blow.kind for blow in BLOWS))

@@ -27,7 +27,7 @@ from simulation.packets import CORRELATION_DATA, Publish
 from simulation.process import Process, content_of, journal_rows
 from simulation.registers import Register
 from simulation.terminals import Operator, Sale, Terminal
-from simulation.weather import BLOWS, KINDS, Blow, Deed, swap_the_storage
+from simulation.weather import BLOWS, KINDS, WORST_WHILE_DOWN, Blow, Deed
 
 BRIDGE = "store-017"
 LAZY = frozenset({"keep", "mqtt", "show"})
@@ -69,7 +69,7 @@ class Day:
         return cls(
             terminals=chance.randint(1, 3),
             registers=chance.randint(1, 2),
-            sales=chance.randint(1, 5),
+            sales=chance.randint(1, 4),
             print_time_s=chance.choice([0, 0, 0.01, 1.5]),
             capacity=chance.choice([3, 6, 200, 200]),
             crash_rate=chance.choice([0, 0, 0.002, 0.01]),
@@ -196,7 +196,7 @@ class World:
             self._go_through_the_day()
             self._heal()
             self._come_to_rest()
-            self.operator.order("dlq-requeue", all=True)
+            self.operator.order("dlq-requeue", {"all": True})
             self._come_to_rest()
             for invariant in self.invariants:
                 invariant.finish()
@@ -213,7 +213,7 @@ class World:
         blows = [blow for blow in BLOWS if blow.kind in self.day.kinds]
         weights = [blow.weight for blow in blows]
         turns = 0
-        while turns < 90 or any(terminal.to_sell for terminal in self.terminals.values()):
+        while turns < 75 or any(terminal.to_sell for terminal in self.terminals.values()):
             turns += 1
             if self.chance.random() < self.day.blow_rate:
                 self._fall(self.chance.choices(blows, weights)[0])
@@ -286,7 +286,9 @@ class World:
             register = self.registers[kkt]
             for doubt in doubts:
                 sale = self.terminals[doubt["pos_id"]].sales[doubt["receipt_id"]]
-                self.operator.settle(sale, doubt["doubt"], register.documents(), register.fn_number())
+                order = self.operator.settle(sale, doubt["doubt"], register.documents(), register.fn_number())
+                if self.chance.random() < 0.5:  # somebody else has seen the same papers, and comes late
+                    self._appoint(self.chance.uniform(0, 20), lambda world, order=order: world.operator.order(*order))
 
     def _appoint(self, in_s: float, deed: Deed) -> None:
         self._appointment_number += 1
@@ -315,8 +317,10 @@ class World:
         assert self.process is not None
         self.process.end()
         self.process = None
-        if "swap" in self.day.kinds and self.chance.random() < 0.3:
-            swap_the_storage(self)  # the worst moment for it
+        for kind, deed in WORST_WHILE_DOWN.items():
+            if kind in self.day.kinds and self.chance.random() < 0.3:
+                self.trace(f"BLOW {deed.__name__}, while the bridge is down")
+                deed(self)
         self._appoint(self.chance.uniform(0, 3), World._start)
 
     def kill(self) -> None:
