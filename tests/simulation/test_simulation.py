@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 SEEDS, BLOCKS = 2000, 10
 SEEDS_TO_CATCH_A_BUG = 2000
+HIDES_LONG = {"overtake_in_an_outage": 1400}
+"""Bugs that need many days to be caught, and how many of those the tests skip."""
 
 FOUND_A_BUG = {
     0: "leave_the_transaction_open",
@@ -46,7 +48,8 @@ def test_whatever_a_day_brings_all_that_must_hold_holds(block):
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_planted_bug_is_caught(mutation):
-    run = simulate("--mutation", mutation, "--seeds", str(SEEDS_TO_CATCH_A_BUG))
+    first = HIDES_LONG.get(mutation, 0)
+    run = simulate("--mutation", mutation, "--first", str(first), "--seeds", str(SEEDS_TO_CATCH_A_BUG - first))
     assert run.returncode == 0, run.stdout + run.stderr
     assert "caught on day" in run.stdout
 
