@@ -71,6 +71,8 @@ class _Round:
     after: dict[str, int] = field(default_factory=dict)
     """The last document tried, by register."""
     served: Counter[str] = field(default_factory=Counter)
+    in_vain: Counter[str] = field(default_factory=Counter)
+    """Attempts in an outage, by register: no more than it has documents, each of which would have had one."""
     sent: int = 0
     failed: set[int] = field(default_factory=set)
     dead: int = 0
@@ -183,7 +185,7 @@ class Delivery:
 
     def _batch(self, current: _Round) -> list[DueDocument]:
         """The next documents of every register that has some, a few of each: none waits for another's backlog."""
-        pending = self._registers_with_pending()
+        pending = [kkt for kkt in self._registers_with_pending() if current.in_vain[kkt] < self._pending_of(kkt)]
         share = max(1, BATCH_MAX // max(1, len(pending)))
         queues = [self._ready(kkt, current.after.get(kkt, 0), share) for kkt in pending]
         # Turn by turn, those served least in this round first: a batch may be cut short.
@@ -200,9 +202,10 @@ class Delivery:
                 outcome = self._courier.send(due, force=current.force)
             except BreakerOpen:
                 break
-            if not outcome.outage:
+            if outcome.outage:
+                current.in_vain[due.kkt] += 1  # it is tried again in another's turn: none overtakes it
+            else:
                 current.after[due.kkt] = due.document
-            # Else it is tried again until the breaker opens: an outage lets no other document overtake it.
             current.served[due.kkt] += 1
             self._outcomes.append(outcome)
             current.note(outcome)
@@ -331,6 +334,9 @@ class Delivery:
 
     def _pending(self) -> int:
         return sum(n for (_, kind), n in self._journal.counts().items() if kind == Status.PRINTED)
+
+    def _pending_of(self, kkt: str) -> int:
+        return self._journal.counts().get((kkt, Status.PRINTED), 0)
 
     def _registers_with_pending(self) -> list[str]:
         # Not only those configured now: the documents of a register that was removed are still owed.
