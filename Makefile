@@ -22,11 +22,11 @@ demo: setup
 	$(BIN)/kkt-bridge demo
 
 test: setup
-	$(BIN)/python -m pytest --junitxml=tests/logs/junit.xml -n 3
+	$(BIN)/python -m pytest --junitxml=tests/logs/junit.xml -n 3 --dist worksteal
 
 # The same, with every line and branch counted, in every process: it takes half as long again.
 coverage: setup
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml:tests/logs/coverage.xml -n 3
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml:tests/logs/coverage.xml -n 3 --dist worksteal
 
 # Kills, cut lines and power cuts in any mixture; other seeds with TEST_SEEDS=3,4,5.
 campaign: setup
