@@ -1,7 +1,5 @@
 """Alerts: raised once, cleared once, whatever happens to process, broker and disk in between."""
 
-import pytest
-from steering.office import Office
 from support.clocks import NOON_MS
 from support.receipts import receipt
 from support.stages import break_disk, mend_disk
@@ -11,25 +9,6 @@ from kkt_bridge.steering.alerts import CONDITIONS, WAITING_MAX, Alerts, Conditio
 from kkt_bridge.steering.clock_watch import STEADY_S, ClockVerdict
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-def open_office(tmp_path):
-    offices = []
-
-    def opened(**settings):
-        offices.append(Office(tmp_path, **settings))
-        return offices[-1]
-
-    yield opened
-    for office in offices:
-        mend_disk(office.shop.journal)
-        office.close()
-
-
-@pytest.fixture
-def office(open_office):
-    return open_office()
 
 
 def look(office, seconds=0.5):

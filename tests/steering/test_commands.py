@@ -3,9 +3,8 @@
 import uuid
 
 import pytest
-from steering.office import Office
 from support.receipts import receipt
-from support.stages import TOPICS, break_disk, check_counts, mend_disk
+from support.stages import TOPICS, break_disk, mend_disk
 
 from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
@@ -15,26 +14,6 @@ from kkt_bridge.steering.commands import REQUEUE_BATCH
 from kkt_bridge.wire.commands import COMMANDS
 
 EVERYTHING = PurgeLimits(*[2**62] * 4)
-
-
-@pytest.fixture
-def open_office(tmp_path):
-    offices = []
-
-    def opened(**settings):
-        offices.append(Office(tmp_path, **settings))
-        return offices[-1]
-
-    yield opened
-    for office in offices:
-        mend_disk(office.shop.journal)
-        check_counts(office.shop.journal, office.shop.folder)
-        office.close()
-
-
-@pytest.fixture
-def office(open_office):
-    return open_office()
 
 
 def printed(office, count=1, **changes):

@@ -3,28 +3,7 @@
 import uuid
 
 import pytest
-from steering.office import Office
 from support.receipts import receipt, small_receipt
-from support.stages import mend_disk
-
-
-@pytest.fixture
-def open_office(tmp_path):
-    offices = []
-
-    def opened(**settings):
-        offices.append(Office(tmp_path, **settings))
-        return offices[-1]
-
-    yield opened
-    for office in offices:
-        mend_disk(office.shop.journal)
-        office.close()
-
-
-@pytest.fixture
-def office(open_office):
-    return open_office()
 
 
 def error_of(result):

@@ -1,33 +1,12 @@
 """What the bridge shows of itself: counts, ages, forecasts, health."""
 
-import pytest
-from steering.office import Office
 from support.receipts import receipt, small_receipt
-from support.stages import break_disk, mend_disk
+from support.stages import break_disk
 
 from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
 from kkt_bridge.steering.telemetry import INTERVAL_S
 
 NOON = "2026-11-22T12:03:00.000+03:00"
-
-
-@pytest.fixture
-def open_office(tmp_path):
-    offices = []
-
-    def opened(**settings):
-        offices.append(Office(tmp_path, **settings))
-        return offices[-1]
-
-    yield opened
-    for office in offices:
-        mend_disk(office.shop.journal)
-        office.close()
-
-
-@pytest.fixture
-def office(open_office):
-    return open_office()
 
 
 def sell(office, count=1):
