@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -327,3 +328,55 @@ def test_an_address_with_a_path_and_a_slash_is_kept(simulator):
         assert client.ask_health()
     with raw_server(answer_of(204, b"")) as url, client_for(f"{url}/gateway/") as client:
         assert client.deliver(*a_document()) is None
+
+
+# -- the request ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def listening():
+    """An OFD that takes everything, and what it heard."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(answer_of(200)[0])
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", heard
+        thread.join(5)
+
+
+def test_a_document_is_one_post_with_its_key_and_nothing_that_tells_of_the_machine():
+    key, body = a_document()
+    with listening() as (address, heard), client_for(f"http://{address}/gateway") as client:
+        client.deliver(key, body)
+    head, _, rest = heard[0].partition(b"\r\n\r\n")
+    line, *headers = head.decode().split("\r\n")
+    assert line == "POST /gateway/ofd/v1/receipt HTTP/1.1"
+    assert dict(header.split(": ", 1) for header in headers) == {
+        "Host": address,
+        "User-Agent": "kkt-bridge",
+        "Idempotency-Key": key,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+    }
+    assert body.startswith(rest)
+
+
+def test_a_name_and_a_password_in_the_address_are_shown_to_the_ofd():
+    with listening() as (address, heard), client_for(f"http://shop:p%40ss@{address}") as client:
+        client.deliver(*a_document())
+    assert b"Authorization: Basic c2hvcDpwQHNz\r\n" in heard[0]
+    assert b"p%40ss@" not in heard[0]
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted():
+    with client_for("https://127.0.0.1:9") as client:
+        context = client._http._pool._ssl_context
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname

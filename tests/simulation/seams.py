@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 _session_client = packets.session_client
-_http_client = httpx.Client
 
 
 class _Httpx:
-    """The httpx module with a client that has no socket."""
+    """The httpx module with a transport that has no socket."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -36,8 +35,8 @@ class _Httpx:
     def __getattr__(self, name: str) -> Any:
         return getattr(httpx, name)
 
-    def Client(self, **how: Any) -> httpx.Client:  # noqa: N802 (it stands in for a class)
-        return _http_client(**how, transport=self._world.ofd)
+    def HTTPTransport(self, **_how: Any) -> httpx.BaseTransport:  # noqa: N802 (it stands in for a class)
+        return self._world.ofd
 
 
 def let_in(world: World) -> None:
