@@ -25,11 +25,13 @@ from kkt_bridge.stages.delivery import Delivery
 from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake import Intake
+from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.requests import Refusals
+from kkt_bridge.stages.sender import SENDERS_MAX, Crew
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
 from kkt_bridge.steering.clock_watch import ClockWatch
@@ -80,7 +82,7 @@ class Road:
     ofd: OfdClient
     breaker: Breaker
     network: Network
-    courier: Courier
+    crew: Crew
     delivery: Delivery
 
 
@@ -191,24 +193,27 @@ def _road(base: Base, on_breaker_change: Callable[[], None]) -> Road:
     settings, clock = base.settings, base.clock
 
     def breaker_changed(change: BreakerChange) -> None:
-        courier.note_breaker(change)
+        judge.note_breaker(change)
         on_breaker_change()
 
     ofd = OfdClient(settings.ofd, clock)
     network = Network(settings.sync.network_hold_s)
     breaker = Breaker(settings.breaker, clock, breaker_changed)
     builder = DocumentBuilder({kkt.id: kkt.tax_system for kkt in settings.kkt})
-    courier = Courier(ofd=ofd, breaker=breaker, network=network, builder=builder, clock=clock)
+    courier = Courier(ofd=ofd, builder=builder, clock=clock)
+    judge = Judge(courier=courier, breaker=breaker, network=network, clock=clock)
+    crew = Crew(courier, min(SENDERS_MAX, len(settings.kkt)), clock)
     delivery = Delivery(
         settings=settings.sync,
         journal=base.journal,
-        courier=courier,
+        judge=judge,
+        crew=crew,
         breaker=breaker,
         topics=base.topics,
         zone=settings.zone,
         clock=clock,
     )
-    return Road(ofd, breaker, network, courier, delivery)
+    return Road(ofd, breaker, network, crew, delivery)
 
 
 def _publisher(base: Base, session: Session) -> Publisher:

@@ -20,7 +20,11 @@ class Service:
         self.parts = parts = build(settings, clock, self)
         self.intake = Loop("intake", parts.intake.step, bell=parts.inbox.arrived)
         self.lanes = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
-        self.delivery = Loop("deliver", parts.road.delivery.step)
+        self.delivery = Loop("deliver", parts.road.delivery.step, bell=parts.road.crew.bell)
+        self.senders = [
+            Loop(f"send-{number}", sender.step, bell=sender.bell)
+            for number, sender in enumerate(parts.road.crew.senders, start=1)
+        ]
         self.desk = Loop("command", parts.desk.step)
         self.keep = Loop("keep", parts.notices.step, parts.housekeeping.step)
         # Apart from whatever writes: a disk that keeps those waiting must be shown.
@@ -34,6 +38,7 @@ class Service:
         yield self.intake
         yield from self.lanes.values()
         yield self.delivery
+        yield from self.senders
         yield self.desk
         yield self.keep
         yield self.show

@@ -1,20 +1,21 @@
 """Stage 3: fiscal documents to the OFD, in the order of their FD numbers, through the breaker.
 
+The documents of a register go as *trains*: a sender carries one, its outcomes are recorded, and then comes the next.
+So no document of a register overtakes another, and no register waits for another's answers.
+
 A *round* tries each document that is ready at most once. It starts when a document is printed, and every
 `sync.interval_s` besides; a forced round also passes an open breaker and ends waiting back-offs.
 """
 
 import logging
 import random
-from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import tzinfo
-from itertools import zip_longest
+from functools import partial
 from typing import Final
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.errors import BreakerOpen, DocumentRefused, OfdUnavailable, StorageUnavailable
+from kkt_bridge.errors import DocumentRefused, OfdUnavailable, StorageUnavailable
 from kkt_bridge.journal.delivery import (
     bury,
     end_waiting,
@@ -30,16 +31,18 @@ from kkt_bridge.ofd.backoff import backoff_s
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import SyncSettings
-from kkt_bridge.stages.courier import Courier, NetworkChange, Outcome
+from kkt_bridge.stages.judge import Judge, NetworkChange, Outcome
+from kkt_bridge.stages.rounds import Round, SyncResult
+from kkt_bridge.stages.sender import Crew, Train
 from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
 
-BATCH_MAX: Final = 16
-"""Documents whose outcomes are recorded in one commit."""
+TRAIN_MAX: Final = 32
+"""Documents that a sender carries at once, at most; fewer where the OFD is slow."""
 
-BATCH_S: Final = 0.1
-"""Seconds after which outcomes are recorded even if the batch is not full."""
+RECORD_MAX: Final = 64
+"""Outcomes in one commit: all others who write wait for it."""
 
 RETRY_S: Final = 1.0
 """How often a disk that does not take outcomes is tried again."""
@@ -51,41 +54,6 @@ class SyncInProgress(Exception):
     """An operator's sync is running already."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncResult:
-    """What a round did; `skipped` documents are pending and were not tried."""
-
-    sent: int
-    failed: int
-    skipped: int
-    duration_s: float
-
-
-@dataclass(slots=True)
-class _Round:
-    """One pass over what is ready."""
-
-    force: bool
-    started: float
-    result: Future[SyncResult] | None = None
-    after: dict[str, int] = field(default_factory=dict)
-    """The last document tried, by register."""
-    served: Counter[str] = field(default_factory=Counter)
-    in_vain: Counter[str] = field(default_factory=Counter)
-    """Attempts in an outage, by register: no more than it has documents, each of which would have had one."""
-    sent: int = 0
-    failed: set[int] = field(default_factory=set)
-    dead: int = 0
-
-    def note(self, outcome: Outcome) -> None:
-        """Count an attempt; a document that got through in the end has not failed."""
-        if outcome.error is None:
-            self.sent += 1
-            self.failed.discard(outcome.due.document)
-        else:
-            self.failed.add(outcome.due.document)
-
-
 class Delivery:
     """Decides what is sent when, and records what became of it."""
 
@@ -94,7 +62,8 @@ class Delivery:
         *,
         settings: SyncSettings,
         journal: Journal,
-        courier: Courier,
+        judge: Judge,
+        crew: Crew,
         breaker: Breaker,
         topics: Topics,
         zone: tzinfo,
@@ -102,16 +71,20 @@ class Delivery:
     ) -> None:
         self._settings = settings
         self._journal = journal
-        self._courier = courier
+        self._judge = judge
+        self._crew = crew
         self._breaker = breaker
         self._topics = topics
         self._zone = zone
         self._clock = clock
         self._random = random.Random()  # noqa: S311 (jitter)
-        self._round: _Round | None = None
-        self._requested: _Round | None = None
+        self._length = TRAIN_MAX
+        self._round: Round | None = None
+        self._requested: Round | None = None
         self._next_round_at = 0.0
         self._new_documents = True
+        self._another = False
+        """Whether a round is to follow the present one, or nothing, at once."""
         self._turn = 0
         self._outcomes: list[Outcome] = []
         self._news: list[BreakerChange | NetworkChange] = []
@@ -135,94 +108,98 @@ class Delivery:
         if self._requested is not None:
             raise SyncInProgress
         result: Future[SyncResult] = Future()
-        self._requested = _Round(force=force, started=self._clock.monotonic(), result=result)
+        self._requested = Round(force=force, started=self._clock.monotonic(), result=result)
         return result
 
     # -- in the stage's thread ----------------------------------------------------------------------------
 
     def step(self) -> float | None:
-        """Send a batch, or probe, or say how long to wait."""
+        """Record what came back and send more, or probe, or say how long to wait."""
         try:
-            self._record()
+            self.take_in()
             return self._work()
         except StorageUnavailable as problem:
             log.warning("what became of documents waits for the disk: %s", problem)
             return RETRY_S
 
+    def take_in(self) -> None:
+        """Judge and record what the senders have brought back. Errors: StorageUnavailable."""
+        for train, answers in self._crew.back():
+            for answer in answers:
+                outcome = self._judge.judge(answer, force=train.round.force)
+                train.round.note(outcome, buried=self._burial(outcome) is not None)
+                self._outcomes.append(outcome)
+            if answers and answers[-1].error is None:
+                self._mind_the_pace(len(answers), len(train.documents))
+        self._record()
+
+    def _mind_the_pace(self, done: int, of: int) -> None:
+        """Give as many next time as a sender has time for, or more if it had time for all: none is built in vain."""
+        self._length = done if done < of else min(TRAIN_MAX, max(self._length, 2 * done))
+
     def _work(self) -> float | None:
-        requested = self._requested
-        if requested is not None:
-            if self._round is not requested:
-                self._journal.write(lambda tx: end_waiting(tx, everything=requested.force))
-                self._round = requested
-            return self._go_on(requested)
+        if self._requested is not None:
+            return self._carry_out(self._requested)
         if self._breaker.state != "closed":
             self._round = None
-            return self._probe()
-        if self._round is None:
-            self._round = self._automatic_round()
-        return self._go_on(self._round) if self._round is not None else self._idle()
+            return None if self._crew.under_way else self._probe()
+        if self._crew.under_way and not (self._crew.seconds_to_departure() == 0 and self._waiting_registers()):
+            return self._until_departure_s()
+        self._round = self._automatic_round()
+        return self._idle() if self._round is None else self._go_on(self._round)
 
-    def _automatic_round(self) -> _Round | None:
-        """A new round, if it is time for one and there is anything to send."""
-        self._end_waits()
+    def _carry_out(self, requested: Round) -> float | None:
+        """Go on with the round that was asked for."""
+        if self._round is not requested:
+            self._journal.write(lambda tx: end_waiting(tx, everything=requested.force))
+            self._round = requested
+        return self._go_on(requested)
+
+    def _automatic_round(self) -> Round | None:
+        """The round to go on with: a new one if it is time for one; None if there is nothing to send."""
+        if self._new_documents:
+            self._new_documents, self._another = False, True
+            if self._round is not None:
+                self._round.through.clear()  # what is new comes behind what was tried
+        is_time = self._end_waits() or (self._another and self._round is None)
         now = self._clock.monotonic()
-        if not self._new_documents and now < self._next_round_at:
-            return None
-        self._new_documents = False
+        if not is_time and now < self._next_round_at:
+            return self._round
+        self._another = False
         self._next_round_at = now + self._settings.interval_s
-        return _Round(force=False, started=now) if self._pending() else None
+        return Round(force=False, started=now) if self._pending() else None
 
-    def _go_on(self, current: _Round) -> float:
-        """One batch of a round, or its end."""
-        may_send = current.force or self._breaker.state == "closed"
-        batch = self._batch(current) if may_send else []
-        if batch:
-            self._send_batch(current, batch)
-        else:
-            self._finish(current)
+    def _go_on(self, current: Round) -> float | None:
+        """Send what can be sent, or end the round."""
+        if current.force or self._breaker.state == "closed":
+            self._dispatch(current)
+        if self._crew.under_way:
+            return self._until_departure_s()
+        self._round = None
+        if current.result is not None:
+            self._requested = None
+            current.end(self._pending(), self._clock.monotonic())
         return 0.0
 
-    def _batch(self, current: _Round) -> list[DueDocument]:
-        """The next documents of every register that has some, a few of each: none waits for another's backlog."""
-        pending = [kkt for kkt in self._registers_with_pending() if current.in_vain[kkt] < self._pending_of(kkt)]
-        share = max(1, BATCH_MAX // max(1, len(pending)))
-        queues = [self._ready(kkt, current.after.get(kkt, 0), share) for kkt in pending]
-        # Turn by turn, those served least in this round first: a batch may be cut short.
-        queues.sort(key=lambda queue: current.served[queue[0].kkt] if queue else 0)
-        return [due for turn in zip_longest(*queues) for due in turn if due is not None]
+    def _dispatch(self, current: Round) -> None:
+        """Give a train of each register to a sender, those served least in this round first."""
+        waiting = [kkt for kkt in self._waiting_registers() if kkt not in current.through]
+        for kkt in sorted(waiting, key=current.served.__getitem__):
+            if self._crew.seconds_to_departure() != 0:
+                return
+            if documents := self._next_documents(kkt, current):
+                self._crew.send(Train(kkt, documents, current))
+            else:
+                current.through.add(kkt)
+
+    def _next_documents(self, kkt: str, current: Round) -> list[DueDocument]:
+        """The register's next documents in this round."""
+        if current.in_vain[kkt] >= self._pending_of(kkt):
+            return []
+        return self._ready(kkt, current.after.get(kkt, 0), self._length)
 
     def _ready(self, kkt: str, after: int, limit: int) -> list[DueDocument]:
         return self._journal.read(lambda connection: ready_documents(connection, kkt, after, limit))
-
-    def _send_batch(self, current: _Round, batch: list[DueDocument]) -> None:
-        deadline = self._clock.monotonic() + BATCH_S
-        for due in batch:
-            try:
-                outcome = self._courier.send(due, force=current.force)
-            except BreakerOpen:
-                break
-            if outcome.outage:
-                current.in_vain[due.kkt] += 1  # it is tried again in another's turn: none overtakes it
-            else:
-                current.after[due.kkt] = due.document
-            current.served[due.kkt] += 1
-            self._outcomes.append(outcome)
-            current.note(outcome)
-            current.dead += self._burial(outcome) is not None
-            if outcome.error is not None or self._clock.monotonic() > deadline:
-                break  # what failed is written down before another overtakes it
-        self._record()
-
-    def _finish(self, current: _Round) -> None:
-        self._round = None
-        if current.result is None:
-            return
-        self._requested = None
-        failed = len(current.failed)
-        skipped = max(0, self._pending() - (failed - current.dead))
-        duration_s = round(self._clock.monotonic() - current.started, 3)
-        current.result.set_result(SyncResult(current.sent, failed, skipped, duration_s))
 
     def _probe(self) -> float | None:
         """Ask whether the OFD is back, when it is time."""
@@ -230,7 +207,7 @@ class Delivery:
         if wait > 0:
             return wait
         self._end_waits()
-        self._outcomes += self._courier.probe(self._candidates)
+        self._outcomes += self._judge.probe(self._candidates)
         self._new_documents = True
         self._record()
         return 0.0
@@ -256,19 +233,19 @@ class Delivery:
 
     def _record(self) -> None:
         """Write down what became of the documents tried, and what else is news."""
-        self._news += self._courier.take_news()
-        if not self._outcomes and not self._news:
-            return
-        self._journal.write(self._write_down)
-        for outcome in self._outcomes:
-            if self._burial(outcome):
-                self._courier.forget(outcome.due)
-            self._count(outcome)
-        self._outcomes.clear()
-        self._news.clear()
+        self._news += self._judge.take_news()
+        while self._outcomes or self._news:
+            outcomes = self._outcomes[:RECORD_MAX]
+            self._journal.write(partial(self._write_down, outcomes))
+            del self._outcomes[:RECORD_MAX]
+            self._news.clear()
+            for outcome in outcomes:
+                if self._burial(outcome):
+                    self._judge.forget(outcome.due)
+                self._count(outcome)
 
-    def _write_down(self, tx: Transaction) -> None:
-        for outcome in self._outcomes:
+    def _write_down(self, outcomes: list[Outcome], tx: Transaction) -> None:
+        for outcome in outcomes:
             self._write_outcome(tx, outcome)
         for change in self._news:
             self._write_news(tx, change)
@@ -342,22 +319,34 @@ class Delivery:
         # Not only those configured now: the documents of a register that was removed are still owed.
         return [kkt for (kkt, kind), n in sorted(self._journal.counts().items()) if kind == Status.PRINTED and n]
 
-    def _end_waits(self) -> None:
-        """Make ready what has waited long enough; a round follows at once."""
+    def _waiting_registers(self) -> list[str]:
+        """Those that have documents, and none of them under way."""
+        return [kkt for kkt in self._registers_with_pending() if kkt not in self._crew.under_way]
+
+    def _end_waits(self) -> bool:
+        """Make ready what has waited long enough, if anything has."""
         first = self._journal.read(next_wait_ends_steady_ms)
-        if first is not None and first <= self._journal.steady_ms():
-            self._journal.write(end_waiting)
-            self._new_documents = True
+        if first is None or first > self._journal.steady_ms():
+            return False
+        self._journal.write(end_waiting)
+        return True
 
     def _idle(self) -> float | None:
         """Wait; if things were bad and nothing is left to send that would show it, look whether they still are."""
         if self._pending():
             return self._until_ready_s()
-        if self._courier.all_is_well:
+        if self._judge.all_is_well:
             return None
-        self._courier.look_around()
+        self._judge.look_around()
         self._record()
         return self._settings.interval_s
+
+    def _until_departure_s(self) -> float | None:
+        """Until another train may go, or something is ready for it; whoever is back rings."""
+        departure_s = self._crew.seconds_to_departure()
+        if departure_s is None or not self._waiting_registers():
+            return None
+        return departure_s or (self._until_ready_s() if self._requested is None else None)
 
     def _until_ready_s(self) -> float:
         """Until the next wait ends or the next round is due."""

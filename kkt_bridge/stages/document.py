@@ -5,12 +5,17 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from kkt_bridge.errors import DocumentRefused
 from kkt_bridge.ffd.document import ffd_document
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.model import Receipt
+
+
+class DocumentUnfit(DocumentRefused):
+    """No document can be made of what the journal holds."""
 
 
 def idempotency_key(due: DueDocument) -> str:

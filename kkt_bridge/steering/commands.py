@@ -18,7 +18,7 @@ from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.admission import Admission
-from kkt_bridge.stages.delivery import Delivery, SyncInProgress, SyncResult
+from kkt_bridge.stages.delivery import Delivery, SyncInProgress
 from kkt_bridge.stages.hand_settling import (
     HandOrder,
     HandSettled,
@@ -29,6 +29,7 @@ from kkt_bridge.stages.hand_settling import (
     not_in_doubt,
 )
 from kkt_bridge.stages.printing import PrintLane
+from kkt_bridge.stages.rounds import SyncResult
 from kkt_bridge.steering.desk import Answer, CommandFailed, Handler
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.commands import (

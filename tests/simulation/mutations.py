@@ -24,6 +24,7 @@ from kkt_bridge.stages import (
     courier,
     decisions,
     intake,
+    judge,
     outcomes,
     publishing,
     requests,
@@ -135,13 +136,13 @@ def begin_without_a_trace() -> None:
 
 def count_attempts_during_an_outage() -> None:
     """Every failure counts against the document, also when the OFD is away."""
-    courier.Courier._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
+    judge.Judge._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
 
 
 def overtake_in_an_outage() -> None:
     """After a failure the next document is tried, although nothing says that the failed one is at fault."""
-    real = courier.Courier._is_alive
-    courier.Courier._is_alive = lambda *arguments: real(*arguments) or None  # type: ignore[method-assign]
+    real = judge.Judge._is_alive
+    judge.Judge._is_alive = lambda *arguments: real(*arguments) or None  # type: ignore[method-assign]
 
 
 def a_new_key_for_each_attempt() -> None:
@@ -151,12 +152,12 @@ def a_new_key_for_each_attempt() -> None:
 
 def send_the_newest_first() -> None:
     """Documents go to the OFD in the order of a stack."""
-    real = delivery_stage.Delivery._batch
+    real = delivery_stage.Delivery._next_documents
 
-    def batch(self: Any, current: Any) -> list[Any]:
-        return list(reversed(real(self, current)))
+    def documents(self: Any, kkt: str, current: Any) -> list[Any]:
+        return list(reversed(real(self, kkt, current)))
 
-    delivery_stage.Delivery._batch = batch  # type: ignore[method-assign]
+    delivery_stage.Delivery._next_documents = documents  # type: ignore[method-assign]
 
 
 def believe_that_it_was_sent() -> None:

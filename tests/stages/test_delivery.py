@@ -239,7 +239,7 @@ def test_an_outage_that_ends_in_the_middle_lets_no_document_overtake(shop, ofd):
     requests = printed(shop, 4)
     ofd.faults(outage=True)
     before = ofd.requests()
-    shop.sync.delivery.step()
+    shop.sync.step()
     assert ofd.requests() == before + 1, "the next document waits until this one has arrived"
     ofd.faults()
     shop.sync.run()
@@ -249,7 +249,11 @@ def test_an_outage_that_ends_in_the_middle_lets_no_document_overtake(shop, ofd):
 def test_what_failed_is_written_down_before_another_overtakes_it(shop, ofd):
     first, second = printed(shop, 2)
     ofd.faults(error_keys=[key(first)])
+    before = ofd.requests()
+    shop.sync.step()
+    assert ofd.requests() == before + 1
     shop.sync.delivery.step()
+    assert ofd.requests() == before + 1
     assert shop.rows("SELECT delivery, strikes FROM documents ORDER BY id") == [("waiting", 1), ("ready", 0)]
     shop.sync.run()
     assert ofd.order([first, second]) == [second]
@@ -568,7 +572,7 @@ def test_a_second_sync_while_the_first_runs_is_refused_and_then_free(shop):
 
 def test_an_automatic_round_gives_way(shop, ofd):
     printed(shop, 40)
-    shop.sync.delivery.step()
+    shop.sync.step()
     assert shop.sync.delivery.in_progress
     result = shop.sync.order()
     assert result.sent + shop.sync.delivery.sent_total >= 40
@@ -655,7 +659,7 @@ def test_nothing_is_remembered_of_documents_that_are_done(open_shop, ofd):
     ofd.faults(refuse_keys=[key(refused)], error_keys=[key(dead)])
     shop.sync.run_for(20)
     assert statuses(shop, (refused, dead, sent)) == ["dead", "dead", "synced"]
-    assert shop.sync.courier._successes_at_failure == {}
+    assert shop.sync.judge._failed_at == {}
 
 
 def test_log_lines_name_the_receipt_and_nothing_of_the_customer(shop, ofd, caplog):

@@ -40,13 +40,16 @@ from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDoc
 from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.courier import Courier
 from kkt_bridge.stages.decisions import Decider
-from kkt_bridge.stages.delivery import Delivery, SyncResult
+from kkt_bridge.stages.delivery import Delivery
 from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.intake import Intake
+from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing import RETRY_S, PrintLane
 from kkt_bridge.stages.requests import Refusals
+from kkt_bridge.stages.rounds import SyncResult
+from kkt_bridge.stages.sender import Crew
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.topics import Topics
 
@@ -340,7 +343,7 @@ class Shop:
 
 
 class Sync:
-    """The way to the OFD: breaker, network, courier and delivery over one HTTP client."""
+    """The way to the OFD: breaker, network, courier, judge, crew and delivery over one HTTP client."""
 
     def __init__(self, shop: Shop) -> None:
         settings, clock = shop.settings, shop.clock
@@ -350,15 +353,16 @@ class Sync:
         self.network = Network(settings.sync.network_hold_s)
         self.courier = Courier(
             ofd=self.client,
-            breaker=self.breaker,
-            network=self.network,
             builder=DocumentBuilder({kkt.id: kkt.tax_system for kkt in settings.kkt}),
             clock=clock,
         )
+        self.judge = Judge(courier=self.courier, breaker=self.breaker, network=self.network, clock=clock)
+        self.crew = Crew(self.courier, len(settings.kkt), clock)
         self.delivery = Delivery(
             settings=settings.sync,
             journal=shop.journal,
-            courier=self.courier,
+            judge=self.judge,
+            crew=self.crew,
             breaker=self.breaker,
             topics=TOPICS,
             zone=ZONE,
@@ -369,11 +373,21 @@ class Sync:
 
     def _changed(self, change: BreakerChange) -> None:
         self.changes.append(change)
-        self.courier.note_breaker(change)
+        self.judge.note_breaker(change)
 
     def run(self) -> float | None:
-        """Step until the delivery rests; return how long it means to."""
-        return run(self.delivery.step)
+        """Step until the delivery and its senders rest; return how long the delivery means to."""
+        return run(self.step)
+
+    def step(self) -> float | None:
+        """One step of the delivery, and one of each sender that it gave something to do."""
+        self.crew.bell.clear()
+        wait = self.delivery.step()
+        for sender in self.crew.senders:
+            if sender.bell.is_set():
+                sender.bell.clear()
+                sender.step()
+        return 0.0 if self.crew.bell.is_set() else wait
 
     def order(self, *, force: bool = False) -> SyncResult:
         """An operator's sync, to its end."""
