@@ -74,6 +74,8 @@ class Bridge:
         stuck = self._join(self._lanes.values(), STOP_LANES_S) + self._join(self._workers, STOP_OTHERS_S)
         if stuck:
             log.warning("did not end in time, and is settled at the next start: %s", ", ".join(sorted(set(stuck))))
+        if self._service.delivery.name not in stuck:
+            _within(CLOSE_S, "writing down what was sent", self._service.write_down_what_was_sent)
         idle = [lane for kkt, lane in self._parts.lanes.items() if self._lanes[kkt].name not in stuck]
         _within(CLOSE_S, "closing the registers", lambda: _close_lanes(idle))
 

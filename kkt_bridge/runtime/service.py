@@ -1,8 +1,10 @@
 """A bridge without threads: its parts, the loops that move them, and who wakes whom."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kkt_bridge.clock import Clock
+from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.transaction import Touched
 from kkt_bridge.runtime.loops import Loop
 from kkt_bridge.runtime.parts import build
@@ -55,6 +57,11 @@ class Service:
         """
         wait = self.parts.publisher.step()
         self.parts.session.step(timeout_s if wait is None else min(wait, timeout_s))
+
+    def write_down_what_was_sent(self) -> None:
+        """Record what senders brought back when the delivery had stopped already; without that it is sent again."""
+        with suppress(KktBridgeError):
+            self.parts.road.delivery.take_in()
 
     def close(self) -> None:
         """Let go of everything that is open."""

@@ -81,6 +81,22 @@ def test_a_slow_ofd_delays_no_receipt(shop):
     assert time.monotonic() - started < 3.0  # the OFD would have taken six
 
 
+def test_a_stop_in_the_middle_of_a_backlog_sends_nothing_twice(make_world):
+    world = make_world()
+    world.ofd_faults(outage=True)
+    ids = world.publish_receipts(receipt() for _ in range(100))
+    world.wait_statuses(ids, "printed")
+    world.ofd_faults(latency_s=0.02)
+    world.bridge.terminate()
+    world.bridge.start()
+    world.wait_ofd(lambda books: books["total"] >= 30, "some of them to arrive")
+    world.bridge.terminate()
+    assert 0 < world.ofd_books()["total"] < 100
+    world.bridge.start()
+    world.wait_statuses(ids, "synced")
+    assert {entry["times"] for entry in world.ofd_books()["documents"]} == {1}
+
+
 def test_a_second_sync_while_the_first_runs_is_refused(shop):
     shop.ofd_faults(latency_s=0.3)
     ids = [shop.sell()["receipt_id"] for _ in range(2)]

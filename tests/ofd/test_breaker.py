@@ -158,6 +158,22 @@ def test_whoever_hears_of_a_change_sees_the_new_state(opened):
 # -- by force ---------------------------------------------------------------------------------------------
 
 
+def test_what_is_heard_of_a_call_let_through_counts_like_a_call(bench):
+    assert bench.breaker.hear(ok) == 7
+    for _ in range(5):
+        with pytest.raises(OfdUnavailable):
+            bench.breaker.hear(bench.raising(OfdUnavailable("503")))
+    assert bench.breaker.state == "open"
+
+
+def test_what_is_heard_when_it_is_open_already_changes_nothing(opened):
+    opened.clock.advance(60)
+    assert opened.breaker.hear(ok) == 7
+    with pytest.raises(OfdUnavailable):
+        opened.breaker.hear(opened.raising(OfdUnavailable("503")))
+    assert (opened.breaker.state, opened.breaker.seconds_to_probe()) == ("open", 0)
+
+
 def test_force_passes_an_open_breaker(opened):
     assert opened.breaker.pass_by_force(ok) == 7
     assert opened.breaker.state == "half_open", "a success is a good probe"

@@ -107,6 +107,7 @@ class Process:
     def stop(self) -> None:
         """A stop in good order, as `Bridge.stop` makes it."""
         with self._world.effects.of_the_bridge():
+            self.service.write_down_what_was_sent()
             for lane in self.service.parts.lanes.values():
                 with suppress(KktBridgeError):
                     lane.close()
