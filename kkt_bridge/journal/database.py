@@ -66,14 +66,17 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One write transaction, committed at the end of the block. Errors: JournalError and its kinds."""
+        # Past SQLAlchemy's own bookkeeping of transactions, which costs more than SQLite's BEGIN and COMMIT.
+        writer = self.writer
+        driver: Any = writer.connection.driver_connection
         with translated():
+            driver.execute("BEGIN IMMEDIATE")
             try:
-                with self.writer.begin():
-                    yield self.writer
+                yield writer
+                writer.dialect.do_commit(driver)
             finally:
-                # A COMMIT that fails may leave SQLite's transaction open where SQLAlchemy believes it is over:
-                # every later BEGIN would fail, long after the disk is well again.
-                driver: Any = self.writer.connection.driver_connection
+                # A COMMIT that fails may leave SQLite's transaction open: every later BEGIN would fail, long after
+                # the disk is well again.
                 if driver.in_transaction:
                     driver.rollback()
 
@@ -87,10 +90,13 @@ class Database:
             self._require_what_was_there()
             with translated():
                 engine = create_engine(
-                    self._url, poolclass=NullPool, connect_args={"check_same_thread": False}, hide_parameters=True
+                    self._url,
+                    poolclass=NullPool,
+                    connect_args={"check_same_thread": False},
+                    isolation_level="AUTOCOMMIT",
+                    hide_parameters=True,
                 )
                 event.listen(engine, "connect", _prepare_writer)
-                event.listen(engine, "begin", _begin_immediate)
                 self._writer = engine.connect()
                 self._check()
                 self._migrate()
@@ -129,7 +135,6 @@ class Database:
 
     def _check(self) -> None:
         findings = self.writer.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-        self.writer.rollback()
         if findings != "ok":
             raise JournalDamaged(f"the journal is damaged: {' '.join(str(findings).split())}")
 
@@ -157,11 +162,10 @@ class Database:
             key=lambda entry: entry.name,
         )
         done = int(self.writer.exec_driver_sql("PRAGMA user_version").scalar_one())
-        self.writer.rollback()
         if done > len(scripts):
             raise JournalError(f"{self.path}: written by a newer kkt-bridge (schema {done}, known {len(scripts)})")
         for number, script in enumerate(scripts[done:], start=done + 1):
-            with self.writer.begin():
+            with self.transaction():
                 for statement in script.read_text(encoding="utf-8").split(";\n"):
                     if statement.strip():
                         self.writer.exec_driver_sql(statement)
@@ -225,7 +229,3 @@ def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:
 def _prepare_reader(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     dbapi_connection.execute("PRAGMA query_only = 1")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -192,7 +192,7 @@ class Journal:
 
     def _begin(self, connection: Connection) -> Transaction:
         return Transaction(
-            connection=connection,
+            _connection=connection,
             instant=Instant(self._clock.now_ms(), self.steady_ms()),
             hlc=Hlc(self._clock_figures.hlc_wall_ms, self._clock_figures.hlc_counter),
             commit_no=self._clock_figures.commit_no + 1,

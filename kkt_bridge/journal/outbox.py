@@ -6,15 +6,15 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select
 
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.records import OutboxMessage
+from kkt_bridge.journal.rows import Message
 from kkt_bridge.journal.statements import Prepared
 from kkt_bridge.journal.transaction import Transaction
 
 
-def messages_after(connection: Connection, after: int, limit: int) -> list[OutboxMessage]:
+def messages_after(connection: Connection, after: int, limit: int) -> list[Message]:
     """Messages behind this id, oldest first."""
     rows = _MESSAGES(connection, {"after": after, "limit": limit})
-    return [OutboxMessage(row.id, row.topic, row.payload, row.correlation, bool(row.is_event)) for row in rows]
+    return [Message(*row) for row in rows]
 
 
 def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
@@ -24,7 +24,7 @@ def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
 
 _o = tables.outbox.c
 _MESSAGES: Final = Prepared(
-    select(_o.id, _o.topic, _o.payload, _o.correlation, _o.is_event)
+    select(*(_o[name] for name in Message._fields))
     .where(_o.id > bindparam("after"))
     .order_by(_o.id)
     .limit(bindparam("limit"))

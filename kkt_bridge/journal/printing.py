@@ -1,13 +1,14 @@
 """What a print lane asks of the journal: the next receipt, and what became of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -48,22 +49,9 @@ def record_printed(
         printed_ms=tx.instant.wall_ms,
         document=document,
     )
-    tx.execute(
-        _INSERT_DOCUMENT,
-        {
-            "id": document,
-            "receipt": task.id,
-            "kkt": task.kkt,
-            "fn_number": mark.fn_number,
-            "fd_number": mark.fd_number,
-            "mark": mark.model_dump_json(),
-            "warnings": json.dumps(warnings),
-            "delivery": "ready",
-            "attempts": 0,
-            "strikes": 0,
-            "not_before_steady_ms": 0,
-        },
-    )
+    warned = json.dumps(warnings) if warnings else "[]"
+    fiscal = (task.kkt, mark.fn_number, mark.fd_number, mark.model_dump_json(), warned)
+    tx.add(_INSERT_DOCUMENT, (document, task.id, *fiscal, "ready", 0, 0, 0))
     tx.documents_touched = True
 
 
@@ -78,10 +66,10 @@ def release(tx: Transaction, task: PrintTask, remark: str | None = None) -> None
     tx.queues.add(task.kkt)
 
 
-def reply_address(tx: Transaction, task: PrintTask) -> tuple[str, bytes | None]:
-    """Where the final reply goes now: a repeat of the request may have moved it since the lease."""
-    row = tx.execute(_ADDRESS, {"row_id": task.id}).one_or_none()
-    return row.reply_topic, row.correlation
+def reply_addresses(tx: Transaction, tasks: Sequence[PrintTask]) -> dict[int, tuple[str, bytes | None]]:
+    """Where the final replies go now, by row: a repeat of a request may have moved its own since the lease."""
+    rows = _ADDRESSES(tx.connection, [task.id for task in tasks])
+    return {row.id: (row.reply_topic, row.correlation) for row in rows}
 
 
 def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> set[int]:
@@ -145,7 +133,7 @@ _TASKS: Final = Prepared(
     .order_by(_r.id)
     .limit(bindparam("limit"))
 )
-_ADDRESS: Final = Prepared(select(_r.reply_topic, _r.correlation).where(_r.id == bindparam("row_id")))
+_ADDRESSES: Final = Together(select(_r.id, _r.reply_topic, _r.correlation), _r.id)
 _KNOWN_FDS: Final = Prepared(
     select(documents.c.fd_number).where(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")

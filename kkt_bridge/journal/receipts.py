@@ -1,11 +1,12 @@
 """Taking receipts, and finding what became of them."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
     IS_UNPRINTED,
@@ -14,7 +15,12 @@ from kkt_bridge.journal.tables import (
     refusals,
     requests,
 )
-from kkt_bridge.journal.tombstones import find_tombstone, find_tombstones, refunded_by_tombstones
+from kkt_bridge.journal.tombstones import (
+    find_tombstone,
+    find_tombstones,
+    find_tombstones_of,
+    refunded_by_tombstones,
+)
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
@@ -24,28 +30,29 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
     """Take a receipt: buffered, with its body, its step and its place in the order."""
     hlc = tx.tick()
     row_id = tx.new_id()
-    tx.execute(
+    tx.add(
         _INSERT_RECEIPT,
-        {
-            "id": row_id,
-            "receipt_id": new.receipt_id,
-            "pos_id": new.pos_id,
-            "kkt": new.kkt,
-            "status": Status.BUFFERED,
-            "digest": new.digest,
-            "type": new.type,
-            "total": new.total,
-            "original_receipt_id": new.original_receipt_id,
-            "reply_topic": new.reply_topic,
-            "correlation": new.correlation,
-            "notified": 0,
-            "hlc_wall_ms": hlc.wall_ms,
-            "hlc_counter": hlc.counter,
-            "received_ms": tx.instant.wall_ms,
-            "received_steady_ms": tx.instant.steady_ms,
-        },
+        (
+            row_id,
+            new.receipt_id,
+            new.pos_id,
+            new.kkt,
+            Status.BUFFERED.value,
+            new.digest,
+            new.type,
+            new.total,
+            new.original_receipt_id,
+            new.reply_topic,
+            new.correlation,
+            0,
+            hlc.wall_ms,
+            hlc.counter,
+            tx.instant.wall_ms,
+            tx.instant.steady_ms,
+        ),
     )
-    tx.execute(_INSERT_BODY, {"receipt": row_id, "body": new.body})
+    tx.add(_INSERT_BODY, (row_id, new.body))
+    tx.known.pop((new.receipt_id, new.pos_id), None)
     tx.count(new.kkt, Status.BUFFERED, +1)
     tx.queues.add(new.kkt)
     tx.step(
@@ -56,6 +63,25 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
         current=None,
         target=Status.BUFFERED,
     )
+
+
+def look_up(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
+    """Find the receipts with these keys (receipt id, POS) together, for `known_receipt`."""
+    wanted = dict.fromkeys(keys)
+    ids = [receipt_id for receipt_id, _ in wanted]
+    # An id is hardly ever used by two terminals: what is found of others is no loss.
+    tx.known |= wanted
+    tx.known |= find_tombstones_of(tx.connection, ids)
+    tx.known |= {(row.receipt_id, row.pos_id): _stored(row) for row in _FIND_TOGETHER(tx.connection, ids)}
+
+
+def known_receipt(tx: Transaction, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+    """The receipt with this key as it stands in this transaction."""
+    key = (receipt_id, pos_id)
+    if key not in tx.known:
+        tx.known[key] = find_receipt(tx.connection, receipt_id, pos_id)
+    known: StoredReceipt | None = tx.known[key]
+    return known
 
 
 def find_receipt(connection: Connection, receipt_id: str, pos_id: str) -> StoredReceipt | None:
@@ -88,6 +114,7 @@ def find_original(connection: Connection, receipt_id: str) -> Original | None:
 
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
     """Send the final reply, when it comes, to whoever asked last."""
+    tx.known.pop((stored.receipt_id, stored.pos_id), None)
     tx.execute(_READDRESS, {"row_id": stored.id, "new_topic": topic, "new_correlation": correlation})
 
 
@@ -212,6 +239,7 @@ _INSERT_RECEIPT: Final = prepared_insert(
 )
 _INSERT_BODY: Final = prepared_insert(insert(requests), "receipt", "body")
 _FIND: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id")))
+_FIND_TOGETHER: Final = Together(_live, _r.receipt_id)
 _FIND_ROW: Final = Prepared(_live.where(_r.id == bindparam("row_id")))
 _FIND_ANY: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id")))
 _REFUNDED: Final = Prepared(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kkt_bridge.journal.transaction import ID_BITS, Movable
+from kkt_bridge.journal.transaction import Movable
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
@@ -124,38 +124,6 @@ class Original:
     total: int
     refunded: int
     """Kopecks of refunds taken so far and not rejected."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxMessage:
-    """A message that the broker does not have yet."""
-
-    id: int
-    topic: str
-    payload: bytes
-    correlation: bytes | None
-    is_event: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One recorded step in the life of a receipt."""
-
-    id: int
-    receipt_id: str | None
-    pos_id: str
-    kkt: str | None
-    from_status: Status | None
-    to_status: Status
-    fd_number: int | None
-    error: str | None
-    at_ms: int
-    at_steady_ms: int
-
-    @property
-    def commit_no(self) -> int:
-        """Steps of one commit share it."""
-        return self.id >> ID_BITS
 
 
 @dataclass(frozen=True, slots=True)

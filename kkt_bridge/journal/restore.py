@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.plausible import Row
-from kkt_bridge.journal.transaction import DLQ, ID_BITS, ClockFigures
+from kkt_bridge.journal.rows import ID_BITS
+from kkt_bridge.journal.transaction import DLQ, ClockFigures
 
 
 def restore(database: Database, rows: Mapping[str, Sequence[Row]], settings: Mapping[str, str], hlc_ms: int) -> None:

@@ -7,11 +7,14 @@ database's dialect at its first use and then handed to the DBAPI cursor of the S
 
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from itertools import zip_longest
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, Insert, bindparam
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Insert, Select, bindparam
 
 T = TypeVar("T")
+Row = Mapping[str, Any] | tuple[Any, ...]
+"""The values of a statement, by name; or, of an INSERT, in the order of its columns."""
 
 
 class Rows:
@@ -58,7 +61,7 @@ class Prepared:
         self._fixed: dict[str, Any] = {}
         self._make: Callable[[Sequence[Any]], Any] = tuple
 
-    def __call__(self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Rows:
+    def __call__(self, connection: Connection, values: Mapping[str, Any] | Sequence[Row]) -> Rows:
         """Run it once, or once for each of several sets of values."""
         if self._text is None:
             self._compile(connection)
@@ -87,7 +90,9 @@ class Prepared:
             self._make = namedtuple("Row", columns)._make  # type: ignore[attr-defined]  # noqa: PYI024 (made at run time)
         self._text = str(compiled)
 
-    def _row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _row(self, values: Row) -> tuple[Any, ...]:
+        if isinstance(values, tuple):
+            return values
         assert values.keys() <= self._wanted, f"no such parameters: {values.keys() - self._wanted}"
         given = {**self._fixed, **values} if self._fixed else values
         return tuple([given[name] for name in self._names])
@@ -95,4 +100,29 @@ class Prepared:
 
 def prepared_insert(statement: Insert, *columns: str) -> Prepared:
     """An INSERT of these columns, each from the parameter of its name."""
+    in_order = [column.name for column in statement.table.columns if column.name in columns]
+    assert list(columns) == in_order, f"the order of the table's columns is {in_order}"
     return Prepared(statement.values({column: bindparam(column) for column in columns}))
+
+
+class Together:
+    """A SELECT of the rows in which a column has any of several values: a few questions, however many values."""
+
+    def __init__(self, statement: Select[Any], column: ColumnElement[Any]) -> None:
+        self._names = {size: [f"value_{n}" for n in range(size)] for size in _SIZES}
+        self._by_size = {
+            size: Prepared(statement.where(column.in_([bindparam(name) for name in names])))
+            for size, names in self._names.items()
+        }
+
+    def __call__(self, connection: Connection, wanted: Sequence[Any]) -> Iterator[Any]:
+        """The rows with these values, in no order."""
+        for start in range(0, len(wanted), _SIZES[-1]):
+            some = wanted[start : start + _SIZES[-1]]
+            size = next(size for size in _SIZES if size >= len(some))
+            # The last value is repeated to fill the statement.
+            yield from self._by_size[size](connection, dict(zip_longest(self._names[size], some, fillvalue=some[-1])))
+
+
+_SIZES: Final = (1, 4, 16, 64)
+"""For how many values there are statements."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from kkt_bridge.journal.records import StoredReceipt
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import storages, tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
@@ -70,6 +70,12 @@ def find_tombstone(connection: Connection, receipt_id: str, pos_id: str) -> Stor
     """What was left of the receipt with this key."""
     row = _FIND(connection, {"receipt_id": _packed(receipt_id), "pos_id": pos_id}).one_or_none()
     return None if row is None else _stored(row)
+
+
+def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> dict[tuple[str, str], StoredReceipt]:
+    """What was left of the receipts with these ids, by id and POS."""
+    rows = _FIND_TOGETHER(connection, [_packed(receipt_id) for receipt_id in receipt_ids])
+    return {(stone.receipt_id, stone.pos_id): stone for stone in map(_stored, rows)}
 
 
 def find_tombstones(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
@@ -278,6 +284,7 @@ _found = select(
     *(column for column in _t if column.name != "storage"), *(_s[name] for name in _Storage._fields)
 ).select_from(tombstones.join(storages, _s.id == _t.storage))
 _FIND: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id")))
+_FIND_TOGETHER: Final = Together(_found, _t.receipt_id)
 _FIND_ANY: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id")))
 _REFUNDED: Final = Prepared(
     select(func.sum(_t.total)).where(

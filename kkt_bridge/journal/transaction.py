@@ -11,15 +11,13 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.statements import Prepared, Rows, prepared_insert
+from kkt_bridge.journal.rows import ID_BITS, Message, Step
+from kkt_bridge.journal.statements import Prepared, Row, Rows, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
 
 CountKey = tuple[str, str]
 """A register, and a status or `dlq`; in the table, an empty register stands for the bridge itself."""
-
-ID_BITS: Final = 16
-"""Bits of an id within its commit; those above are the commit's number."""
 
 DLQ: Final = "dlq"
 
@@ -40,9 +38,9 @@ class Touched(NamedTuple):
     queues: frozenset[str]
     """Registers with new receipts."""
     documents: bool
-    outbox: bool
-    steps: bool
     commands: bool
+    messages: Sequence[Message]
+    steps: Sequence[Step]
 
 
 class ClockFigures(NamedTuple):
@@ -54,30 +52,64 @@ class ClockFigures(NamedTuple):
     commit_no: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Movable:
+    """What is needed of a receipt's row to move it on."""
+
+    id: int
+    receipt_id: str
+    pos_id: str
+    kkt: str
+    status: Status
+
+
+class Move(NamedTuple):
+    """A transition to be written."""
+
+    row: Movable
+    values: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Transaction:
     """What the operations of one commit share.
 
-    Rows that every operation adds (steps, messages, counts) are gathered and written once, at the end.
+    Rows are gathered and written together: each statement that runs by itself gives the interpreter to another
+    thread. A look through `connection`, and the end, write what was gathered by then.
     """
 
-    connection: Connection
     instant: Instant
     hlc: Hlc
     commit_no: int
     counts_before: Mapping[CountKey, int]
     pending_before: int
+    _connection: Connection
     counts_delta: Counter[CountKey] = field(default_factory=Counter)
     queues: set[str] = field(default_factory=set)
     documents_touched: bool = False
     commands_touched: bool = False
+    known: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Receipts that were looked up together, by receipt and POS; `None` where there is none."""
     _ids: int = 0
-    _steps: list[dict[str, Any]] = field(default_factory=list)
-    _messages: list[dict[str, Any]] = field(default_factory=list)
+    _steps: list[Step] = field(default_factory=list)
+    _messages: list[Message] = field(default_factory=list)
+    _rows: dict[Prepared, list[Row]] = field(default_factory=dict)
+    _moves: dict[Prepared, list[Move]] = field(default_factory=dict)
+    _moving: set[int] = field(default_factory=set)
 
-    def execute(self, statement: Prepared, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Rows:
-        """Run a statement of this room."""
+    @property
+    def connection(self) -> Connection:
+        """For a look at what the database holds, what was gathered so far included."""
+        self._flush()
+        return self._connection
+
+    def execute(self, statement: Prepared, values: Mapping[str, Any] | Sequence[Row]) -> Rows:
+        """Run a statement of this room, after all that was gathered."""
         return statement(self.connection, values)
+
+    def add(self, statement: Prepared, row: Row) -> None:
+        """Gather a row for an INSERT, or for a change that no other row of this transaction depends on."""
+        self._rows.setdefault(statement, []).append(row)
 
     def new_id(self) -> int:
         """An id for a new row: above every id of earlier commits, and of this one."""
@@ -100,16 +132,8 @@ class Transaction:
 
     def publish(self, topic: str, payload: bytes, correlation: bytes | None = None, *, is_event: bool = False) -> None:
         """Put a message into the outbox: it goes out if, and only if, this transaction commits."""
-        self._messages.append(
-            {
-                "id": self.new_id(),
-                "topic": topic,
-                "payload": payload,
-                "correlation": correlation,
-                "is_event": int(is_event),
-                "created_steady_ms": self.instant.steady_ms,
-            }
-        )
+        message = Message(self.new_id(), topic, payload, correlation, int(is_event), self.instant.steady_ms)
+        self._messages.append(message)
 
     def step(
         self,
@@ -124,25 +148,27 @@ class Transaction:
         error: str | None = None,
     ) -> None:
         """Record what happened to a receipt."""
+        source = None if current is None else current.value
+        now = self.instant
         self._steps.append(
-            {
-                "id": self.new_id(),
-                "receipt": receipt,
-                "receipt_id": receipt_id,
-                "pos_id": pos_id,
-                "kkt": kkt,
-                "from_status": current,
-                "to_status": target,
-                "fd_number": fd_number,
-                "error": error,
-                "at_ms": self.instant.wall_ms,
-                "at_steady_ms": self.instant.steady_ms,
-            }
+            Step(
+                self.new_id(),
+                receipt,
+                receipt_id,
+                pos_id,
+                kkt,
+                source,
+                target.value,
+                fd_number,
+                error,
+                now.wall_ms,
+                now.steady_ms,
+            )
         )
 
     def move(
         self,
-        row: "Movable",
+        row: Movable,
         target: Status,
         *,
         fd_number: int | None = None,
@@ -154,15 +180,15 @@ class Transaction:
         The stored row guards itself: were it in another status by now, IllegalTransition, and nothing is changed.
         """
         advance(row.status, target)
+        if row.id in self._moving:
+            self._flush()
         if target in ENDS:
             columns["ended_steady_ms"] = self.instant.steady_ms
         values = {f"new_{name}": value for name, value in columns.items()}
-        result = self.execute(
-            _move_statement(tuple(columns)),
-            {"row_id": row.id, "current": row.status, "target": target, **values},
-        )
-        if result.rowcount != 1:
-            raise IllegalTransition(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}")
+        values |= {"row_id": row.id, "current": row.status.value, "target": target.value}
+        self._moves.setdefault(_move_statement(tuple(columns)), []).append(Move(row, values))
+        self._moving.add(row.id)
+        self.known.pop((row.receipt_id, row.pos_id), None)
         self.count(row.kkt, row.status, -1)
         self.count(row.kkt, target, +1)
         self.step(
@@ -178,11 +204,26 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what was gathered. The caller commits."""
+        self._flush()
         if self._steps:
-            self.execute(_INSERT_STEPS, self._steps)
+            _INSERT_STEPS(self._connection, self._steps)
         if self._messages:
-            self.execute(_INSERT_MESSAGES, self._messages)
-        self.execute(_SET_FIGURES, [*self._changed_counts(), *self._clock_figures()])
+            _INSERT_MESSAGES(self._connection, self._messages)
+        _SET_FIGURES(self._connection, [*self._changed_counts(), *self._clock_figures()])
+
+    def _flush(self) -> None:
+        """Write new rows, then moves. Two moves of one receipt never wait together, so their order holds."""
+        rows, self._rows = self._rows, {}
+        for statement, values in rows.items():
+            statement(self._connection, values)
+        moves, self._moves = self._moves, {}
+        self._moving.clear()
+        for statement, moved in moves.items():
+            if statement(self._connection, [move.values for move in moved]).rowcount != len(moved):
+                # Of several, the driver does not tell which one; each is tried for itself then (see journal.py).
+                raise IllegalTransition(
+                    " or ".join(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}" for row, _ in moved)
+                )
 
     def _changed_counts(self) -> Iterator[dict[str, Any]]:
         for (kkt, kind), change in self.counts_delta.items():
@@ -200,21 +241,10 @@ class Transaction:
         return Touched(
             queues=frozenset(self.queues),
             documents=self.documents_touched,
-            outbox=bool(self._messages),
-            steps=bool(self._steps),
             commands=self.commands_touched,
+            messages=self._messages,
+            steps=self._steps,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Movable:
-    """What is needed of a receipt's row to move it on."""
-
-    id: int
-    receipt_id: str
-    pos_id: str
-    kkt: str
-    status: Status
 
 
 @cache
@@ -228,23 +258,8 @@ def _move_statement(columns: tuple[str, ...]) -> Prepared:
     )
 
 
-_INSERT_STEPS: Final = prepared_insert(
-    insert(tables.steps),
-    "id",
-    "receipt",
-    "receipt_id",
-    "pos_id",
-    "kkt",
-    "from_status",
-    "to_status",
-    "fd_number",
-    "error",
-    "at_ms",
-    "at_steady_ms",
-)
-_INSERT_MESSAGES: Final = prepared_insert(
-    insert(tables.outbox), "id", "topic", "payload", "correlation", "is_event", "created_steady_ms"
-)
+_INSERT_STEPS: Final = prepared_insert(insert(tables.steps), *Step._fields)
+_INSERT_MESSAGES: Final = prepared_insert(insert(tables.outbox), *Message._fields)
 _insert_figure = upsert(tables.figures).values({name: bindparam(name) for name in ("kkt", "name", "value")})
 _SET_FIGURES: Final = Prepared(
     _insert_figure.on_conflict_do_update(index_elements=["kkt", "name"], set_={"value": _insert_figure.excluded.value})

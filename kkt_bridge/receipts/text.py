@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 _UNFIT: Final = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
@@ -40,6 +41,7 @@ def to_cp866(text: str) -> tuple[str, bool]:
     return text, False
 
 
+@lru_cache(maxsize=1024)
 def _nearest(char: str) -> str:
     for candidate in (char, _NEAREST.get(char), _base(char)):
         if candidate and _fits(candidate):

@@ -93,6 +93,6 @@ class Service:
             self.wake_delivery()
         if touched.commands:
             self.wake_desk()
-        if touched.outbox or touched.steps:
+        if touched.messages or touched.steps:
             self.parts.publisher.committed(touched)
             self.parts.session.ring()

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Collection
+from typing import Final
 
 from kkt_bridge.broker.inbox import Incoming
 from kkt_bridge.journal.commands import find_command, take_command
-from kkt_bridge.journal.receipts import find_receipt, insert_receipt, readdress
+from kkt_bridge.journal.receipts import insert_receipt, known_receipt, readdress
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
 from kkt_bridge.journal.transaction import Transaction
@@ -49,7 +50,7 @@ class Decider:
         request = request_of(self._topics, message)
         if request is None:
             log.debug("a message on %s asks for nothing", message.topic)
-            return nothing
+            return NOTHING
         try:
             return self._decide(request)
         except Undecodable as bad:
@@ -71,9 +72,10 @@ class Decider:
         receipt = decode_receipt(request.message.payload, request.route.name)
         digest = content_digest(receipt)
         body = receipt.canonical().decode()
+        key = (receipt.receipt_id, receipt.pos_id)
 
         def decide(tx: Transaction) -> None:
-            known = find_receipt(tx.connection, receipt.receipt_id, receipt.pos_id)
+            known = known_receipt(tx, *key)
             if known is not None and known.digest == digest:
                 self._repeat(tx, request, known)
             elif known is None and (document := self._printed_before(tx, receipt)):
@@ -85,7 +87,7 @@ class Decider:
                 assert kkt is not None
                 insert_receipt(tx, _new_receipt(receipt, kkt, digest, body, request))
 
-        return decide
+        return Decision(decide, about=key)
 
     def _printed_before(self, tx: Transaction, receipt: Receipt) -> RecoveredDocument | None:
         """The document that this receipt has from the time before the journal was lost."""
@@ -137,24 +139,20 @@ class Decider:
 
     def _query_decision(self, request: Request) -> Decision:
         query = decode_message(Query, request.message.payload, "receipt_id")
-        pos_id = request.route.name
+        key = (query.receipt_id, request.route.name)
 
         def decide(tx: Transaction) -> None:
-            known = find_receipt(tx.connection, query.receipt_id, pos_id)
-            reply = (
-                replies.stored(known, self._zone, duplicate=False)
-                if known is not None
-                else replies.not_found(query.receipt_id, pos_id)
-            )
+            known = known_receipt(tx, *key)
+            reply = replies.stored(known, self._zone, duplicate=False) if known is not None else replies.not_found(*key)
             tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
 
-        return decide
+        return Decision(decide, about=key)
 
     def _command_decision(self, request: Request) -> Decision:
         if request.message.retained:
             # It would be carried out again at each new subscription, long after it was meant.
             log.warning("a retained command %s is not carried out: publish without retain", request.route.name)
-            return nothing
+            return NOTHING
         command = decode_message(Command, request.message.payload, "command_id")
         name = request.route.name
         if name not in self._command_names:
@@ -179,11 +177,11 @@ class Decider:
             elif taken.result is not None:
                 tx.publish(request.answer_topic, taken.result.encode(), request.message.correlation)
 
-        return decide
+        return Decision(decide)
 
 
-def nothing(_tx: Transaction) -> None:
-    """The decision on a message that asks for nothing: it is only acknowledged."""
+NOTHING: Final = Decision(lambda _tx: None)
+"""On a message that asks for nothing: it is only acknowledged."""
 
 
 def internal_error() -> Error:

@@ -17,11 +17,10 @@ from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import StoredReceipt
-from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import content_digest
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.decisions import Decider, internal_error, nothing
-from kkt_bridge.stages.requests import Decision, Refusals, Request, request_of
+from kkt_bridge.stages.decisions import NOTHING, Decider, internal_error
+from kkt_bridge.stages.requests import Decision, Refusals, Request, decide_all, request_of
 from kkt_bridge.wire.decode import Undecodable, decode_receipt
 from kkt_bridge.wire.messages import Error
 from kkt_bridge.wire.topics import Topics
@@ -88,7 +87,7 @@ class Intake:
     def _commit(self, messages: list[Incoming]) -> float:
         decisions = [self._decider.decision(message) for message in messages]
         try:
-            self._journal.write(partial(_decide_all, decisions))
+            self._journal.write(partial(decide_all, decisions))
         except StorageUnavailable as problem:
             return self._while_storage_fails(messages, problem)
         except Exception:
@@ -136,7 +135,7 @@ class Intake:
     def _record_refusals(self) -> bool:
         """Write down what was refused while the journal took nothing; False if it still does not."""
         try:
-            self._journal.write(partial(_decide_all, list(map(self._record_refusal, self._refused_unrecorded))))
+            self._journal.write(partial(decide_all, list(map(self._record_refusal, self._refused_unrecorded))))
         except JournalError:
             return False
         self._link.acknowledge([message.token for message in self._refused_unrecorded])
@@ -175,13 +174,8 @@ class Intake:
     def _record_refusal(self, message: Incoming) -> Decision:
         request = request_of(self._topics, message)
         if request is None or self._known_answer(request) is not None:
-            return nothing
+            return NOTHING
         return self._refusals.refuse(request, _storage_error(), request.id())
-
-
-def _decide_all(decisions: Iterable[Decision], tx: Transaction) -> None:
-    for decide in decisions:
-        decide(tx)
 
 
 def _storage_error() -> Error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from kkt_bridge.errors import ReceiptRefused
-from kkt_bridge.journal.printing import document_owner, record_printed, record_rejected, release, reply_address
+from kkt_bridge.journal.printing import document_owner, record_printed, record_rejected, release, reply_addresses
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.registers.base import Printed
@@ -33,10 +33,16 @@ def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
         release(tx, task)
 
 
-def record_outcome(tx: Transaction, outcome: Outcome, zone: tzinfo) -> None:
-    """The transition, the document and the final reply, in one transaction."""
+def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo) -> None:
+    """The transitions, the documents and the final replies, in one transaction."""
+    addresses = reply_addresses(tx, [outcome.task for outcome in outcomes])
+    for outcome in outcomes:
+        record_outcome(tx, outcome, addresses[outcome.task.id], zone)
+
+
+def record_outcome(tx: Transaction, outcome: Outcome, address: tuple[str, bytes | None], zone: tzinfo) -> None:
+    """One of them, with the address of its reply."""
     task = outcome.task
-    topic, correlation = reply_address(tx, task)
     if outcome.printed is not None:
         mark, warnings = outcome.printed.mark, outcome.printed.warnings
         record_printed(tx, task, mark, warnings, outcome.remark)
@@ -46,6 +52,7 @@ def record_outcome(tx: Transaction, outcome: Outcome, zone: tzinfo) -> None:
         code, message = outcome.refused.code, str(outcome.refused)
         record_rejected(tx, task, code, message)
         reply = replies.rejected(task, code, message, zone)
+    topic, correlation = address
     tx.publish(topic, reply.payload(), correlation)
 
 
@@ -59,7 +66,7 @@ def record_settled(tx: Transaction, order: HandOrder, settled: HandSettled, zone
         return
     mark = settled.printed.mark
     require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
-    record_outcome(tx, Outcome(settled.task, printed=settled.printed, remark=order.remark), zone)
+    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone)
 
 
 def log_outcome(outcome: Outcome) -> None:

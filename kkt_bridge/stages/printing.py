@@ -38,7 +38,7 @@ from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, 
 from kkt_bridge.stages.hand_orders import HandOrders
 from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, HandSettler
 from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
-from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcome, record_settled, release_all
+from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcomes, record_settled, release_all
 from kkt_bridge.stages.settling import Settler, Unsettled
 from kkt_bridge.stages.shifts import Shifts
 from kkt_bridge.wire.topics import Topics
@@ -226,8 +226,7 @@ class PrintLane:
             self._note_fd(printed[-1].mark.fd_number)
 
         def operation(tx: Transaction) -> list[PrintTask]:
-            for outcome in outcomes:
-                record_outcome(tx, outcome, self._settings.zone)
+            record_outcomes(tx, outcomes, self._settings.zone)
             return self._lease(tx) if lease else []
 
         self._tasks.extend(self._journal.write(operation))

@@ -17,9 +17,10 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import forget_messages, messages_after
-from kkt_bridge.journal.records import OutboxMessage, Step
+from kkt_bridge.journal.rows import Message, Step
 from kkt_bridge.journal.steps import set_steps_published, steps_after, steps_published
 from kkt_bridge.journal.transaction import Touched, Transaction
+from kkt_bridge.stages.feed import Feed
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptEvent, ReceiptStep
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
@@ -69,19 +70,20 @@ class Publisher:
         self._clock = clock
         self._up = False
         self._starting_over = False
-        self._last_message = 0
-        self._last_step = 0
+        self._messages: Feed[Message] = Feed(self._read_messages)
+        self._steps: Feed[Step] = Feed(self._read_steps)
+        self._cut_off: list[Step] = []
+        """Steps of a commit of which there are more, taken and not yet told."""
         self._in_flight: set[int] = set()
         self._delivered: list[int] = []
         self._events: deque[_Sent] = deque()
-        self._messages_wait = False
         self._steps_wait_since: float | None = None
         self._unreadable_until = float("-inf")
 
     def committed(self, touched: Touched) -> None:
         """Take note of a commit; from any thread."""
-        if touched.outbox:
-            self._messages_wait = True
+        self._messages.committed(touched.messages)
+        self._steps.committed(touched.steps)
         if touched.steps and self._steps_wait_since is None:
             self._steps_wait_since = self._clock.monotonic()
 
@@ -111,7 +113,6 @@ class Publisher:
             return self._publish()
         except StorageUnavailable as problem:
             log.warning("what is to be published cannot be read: %s", problem)
-            self._messages_wait = True
             self._steps_wait_since = self._clock.monotonic()
             self._unreadable_until = self._clock.monotonic() + UNREADABLE_S
             return UNREADABLE_S
@@ -119,32 +120,30 @@ class Publisher:
     def _publish(self) -> float | None:
         if self._starting_over:
             self._start_over()
-        if self._messages_wait and len(self._in_flight) < IN_FLIGHT_MAX:
-            self._publish_messages()
+        self._publish_messages()
         return self._publish_steps()
 
     def _start_over(self) -> None:
-        self._last_message = 0
-        self._last_step = self._journal.read(steps_published)
+        self._steps.start_over(self._journal.read(steps_published))
+        self._messages.start_over(0)
+        self._cut_off = []
         self._in_flight.clear()
         self._events.clear()
-        self._messages_wait = True
         self._steps_wait_since = self._clock.monotonic() - EVENT_DELAY_S
         self._starting_over = False
 
     def _publish_messages(self) -> None:
-        self._messages_wait = False  # before reading: a commit during the read sets it again
-        room = IN_FLIGHT_MAX - len(self._in_flight)
-        messages = self._journal.read(lambda connection: messages_after(connection, self._last_message, room))
-        for message in messages:
-            self._hand_over(message)
-        if len(messages) == room:
-            self._messages_wait = True
+        for message in self._messages.take(IN_FLIGHT_MAX - len(self._in_flight)):
+            self._in_flight.add(message.id)
+            self._link.publish(
+                Outgoing(message.topic, message.payload, correlation=message.correlation, token=message.id)
+            )
 
-    def _hand_over(self, message: OutboxMessage) -> None:
-        self._last_message = message.id
-        self._in_flight.add(message.id)
-        self._link.publish(Outgoing(message.topic, message.payload, correlation=message.correlation, token=message.id))
+    def _read_messages(self, after: int, limit: int) -> list[Message]:
+        return self._journal.read(lambda connection: messages_after(connection, after, limit))
+
+    def _read_steps(self, after: int, limit: int) -> list[Step]:
+        return self._journal.read(lambda connection: steps_after(connection, after, limit))
 
     def _publish_steps(self) -> float | None:
         since = self._steps_wait_since
@@ -153,17 +152,18 @@ class Publisher:
         wait = since + EVENT_DELAY_S - self._clock.monotonic()
         if wait > 0:
             return wait
-        self._steps_wait_since = None
-        steps = self._journal.read(lambda connection: steps_after(connection, self._last_step, STEPS_READ_MAX))
-        if len(steps) == STEPS_READ_MAX:
-            self._steps_wait_since = since  # there is more: go on at once
-        for event in _grouped(steps, complete=len(steps) < STEPS_READ_MAX):
+        self._steps_wait_since = None  # before taking: a commit meanwhile sets it again
+        steps = self._steps.take(STEPS_READ_MAX)
+        there_is_more = len(steps) == STEPS_READ_MAX
+        steps, self._cut_off = _divided(self._cut_off + steps) if there_is_more else (self._cut_off + steps, [])
+        for event in _grouped(steps):
             self._publish_event(event)
+        if there_is_more:
+            self._steps_wait_since = since
         return 0.0 if self._steps_wait_since is not None else None
 
     def _publish_event(self, steps: list[Step]) -> None:
-        self._last_step = steps[-1].id
-        sent = _Sent(self._last_step)
+        sent = _Sent(steps[-1].id)
         self._events.append(sent)
         news = self._journal.steady_ms() - self._events_max_age_ms
         told = [_told(step, self._zone) for step in steps if step.at_steady_ms >= news]
@@ -189,13 +189,17 @@ def _note_delivered(tx: Transaction, messages: list[int], steps: int) -> None:
         set_steps_published(tx, steps)
 
 
-def _grouped(steps: list[Step], *, complete: bool) -> Iterator[list[Step]]:
-    """Steps in messages of their size, those of one commit in one message where they fit.
+def _divided(steps: list[Step]) -> tuple[list[Step], list[Step]]:
+    """Where more steps follow: those of whole commits, and those of the last one, which may be cut in the middle."""
+    last = steps[-1].commit_no
+    if steps[0].commit_no == last:
+        return steps, []  # more than a message holds: it is cut anyway
+    whole = [step for step in steps if step.commit_no != last]
+    return whole, steps[len(whole) :]
 
-    When more steps follow than were read, the last commit may be cut: it is left for the next time.
-    """
-    if not complete and steps[0].commit_no != steps[-1].commit_no:
-        steps = [step for step in steps if step.commit_no != steps[-1].commit_no]
+
+def _grouped(steps: list[Step]) -> Iterator[list[Step]]:
+    """Steps in messages of their size, those of one commit in one message where they fit."""
     message: list[Step] = []
     for commit in _by_commit(steps):
         if message and len(message) + len(commit) > STEPS_PER_EVENT_MAX:

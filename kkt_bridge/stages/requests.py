@@ -1,12 +1,12 @@
 """What a message asks for, and the refusals that every kind of request shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from hashlib import blake2b
 
 from kkt_bridge.broker.inbox import Incoming
-from kkt_bridge.journal.receipts import find_receipt, find_refusal, remember_refusal
+from kkt_bridge.journal.receipts import find_refusal, known_receipt, look_up, remember_refusal
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import replies
@@ -15,8 +15,28 @@ from kkt_bridge.wire.messages import Command, CommandError, CommandResult, Error
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Route, Topics
 
-Decision = Callable[[Transaction], None]
-"""What is to be written about a message, the answer included."""
+Key = tuple[str, str]
+"""A receipt's id and its POS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be written about a message, the answer included."""
+
+    write: Callable[[Transaction], None]
+    about: Key | None = None
+    """The receipt that it asks after first: those of many messages are looked up together."""
+
+    def __call__(self, tx: Transaction) -> None:
+        """Write it."""
+        self.write(tx)
+
+
+def decide_all(decisions: Sequence[Decision], tx: Transaction) -> None:
+    """Write what was decided about several messages, in their order."""
+    look_up(tx, [decision.about for decision in decisions if decision.about is not None])
+    for decision in decisions:
+        decision(tx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +90,7 @@ class Refusals:
             if self.repeat(tx, request):
                 return
             said = error
-            if message_id is not None and find_receipt(tx.connection, message_id, request.route.name) is not None:
+            if message_id is not None and known_receipt(tx, message_id, request.route.name) is not None:
                 said = _reworded(error, "the receipt taken before under this id stands as it was: query it")
             reply = replies.refusal(message_id, request.route.name, said).payload()
             tx.publish(request.answer_topic, reply, request.message.correlation)
@@ -85,7 +105,7 @@ class Refusals:
                 error=error.code,
             )
 
-        return decide
+        return Decision(decide)
 
     def repeat(self, tx: Transaction, request: Request) -> bool:
         """Answer a redelivery of what was refused with the same refusal; False if there is none."""
@@ -108,7 +128,7 @@ class Refusals:
             result = CommandResult(command_id=command_id, ok=False, error=failure, at=at)
             tx.publish(request.answer_topic, result.payload(), request.message.correlation)
 
-        return decide
+        return Decision(decide)
 
     def payload(self, request: Request, error: Error, now_ms: int) -> bytes:
         """The refusal as a message, for when the journal cannot carry it."""

@@ -18,8 +18,8 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import known_fd_numbers, last_known_fd, tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.rows import ID_BITS
 from kkt_bridge.journal.steps import history_of
-from kkt_bridge.journal.transaction import ID_BITS
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt

@@ -11,7 +11,8 @@ from typing import Any
 from kkt_bridge.journal.delivery import dead_letters, dead_letters_of, discard, requeue
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import body_of, find_receipts, pending_page
-from kkt_bridge.journal.records import DeadLetter, Step, StoredReceipt
+from kkt_bridge.journal.records import DeadLetter, StoredReceipt
+from kkt_bridge.journal.rows import Step
 from kkt_bridge.journal.steps import history_of
 from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.receipts.lifecycle import PENDING, Status

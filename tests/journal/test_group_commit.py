@@ -273,7 +273,7 @@ def test_listeners_hear_of_commits_and_of_nothing_else(journal):
     with pytest.raises(KeyError):
         journal.write(failing())
     journal.write(note(b"1"))
-    assert [touched.outbox for touched in heard] == [True]
+    assert [[message.payload for message in touched.messages] for touched in heard] == [[b"1"]]
 
 
 def test_a_listener_that_fails_changes_nothing_for_those_who_wrote(journal, tmp_path):

@@ -13,7 +13,7 @@ from kkt_bridge.journal.printing import (
     record_printed,
     record_rejected,
     release,
-    reply_address,
+    reply_addresses,
     tasks_in_doubt,
 )
 from kkt_bridge.journal.receipts import (
@@ -181,7 +181,7 @@ def test_the_reply_goes_to_whoever_asked_last(journal):
     new = take(journal)
     (task,) = lease_some(journal)
     journal.write(lambda tx: readdress(tx, found(journal, new), "elsewhere", b"7"))
-    assert journal.write(lambda tx: reply_address(tx, task)) == ("elsewhere", b"7")
+    assert journal.write(lambda tx: reply_addresses(tx, [task])) == {task.id: ("elsewhere", b"7")}
 
 
 def test_documents_of_others_are_told_from_ours(journal):

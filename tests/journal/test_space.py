@@ -43,7 +43,7 @@ def empty_the_file(journal, tmp_path):
     """Leave pages that hold nothing in the middle of the file, behind them some that do."""
     take_large_ones(journal, 5)
     journal.write(lambda tx: [insert_receipt(tx, a_receipt(body="y" * 2000)) for _ in range(100)])
-    with journal._database.writer.begin():
+    with journal._database.transaction():
         driver(journal).execute("DELETE FROM requests WHERE length(body) > 10000")
 
 

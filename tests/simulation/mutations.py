@@ -77,7 +77,7 @@ def forget_the_poison() -> None:
     def commit(self: Any, messages: list[Any]) -> float:
         kept = [message for message in messages if message.payload[:1] == b"{"]
         if len(kept) < len(messages):
-            self._journal.write(functools.partial(intake._decide_all, [self._decider.decision(m) for m in messages]))
+            self._journal.write(functools.partial(intake.decide_all, [self._decider.decision(m) for m in messages]))
             self._link.acknowledge(message.token for message in kept)
             return 0.0
         return real(self, messages)
@@ -126,12 +126,12 @@ def begin_without_a_trace() -> None:
             printing.release(tx, task)
         return tasks
 
-    def record_from_the_queue(tx: Any, outcome: Any, zone: Any) -> None:
+    def record_from_the_queue(tx: Any, outcome: Any, *how: Any) -> None:
         tx.move(dataclasses.replace(outcome.task, status=Status.BUFFERED), Status.PRINTING)
-        record(tx, outcome, zone)
+        record(tx, outcome, *how)
 
     lane.PrintLane._lease = lease_and_forget  # type: ignore[method-assign]
-    lane.record_outcome = record_from_the_queue
+    outcomes.record_outcome = record_from_the_queue
 
 
 def count_attempts_during_an_outage() -> None:
@@ -200,8 +200,10 @@ def leave_the_transaction_open() -> None:
 
     @contextmanager
     def transaction(self: Any) -> Iterator[Any]:
-        with database.translated(), self.writer.begin():
+        with database.translated():
+            self.writer.connection.driver_connection.execute("BEGIN IMMEDIATE")
             yield self.writer
+            self.writer.dialect.do_commit(self.writer.connection)
 
     database.Database.transaction = transaction  # type: ignore[method-assign]
 
@@ -232,8 +234,8 @@ def believe_a_contradiction() -> None:
     real = decisions.Decider._receipt_decision
 
     def decide(self: Any, request: Any) -> Any:
-        def blind(connection: Any, *key: str) -> Any:
-            known = find(connection, *key)
+        def blind(tx: Any, *key: str) -> Any:
+            known = find(tx, *key)
             return known and dataclasses.replace(known, digest=digest)
 
         decision, digest = (
@@ -242,15 +244,15 @@ def believe_a_contradiction() -> None:
         )
 
         def decide_blindly(tx: Any) -> None:
-            decisions.find_receipt = blind  # type: ignore[attr-defined]
+            decisions.known_receipt = blind  # type: ignore[attr-defined]
             try:
                 decision(tx)
             finally:
-                decisions.find_receipt = find  # type: ignore[attr-defined]
+                decisions.known_receipt = find  # type: ignore[attr-defined]
 
-        return decide_blindly
+        return decisions.Decision(decide_blindly)
 
-    find = decisions.find_receipt
+    find = decisions.known_receipt
     decisions.Decider._receipt_decision = decide  # type: ignore[method-assign]
 
 

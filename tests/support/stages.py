@@ -23,7 +23,8 @@ from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import messages_after
 from kkt_bridge.journal.receipts import find_receipts
-from kkt_bridge.journal.records import NewReceipt, OutboxMessage, StoredReceipt
+from kkt_bridge.journal.records import NewReceipt, StoredReceipt
+from kkt_bridge.journal.rows import Message
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.client import OfdClient
 from kkt_bridge.ofd.network import Network
@@ -292,7 +293,7 @@ class Shop:
 
     # -- looking ----------------------------------------------------------------------------------------
 
-    def outbox(self) -> list[OutboxMessage]:
+    def outbox(self) -> list[Message]:
         """What the broker is still to be told."""
         return self.journal.read(lambda connection: messages_after(connection, 0, 10_000))
 

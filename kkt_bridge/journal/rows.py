@@ -1,0 +1,39 @@
+"""Rows that every commit adds, in the order of their columns: as they are written, and as they are handed on."""
+
+from typing import Final, NamedTuple
+
+ID_BITS: Final = 16
+"""Bits of an id within its commit; those above are the commit's number."""
+
+
+class Message(NamedTuple):
+    """A row of the outbox: what the broker is to be told."""
+
+    id: int
+    topic: str
+    payload: bytes
+    correlation: bytes | None
+    is_event: int
+    created_steady_ms: int
+
+
+class Step(NamedTuple):
+    """A row of the steps: what happened to a receipt."""
+
+    id: int
+    receipt: int | None
+    """The row of a receipt that was taken."""
+    receipt_id: str | None
+    pos_id: str
+    kkt: str | None
+    from_status: str | None
+    to_status: str
+    fd_number: int | None
+    error: str | None
+    at_ms: int
+    at_steady_ms: int
+
+    @property
+    def commit_no(self) -> int:
+        """Steps of one commit share it."""
+        return self.id >> ID_BITS
