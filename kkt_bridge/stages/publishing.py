@@ -134,10 +134,11 @@ class Publisher:
 
     def _publish_messages(self) -> None:
         for message in self._messages.take(IN_FLIGHT_MAX - len(self._in_flight)):
-            self._in_flight.add(message.id)
-            self._link.publish(
-                Outgoing(message.topic, message.payload, correlation=message.correlation, token=message.id)
-            )
+            self._hand_over(message)
+
+    def _hand_over(self, message: Message) -> None:
+        self._in_flight.add(message.id)
+        self._link.publish(Outgoing(message.topic, message.payload, correlation=message.correlation, token=message.id))
 
     def _read_messages(self, after: int, limit: int) -> list[Message]:
         return self._journal.read(lambda connection: messages_after(connection, after, limit))

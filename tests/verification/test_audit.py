@@ -300,8 +300,7 @@ def test_a_lost_answer_of_the_ofd_is_worth_a_note(shop, sold, ofd):
     ask_ofd(ofd, "PUT", "/_faults", {"drop_answers_next": 1})
     shop.sell(receipt())
     shop.print_all()
-    shop.sync.delivery.step()
-    shop.sync.delivery.step()
+    shop.sync.run()
     report = report_on(shop)
     assert report.differences == []
     assert [note.kind for note in report.notes] == ["unrecorded_delivery"]
