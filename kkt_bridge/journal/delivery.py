@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.records import DeadLetter, DueDocument
-from kkt_bridge.journal.statements import Prepared
+from kkt_bridge.journal.statements import Prepared, Together
 from kkt_bridge.journal.tables import (
     IS_UNSENT,
     IS_WAITING,
@@ -50,7 +50,7 @@ def next_wait_ends_steady_ms(connection: Connection) -> int | None:
 def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> None:
     """The OFD has it; its time completes the receipt's hybrid clock."""
     tx.move(due, Status.SYNCED, server_time=server_time)
-    tx.execute(_SENT, {"document": due.document})
+    tx.change(_SENT, due.document)
 
 
 def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: bool, wait_ms: int) -> None:
@@ -199,7 +199,7 @@ _FIRST_WAIT: Final = Prepared(
     select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
-_SENT: Final = Prepared(_of_document.values(delivery="sent", last_error=None))
+_SENT: Final = Together(update(documents).values(delivery="sent", last_error=None), _d.id)
 _FAILED: Final = Prepared(
     _of_document.values(
         delivery=bindparam("new_delivery"),

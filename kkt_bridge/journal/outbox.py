@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.rows import Message
-from kkt_bridge.journal.statements import Prepared
+from kkt_bridge.journal.statements import Prepared, Together
 from kkt_bridge.journal.transaction import Transaction
 
 
@@ -19,7 +19,7 @@ def messages_after(connection: Connection, after: int, limit: int) -> list[Messa
 
 def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
     """The broker has these."""
-    tx.execute(_FORGET, [{"message": message} for message in ids])
+    _FORGET.change(tx.connection, ids)
 
 
 _o = tables.outbox.c
@@ -29,4 +29,4 @@ _MESSAGES: Final = Prepared(
     .order_by(_o.id)
     .limit(bindparam("limit"))
 )
-_FORGET: Final = Prepared(delete(tables.outbox).where(_o.id == bindparam("message")))
+_FORGET: Final = Together(delete(tables.outbox), _o.id)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
+from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -150,17 +150,19 @@ _OWNER: Final = Prepared(
     .select_from(documents.join(receipts, _r.id == documents.c.receipt))
     .where(documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number == bindparam("fd_number"))
 )
-_INSERT_DOCUMENT: Final = prepared_insert(
-    insert(documents),
-    "id",
-    "receipt",
-    "kkt",
-    "fn_number",
-    "fd_number",
-    "mark",
-    "warnings",
-    "delivery",
-    "attempts",
-    "strikes",
-    "not_before_steady_ms",
+_INSERT_DOCUMENT: Final = Insertion(
+    prepared_insert(
+        insert(documents),
+        "id",
+        "receipt",
+        "kkt",
+        "fn_number",
+        "fd_number",
+        "mark",
+        "warnings",
+        "delivery",
+        "attempts",
+        "strikes",
+        "not_before_steady_ms",
+    )
 )

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
-from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
+from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
     IS_UNPRINTED,
@@ -218,26 +218,28 @@ _live = select(
     _r.received_steady_ms,
     _r.notified,
 ).select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
-_INSERT_RECEIPT: Final = prepared_insert(
-    insert(receipts),
-    "id",
-    "receipt_id",
-    "pos_id",
-    "kkt",
-    "status",
-    "digest",
-    "type",
-    "total",
-    "original_receipt_id",
-    "reply_topic",
-    "correlation",
-    "notified",
-    "hlc_wall_ms",
-    "hlc_counter",
-    "received_ms",
-    "received_steady_ms",
+_INSERT_RECEIPT: Final = Insertion(
+    prepared_insert(
+        insert(receipts),
+        "id",
+        "receipt_id",
+        "pos_id",
+        "kkt",
+        "status",
+        "digest",
+        "type",
+        "total",
+        "original_receipt_id",
+        "reply_topic",
+        "correlation",
+        "notified",
+        "hlc_wall_ms",
+        "hlc_counter",
+        "received_ms",
+        "received_steady_ms",
+    )
 )
-_INSERT_BODY: Final = prepared_insert(insert(requests), "receipt", "body")
+_INSERT_BODY: Final = Insertion(prepared_insert(insert(requests), "receipt", "body"))
 _FIND: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id")))
 _FIND_TOGETHER: Final = Together(_live, _r.receipt_id)
 _FIND_ROW: Final = Prepared(_live.where(_r.id == bindparam("row_id")))

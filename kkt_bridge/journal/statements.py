@@ -5,16 +5,17 @@ statement that touches one row, and a receipt takes two dozen of them. So each i
 database's dialect at its first use and then handed to the DBAPI cursor of the SQLAlchemy connection.
 """
 
+import re
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Insert, Select, bindparam
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Delete, Insert, Select, Update, bindparam
 
 T = TypeVar("T")
 Row = Mapping[str, Any] | tuple[Any, ...]
-"""The values of a statement, by name; or, of an INSERT, in the order of its columns."""
+"""The values of a statement, by name, or in the order in which they stand in it."""
 
 
 class Rows:
@@ -61,15 +62,15 @@ class Prepared:
         self._fixed: dict[str, Any] = {}
         self._make: Callable[[Sequence[Any]], Any] = tuple
 
-    def __call__(self, connection: Connection, values: Mapping[str, Any] | Sequence[Row]) -> Rows:
-        """Run it once, or once for each of several sets of values."""
+    def __call__(self, connection: Connection, values: Row | list[dict[str, Any]]) -> Rows:
+        """Run it once, or once for each of a list of values."""
         if self._text is None:
             self._compile(connection)
         cursor = connection.connection.cursor()
-        if isinstance(values, Mapping):
-            cursor.execute(self._text, self._row(values))
-        else:
+        if isinstance(values, list):
             cursor.executemany(self._text, [self._row(row) for row in values])
+        else:
+            cursor.execute(self._text, self._row(values))
         return Rows(cursor, self._make)
 
     def text(self, connection: Connection) -> str:
@@ -105,11 +106,43 @@ def prepared_insert(statement: Insert, *columns: str) -> Prepared:
     return Prepared(statement.values({column: bindparam(column) for column in columns}))
 
 
-class Together:
-    """A SELECT of the rows in which a column has any of several values: a few questions, however many values."""
+class Insertion:
+    """An INSERT of any number of rows, each a tuple in the order of the columns.
 
-    def __init__(self, statement: Select[Any], column: ColumnElement[Any]) -> None:
-        self._names = {size: [f"value_{n}" for n in range(size)] for size in _SIZES}
+    Whenever a statement runs, the interpreter goes to another thread, and must be waited for behind it: many rows
+    in one statement cost a tenth of one statement for each.
+    """
+
+    def __init__(self, statement: Prepared) -> None:
+        """`statement` inserts one row."""
+        self._one = statement
+        self._texts: dict[int, str] = {}
+
+    def __call__(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert them, in this order."""
+        cursor = connection.connection.cursor()
+        done = 0
+        while left := len(rows) - done:
+            size = min(ROWS_MAX, 1 << left.bit_length() - 1)
+            some = rows[done : done + size]
+            cursor.execute(self._texts.get(size) or self._written(connection, size), [*chain.from_iterable(some)])
+            done += size
+
+    def text(self, connection: Connection) -> str:
+        """The statement for one row as the database gets it."""
+        return self._one.text(connection)
+
+    def _written(self, connection: Connection, size: int) -> str:
+        before, one, after = re.split(r"(?<=VALUES )(\([?, ]+\))", self.text(connection))
+        self._texts[size] = text = before + ", ".join([one] * size) + after
+        return text
+
+
+class Together:
+    """A SELECT of the rows in which a column has any of several values, or a change of them: a few runs at most."""
+
+    def __init__(self, statement: Select[Any] | Update | Delete, column: ColumnElement[Any]) -> None:
+        self._names = {size: [f"value_{n}" for n in range(size)] for size in SIZES}
         self._by_size = {
             size: Prepared(statement.where(column.in_([bindparam(name) for name in names])))
             for size, names in self._names.items()
@@ -117,12 +150,27 @@ class Together:
 
     def __call__(self, connection: Connection, wanted: Sequence[Any]) -> Iterator[Any]:
         """The rows with these values, in no order."""
-        for start in range(0, len(wanted), _SIZES[-1]):
-            some = wanted[start : start + _SIZES[-1]]
-            size = next(size for size in _SIZES if size >= len(some))
-            # The last value is repeated to fill the statement.
-            yield from self._by_size[size](connection, dict(zip_longest(self._names[size], some, fillvalue=some[-1])))
+        return chain.from_iterable(self._runs(connection, wanted))
+
+    def change(self, connection: Connection, wanted: Sequence[Any]) -> int:
+        """Change the rows with these values; how many there were."""
+        return sum(rows.rowcount for rows in self._runs(connection, wanted))
+
+    def _runs(self, connection: Connection, wanted: Sequence[Any]) -> Iterator[Rows]:
+        for some, size in in_sizes(wanted):
+            yield self._by_size[size](connection, dict(zip(self._names[size], some, strict=True)))
 
 
-_SIZES: Final = (1, 4, 16, 64)
-"""For how many values there are statements."""
+def in_sizes(values: Sequence[T]) -> Iterator[tuple[list[T], int]]:
+    """These values, divided among statements of the `SIZES`; the last one is repeated to fill the last of them."""
+    for start in range(0, len(values), SIZES[-1]):
+        some = [*values[start : start + SIZES[-1]]]
+        size = next(size for size in SIZES if size >= len(some))
+        yield some + some[-1:] * (size - len(some)), size
+
+
+SIZES: Final = (1, 4, 16, 64)
+"""Values for which there are statements."""
+
+ROWS_MAX: Final = 64
+"""Rows in one INSERT."""

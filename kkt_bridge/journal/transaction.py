@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, insert, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.rows import ID_BITS, Message, Step
-from kkt_bridge.journal.statements import Prepared, Row, Rows, prepared_insert
+from kkt_bridge.journal.statements import SIZES, Insertion, Prepared, Row, Rows, Together, in_sizes, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
 
@@ -63,11 +64,21 @@ class Movable:
     status: Status
 
 
+class MoveKind(NamedTuple):
+    """Transitions that one statement writes."""
+
+    current: str
+    target: str
+    columns: tuple[str, ...]
+    """That are set besides the status."""
+
+
 class Move(NamedTuple):
     """A transition to be written."""
 
     row: Movable
-    values: dict[str, Any]
+    values: tuple[Any, ...]
+    """Of the columns."""
 
 
 @dataclass(slots=True)
@@ -93,8 +104,9 @@ class Transaction:
     _ids: int = 0
     _steps: list[Step] = field(default_factory=list)
     _messages: list[Message] = field(default_factory=list)
-    _rows: dict[Prepared, list[Row]] = field(default_factory=dict)
-    _moves: dict[Prepared, list[Move]] = field(default_factory=dict)
+    _rows: dict[Insertion, list[tuple[Any, ...]]] = field(default_factory=dict)
+    _changes: dict[Together, list[int]] = field(default_factory=dict)
+    _moves: dict[MoveKind, list[Move]] = field(default_factory=dict)
     _moving: set[int] = field(default_factory=set)
 
     @property
@@ -103,13 +115,17 @@ class Transaction:
         self._flush()
         return self._connection
 
-    def execute(self, statement: Prepared, values: Mapping[str, Any] | Sequence[Row]) -> Rows:
+    def execute(self, statement: Prepared, values: Row | list[dict[str, Any]]) -> Rows:
         """Run a statement of this room, after all that was gathered."""
         return statement(self.connection, values)
 
-    def add(self, statement: Prepared, row: Row) -> None:
-        """Gather a row for an INSERT, or for a change that no other row of this transaction depends on."""
+    def add(self, statement: Insertion, row: tuple[Any, ...]) -> None:
+        """Gather a row to be inserted."""
         self._rows.setdefault(statement, []).append(row)
+
+    def change(self, statement: Together, key: int) -> None:
+        """Gather the key of a row to be changed; nothing else that is gathered may depend on it."""
+        self._changes.setdefault(statement, []).append(key)
 
     def new_id(self) -> int:
         """An id for a new row: above every id of earlier commits, and of this one."""
@@ -184,9 +200,8 @@ class Transaction:
             self._flush()
         if target in ENDS:
             columns["ended_steady_ms"] = self.instant.steady_ms
-        values = {f"new_{name}": value for name, value in columns.items()}
-        values |= {"row_id": row.id, "current": row.status.value, "target": target.value}
-        self._moves.setdefault(_move_statement(tuple(columns)), []).append(Move(row, values))
+        kind = MoveKind(row.status.value, target.value, tuple(columns))
+        self._moves.setdefault(kind, []).append(Move(row, tuple(columns.values())))
         self._moving.add(row.id)
         self.known.pop((row.receipt_id, row.pos_id), None)
         self.count(row.kkt, row.status, -1)
@@ -214,27 +229,36 @@ class Transaction:
     def _flush(self) -> None:
         """Write new rows, then moves. Two moves of one receipt never wait together, so their order holds."""
         rows, self._rows = self._rows, {}
-        for statement, values in rows.items():
-            statement(self._connection, values)
+        for statement, new in rows.items():
+            statement(self._connection, new)
+        changes, self._changes = self._changes, {}
+        for change, keys in changes.items():
+            change.change(self._connection, keys)
         moves, self._moves = self._moves, {}
         self._moving.clear()
-        for statement, moved in moves.items():
-            if statement(self._connection, [move.values for move in moved]).rowcount != len(moved):
-                # Of several, the driver does not tell which one; each is tried for itself then (see journal.py).
+        for kind, moved in moves.items():
+            self._write_moves(kind, moved)
+
+    def _write_moves(self, kind: MoveKind, moves: Sequence[Move]) -> None:
+        statements = _move_statements(kind.columns)
+        for some, size in in_sizes(moves):
+            flat: chain[Any] = chain.from_iterable((move.row.id, *move.values) for move in some)
+            rows = statements[size](self._connection, (kind.target, *flat, kind.current))
+            if rows.rowcount != len({move.row.id for move in some}):
+                # Of several, nobody tells which one; each is tried for itself then (see journal.py).
                 raise IllegalTransition(
-                    " or ".join(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}" for row, _ in moved)
+                    " or ".join(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}" for row, _ in moves)
                 )
 
-    def _changed_counts(self) -> Iterator[dict[str, Any]]:
+    def _changed_counts(self) -> Iterator[tuple[str, str, int]]:
         for (kkt, kind), change in self.counts_delta.items():
             if change:
-                value = self.counts_before.get((kkt, kind), 0) + change
-                yield {"kkt": kkt, "name": kind, "value": value}
+                yield kkt, kind, self.counts_before.get((kkt, kind), 0) + change
 
-    def _clock_figures(self) -> Iterator[dict[str, Any]]:
+    def _clock_figures(self) -> Iterator[tuple[str, str, int]]:
         row = ClockFigures(self.hlc.wall_ms, self.hlc.counter, self.instant.steady_ms, self.commit_no)
-        for name, value in row._asdict().items():
-            yield {"kkt": "", "name": name, "value": value}
+        for name, value in zip(ClockFigures._fields, row, strict=True):
+            yield "", name, value
 
     def touched(self) -> Touched:
         """What this transaction changed."""
@@ -248,19 +272,33 @@ class Transaction:
 
 
 @cache
-def _move_statement(columns: tuple[str, ...]) -> Prepared:
-    """The guarded UPDATE of a transition that also sets these columns."""
-    receipts = tables.receipts
+def _move_statements(columns: tuple[str, ...]) -> dict[int, Prepared]:
+    """The guarded UPDATE of transitions that also set these columns, for so many of them at once."""
+    return {size: _move_statement(columns, size) for size in SIZES}
+
+
+def _move_statement(columns: tuple[str, ...], size: int) -> Prepared:
+    """Its values: the target; the row's id and those of the columns, for each; what is to be left."""
+    names = ("row_id", *(f"new_{name}" for name in columns))
+    # Not WITH ... UPDATE: the driver counts the rows of what begins with UPDATE only.
+    moved = union_all(
+        *(select(*(bindparam(f"{name}_{n}").label(name) for name in names)) for n in range(size))
+    ).subquery("moved")
+    stored = tables.receipts.c
     return Prepared(
-        update(receipts)
-        .where(receipts.c.id == bindparam("row_id"), receipts.c.status == bindparam("current"))
-        .values(status=bindparam("target"), **{name: bindparam(f"new_{name}") for name in columns})
+        update(tables.receipts)
+        .where(stored.id == moved.c.row_id, stored.status == bindparam("current"))
+        .values(status=bindparam("target"), **{name: moved.c[f"new_{name}"] for name in columns})
     )
 
 
-_INSERT_STEPS: Final = prepared_insert(insert(tables.steps), *Step._fields)
-_INSERT_MESSAGES: Final = prepared_insert(insert(tables.outbox), *Message._fields)
+_INSERT_STEPS: Final = Insertion(prepared_insert(insert(tables.steps), *Step._fields))
+_INSERT_MESSAGES: Final = Insertion(prepared_insert(insert(tables.outbox), *Message._fields))
 _insert_figure = upsert(tables.figures).values({name: bindparam(name) for name in ("kkt", "name", "value")})
-_SET_FIGURES: Final = Prepared(
-    _insert_figure.on_conflict_do_update(index_elements=["kkt", "name"], set_={"value": _insert_figure.excluded.value})
+_SET_FIGURES: Final = Insertion(
+    Prepared(
+        _insert_figure.on_conflict_do_update(
+            index_elements=["kkt", "name"], set_={"value": _insert_figure.excluded.value}
+        )
+    )
 )
