@@ -14,6 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from kkt_bridge.broker.buffering import BufferedSocket
 from kkt_bridge.broker.presence import Presence
 from kkt_bridge.settings import MqttSettings
 
@@ -43,13 +44,35 @@ def set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+class SessionClient(Client):
+    """paho's client over a socket that buffers; whoever turns it flushes that."""
+
+    def _create_socket(self) -> Any:
+        sock = super()._create_socket()
+        set_nodelay(self, None, sock)
+        return BufferedSocket(sock)
+
+    def buffer(self) -> BufferedSocket | None:
+        """The socket; None while there is no connection."""
+        sock = self.socket()
+        assert sock is None or isinstance(sock, BufferedSocket)
+        return sock
+
+
+def say_last_words(_client: Any, _userdata: Any, sock: Any) -> None:
+    """For `on_socket_close`: a DISCONNECT is still to go out."""
+    sock.flush()
+
+
 def leave_writing_to_us(_client: Any, _userdata: Any, _sock: Any) -> None:
     """For `on_socket_register_write`: being set, it keeps paho from writing in the middle of a callback."""
 
 
-def session_client(settings: MqttSettings, presence: Presence, client_id: str, protocol: MQTTProtocolVersion) -> Client:
+def session_client(
+    settings: MqttSettings, presence: Presence, client_id: str, protocol: MQTTProtocolVersion
+) -> SessionClient:
     """A client for the bridge's session: it acknowledges, retries and writes nothing by itself; callbacks are unset."""
-    client = Client(
+    client = SessionClient(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         clean_session=None if protocol is MQTTProtocolVersion.MQTTv5 else False,
@@ -63,8 +86,8 @@ def session_client(settings: MqttSettings, presence: Presence, client_id: str, p
         secret = settings.password
         client.username_pw_set(settings.username, secret.get_secret_value() if secret else None)
     client.will_set(presence.topic, presence.offline, qos=1, retain=True)
-    client.on_socket_open = set_nodelay
     client.on_socket_register_write = leave_writing_to_us
+    client.on_socket_close = say_last_words
     return client
 
 

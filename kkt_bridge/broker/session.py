@@ -23,9 +23,10 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from kkt_bridge.broker.buffering import BufferedSocket
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.broker.link import Listener, Outgoing
-from kkt_bridge.broker.packets import connect, correlated, session_client, subscriptions, topic_of
+from kkt_bridge.broker.packets import SessionClient, connect, correlated, session_client, subscriptions, topic_of
 from kkt_bridge.broker.presence import Presence, RivalWatch
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
@@ -85,7 +86,7 @@ class Session:
         self._bell_out.setblocking(False)
         self._outgoing: deque[Outgoing] = deque()
         self._acks: deque[AckToken] = deque()
-        self._client: Client | None = None
+        self._client: SessionClient | None = None
         self._phase = Phase.AWAY
         self._epoch = 0
         self._protocol = MQTTProtocolVersion.MQTTv5
@@ -182,7 +183,7 @@ class Session:
         self._phase = Phase.CONNECTING
         self._deadline = self._clock.monotonic() + HANDSHAKE_TIMEOUT_S
 
-    def _new_client(self) -> Client:
+    def _new_client(self) -> SessionClient:
         client = session_client(self._settings, self._presence, self._client_id, self._protocol)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
@@ -191,9 +192,10 @@ class Session:
         client.on_disconnect = self._on_disconnect
         return client
 
-    def _round(self, client: Client, timeout_s: float) -> None:
+    def _round(self, client: SessionClient, timeout_s: float) -> None:
         self._send_queued(client)
-        sock = client.socket()
+        self._write(client)
+        sock = client.buffer()
         if sock is None:
             self._lost("the connection closed")
             return
@@ -201,11 +203,12 @@ class Session:
         # A full inbox empties without ringing here: look again soon.
         if not reading:
             timeout_s = FULL_INBOX_WAIT_S
-        readable, writable, _ = self._wait(reading, [sock] if client.want_write() else [], timeout_s)
-        if sock in readable:
-            self._read(client)
-        if sock in writable or client.want_write():
-            client.loop_write()
+        elif sock.has_input:
+            timeout_s = 0
+        readable, _, _ = self._wait(reading, [sock] if sock.has_output else [], timeout_s)
+        if sock in readable or (reading and sock.has_input):
+            self._read(client, sock)
+        self._write(client)
         client.loop_misc()
         if client.socket() is None or self._yielding:
             self._lost("the connection closed")
@@ -222,13 +225,16 @@ class Session:
                 self._bell_out.recv(4096)
         return ready
 
-    def _read(self, client: Client) -> None:
+    def _read(self, client: SessionClient, sock: BufferedSocket) -> None:
         for _ in range(READS_PER_STEP):
-            sock = client.socket()
-            if sock is None or client.loop_read() != 0 or self._inbox.is_full():
+            if client.loop_read() != 0 or client.socket() is None or self._inbox.is_full() or not sock.has_input:
                 return
-            if not select.select([sock], [], [], 0)[0]:
-                return
+
+    def _write(self, client: SessionClient) -> None:
+        if client.want_write():
+            client.loop_write()
+        if (sock := client.buffer()) is not None:
+            sock.flush()
 
     def _send_queued(self, client: Client) -> None:
         while self._acks:

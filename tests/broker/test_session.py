@@ -118,7 +118,7 @@ class Bench:
 
     def cut(self):
         """Lose the connection without a word, as a pulled cable does, and note it."""
-        self.session._client.socket().shutdown(socket.SHUT_RDWR)
+        self.session._client.buffer()._line.shutdown(socket.SHUT_RDWR)
         self.until(lambda: not self.session.online, "the loss")
 
 
@@ -336,7 +336,7 @@ def test_without_a_connection_a_message_is_not_kept(bench):
 
 def test_what_was_on_its_way_when_the_line_broke_is_not_reported(bench):
     bench.come_online()
-    bench.session._client.socket().shutdown(socket.SHUT_RDWR)
+    bench.session._client.buffer()._line.shutdown(socket.SHUT_RDWR)
     for number in range(10):
         bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
     bench.until(lambda: not bench.session.online, "the loss")
@@ -758,7 +758,7 @@ def test_a_topic_that_is_no_text_does_not_come_back_for_ever():
 
 def test_the_wire_is_not_delayed(bench):
     bench.come_online()
-    assert bench.session._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert bench.session._client.buffer()._line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_session_is_a_persistent_one():

@@ -41,16 +41,18 @@ class BridgeSocket(socket.socket):
     broker: "Broker"
     number: int
 
-    def send(self, data: bytes, *flags: int) -> int:  # type: ignore[override]
-        kind = data[0] >> 4
-        broker = self.broker
-        broker.effects.at(f"send {packets.NAMES[kind]}: before")
-        sent = super().send(data, *flags)
-        if kind == packets.PUBACK and self.number == broker.connection_number:
-            broker.puback_leaves(int.from_bytes(data[2:4]))
-        broker.unread += sent
-        broker.effects.at(f"send {packets.NAMES[kind]}: after")
-        return sent
+    def send(self, data: bytearray, *flags: int) -> int:  # type: ignore[override]
+        """Many packets in one call: a crash may come before or after any of them, as a line may take a part of it."""
+        broker, taken = self.broker, 0
+        for packet in packets.cut(bytes(data)):
+            kind = packet[0] >> 4
+            broker.effects.at(f"send {packets.NAMES[kind]}: before")
+            taken += super().send(packet, *flags)
+            if kind == packets.PUBACK and self.number == broker.connection_number:
+                broker.puback_leaves(int.from_bytes(packet[2:4]))
+            broker.unread += len(packet)
+            broker.effects.at(f"send {packets.NAMES[kind]}: after")
+        return taken
 
 
 class Broker:

@@ -3,8 +3,9 @@
 `modern` is MQTT 5; MQTT 3.1.1 has no properties.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
 NAMES = {
@@ -104,23 +105,35 @@ def packet(kind: int, flags: int, body: bytes) -> bytes:
 def split(stream: bytearray) -> list[Packet]:
     """Take the whole packets off a stream."""
     packets = []
-    while len(stream) >= 2:
-        length = shift = 0
-        at = 1
-        while at < len(stream):
-            byte = stream[at]
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            at += 1
-            if byte < 0x80:
-                break
-        else:
-            break
-        if len(stream) < at + length:
-            break
-        packets.append(Packet(stream[0] >> 4, stream[0] & 0xF, bytes(stream[at : at + length])))
-        del stream[: at + length]
+    while end := _first_ends(stream):
+        packets.append(Packet(stream[0] >> 4, stream[0] & 0xF, bytes(stream[end.head : end.body])))
+        del stream[: end.body]
     return packets
+
+
+def cut(data: bytes) -> Iterator[bytes]:
+    """The packets in these bytes, each with its head."""
+    while end := _first_ends(data):
+        yield data[: end.body]
+        data = data[end.body :]
+    assert not data, "the bridge sends whole packets"
+
+
+class _Ends(NamedTuple):
+    """Where the head and the body of a packet end."""
+
+    head: int
+    body: int
+
+
+def _first_ends(stream: bytes | bytearray) -> _Ends | None:
+    """The ends of the first packet; None if it is not whole."""
+    length = 0
+    for at in range(1, len(stream)):
+        length |= (stream[at] & 0x7F) << 7 * (at - 1)
+        if stream[at] < 0x80:
+            return _Ends(at + 1, at + 1 + length) if len(stream) >= at + 1 + length else None
+    return None
 
 
 def read_publish(packet: Packet, *, modern: bool) -> Publish:
