@@ -3,6 +3,9 @@
 import json
 import logging
 import sys
+import threading
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -10,6 +13,10 @@ from kkt_bridge.settings import LogSettings
 
 IDS: Final = ("receipt_id", "pos_id", "kkt")
 """What a line about a receipt carries; nothing of the customer or the goods ever does."""
+
+
+GATHER_S: Final = 0.05
+"""How long a line waits for company."""
 
 
 class TextFormatter(logging.Formatter):
@@ -39,9 +46,52 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, ensure_ascii=False)
 
 
+class GatheringHandler(logging.Handler):
+    """Writes the lines of a moment together, in a thread of its own; a warning, and what led to it, at once.
+
+    A line is small, and to write it gives the interpreter to another thread, in the middle of a receipt.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: list[str] = []
+        self._any = threading.Event()
+        threading.Thread(target=self._write_for_ever, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line; a record that cannot be formatted is told of on standard error."""
+        try:
+            self._lines.append(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001 (logging's own way: no line is worth a receipt)
+            self.handleError(record)
+        if record.levelno >= logging.WARNING:
+            self.flush()
+        elif len(self._lines) == 1:
+            self._any.set()
+
+    def flush(self) -> None:
+        """Write what was taken; a stream that is gone takes nothing more."""
+        self.acquire()
+        try:
+            lines, self._lines = self._lines, []
+            with suppress(OSError, ValueError):
+                self._stream.write("".join(lines))
+                self._stream.flush()
+        finally:
+            self.release()
+
+    def _write_for_ever(self) -> None:
+        while True:
+            self._any.wait()
+            time.sleep(GATHER_S)
+            self._any.clear()
+            self.flush()
+
+
 def configure_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     """Log to this stream; libraries speak from warnings up."""
-    handler = logging.StreamHandler(stream)
+    handler = GatheringHandler(stream)
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+from support.brokers import wait_until
 
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.settings import LogSettings
@@ -33,8 +34,17 @@ def quiet_afterwards():
     ours.setLevel(levels[1])
 
 
+class Log(io.StringIO):
+    """What was logged, also what still waits for company."""
+
+    def getvalue(self):
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return super().getvalue()
+
+
 def configured(**settings):
-    stream = io.StringIO()
+    stream = Log()
     configure_logging(LogSettings(**settings), stream)
     return stream
 
@@ -164,3 +174,25 @@ def test_nothing_but_the_ids_is_taken_from_what_comes_with_a_line():
     stream = configured(format="json")
     say("printed", contact="buyer@example.com", **IDS)
     assert "buyer@example.com" not in stream.getvalue()
+
+
+# -- when it is written ----------------------------------------------------------------------------------
+
+
+def test_a_line_alone_is_written_within_a_moment():
+    stream = configured()
+    say("one line")
+    wait_until(lambda: "one line" in io.StringIO.getvalue(stream), 5, "the line")
+
+
+def test_a_warning_is_written_at_once_with_what_led_to_it():
+    stream = configured()
+    say("first")
+    say("second", level=logging.WARNING)
+    assert [line.split(": ")[1] for line in io.StringIO.getvalue(stream).splitlines()] == ["first", "second"]
+
+
+def test_a_stream_that_is_gone_ends_nothing():
+    stream = configured()
+    stream.close()
+    say("to nobody", level=logging.ERROR)

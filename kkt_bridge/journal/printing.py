@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select
@@ -10,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, documents, receipts, requests
-from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.journal.transaction import Movable, Transaction
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
@@ -24,16 +23,17 @@ def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit:
 
     The storage and its last document number are noted, so that after a crash one knows where to look.
     """
-    leased = []
-    for task in _tasks_in(tx.connection, kkt, Status.BUFFERED, limit):
-        tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
-        leased.append(replace(task, status=Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number))
-    return leased
+    waiting = _rows_in(tx.connection, kkt, Status.BUFFERED, limit)
+    for row in waiting:
+        buffered = Movable(row.id, row.receipt_id, row.pos_id, row.kkt, Status.BUFFERED)
+        tx.move(buffered, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
+    return [_task(row, fn_number, last_fd_number) for row in waiting]
 
 
 def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
     """Receipts that were leased when the lane last stopped: each may or may not have been printed."""
-    return _tasks_in(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
+    rows = _rows_in(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
+    return [_task(row, row.fn_before, row.fd_before) for row in rows]
 
 
 def record_printed(
@@ -89,25 +89,25 @@ def document_owner(connection: Connection, fn_number: str, fd_number: int) -> tu
     return None if row is None else (row.pos_id, row.receipt_id)
 
 
-def _tasks_in(connection: Connection, kkt: str, status: Status, limit: int) -> list[PrintTask]:
-    return [_task(row) for row in _TASKS(connection, {"kkt": kkt, "status": status, "limit": limit})]
+def _rows_in(connection: Connection, kkt: str, status: Status, limit: int) -> list[Any]:
+    return list(_TASKS(connection, {"kkt": kkt, "status": status, "limit": limit}))
 
 
-def _task(row: Any) -> PrintTask:
+def _task(row: Any, fn_before: str | None, fd_before: int | None) -> PrintTask:
     return PrintTask(
         id=row.id,
         receipt_id=row.receipt_id,
         pos_id=row.pos_id,
         kkt=row.kkt,
-        status=Status(row.status),
+        status=Status.PRINTING,
         body=row.body,
         reply_topic=row.reply_topic,
         correlation=row.correlation,
         hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
         received_ms=row.received_ms,
         received_steady_ms=row.received_steady_ms,
-        fn_before=row.fn_before,
-        fd_before=row.fd_before,
+        fn_before=fn_before,
+        fd_before=fd_before,
     )
 
 

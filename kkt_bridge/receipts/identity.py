@@ -11,7 +11,12 @@ def content_digest(receipt: Receipt) -> bytes:
 
     Taken over the canonical form, so spelling ("1.0" or 1, a default given or not) makes no conflict.
     """
-    return blake2b(receipt.canonical(), digest_size=16).digest()
+    return canonical_digest(receipt.canonical())
+
+
+def canonical_digest(canonical: bytes) -> bytes:
+    """The same, of a receipt's canonical form."""
+    return blake2b(canonical, digest_size=16).digest()
 
 
 def requisite_1192(pos_id: str, receipt_id: str) -> str:

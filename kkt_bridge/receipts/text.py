@@ -20,6 +20,10 @@ _NEAREST: Final = {
 }  # fmt: skip
 
 
+_FOREIGN: Final = re.compile(f"[^{re.escape(bytes(range(256)).decode('cp866'))}]")
+"""What CP866 lacks; a search costs a fifth of an attempt to encode."""
+
+
 def text_problem(text: str) -> str | None:
     """What makes this text unfit for a fiscal document, or None."""
     if match := _FORBIDDEN.search(text):
@@ -34,11 +38,9 @@ def to_cp866(text: str) -> tuple[str, bool]:
 
     The length never grows, so that limits counted in characters hold for the bytes of the FFD too.
     """
-    try:
-        text.encode("cp866")
-    except UnicodeEncodeError:
-        return "".join(map(_nearest, text)), True
-    return text, False
+    if _FOREIGN.search(text) is None:
+        return text, False
+    return "".join(map(_nearest, text)), True
 
 
 @lru_cache(maxsize=1024)
@@ -58,8 +60,4 @@ def _base(char: str) -> str | None:
 
 
 def _fits(char: str) -> bool:
-    try:
-        char.encode("cp866")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _FOREIGN.search(char) is None

@@ -130,6 +130,11 @@ class FaultSwitch:
         self._cuts_left = 0
         self._sheets_left: int | None = None
 
+    @property
+    def any_in_force(self) -> bool:
+        """Whether the last poll found any."""
+        return self.current is not _NONE
+
     def poll(self) -> Faults:
         """The faults in force now: one stat, and a read only where the file has changed."""
         version = self._stat()

@@ -10,7 +10,7 @@ from kkt_bridge.journal.receipts import insert_receipt, known_receipt, readdress
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.identity import content_digest, requisite_1192
+from kkt_bridge.receipts.identity import canonical_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.settings import Settings
@@ -70,8 +70,8 @@ class Decider:
 
     def _receipt_decision(self, request: Request) -> Decision:
         receipt = decode_receipt(request.message.payload, request.route.name)
-        digest = content_digest(receipt)
-        body = receipt.canonical().decode()
+        canonical = receipt.canonical()
+        digest, body = canonical_digest(canonical), canonical.decode()
         key = (receipt.receipt_id, receipt.pos_id)
 
         def decide(tx: Transaction) -> None:

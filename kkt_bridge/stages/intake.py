@@ -167,9 +167,10 @@ class Intake:
         if request.route.kind == "query":
             return True
         try:
-            return content_digest(decode_receipt(request.message.payload, request.route.name)) == known.digest
+            receipt = decode_receipt(request.message.payload, request.route.name)
         except Undecodable:
             return False
+        return content_digest(receipt) == known.digest
 
     def _record_refusal(self, message: Incoming) -> Decision:
         request = request_of(self._topics, message)

@@ -49,7 +49,7 @@ RETRY_S: Final = 1.0
 TURN_S: Final = 0.01
 """How long outcomes may wait to be recorded together: nothing beside the seconds that paper takes."""
 
-LEASE_MAX: Final = 16
+LEASE_MAX: Final = 64
 """Receipts leased at once, from a register that prints them all within a turn."""
 
 STALE: Final = float("-inf")

@@ -17,7 +17,7 @@ from kkt_bridge.broker import session
 from kkt_bridge.errors import InDoubt, StorageUnavailable
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
-from kkt_bridge.receipts import hlc
+from kkt_bridge.receipts import hlc, identity
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import (
     admission,
@@ -240,7 +240,7 @@ def believe_a_contradiction() -> None:
 
         decision, digest = (
             real(self, request),
-            decisions.content_digest(decisions.decode_receipt(request.message.payload, request.route.name)),
+            identity.content_digest(decisions.decode_receipt(request.message.payload, request.route.name)),
         )
 
         def decide_blindly(tx: Any) -> None:

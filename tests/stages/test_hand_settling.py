@@ -16,6 +16,7 @@ from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, fiscal_sign, re
 from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.hand_settling import HandOrder, OnPaper, OnRegister, PrintAgain, SettleRefused
+from kkt_bridge.stages.printing import LEASE_MAX
 
 NEW_FN = "9999000000000042"
 REMARK = "settled by hand: seen on the roll"
@@ -381,7 +382,7 @@ def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, mon
 
 def test_an_order_waits_for_what_is_leased_and_not_for_the_queue(shop):
     shop.print_all()
-    for _ in range(60):
+    for _ in range(LEASE_MAX + 44):
         shop.sell(receipt())
     shop.lane.step()
     future = shop.lane.settle(HandOrder(receipt()["receipt_id"], "pos-1", PrintAgain(1), "r"))
