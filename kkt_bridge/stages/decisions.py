@@ -12,6 +12,7 @@ from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import canonical_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.recent import remember
 from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
@@ -72,6 +73,7 @@ class Decider:
         receipt = decode_receipt(request.message.payload, request.route.name)
         canonical = receipt.canonical()
         digest, body = canonical_digest(canonical), canonical.decode()
+        remember(body, receipt)
         key = (receipt.receipt_id, receipt.pos_id)
 
         def decide(tx: Transaction) -> None:

@@ -11,7 +11,7 @@ from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.recent import receipt_of
 
 
 class DocumentUnfit(DocumentRefused):
@@ -31,7 +31,7 @@ class DocumentBuilder:
 
     def body(self, due: DueDocument) -> bytes:
         """`{"receipt", "fiscal", "hlc", "ffd"}`; the first two go through byte for byte as they are stored."""
-        receipt = Receipt.model_validate_json(due.body)
+        receipt = receipt_of(due.body)
         ffd: dict[str, Any] = ffd_document(
             receipt,
             FiscalMark.model_validate_json(due.mark),

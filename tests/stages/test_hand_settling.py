@@ -382,7 +382,7 @@ def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, mon
 
 def test_an_order_waits_for_what_is_leased_and_not_for_the_queue(shop):
     shop.print_all()
-    for _ in range(LEASE_MAX + 44):
+    for _ in range(3 * LEASE_MAX):
         shop.sell(receipt())
     shop.lane.step()
     future = shop.lane.settle(HandOrder(receipt()["receipt_id"], "pos-1", PrintAgain(1), "r"))
