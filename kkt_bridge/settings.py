@@ -179,6 +179,13 @@ class LogSettings(Section):
     format: Literal["text", "json"] = "text"
 
 
+class ProcessSettings(Section):
+    """How the bridge uses its machine."""
+
+    one_core: bool = True
+    """Whether its threads stay on one core: an interpreter computes in one of them at a time anyway."""
+
+
 class Settings(Section):
     """Everything one bridge is told."""
 
@@ -199,6 +206,7 @@ class Settings(Section):
     shift: ShiftSettings = ShiftSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
+    process: ProcessSettings = ProcessSettings()
 
     @model_validator(mode="after")
     def _registers_fit_together(self) -> Self:

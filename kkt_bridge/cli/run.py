@@ -9,6 +9,7 @@ from pathlib import Path
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
+from kkt_bridge.runtime.machine import collect_seldom, stay_on_one_core
 from kkt_bridge.settings import load_settings
 
 
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         return 2
     log = settings.log.model_copy(update={"format": "json"}) if args.json else settings.log
     configure_logging(log)
+    if settings.process.one_core:
+        stay_on_one_core()
     bridge = Bridge(settings)
     try:
         bridge.start()
@@ -37,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"kkt-bridge: {error}", file=sys.stderr)
         bridge.stop()
         return 1
+    collect_seldom()
     stop.wait()
     bridge.stop()
     return 0
