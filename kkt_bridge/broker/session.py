@@ -200,11 +200,9 @@ class Session:
             self._lost("the connection closed")
             return
         reading = [] if self._inbox.is_full() else [sock]
-        # A full inbox empties without ringing here: look again soon.
-        if not reading:
-            timeout_s = FULL_INBOX_WAIT_S
-        elif sock.has_input:
-            timeout_s = 0
+        if not reading or sock.has_input:
+            # A full inbox empties without ringing here: look again soon.
+            timeout_s = 0 if reading else FULL_INBOX_WAIT_S
         readable, _, _ = self._wait(reading, [sock] if sock.has_output else [], timeout_s)
         if sock in readable or (reading and sock.has_input):
             self._read(client, sock)

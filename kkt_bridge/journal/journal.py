@@ -8,7 +8,7 @@ a crowd pays for one commit, and a single thread (a simulation, a tool) needs no
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -44,6 +44,17 @@ class _Entry(Generic[T]):
         self.done = False
 
 
+class Wish(Generic[T]):
+    """An operation that waits for a register's next receipt."""
+
+    __slots__ = ("kkt", "operation", "result")
+
+    def __init__(self, kkt: str, operation: Operation[T]) -> None:
+        self.kkt = kkt
+        self.operation = operation
+        self.result: T | None = None
+
+
 class Journal:
     """Every durable change goes through `write`; `read` sees what is committed.
 
@@ -58,6 +69,7 @@ class Journal:
         self._waiting: deque[_Entry[Any]] = deque()
         self._postponed: list[_Entry[Any]] = []
         """Posted while the disk took nothing."""
+        self._wishes: dict[str, Wish[Any]] = {}
         self._listeners: list[Callable[[Touched], None]] = []
         self._counts: Counter[CountKey] = Counter()
         self._pending = 0
@@ -119,6 +131,22 @@ class Journal:
             while self._waiting:
                 self._commit_waiting()
 
+    def wish(self, kkt: str, operation: Operation[T]) -> Wish[T]:
+        """Have the operation run in the very commit that brings this register receipts next, which saves it one.
+
+        Once; and not at all where that commit fails.
+        """
+        wish = Wish(kkt, operation)
+        self._wishes[kkt] = wish
+        return wish
+
+    def withdraw(self, wish: Wish[T]) -> T | None:
+        """Wish it no longer; what the operation returned, if it has run by now."""
+        with self._gate:
+            if self._wishes.get(wish.kkt) is wish:
+                del self._wishes[wish.kkt]
+            return wish.result
+
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query on what is committed."""
         try:
@@ -160,10 +188,12 @@ class Journal:
             self._postponed += [entry for entry in entries if not entry.awaited]
             self._fail([entry for entry in entries if entry.awaited], error)
         except Exception as error:  # noqa: BLE001 (whatever one operation raised is its caller's)
-            if len(entries) == 1:
+            # It may have been a wish, which nobody waits for: without them, and each for itself.
+            wished, self._wishes = self._wishes, {}
+            if len(entries) == 1 and not wished:
                 self._fail(entries, error)
                 return
-            for entry in entries:  # one of them took the others along: each for itself
+            for entry in entries:
                 self._attempt([entry])
 
     def _note(self, error: StorageUnavailable) -> None:
@@ -185,10 +215,16 @@ class Journal:
             transaction = self._begin(connection)
             for entry in entries:
                 entry.result = entry.operation(transaction)
+            granted = {kkt: wish.operation(transaction) for kkt, wish in self._wishes_for(transaction.queues)}
             transaction.finish()
         for entry in entries:
             entry.done = True
+        for kkt, result in granted.items():
+            self._wishes.pop(kkt).result = result
         self._apply(transaction)
+
+    def _wishes_for(self, queues: Iterable[str]) -> list[tuple[str, Wish[Any]]]:
+        return [(kkt, self._wishes[kkt]) for kkt in sorted(queues) if kkt in self._wishes]
 
     def _begin(self, connection: Connection) -> Transaction:
         return Transaction(

@@ -8,9 +8,8 @@ when an answer was lost, the lane settles the doubt before anything else is prin
 """
 
 import logging
-import queue
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
@@ -27,7 +26,7 @@ from kkt_bridge.errors import (
     RegisterNotReady,
     StorageUnavailable,
 )
-from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.journal import Journal, Wish
 from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
@@ -38,6 +37,7 @@ from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, 
 from kkt_bridge.stages.hand_orders import HandOrders
 from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, HandSettler
 from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
+from kkt_bridge.stages.lane_jobs import LaneJobs, RegisterJob
 from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcomes, record_settled, release_all
 from kkt_bridge.stages.settling import Settler, Unsettled
 from kkt_bridge.stages.shifts import Shifts
@@ -59,9 +59,6 @@ OFFLINE: Final = "offline"
 UNSETTLED: Final = "unsettled_doubt"
 
 log = logging.getLogger(__name__)
-
-
-RegisterJob = Callable[[FiscalRegister], Any]
 
 
 class PrintLane:
@@ -86,7 +83,9 @@ class PrintLane:
         self._tasks: deque[PrintTask] = deque()
         self._outcomes: list[Outcome] = []
         self._lease_size = 1
-        self._jobs: queue.SimpleQueue[tuple[RegisterJob, Future[Any]]] = queue.SimpleQueue()
+        self._wish: Wish[list[PrintTask]] | None = None
+        """While the lane rests: to have the next receipt leased in the commit that takes it."""
+        self._jobs = LaneJobs()
         self._orders = HandOrders()
 
     @property
@@ -96,9 +95,7 @@ class PrintLane:
 
     def request(self, job: RegisterJob) -> Future[Any]:
         """Have a job (a shift report, a copy) done between two receipts. The caller wakes the lane."""
-        future: Future[Any] = Future()
-        self._jobs.put((job, future))
-        return future
+        return self._jobs.put(job)
 
     def settle(self, order: HandOrder) -> "Future[HandSettled]":
         """Have a doubt settled as a person decided, also while the lane stands still. The caller wakes the lane.
@@ -110,6 +107,7 @@ class PrintLane:
     def close(self) -> None:
         """Let go of the register, and of receipts that were leased but not begun."""
         try:
+            self._withdraw()
             self._turn_over(lease=False)
             self._give_back()
         finally:
@@ -137,6 +135,7 @@ class PrintLane:
     # -- one piece of work --------------------------------------------------------------------------------
 
     def _work(self) -> float | None:
+        self._withdraw()
         if self._outcomes:
             self._turn_over(lease=False)
         if self._in_doubt or self._status_at == STALE:
@@ -145,6 +144,7 @@ class PrintLane:
             self._prepare()
             self._journal_lease()
             if not self._tasks:
+                self._wish = self._journal.wish(self._settings.kkt, self._lease_if_ready)
                 return self._idle_s()
         self._print_a_turn()
         self._turn_over(lease=not self._tasks and self._may_go_on())
@@ -180,7 +180,7 @@ class PrintLane:
         if self._status.problem is not None:
             raise RegisterNotReady(self._status.problem, f"the register reports {self._status.problem}")
         self._shifts.announce_all()
-        self._do_jobs()
+        self._jobs.do_all(self._register, self._after_job)
         self._mind_shift()
         if self._view.problem is not None:
             log.info("register %s is ready: %s, FN %s", self._settings.kkt, self._status.model, self._status.fn_number)
@@ -238,6 +238,18 @@ class PrintLane:
         if self._waiting():
             self._turn_over(lease=True)
 
+    def _withdraw(self) -> None:
+        """Take what was leased in answer to the wish, if anything was; from here on it stands no more."""
+        wish, self._wish = self._wish, None
+        if wish is not None:
+            leased = self._journal.withdraw(wish)
+            self._tasks.extend(leased or ())
+
+    def _lease_if_ready(self, tx: Transaction) -> list[PrintTask]:
+        """In the thread of whoever commits, while this lane rests."""
+        is_open = self._status is not None and self._status.mode == "shift_open"
+        return self._lease(tx) if is_open and self._may_go_on() else []
+
     def _lease(self, tx: Transaction) -> list[PrintTask]:
         assert self._status is not None
         return lease(tx, self._settings.kkt, self._status.fn_number, self._last_fd, self._lease_size)
@@ -257,7 +269,7 @@ class PrintLane:
         """Whether the next receipt may be begun without a look at the register first."""
         return (
             self._status is not None
-            and self._jobs.empty()
+            and not self._jobs
             and not self._orders
             and self._age_of_status() < self._settings.status_interval_s
             and self._shifts.left_s() > 0
@@ -332,26 +344,10 @@ class PrintLane:
         self._note_fd(status.last_fd_number)
         self._shifts.note(status)
 
-    def _do_jobs(self) -> None:
-        while True:
-            try:
-                job, future = self._jobs.get_nowait()
-            except queue.Empty:
-                return
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = job(self._register)
-            except RegisterNotReady as error:
-                future.set_exception(error)
-            except Exception as error:
-                future.set_exception(error)
-                raise
-            else:
-                future.set_result(result)
-                if isinstance(result, ShiftReport):
-                    self._announce(result)
-            self._ask_status()
+    def _after_job(self, result: Any) -> None:
+        if isinstance(result, ShiftReport):
+            self._announce(result)
+        self._ask_status()
 
     def _mind_shift(self) -> None:
         """Close a shift before its 24 h are over; open one when a receipt waits for it."""
@@ -394,5 +390,4 @@ class PrintLane:
         self._view = replace(self._view, problem=problem, detail=detail)
         self._status = None
         self._retry_at = self._clock.monotonic() + RETRY_S
-        while not self._jobs.empty():
-            self._jobs.get_nowait()[1].set_exception(RegisterNotReady(problem, detail))
+        self._jobs.refuse(problem, detail)

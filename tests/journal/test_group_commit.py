@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 from support.clocks import ManualClock
-from support.stages import kill, meddle, new_journal, rows
+from support.stages import a_receipt, kill, meddle, new_journal, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.journal import COMMIT_OPERATIONS_MAX, Journal
+from kkt_bridge.journal.outbox import messages_after
+from kkt_bridge.journal.receipts import insert_receipt
 
 THREADS = 16
 
@@ -308,3 +310,49 @@ def test_an_operation_may_be_run_again_and_is_kept_once(journal, tmp_path):
 
 def test_the_journal_takes_any_kind_of_result(journal):
     assert Journal.write(journal, lambda _tx: None) is None
+
+
+# -- wishes ----------------------------------------------------------------------------------------------
+
+
+def test_a_wish_is_granted_in_the_commit_that_brings_the_register_a_receipt(journal):
+    wish = journal.wish("kkt-1", lambda tx: tx.commit_no)
+    journal.write(note(b"of no register"))
+    assert wish.result is None
+    new = a_receipt()
+    assert journal.withdraw(wish) is None
+    wish = journal.wish("kkt-1", lambda tx: tx.commit_no)
+    brought = journal.write(lambda tx: (insert_receipt(tx, new), tx.commit_no)[1])
+    assert journal.withdraw(wish) == brought
+
+
+def test_a_wish_is_granted_once_and_only_to_its_register(journal):
+    granted = []
+    wish = journal.wish("kkt-1", lambda _tx: granted.append("kkt-1"))
+    journal.wish("kkt-2", lambda _tx: granted.append("kkt-2"))
+    for _ in range(2):
+        journal.write(lambda tx: insert_receipt(tx, a_receipt()))
+    journal.withdraw(wish)
+    assert granted == ["kkt-1"]
+
+
+def test_a_wish_that_was_withdrawn_is_not_granted(journal):
+    granted = []
+    journal.withdraw(journal.wish("kkt-1", granted.append))
+    journal.write(lambda tx: insert_receipt(tx, a_receipt()))
+    assert granted == []
+
+
+def test_a_wish_that_fails_takes_no_receipt_along(journal):
+    wish = journal.wish("kkt-1", failing())
+    journal.write(lambda tx: insert_receipt(tx, a_receipt()))
+    assert journal.counts()["kkt-1", "buffered"] == 1
+    assert journal.withdraw(wish) is None
+
+
+def test_what_a_wish_did_is_gone_with_a_commit_that_fails(journal):
+    wish = journal.wish("kkt-1", lambda tx: tx.publish("t", b"1"))
+    with pytest.raises(KeyError):
+        journal.write(lambda tx: (insert_receipt(tx, a_receipt()), failing()(tx)))
+    assert journal.withdraw(wish) is None
+    assert journal.read(lambda c: messages_after(c, 0, 10)) == []
