@@ -29,7 +29,7 @@ class LaneJobs:
         return not self._waiting.empty()
 
     def do_all(self, register: FiscalRegister, done: Callable[[Any], None]) -> None:
-        """Do them, and tell `done` what came of each. A register that is away ends this, one not ready only that job."""
+        """Do them, and tell `done` what came of each; a register away ends this, one not ready only that job."""
         while self:
             job, future = self._waiting.get_nowait()
             if not future.set_running_or_notify_cancel():
