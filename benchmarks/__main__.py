@@ -1,0 +1,81 @@
+"""`python -m benchmarks`: what the bridge achieves on this machine, as a table and as JSON."""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import throughput
+from benchmarks.brokers import Mosquitto, mosquitto_program
+from benchmarks.errors import BenchmarkError, MissingProgramError
+from benchmarks.site import Site
+from benchmarks.table import Row, table
+
+FULL_RUNS, QUICK_RUNS = 5, 2
+
+Benchmark = Callable[[Site], list[Row]]
+BENCHMARKS: dict[str, Benchmark] = {
+    "throughput": throughput.ofd_away_and_there,
+    "registers": throughput.eight_registers,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; 0 when there are figures, 1 when something failed, 2 when it cannot be run."""
+    args = _arguments(argv)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        mosquitto_program()
+    except MissingProgramError as missing:
+        _say(f"benchmarks: {missing}")
+        return 2
+    directory = Path(tempfile.mkdtemp(prefix="kkt-bench-"))
+    try:
+        rows = _measure(args, directory)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BenchmarkError as error:
+        _say(f"benchmarks: {error}")
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print(table(rows))
+    return 0
+
+
+def _measure(args: argparse.Namespace, directory: Path) -> list[Row]:
+    rows: list[Row] = []
+    with Mosquitto(directory) as broker:
+        for name in args.only or BENCHMARKS:
+            began = time.monotonic()
+            rows += BENCHMARKS[name](Site(directory, broker, args.runs or (QUICK_RUNS if args.quick else FULL_RUNS)))
+            _say(f"{name}: {time.monotonic() - began:.0f} s")
+    return rows
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the figures of everyday use, in under a minute")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help="only these; see --list")
+    parser.add_argument("--runs", type=int, help="interleaved runs of each figure")
+    return parser.parse_args(argv)
+
+
+def _say(text: str) -> None:
+    # Beside the table, so that this can be piped.
+    print(text, file=sys.stderr, flush=True)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,42 @@
+"""What is under load: a bridge, which is held to its word after each run, or the echo."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from benchmarks.bridge import PRINTED, Bridge
+from benchmarks.errors import BenchmarkError
+from benchmarks.load import Loaded, LoadSpec
+from benchmarks.loader import run_load
+from benchmarks.site import ANY_ANSWER, Site
+
+Contender = Callable[[], Loaded]
+
+
+def load_of(site: Site) -> LoadSpec:
+    """A load on the site's broker, still without a target."""
+    return LoadSpec(port=site.broker.port, protocol=site.broker.protocol, branch="", expect=ANY_ANSWER)
+
+
+def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
+    """One run against a bridge: as many receipts are printed and counted as were answered."""
+    printed, counted = bridge.printed_receipts(), bridge.counted_receipts()
+    loaded = run_load(replace(spec, branch=bridge.branch, expect=PRINTED))
+    bridge.check()
+    for what, increase in (
+        ("fiscal documents", bridge.printed_receipts() - printed),
+        ("receipts in the journal", bridge.counted_receipts() - counted),
+    ):
+        if increase != loaded.answered:
+            raise BenchmarkError(f"{bridge.name}: {loaded.answered} replies, but {increase} more {what}")
+    return loaded
+
+
+def load_echo(branch: str, spec: LoadSpec) -> Loaded:
+    """One run against an echo."""
+    return run_load(replace(spec, branch=branch))
+
+
+def interleaved(contenders: Sequence[Contender], runs: int) -> list[list[Loaded]]:
+    """Rounds in which everyone has one run, so that a drifting machine hits them all; the runs of each."""
+    rounds = [[contender() for contender in contenders] for _ in range(runs)]
+    return [list(column) for column in zip(*rounds, strict=True)]
