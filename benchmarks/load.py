@@ -1,4 +1,4 @@
-"""`python -m benchmarks.load SPEC`: the load, a process of one thread. SPEC is a `LoadSpec` as JSON, a `Loaded` comes out.
+"""`python -m benchmarks.load SPEC`: the load, a process of one thread. A `LoadSpec` goes in, a `Loaded` comes out, as JSON.
 
 Bridge and echo get the very same load: the same clients, the same requests, the same matching of answers.
 """
@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from paho.mqtt.client import MQTTMessage
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.medians import percentile
 from benchmarks.mqtt import Connection
 from benchmarks.payloads import Till, answered_id, receipt_ids
 from benchmarks.ports import HOST
-from benchmarks.medians import percentile
 
 NOT_YET = b'"status":"buffered"'
 """In a reply that a final one follows."""

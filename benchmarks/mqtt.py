@@ -32,7 +32,7 @@ class Connection:
         self.client.on_socket_register_write = _leave_writing_to_us
         self.client.on_subscribe = self._on_subscribe
         self.client.connect(host, port, KEEPALIVE_S)
-        self._settle(lambda: self.client.is_connected(), "CONNACK")
+        self._settle(self.client.is_connected, "CONNACK")
         self.client.subscribe([(topic, 1) for topic in topics])
         self._settle(lambda: self._subscribed, "SUBACK")
 
