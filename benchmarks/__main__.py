@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import throughput
+from benchmarks import embedded, latency, slow_registers, stored, throughput
 from benchmarks.brokers import Mosquitto, mosquitto_program
 from benchmarks.errors import BenchmarkError, MissingProgramError
 from benchmarks.site import Site
@@ -22,6 +22,11 @@ Benchmark = Callable[[Site], list[Row]]
 BENCHMARKS: dict[str, Benchmark] = {
     "throughput": throughput.ofd_away_and_there,
     "registers": throughput.eight_registers,
+    "alone": latency.one_at_a_time,
+    "busy": latency.at_half_of_the_top,
+    "stored": stored.with_a_past,
+    "fifty": slow_registers.fifty,
+    "embedded": embedded.through_embedded,
 }
 
 

@@ -25,6 +25,14 @@ PRINTED = '"status":"printed"'
 
 
 @dataclass(frozen=True)
+class Account:
+    """What a bridge has really done, by its own books and by its registers'."""
+
+    fiscal_documents: int = 0
+    journal_receipts: int = 0
+
+
+@dataclass(frozen=True)
 class Shop:
     """What a bridge is configured with, beside broker and directory."""
 
@@ -47,6 +55,8 @@ class Bridge(Child):
         self.storages = {f"kkt-{number}": directory / f"kkt-{number}.fn" for number in range(1, shop.registers + 1)}
         self.start_s = 0.0
         """From its process to its word on the broker that it is there."""
+        self.account = Account()
+        """As it was last taken."""
         self._port = broker_port
         file = directory / "bridge.toml"
         file.write_text(self._toml(shop), encoding="utf-8")
@@ -63,6 +73,7 @@ class Bridge(Child):
                 if time.perf_counter() - began > START_TIMEOUT_S:
                     raise BenchmarkError(f"{self.name} is not there after {START_TIMEOUT_S:g} s\n{self.tail()}")
             self.start_s = time.perf_counter() - began
+        self.take_account()
 
     @staticmethod
     def _says_online(client: BrokerClient) -> bool:
@@ -70,7 +81,12 @@ class Bridge(Child):
         message = client.get(0.2)
         return message is not None and not message.retain and json.loads(message.payload)["online"]
 
-    def printed_receipts(self) -> int:
+    def take_account(self) -> Account:
+        """Read the books."""
+        self.account = Account(self._fiscal_documents(), self._journal_receipts())
+        return self.account
+
+    def _fiscal_documents(self) -> int:
         """Receipts in the fiscal storages; BenchmarkError if one is there twice."""
         marks = [
             document.body.requisite_1192
@@ -83,7 +99,7 @@ class Bridge(Child):
             raise BenchmarkError(f"{self.name} has printed {len(marks) - len(set(marks))} receipts twice")
         return len(marks)
 
-    def counted_receipts(self) -> int:
+    def _journal_receipts(self) -> int:
         """Receipts that the journal's counters call printed or more."""
         query = "SELECT sum(value) FROM figures WHERE name IN ('printed', 'synced')"
         with closing(sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True)) as connection:

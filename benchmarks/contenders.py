@@ -19,12 +19,13 @@ def load_of(site: Site) -> LoadSpec:
 
 def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
     """One run against a bridge: as many receipts are printed and counted as were answered."""
-    printed, counted = bridge.printed_receipts(), bridge.counted_receipts()
+    before = bridge.account
     loaded = run_load(replace(spec, branch=bridge.branch, expect=PRINTED))
     bridge.check()
+    after = bridge.take_account()
     for what, increase in (
-        ("fiscal documents", bridge.printed_receipts() - printed),
-        ("receipts in the journal", bridge.counted_receipts() - counted),
+        ("fiscal documents", after.fiscal_documents - before.fiscal_documents),
+        ("receipts in the journal", after.journal_receipts - before.journal_receipts),
     ):
         if increase != loaded.answered:
             raise BenchmarkError(f"{bridge.name}: {loaded.answered} replies, but {increase} more {what}")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.load SPEC`: the load, a process of one thread. A `LoadSpec` goes in, a `Loaded` comes out, as JSON.
+"""`python -m benchmarks.load SPEC`: the load, one thread. A `LoadSpec` goes in, a `Loaded` comes out, as JSON.
 
 Bridge and echo get the very same load: the same clients, the same requests, the same matching of answers.
 """
