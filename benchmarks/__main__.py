@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import embedded, latency, slow_registers, stored, throughput
+from benchmarks import delivery, embedded, footprint, latency, slow_registers, stored, throughput
 from benchmarks.brokers import Mosquitto, mosquitto_program
 from benchmarks.errors import BenchmarkError, MissingProgramError
 from benchmarks.site import Site
@@ -25,7 +25,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "alone": latency.one_at_a_time,
     "busy": latency.at_half_of_the_top,
     "stored": stored.with_a_past,
+    "outage": delivery.after_an_outage,
+    "return": delivery.after_its_return,
     "fifty": slow_registers.fifty,
+    "start": footprint.start_with_pending,
+    "idle": footprint.idle,
+    "growth": footprint.growth,
     "embedded": embedded.through_embedded,
 }
 

@@ -42,9 +42,9 @@ class LoadSpec:
     window: int = 64
     """Requests in flight, over all terminals."""
     warm_up_s: float = 0.5
-    measure_s: float = 3.0
+    measure_s: float = 2.5
     count: int | None = None
-    """So many measured requests instead of `measure_s`."""
+    """So many requests in all, without a warm-up, instead of `measure_s`."""
     rate: float | None = None
     """Requests a second at fixed times, whatever comes back, instead of a window."""
     answer_timeout_s: float = 20.0
@@ -78,7 +78,7 @@ class Load:
         self._names = [f"pos-{number}" for number in range(1, spec.terminals + 1)]
         self._tills = [Till(name) for name in self._names]
         self._topics = [f"{spec.branch}/pos/{name}/receipt" for name in self._names]
-        ready = spec.count or int(IDS_PER_S * (spec.warm_up_s + spec.measure_s))
+        ready = spec.count if spec.count is not None else int(IDS_PER_S * (spec.warm_up_s + spec.measure_s))
         self._ids = receipt_ids(ready)
         self._due: dict[bytes, float] = {}
         """When each unanswered request was to be sent."""
@@ -97,7 +97,8 @@ class Load:
         start = time.perf_counter()
         if spec.rate is None:
             self._idle.extend(number % spec.terminals for number in range(spec.window))
-        self._go_on(start, until=start + spec.warm_up_s)
+        if spec.count is None:
+            self._go_on(start, until=start + spec.warm_up_s)
         self._measure_from = begin = time.perf_counter()
         self._go_on(start, until=begin + spec.measure_s if spec.count is None else float("inf"))
         seconds, measured = time.perf_counter() - begin, len(self._measured)
@@ -136,7 +137,13 @@ class Load:
                 self._look_after()
 
     def _is_enough(self) -> bool:
-        return self._measure_from is not None and len(self._measured) == self._spec.count
+        count = self._spec.count
+        return count is not None and len(self._measured) >= count
+
+    def _may_send(self) -> bool:
+        """Whether a count leaves room: the last answer to come is the last one wanted."""
+        count = self._spec.count
+        return count is None or len(self._measured) + len(self._due) < count
 
     def _next_due(self, start: float) -> float:
         rate = self._spec.rate
@@ -147,7 +154,7 @@ class Load:
             while (due := self._next_due(start)) <= now:
                 self._publish((self._answered + len(self._due)) % self._spec.terminals, due)
         written = set()
-        while self._idle:
+        while self._idle and self._may_send():
             number = self._idle.popleft()
             self._publish(number, time.perf_counter())
             written.add(number)

@@ -24,7 +24,7 @@ def past_of(site: Site, name: str, copies: int, *, pending: bool) -> Path:
         with ExitStack() as stack:
             url = site.away if pending else stack.enter_context(Ofd(directory)).url
             bridge = stack.enter_context(site.bridge(Shop(url), directory))
-            load_bridge(bridge, replace(load_of(site), window=1, warm_up_s=0, count=1))
+            load_bridge(bridge, replace(load_of(site), window=1, count=1))
             wanted = "printed" if pending else "synced"
             wait_until(lambda: _is_settled(bridge, wanted), SETTLE_S, f"a receipt that is {wanted} and published")
         multiply(directory / "journal.db", copies)

@@ -24,6 +24,8 @@ class Site:
     broker: Broker
     runs: int
     """Of each figure, interleaved with its reference."""
+    quick: bool = False
+    """Whether the figures are for everyday use, so that short looks do."""
     away: str = field(default_factory=away_url)
     """The address of an OFD that is never there."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

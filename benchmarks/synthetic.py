@@ -36,7 +36,7 @@ class Pattern:
 
 
 def multiply(journal: Path, copies: int) -> None:
-    """Give the journal of a stopped bridge, which holds one receipt, so many more that are like it but for their ids."""
+    """Give the journal of a stopped bridge, which holds one receipt, so many more, alike but for their ids."""
     with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
         pattern = _pattern(connection)
