@@ -27,6 +27,8 @@ SLOW_DOCUMENTS = 320
 RETURN_DOCUMENTS = 200
 PROMPT = {"breaker": {"reset_timeout_s": 0.1}}
 """A breaker that is half-open as soon as the OFD is back."""
+TOGETHER_S = 3.0
+"""Until all processes are there: they are to begin at the same time."""
 DRAIN_TIMEOUT_S = 120.0
 UNIT = "documents/s"
 
@@ -122,7 +124,17 @@ def drain(site: Site, ofd: Ofd, bridge: Bridge, terminals: int, documents: int, 
 
 def bare(ofd: Ofd, *, processes: int, threads: int) -> float:
     """Documents a second from so many bare clients."""
-    options = ["--url", ofd.url, "--count", str(DOCUMENTS // processes), "--threads", str(threads)]
+    together = time.time() + (TOGETHER_S if processes > 1 else 0)
+    options = [
+        "--at",
+        str(together),
+        "--url",
+        ofd.url,
+        "--count",
+        str(DOCUMENTS // processes),
+        "--threads",
+        str(threads),
+    ]
     with ofd, ThreadPoolExecutor(processes) as pool:
         runs = list(pool.map(lambda _: _run(options), range(processes)))
     documents = sum(run["documents"] for run in runs)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from benchmarks.bridge import Shop
 from benchmarks.contenders import load_bridge, load_of
+from benchmarks.curves import rates_between
 from benchmarks.past import past_of
 from benchmarks.site import Site
 from benchmarks.stored import PENDING
@@ -75,12 +76,13 @@ def growth(site: Site) -> list[Row]:
         loaded = load_bridge(bridge, replace(load, count=RECEIPTS, sample_every=RECEIPTS // GROWTH_SAMPLES))
         time.sleep(CALM_S)
         grown = resident_mb(bridge.pid) - before
+    site.curves.rows += rates_between(loaded.samples, WARM_RECEIPTS)
     return [
         Row(
             f"resident memory, growth over {RECEIPTS:,} receipts",
             "MB",
             [grown],
             bound=Bound(8, unit="MB", at_most=True),
-            notes={"before": before, "rate": loaded.rate, "samples": loaded.samples},
+            notes={"before": before, "rate": loaded.rate},
         )
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.bridge import TOPIC_ROOT, Bridge, Shop
 from benchmarks.brokers import Broker
+from benchmarks.curves import Curves
 from benchmarks.ofd import away_url
 from benchmarks.processes import Child, python, wait_until
 
@@ -26,6 +27,8 @@ class Site:
     """Of each figure, interleaved with its reference."""
     quick: bool = False
     """Whether the figures are for everyday use, so that short looks do."""
+    curves: Curves = field(default_factory=Curves)
+    """What is seen on the way, for the plots."""
     away: str = field(default_factory=away_url)
     """The address of an OFD that is never there."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

@@ -1,5 +1,7 @@
 """Whether a long past slows the present: receipts a second beside those with an empty journal."""
 
+from statistics import median
+
 from benchmarks.bridge import Shop
 from benchmarks.contenders import interleaved, load_bridge, load_of
 from benchmarks.medians import pairwise_ratio
@@ -20,6 +22,7 @@ def with_a_past(site: Site) -> list[Row]:
         site.bridge(Shop(site.away)) as empty,
     ):
         columns = interleaved([lambda b=bridge: load_bridge(b, load) for bridge in (empty, stored, pending)], site.runs)
+    site.curves.rows.append((STORED, median(loaded.rate for loaded in columns[1])))
     without, *others = ([loaded.rate for loaded in column] for column in columns)
     return [
         Row(

@@ -20,9 +20,11 @@ def main() -> int:
     parser.add_argument("--url", required=True)
     parser.add_argument("--count", type=int, required=True, help="documents in all")
     parser.add_argument("--threads", type=int, default=1, help="each with a client of its own")
+    parser.add_argument("--at", type=float, default=0.0, help="when to begin, in Unix seconds")
     args = parser.parse_args()
     shares = [[_submission() for _ in range(args.count // args.threads)] for _ in range(args.threads)]
     threads = [threading.Thread(target=_post, args=(args.url + RECEIPT_PATH, share)) for share in shares]
+    time.sleep(max(0.0, args.at - time.time()))
     began = time.time()
     for thread in threads:
         thread.start()
