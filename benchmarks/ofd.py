@@ -30,9 +30,9 @@ class Ofd(Child):
         """Put these faults on it, instead of all others."""
         self._ask("PUT", "/_faults", faults)
 
-    def books(self) -> dict[str, Any]:
-        """What it has received."""
-        return self._ask("GET", "/_received")
+    def books(self, *, full: bool = False) -> dict[str, Any]:
+        """What it has received; `full` with the bodies."""
+        return self._ask("GET", "/_received?full=1" if full else "/_received")
 
     def _is_ready(self) -> bool:
         self.check()

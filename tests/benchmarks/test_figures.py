@@ -5,8 +5,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks.curves import Curves, LoadPoint, rates_between
+from benchmarks.growth import Trade, as_text, cost_of
 from benchmarks.medians import pairwise_ratio, percentile
 from benchmarks.pictures import write_plots
+from benchmarks.sizes import Sizes
 from benchmarks.table import BEYOND, REACH, SHORT, Bound, Row, table
 
 
@@ -61,3 +63,13 @@ def test_plots_are_written_where_there_are_points(tmp_path) -> None:
     picture = ET.parse(plot)
     texts = {element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")}
     assert {"requests in flight", "receipts/s", "latency, ms", "latency p99"} <= texts
+
+
+def test_costs_grow_with_registers_and_state_with_bridges() -> None:
+    sizes = Sizes(500, 700, 800, 2, 6, 1500, journal_bytes=2500, storage_bytes=800, ofd_bytes=2000)
+    small, large = (cost_of(Trade("", registers, bridges), sizes) for registers, bridges in ((1, 1), (1000, 10)))
+    assert large.receipts_a_s == pytest.approx(1000 * small.receipts_a_s)
+    assert large.mb_a_s == pytest.approx((large.receipts_a_s * 2000 + 10 / 30 * 1500) / 1e6)
+    assert large.messages_a_s == pytest.approx(large.receipts_a_s * 4 + 10 / 30 * 6)
+    assert large.broker_connections == 1010
+    assert "| broker connections | 4 | 510 | 400,000 |" in as_text(sizes)
