@@ -48,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "\n".join(f"{name:12}{(benchmark.__doc__ or '').splitlines()[0]}" for name, benchmark in BENCHMARKS.items())
         )
         return 0
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
     try:
         mosquitto_program()
     except MissingProgramError as missing:
@@ -106,4 +104,6 @@ def _interrupt(*_: Any) -> None:
 
 
 if __name__ == "__main__":
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _interrupt)
     raise SystemExit(main())
