@@ -8,6 +8,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import Loaded, LoadSpec
 from benchmarks.loader import run_load
 from benchmarks.site import ANY_ANSWER, Site
+from benchmarks.usage import processor_s
 
 Contender = Callable[[], Loaded]
 
@@ -19,8 +20,9 @@ def load_of(site: Site) -> LoadSpec:
 
 def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
     """One run against a bridge: as many receipts are printed and counted as were answered."""
-    before = bridge.account
+    before, spent = bridge.account, processor_s(bridge.pid)
     loaded = run_load(replace(spec, branch=bridge.branch, expect=PRINTED))
+    spent = processor_s(bridge.pid) - spent
     bridge.check()
     after = bridge.take_account()
     for what, increase in (
@@ -29,7 +31,7 @@ def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
     ):
         if increase != loaded.answered:
             raise BenchmarkError(f"{bridge.name}: {loaded.answered} replies, but {increase} more {what}")
-    return loaded
+    return replace(loaded, processor_ms=spent / loaded.answered * 1000)
 
 
 def load_echo(branch: str, spec: LoadSpec) -> Loaded:

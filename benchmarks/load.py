@@ -67,6 +67,8 @@ class Loaded:
     max_ms: float
     samples: list[tuple[int, float]] = field(default_factory=list)
     """(answers so far, seconds since the measuring began)."""
+    processor_ms: float = 0.0
+    """What each answer cost the process under load, where that is looked at."""
 
 
 class Load:

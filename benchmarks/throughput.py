@@ -46,7 +46,12 @@ def eight_registers(site: Site) -> list[Row]:
 def row(figure: str, values: Sequence[Loaded], references: Sequence[Loaded], bound: Bound) -> Row:
     """Rates against the echo's."""
     rates, echoed = [loaded.rate for loaded in values], [loaded.rate for loaded in references]
-    return Row(figure, UNIT, rates, "echo", echoed, pairwise_ratio(rates, echoed), bound)
+    notes: dict[str, object] = {
+        "processor_ms_a_receipt": [loaded.processor_ms for loaded in values],
+        "p50_ms": [loaded.p50_ms for loaded in values],
+        "p99_ms": [loaded.p99_ms for loaded in values],
+    }
+    return Row(figure, UNIT, rates, "echo", echoed, pairwise_ratio(rates, echoed), bound, notes)
 
 
 def _with_ofd(site: Site) -> Loaded:
