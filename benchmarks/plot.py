@@ -61,7 +61,7 @@ class Plot:
             if any(line.right for line in self.lines):
                 parts.append(_text(WIDTH - RIGHT + 6, y + 4, _short(self._top(right=True) * share), anchor="start"))
         below = HEIGHT - BOTTOM + 18
-        parts += [_text(self._x(place), below, _short(self.places[place])) for place in self._marked_places()]
+        parts += [_text(x, below, _short(value)) for x, value in self._x_marks()]
         return parts
 
     def _line(self, index: int, line: Line) -> list[str]:
@@ -76,17 +76,24 @@ class Plot:
         ]
 
     def _top(self, *, right: bool) -> float:
-        """The end of a scale: round, and above everything on it."""
-        most = max(value for line in self.lines if line.right == right for value in line.values)
-        magnitude = 10 ** (len(f"{most:.0f}") - 1)
-        return next(step * magnitude for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * magnitude >= most)
+        return _round_top(max(value for line in self.lines if line.right == right for value in line.values))
 
     def _x(self, place: int) -> float:
-        share = place / (len(self.places) - 1) if self.even else self.places[place] / self.places[-1]
+        share = place / (len(self.places) - 1) if self.even else self.places[place] / _round_top(max(self.places))
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
-    def _marked_places(self) -> Sequence[int]:
-        return range(0, len(self.places), max(1, len(self.places) // 8))
+    def _x_marks(self) -> list[tuple[float, float]]:
+        """Where the lower scale says what: at each place if these are even, else at round values."""
+        if self.even:
+            return [(self._x(place), value) for place, value in enumerate(self.places)]
+        top, width = _round_top(max(self.places)), WIDTH - LEFT - RIGHT
+        return [(LEFT + index / TICKS * width, index / TICKS * top) for index in range(TICKS + 1)]
+
+
+def _round_top(most: float) -> float:
+    """The end of a scale: round, and not below the highest value."""
+    magnitude = 10 ** (len(f"{most:.0f}") - 1)
+    return next(step * magnitude for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * magnitude >= most)
 
 
 def _y(share: float) -> float:
