@@ -19,7 +19,7 @@ from benchmarks.processes import ROOT, python, wait_until
 from benchmarks.site import Site
 from benchmarks.table import Bound, Row
 
-DOCUMENTS = 1200
+DOCUMENTS = 1000
 REGISTERS = 8
 REAL_LATENCY_S = 0.02
 """Of an answer from an OFD that is not on this machine."""
@@ -27,7 +27,7 @@ SLOW_DOCUMENTS = 320
 RETURN_DOCUMENTS = 200
 PROMPT = {"breaker": {"reset_timeout_s": 0.1}}
 """A breaker that is half-open as soon as the OFD is back."""
-TOGETHER_S = 3.0
+TOGETHER_S = 2.0
 """Until all processes are there: they are to begin at the same time."""
 DRAIN_TIMEOUT_S = 120.0
 UNIT = "documents/s"

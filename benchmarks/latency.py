@@ -15,7 +15,7 @@ COMMITS_A_RECEIPT = 3
 ALONE_S = 2.0
 SHARE_OF_TOP = 0.5
 """Of the top rate: a shop that is busy, not one that is drowned."""
-TOP_S = 2.0
+TOP_S, BUSY_S = 2.0, 3.0
 
 
 def one_at_a_time(site: Site) -> list[Row]:
@@ -47,7 +47,7 @@ def at_half_of_the_top(site: Site) -> list[Row]:
     load = replace(load_of(site), measure_s=TOP_S)
     with site.bridge(Shop(site.away)) as bridge:
         top = median(load_bridge(bridge, load).rate for _ in range(min(site.runs, 3)))
-        busy = replace(load, rate=top * SHARE_OF_TOP, warm_up_s=1.0, measure_s=3.0)
+        busy = replace(load, rate=top * SHARE_OF_TOP, measure_s=BUSY_S)
         runs = [load_bridge(bridge, busy) for _ in range(site.runs)]
     p99, p50 = [loaded.p99_ms for loaded in runs], [loaded.p50_ms for loaded in runs]
     return [
