@@ -1,6 +1,5 @@
 """What is under load: a bridge, which is held to its word after each run, or the echo."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from benchmarks.bridge import PRINTED, Bridge
@@ -9,8 +8,6 @@ from benchmarks.load import Loaded, LoadSpec
 from benchmarks.loader import run_load
 from benchmarks.site import ANY_ANSWER, Site
 from benchmarks.usage import processor_s
-
-Contender = Callable[[], Loaded]
 
 
 def load_of(site: Site) -> LoadSpec:
@@ -37,9 +34,3 @@ def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
 def load_echo(branch: str, spec: LoadSpec) -> Loaded:
     """One run against an echo."""
     return run_load(replace(spec, branch=branch))
-
-
-def interleaved(contenders: Sequence[Contender], runs: int) -> list[list[Loaded]]:
-    """Rounds in which everyone has one run, so that a drifting machine hits them all; the runs of each."""
-    rounds = [[contender() for contender in contenders] for _ in range(runs)]
-    return [list(column) for column in zip(*rounds, strict=True)]

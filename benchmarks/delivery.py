@@ -16,6 +16,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.medians import pairwise_ratio
 from benchmarks.ofd import Ofd
 from benchmarks.processes import ROOT, python, wait_until
+from benchmarks.rounds import interleaved
 from benchmarks.site import Site
 from benchmarks.table import Bound, Row
 
@@ -45,10 +46,9 @@ def after_an_outage(site: Site) -> list[Row]:
             lambda: bare(ofd, processes=1, threads=REGISTERS),
             lambda: bare(ofd, processes=REGISTERS, threads=1),
         ]
-        rounds = [[contender() for contender in contenders] for _ in range(site.runs)]
+        single, several, loop, threads, processes = interleaved(contenders, site.runs)
         slow_one = drain(site, ofd, one, 1, SLOW_DOCUMENTS, REAL_LATENCY_S)
         slow_eight = drain(site, ofd, eight, REGISTERS, SLOW_DOCUMENTS, REAL_LATENCY_S)
-    single, several, loop, threads, processes = (list(column) for column in zip(*rounds, strict=True))
     limit = threads if median(threads) > median(processes) else processes
     return [
         Row(

@@ -2,7 +2,8 @@
 
 from benchmarks.bridge import Shop
 from benchmarks.brokers import Embedded
-from benchmarks.contenders import interleaved, load_bridge, load_echo, load_of
+from benchmarks.contenders import load_bridge, load_echo, load_of
+from benchmarks.rounds import interleaved
 from benchmarks.site import Site
 from benchmarks.table import Bound, Row
 from benchmarks.throughput import row

@@ -3,9 +3,10 @@
 from statistics import median
 
 from benchmarks.bridge import Shop
-from benchmarks.contenders import interleaved, load_bridge, load_of
+from benchmarks.contenders import load_bridge, load_of
 from benchmarks.medians import pairwise_ratio
 from benchmarks.past import bridge_with
+from benchmarks.rounds import interleaved
 from benchmarks.site import Site
 from benchmarks.table import Bound, Row
 

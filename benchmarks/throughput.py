@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.bridge import Shop
-from benchmarks.contenders import interleaved, load_bridge, load_echo, load_of
+from benchmarks.contenders import load_bridge, load_echo, load_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import Loaded
 from benchmarks.medians import pairwise_ratio
 from benchmarks.ofd import Ofd
+from benchmarks.rounds import interleaved
 from benchmarks.site import Site
 from benchmarks.table import Bound, Row
 

@@ -8,12 +8,20 @@ from benchmarks.curves import Curves, LoadPoint, rates_between
 from benchmarks.growth import Trade, as_text, cost_of
 from benchmarks.medians import pairwise_ratio, percentile
 from benchmarks.pictures import write_plots
+from benchmarks.rounds import interleaved
 from benchmarks.sizes import Sizes
 from benchmarks.table import BEYOND, REACH, SHORT, Bound, Row, table
 
 
 def test_a_ratio_is_of_neighbours_so_a_drifting_machine_does_not_show() -> None:
     assert pairwise_ratio([100, 50, 10], [200, 100, 20]) == 0.5
+
+
+def test_everyone_runs_once_a_round_and_begins_by_turns() -> None:
+    order: list[str] = []
+    runs = interleaved([lambda name=name: order.append(name) or name for name in "abc"], 3)
+    assert "".join(order) == "abcbcacab"
+    assert runs == [["a"] * 3, ["b"] * 3, ["c"] * 3]
 
 
 def test_a_ratio_needs_a_reference_for_every_run() -> None:
