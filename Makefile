@@ -9,7 +9,7 @@ SEED ?= 1
 SEEDS ?= 2000
 JOBS ?= $(shell nproc)
 
-.PHONY: setup demo test coverage campaign chaos simulate check schemas clean
+.PHONY: setup demo test coverage campaign chaos simulate bench bench-quick check schemas clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,13 @@ chaos: setup
 simulate: setup
 	PYTHONPATH=tests PYTHONHASHSEED=0 $(BIN)/python -m simulation --seeds $(SEEDS) --jobs $(JOBS) \
 		$(if $(DAY),--seed $(DAY)) $(if $(BUG),--mutation $(BUG)) $(ARGS)
+
+# What it achieves on this machine, each figure against something bare in the same run: ten minutes, or one.
+bench: setup
+	$(BIN)/python -m benchmarks --out benchmarks/results/bench.json --plots benchmarks/results $(ARGS)
+
+bench-quick: setup
+	$(BIN)/python -m benchmarks --quick --out benchmarks/results/bench-quick.json $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

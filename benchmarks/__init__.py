@@ -1,0 +1,1 @@
+"""What kkt-bridge achieves, always against something bare that was measured in the same run on the same machine."""

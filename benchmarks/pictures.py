@@ -1,0 +1,45 @@
+"""The two plots of docs/performance.md."""
+
+from pathlib import Path
+
+from benchmarks.curves import Curves
+from benchmarks.plot import Line, Plot
+
+LOAD_FILE, ROWS_FILE = "performance-load.svg", "performance-rows.svg"
+
+
+def write_plots(directory: Path, curves: Curves) -> None:
+    """Write those of which there are points."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if curves.load:
+        (directory / LOAD_FILE).write_text(_load_plot(curves).svg(), encoding="utf-8")
+    if curves.rows:
+        (directory / ROWS_FILE).write_text(_rows_plot(curves).svg(), encoding="utf-8")
+
+
+def _load_plot(curves: Curves) -> Plot:
+    return Plot(
+        title="Throughput and latency against load",
+        x_label="requests in flight",
+        left_label="receipts/s",
+        right_label="latency, ms",
+        places=[point.in_flight for point in curves.load],
+        lines=[
+            Line("receipts/s", [point.rate for point in curves.load]),
+            Line("latency p50", [point.p50_ms for point in curves.load], right=True),
+            Line("latency p99", [point.p99_ms for point in curves.load], right=True),
+        ],
+        even=True,
+    )
+
+
+def _rows_plot(curves: Curves) -> Plot:
+    rows = sorted(curves.rows)
+    return Plot(
+        title="Throughput against receipts stored",
+        x_label="receipts stored",
+        left_label="receipts/s",
+        right_label="",
+        places=[stored for stored, _ in rows],
+        lines=[Line("receipts/s, 64 in flight, OFD away", [rate for _, rate in rows])],
+    )
