@@ -13,6 +13,8 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, Literal, Self
 
+from pydantic_core import to_json
+
 from kkt_bridge.receipts.codes import OPERATION_CODES, Operation, ReceiptType
 
 REGISTRATION: Final = 1
@@ -26,8 +28,6 @@ TEST_FN_PREFIX: Final = "9999"
 TEST_KEY: Final = b"TEST-FN-EMULATOR-KEY"
 TEST_INN: Final = "9900000017"
 """Of a user that does not exist; its check digit is right."""
-
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 DocumentType = Literal["registration", "shift_open", "shift_close"] | ReceiptType
 
@@ -74,7 +74,7 @@ class FiscalDocument:
             "requisite_1192": self.body.requisite_1192,
             "content": self.body.content,
         }
-        return _ENCODER.encode(values).encode() + b"\n"
+        return to_json(values) + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
