@@ -44,6 +44,30 @@ def eight_registers(site: Site) -> list[Row]:
     return [row("receipts/s, 8 registers, 64 terminals, OFD away", printed, echoed, Bound(0.4, 0.6))]
 
 
+def on_every_core(site: Site) -> list[Row]:
+    """The bridge's threads on every core, against all of them on one, which is the default (not in a full run)."""
+    load = load_of(site)
+    everywhere = Shop(site.away, settings={"process": {"one_core": False}})
+    with site.bridge(everywhere) as spread, site.bridge(Shop(site.away)) as bridge:
+        rates = interleaved([lambda: load_bridge(spread, load), lambda: load_bridge(bridge, load)], site.runs)
+        alone = replace(load, window=1)
+        p50s = interleaved([lambda: load_bridge(spread, alone), lambda: load_bridge(bridge, alone)], site.runs)
+    spread_rates, rates_on_one = ([loaded.rate for loaded in runs] for runs in rates)
+    spread_p50s, p50s_on_one = ([loaded.p50_ms for loaded in runs] for runs in p50s)
+    ratio, p50_ratio = pairwise_ratio(spread_rates, rates_on_one), pairwise_ratio(spread_p50s, p50s_on_one)
+    return [
+        Row("receipts/s, threads on every core", UNIT, spread_rates, "on one core", rates_on_one, ratio),
+        Row(
+            "latency p50, one at a time, threads on every core",
+            "ms",
+            spread_p50s,
+            "on one core",
+            p50s_on_one,
+            p50_ratio,
+        ),
+    ]
+
+
 def row(figure: str, values: Sequence[Loaded], references: Sequence[Loaded], bound: Bound) -> Row:
     """Rates against the echo's."""
     rates, echoed = [loaded.rate for loaded in values], [loaded.rate for loaded in references]

@@ -47,12 +47,15 @@ class _Entry(Generic[T]):
 class Wish(Generic[T]):
     """An operation that waits for a register's next receipt."""
 
-    __slots__ = ("kkt", "operation", "result")
+    __slots__ = ("being_granted", "kkt", "operation", "result")
 
     def __init__(self, kkt: str, operation: Operation[T]) -> None:
         self.kkt = kkt
         self.operation = operation
+        self.being_granted = False
+        """Whether the commit that brings the receipt is under way: who knows how it ends."""
         self.result: T | None = None
+        """What the operation returned, once that is committed."""
 
 
 class Journal:
@@ -69,7 +72,10 @@ class Journal:
         self._waiting: deque[_Entry[Any]] = deque()
         self._postponed: list[_Entry[Any]] = []
         """Posted while the disk took nothing."""
+        self._wishing = threading.Lock()
+        """Of the wishes alone: who withdraws one does not wait for the disk."""
         self._wishes: dict[str, Wish[Any]] = {}
+        self._granting: list[Wish[Any]] = []
         self._listeners: list[Callable[[Touched], None]] = []
         self._counts: Counter[CountKey] = Counter()
         self._pending = 0
@@ -137,15 +143,18 @@ class Journal:
         Once; and not at all where that commit fails.
         """
         wish = Wish(kkt, operation)
-        self._wishes[kkt] = wish
+        with self._wishing:
+            self._wishes[kkt] = wish
         return wish
 
-    def withdraw(self, wish: Wish[T]) -> T | None:
-        """Wish it no longer; what the operation returned, if it has run by now."""
-        with self._gate:
+    def withdraw(self, wish: Wish[Any]) -> bool:
+        """Wish it no longer, whether it was granted by now or not; False while it is being granted."""
+        with self._wishing:
+            if wish.being_granted:
+                return False
             if self._wishes.get(wish.kkt) is wish:
                 del self._wishes[wish.kkt]
-            return wish.result
+            return True
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query on what is committed."""
@@ -188,11 +197,10 @@ class Journal:
             self._postponed += [entry for entry in entries if not entry.awaited]
             self._fail([entry for entry in entries if entry.awaited], error)
         except Exception as error:  # noqa: BLE001 (whatever one operation raised is its caller's)
-            # It may have been a wish, which nobody waits for: without them, and each for itself.
-            wished, self._wishes = self._wishes, {}
-            if len(entries) == 1 and not wished:
+            if len(entries) == 1 and not self._granting:
                 self._fail(entries, error)
                 return
+            # Each for itself, and without the wishes, which nobody waits for.
             for entry in entries:
                 self._attempt([entry])
 
@@ -211,20 +219,31 @@ class Journal:
                 log.error("a posted change was lost: %s", error)
 
     def _commit(self, entries: list[_Entry[Any]]) -> None:
-        with self._database.transaction() as connection:
-            transaction = self._begin(connection)
-            for entry in entries:
-                entry.result = entry.operation(transaction)
-            granted = {kkt: wish.operation(transaction) for kkt, wish in self._wishes_for(transaction.queues)}
-            transaction.finish()
+        self._granting = []
+        try:
+            with self._database.transaction() as connection:
+                transaction = self._begin(connection)
+                for entry in entries:
+                    entry.result = entry.operation(transaction)
+                self._granting = self._wishes_for(transaction.queues)
+                results = [wish.operation(transaction) for wish in self._granting]
+                transaction.finish()
+            for wish, result in zip(self._granting, results, strict=True):
+                wish.result = result
+        finally:
+            for wish in self._granting:
+                wish.being_granted = False
         for entry in entries:
             entry.done = True
-        for kkt, result in granted.items():
-            self._wishes.pop(kkt).result = result
         self._apply(transaction)
 
-    def _wishes_for(self, queues: Iterable[str]) -> list[tuple[str, Wish[Any]]]:
-        return [(kkt, self._wishes[kkt]) for kkt in sorted(queues) if kkt in self._wishes]
+    def _wishes_for(self, queues: Iterable[str]) -> list[Wish[Any]]:
+        """The wishes of these registers, taken up."""
+        with self._wishing:
+            wishes = [self._wishes.pop(kkt) for kkt in sorted(queues) if kkt in self._wishes]
+            for wish in wishes:
+                wish.being_granted = True
+        return wishes
 
     def _begin(self, connection: Connection) -> Transaction:
         return Transaction(

@@ -26,7 +26,7 @@ from kkt_bridge.errors import (
     RegisterNotReady,
     StorageUnavailable,
 )
-from kkt_bridge.journal.journal import Journal, Wish
+from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
@@ -39,6 +39,7 @@ from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, HandSettler
 from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
 from kkt_bridge.stages.lane_jobs import LaneJobs, RegisterJob
 from kkt_bridge.stages.outcomes import Outcome, ids_of, log_outcome, record_outcomes, record_settled, release_all
+from kkt_bridge.stages.rest import Rest
 from kkt_bridge.stages.settling import Settler, Unsettled
 from kkt_bridge.stages.shifts import Shifts
 from kkt_bridge.wire.topics import Topics
@@ -48,6 +49,9 @@ RETRY_S: Final = 1.0
 
 TURN_S: Final = 0.01
 """How long outcomes may wait to be recorded together: nothing beside the seconds that paper takes."""
+
+STAND_BY_S: Final = 0.05
+"""How often a lane looks whether a commit under way has brought it receipts; one that has rings besides."""
 
 LEASE_MAX: Final = 64
 """Receipts leased at once, from a register that prints them all within a turn."""
@@ -83,8 +87,7 @@ class PrintLane:
         self._tasks: deque[PrintTask] = deque()
         self._outcomes: list[Outcome] = []
         self._lease_size = 1
-        self._wish: Wish[list[PrintTask]] | None = None
-        """While the lane rests: to have the next receipt leased in the commit that takes it."""
+        self._rest = Rest(journal, settings.kkt, self._lease_if_ready)
         self._jobs = LaneJobs()
         self._orders = HandOrders()
 
@@ -107,7 +110,7 @@ class PrintLane:
     def close(self) -> None:
         """Let go of the register, and of receipts that were leased but not begun."""
         try:
-            self._withdraw()
+            self._tasks.extend(self._rest.end() or ())
             self._turn_over(lease=False)
             self._give_back()
         finally:
@@ -135,16 +138,19 @@ class PrintLane:
     # -- one piece of work --------------------------------------------------------------------------------
 
     def _work(self) -> float | None:
-        self._withdraw()
+        leased = self._rest.end()
+        if leased is None:
+            return self._stand_by()
+        self._tasks.extend(leased)
         if self._outcomes:
             self._turn_over(lease=False)
-        if self._in_doubt or self._status_at == STALE:
+        if self._in_doubt or self._status is None or self._status_at == STALE:
             self._give_back()  # nothing more is printed before the register was asked
         if not self._tasks:
             self._prepare()
             self._journal_lease()
             if not self._tasks:
-                self._wish = self._journal.wish(self._settings.kkt, self._lease_if_ready)
+                self._rest.begin()
                 return self._idle_s()
         self._print_a_turn()
         self._turn_over(lease=not self._tasks and self._may_go_on())
@@ -238,12 +244,11 @@ class PrintLane:
         if self._waiting():
             self._turn_over(lease=True)
 
-    def _withdraw(self) -> None:
-        """Take what was leased in answer to the wish, if anything was; from here on it stands no more."""
-        wish, self._wish = self._wish, None
-        if wish is not None:
-            leased = self._journal.withdraw(wish)
-            self._tasks.extend(leased or ())
+    def _stand_by(self) -> float:
+        """The disk may take long: nothing is begun meanwhile, but how the register is can be seen."""
+        if self._age_of_status() >= self._settings.status_interval_s:
+            self._ask_status()
+        return STAND_BY_S
 
     def _lease_if_ready(self, tx: Transaction) -> list[PrintTask]:
         """In the thread of whoever commits, while this lane rests."""

@@ -1,6 +1,7 @@
 """The main path over both brokers: what a POS, an operator and a dashboard see of a bridge that works."""
 
 import pytest
+from support.brokers import wait_until
 from support.mqtt_client import MqttClient
 from support.receipts import receipt
 
@@ -14,7 +15,7 @@ def shop(request, calm_shop):
 
 def test_the_bridge_speaks_the_best_protocol_that_the_broker_has(shop):
     protocol = "MQTT 5" if type(shop.broker).__name__ == "MosquittoProcess" else "MQTT 3.1.1"
-    assert f"with {protocol}" in shop.bridge.log.read_text(encoding="utf-8")
+    wait_until(lambda: f"with {protocol}" in shop.bridge.log.read_text(encoding="utf-8"), 5, "the line in the log")
 
 
 def test_every_state_stands_there_for_whoever_comes_later(shop):

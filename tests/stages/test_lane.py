@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from support.receipts import item, receipt, small_receipt
-from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk
+from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.receipts.identity import requisite_1192
@@ -582,3 +582,57 @@ def test_what_goes_to_a_response_topic_comes_with_its_correlation(shop):
     shop.print_all()
     (message,) = [message for message in shop.outbox() if message.topic.endswith("/mine")]
     assert message.correlation == b"\x01"
+
+
+# -- resting ---------------------------------------------------------------------------------------------
+
+
+def test_a_resting_lane_has_its_next_receipt_leased_in_the_commit_that_takes_it(shop):
+    sell(shop)
+    shop.print_all()
+    before = shop.journal._clock_figures.commit_no
+    sell(shop)
+    assert shop.journal.counts()["kkt-1", "printing"] == 1
+    assert shop.rows("SELECT count(*) FROM receipts WHERE fd_before IS NULL") == [(0,)]
+    shop.lane.step()
+    assert len(shop.documents()) == 2
+    assert shop.journal._clock_figures.commit_no - before == 2
+
+
+def test_what_was_leased_for_a_resting_lane_is_given_back_when_it_closes(shop):
+    sell(shop)
+    shop.print_all()
+    sell(shop)
+    shop.lane.close()
+    assert (shop.journal.counts()["kkt-1", "printing"], shop.journal.counts()["kkt-1", "buffered"]) == (0, 1)
+
+
+def test_nothing_is_leased_for_a_lane_whose_shift_is_closed_or_that_has_other_work(shop):
+    sell(shop)
+    shop.print_all()
+    shop.lane.request(lambda register: register.close_shift(None))
+    sell(shop)
+    assert shop.journal.counts()["kkt-1", "printing"] == 0
+    shop.print_all()
+    assert len(shop.documents()) == 2
+    run(shop.lane.step)
+    shop.lane.request(lambda register: register.close_shift(None))
+    run(shop.lane.step)
+    sell(shop)
+    assert shop.journal.counts()["kkt-1", "printing"] == 0
+
+
+def test_a_commit_that_takes_long_keeps_no_lane_from_showing_how_its_register_is(shop):
+    """As when the disk hangs in the very commit that leases: the lane looks at its register, and begins nothing."""
+    sell(shop)
+    shop.print_all()
+    shop.lane._rest._wish.being_granted = True
+    shop.break_register(paper_out=True)
+    shop.clock.advance(60)
+    assert shop.lane.step() < 1
+    assert shop.lane.view.status.paper == "out"
+    shop.lane._rest._wish.being_granted = False
+    shop.heal_register()
+    sell(shop)
+    shop.print_all()
+    assert len(shop.documents()) == 2

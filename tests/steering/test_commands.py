@@ -246,6 +246,7 @@ def test_pending_receipts_come_in_pages_over_states_and_registers(open_office):
         *printed(office, 3, kkt="kkt-1"),
         *printed(office, 3, kkt="kkt-2"),
     ]
+    office.shop.occupy()
     for kkt in ("kkt-2", "kkt-1"):
         request = receipt(kkt=kkt)
         office.shop.sell(request)

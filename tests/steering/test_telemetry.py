@@ -45,6 +45,7 @@ def test_the_buffer_counts_by_status_without_counting(office):
     documents = due(office)
     shop.journal.write(lambda tx: record_sent(tx, documents[0], 1))
     shop.journal.write(lambda tx: bury(tx, documents[1], reason="refused", error="422"))
+    shop.occupy()
     sell(office)
     state = office.state("buffer")
     assert state["by_status"] == {"buffered": 1, "printing": 0, "printed": 2, "synced": 1, "rejected": 1, "dead": 1}
@@ -117,6 +118,7 @@ def test_a_register_in_trouble_keeps_what_is_known_of_it(office):
     sell(office)
     office.shop.print_all()
     office.shop.break_register(paper_out=True)
+    office.shop.occupy()
     sell(office)
     office.shop.clock.advance(60)
     office.shop.lane.step()

@@ -274,6 +274,11 @@ class Shop:
         """The first lane."""
         return next(iter(self.lanes.values()))
 
+    def occupy(self) -> None:
+        """Have no lane rest: the next receipt waits, and is not leased in the commit that takes it."""
+        for lane in self.lanes.values():
+            assert lane._rest.end() == []
+
     def print_all(self, kkt: str | None = None) -> None:
         """Step a lane, or all, until nothing is left to do at once; time passes only where a lane asks for it."""
         for name, lane in self.lanes.items():

@@ -96,6 +96,7 @@ def test_what_is_on_its_way_is_no_difference(shop, sold, ofd):
     shop.sell(receipt())
     shop.print_all()
     shop.sync.run()
+    shop.occupy()
     shop.sell(waiting)
     shop.sell(refused)
     assert report_on(shop).findings == []
