@@ -47,7 +47,7 @@ def eight_registers(site: Site) -> list[Row]:
 def on_every_core(site: Site) -> list[Row]:
     """The bridge's threads on every core, against all of them on one, which is the default (not in a full run)."""
     load = load_of(site)
-    everywhere = Shop(site.away, settings={"process": {"one_core": False}})
+    everywhere = Shop(site.away, settings={"process": {"cores": "all"}})
     with site.bridge(everywhere) as spread, site.bridge(Shop(site.away)) as bridge:
         rates = interleaved([lambda: load_bridge(spread, load), lambda: load_bridge(bridge, load)], site.runs)
         alone = replace(load, window=1)

@@ -182,8 +182,8 @@ class LogSettings(Section):
 class ProcessSettings(Section):
     """How the bridge uses its machine."""
 
-    one_core: bool = True
-    """Whether its threads stay on one core: an interpreter computes in one of them at a time anyway."""
+    cores: Literal["one", "all"] = "one"
+    """Where its threads run: an interpreter computes in one of them at a time anyway."""
 
 
 class Settings(Section):

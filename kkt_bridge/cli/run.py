@@ -29,10 +29,10 @@ def run(args: argparse.Namespace) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    if settings.process.cores == "one":
+        stay_on_one_core()  # before there are threads: those to come follow the one that starts them
     log = settings.log.model_copy(update={"format": "json"}) if args.json else settings.log
     configure_logging(log)
-    if settings.process.one_core:
-        stay_on_one_core()
     bridge = Bridge(settings)
     try:
         bridge.start()

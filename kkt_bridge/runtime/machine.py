@@ -1,7 +1,6 @@
 """How the process uses its machine: on one core, with a garbage collector that seldom looks."""
 
 import gc
-import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +12,11 @@ COLLECT_EVERY: Final = 20_000
 _PROCESSOR: Final = 36
 """The place of `processor` behind the name in /proc/self/stat (proc(5), field 39)."""
 
-log = logging.getLogger(__name__)
-
 
 def stay_on_one_core() -> None:
-    """Keep the threads of this process on the core where the system has put it; elsewhere than on Linux, nothing.
+    """Keep this thread, and all that it starts from now on, on the core where the system has put it.
+
+    Elsewhere than on Linux, and where the system does not let us, nothing changes.
 
     The interpreter computes in one thread at a time. On several cores each change of thread would wake another core,
     which then fetches from the first what it needs: a fifth of the throughput.
@@ -25,7 +24,6 @@ def stay_on_one_core() -> None:
     with suppress(AttributeError, OSError, ValueError, IndexError):
         core = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[_PROCESSOR])
         os.sched_setaffinity(0, {core})
-        log.debug("running on core %d", core)
 
 
 def collect_seldom() -> None:
