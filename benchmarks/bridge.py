@@ -91,7 +91,7 @@ class Bridge(Child):
         marks = [
             document.body.requisite_1192
             for path in self.storages.values()
-            if path.exists()
+            if path.exists() and path.stat().st_size  # a register that is only just switched on
             for document in read_documents(path)
             if document.body.form == RECEIPT
         ]
