@@ -14,7 +14,10 @@ from kkt_bridge.stages import replies
 
 BATCH_MAX: Final = 100
 LOOK_AGAIN_S: Final = 0.25
-"""How late a notice may be; looking costs nothing while no receipt waits for its register."""
+"""How late a notice may be."""
+
+IDLE_S: Final = 1.0
+"""How long it may rest while no receipt waits for its register; less where one may wait less without a word."""
 
 
 class Notices:
@@ -29,14 +32,17 @@ class Notices:
 
     def step(self) -> float | None:
         """Notify those who have waited long enough."""
-        counts = self._journal.counts()
+        counts = {(kkt, kind): n for (kkt, kind), n in self._journal.counts().items() if n}
         more = False
         # Printing first: what is given back to the queue between the two looks is then seen by the second.
         for status in (Status.PRINTING, Status.BUFFERED):
-            for kkt in [kkt for (kkt, kind), n in counts.items() if kind == status and n]:
+            for kkt in [kkt for kkt, kind in counts if kind == status]:
                 with suppress(StorageUnavailable):  # the journal's own health says so; the next look tries again
                     more |= self._look(status, kkt)
-        return 0.0 if more else LOOK_AGAIN_S
+        if more:
+            return 0.0
+        is_any = any(kind in {Status.PRINTING, Status.BUFFERED} for _, kind in counts)
+        return LOOK_AGAIN_S if is_any else max(LOOK_AGAIN_S, min(self._buffered_after_ms / 1000, IDLE_S))
 
     def _look(self, status: Status, kkt: str) -> bool:
         """Notify the due ones of a register's queue; True if there may be more of them."""

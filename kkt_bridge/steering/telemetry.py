@@ -35,7 +35,7 @@ from kkt_bridge.wire.messages import (
 )
 from kkt_bridge.wire.times import rfc3339
 
-INTERVAL_S: Final = 0.5
+INTERVAL_S: Final = 1.0
 """How late a change may be noticed."""
 
 FILL_WINDOW_S: Final = 300.0

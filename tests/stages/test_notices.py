@@ -5,7 +5,7 @@ from support.receipts import receipt
 from support.stages import TOPICS, Shop, break_disk, mend_disk, run
 
 from kkt_bridge.journal.printing import lease, release
-from kkt_bridge.stages.notices import BATCH_MAX, LOOK_AGAIN_S
+from kkt_bridge.stages.notices import BATCH_MAX, IDLE_S
 
 
 @pytest.fixture
@@ -153,4 +153,4 @@ def test_a_receipt_that_goes_back_into_the_queue_between_two_looks_is_not_missed
 
 def test_an_idle_bridge_looks_seldom_and_reads_nothing(shop):
     shop.journal.read = None
-    assert shop.notices.step() == LOOK_AGAIN_S
+    assert shop.notices.step() == IDLE_S
