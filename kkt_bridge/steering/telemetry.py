@@ -94,11 +94,12 @@ class Telemetry:
     def step(self) -> float | None:
         """Look at everything once."""
         now = self._clock.monotonic()
-        if now >= self._next_look:  # others who share the thread may wake it more often
+        if now >= self._next_look:
             self._next_look = now + INTERVAL_S
             self.look()
-            self._board.step()
-        return max(0.0, self._next_look - now)
+        # What changed while its topic had to be silent is said in between, before the next change hides it.
+        self._board.step()
+        return max(0.0, min(INTERVAL_S / 2, self._next_look - now))
 
     def look(self) -> None:
         """Put the present state of every part on the board."""
