@@ -218,7 +218,7 @@ def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
         "journal_mode = WAL",
         "synchronous = FULL",
-        "wal_autocheckpoint = 1000",
+        "wal_autocheckpoint = 4000",
         "journal_size_limit = 16777216",
         "temp_store = MEMORY",
     ):
