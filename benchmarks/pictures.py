@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from benchmarks.curves import Curves
+from benchmarks.load import LoadSpec
 from benchmarks.plot import Line, Plot
 
 LOAD_FILE, ROWS_FILE = "performance-load.svg", "performance-rows.svg"
@@ -36,10 +37,14 @@ def _load_plot(curves: Curves) -> Plot:
 def _rows_plot(curves: Curves) -> Plot:
     rows = sorted(curves.rows)
     return Plot(
-        title="Throughput against receipts stored",
+        title="Throughput and latency against receipts stored",
         x_label="receipts stored",
         left_label="receipts/s",
-        right_label="",
+        right_label="latency, ms",
         places=[stored for stored, _ in rows],
-        lines=[Line("receipts/s, 64 in flight, OFD away", [rate for _, rate in rows])],
+        lines=[
+            Line("receipts/s, 64 in flight", [rate for _, rate in rows]),
+            # Little's law: what is in flight is the rate times the mean time that it takes.
+            Line("mean latency", [LoadSpec.window / rate * 1000 for _, rate in rows], right=True),
+        ],
     )
