@@ -86,7 +86,8 @@ class GatheringHandler(logging.Handler):
             self._any.wait()
             time.sleep(GATHER_S)
             self._any.clear()
-            self.flush()
+            with suppress(Exception):  # whatever the stream raises: the next lines are tried again
+                self.flush()
 
 
 def configure_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:

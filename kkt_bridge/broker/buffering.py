@@ -43,14 +43,24 @@ class BufferedSocket:
         self._arrived = b""
         self._read = 0
         self._leaving = bytearray()
+        self._broken: OSError | None = None
+        """Why nothing more can be sent."""
 
     def recv(self, size: int) -> bytes:
-        """Up to `size` bytes; the errors are the socket's own."""
+        """Up to `size` bytes; the errors are the socket's own, also those of an earlier `flush`."""
         if self._read == len(self._arrived):
-            self._arrived, self._read = self._line.recv(READ_BYTES), 0
+            self._arrived, self._read = self._receive(), 0
         start = self._read
         self._read = min(start + size, len(self._arrived))
         return self._arrived[start : self._read]
+
+    def _receive(self) -> bytes:
+        try:
+            return self._line.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if self._broken is not None:
+                raise self._broken from None
+            raise
 
     def send(self, data: bytes | bytearray) -> int:
         """Take all of it, for the next flush."""
@@ -59,20 +69,25 @@ class BufferedSocket:
 
     def flush(self) -> None:
         """Hand over as much of what was sent as the system takes now."""
+        if self._broken is not None:
+            self._leaving.clear()
         if not self._leaving:
             return
         try:
             del self._leaving[: self._line.send(self._leaving)]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
-        except OSError:
-            # Reading tells of a broken connection too, and what the broker may have said last.
+        except OSError as error:
+            # Told by reading, behind what the broker may have said last: a stream with a gap is no stream.
+            self._broken = error
             self._leaving.clear()
 
     @property
     def has_input(self) -> bool:
         """Whether something has arrived that `select` does not tell of."""
-        return self._read < len(self._arrived) or (isinstance(self._line, ssl.SSLSocket) and self._line.pending() > 0)
+        if self._read < len(self._arrived) or self._broken is not None:
+            return True
+        return isinstance(self._line, ssl.SSLSocket) and self._line.pending() > 0
 
     @property
     def has_output(self) -> bool:

@@ -131,7 +131,9 @@ def _credentials(url: httpx.URL) -> list[tuple[str, str]]:
     """The header of a name and a password that the address holds (RFC 7617), if it does."""
     if not url.userinfo:
         return []
-    return [("Authorization", f"Basic {b64encode(unquote(url.userinfo).encode()).decode()}")]
+    # A name alone has an empty password; a colon that is part of a name or a password stands there encoded.
+    userinfo = url.userinfo if b":" in url.userinfo else url.userinfo + b":"
+    return [("Authorization", f"Basic {b64encode(unquote(userinfo).encode()).decode()}")]
 
 
 def _date_s(text: str) -> float:
@@ -143,7 +145,7 @@ def _date_s(text: str) -> float:
 def _server_time(answer: bytes) -> int | None:
     try:
         value = json.loads(answer)["server_time"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None  # accepted all the same; it only does not tell the time
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < SERVER_TIME_MAX:
         return None

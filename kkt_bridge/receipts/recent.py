@@ -10,6 +10,9 @@ from kkt_bridge.receipts.model import Receipt
 GENERATION_MAX: Final = 256
 """Receipts in each of the two generations; when the younger one is full, the older one is forgotten."""
 
+BODY_MAX: Final = 4096
+"""Characters of a receipt that is kept: parsed, it takes nine times that. A usual one has some hundred."""
+
 
 class _Generations:
     """Needs no lock: each change is one assignment."""
@@ -23,7 +26,9 @@ _recent: Final = _Generations()
 
 
 def remember(body: str, receipt: Receipt) -> None:
-    """Keep a receipt for those who will ask for it by its canonical form."""
+    """Keep a receipt for those who will ask for it by its canonical form, unless it is a large one."""
+    if len(body) > BODY_MAX:
+        return
     if len(_recent.young) >= GENERATION_MAX:
         _recent.young, _recent.old = {}, _recent.young
     _recent.young[body] = receipt

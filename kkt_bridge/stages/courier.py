@@ -77,8 +77,14 @@ class Courier:
         except DocumentRefused as error:
             return Answer(due, error=error, began=began)
         except (OfdUnavailable, OfdUnreachable) as error:
-            is_well = self._is_well()
-            return Answer(due, error=error, is_well=is_well, began=began, ended=next(self._moments))
+            return self._failure(due, error, began)
+        except Exception as error:
+            # A bug, or an answer that brings one to light: it must cost this document an attempt, not its register all.
+            log.exception("the answer about %s:%s could not be understood", due.pos_id, due.receipt_id)
+            return self._failure(due, OfdUnavailable(f"not understood: {type(error).__name__}: {error}"), began)
+
+    def _failure(self, due: DueDocument, error: OfdError, began: int) -> Answer:
+        return Answer(due, error=error, is_well=self._is_well(), began=began, ended=next(self._moments))
 
     def _is_well(self) -> bool | None:
         try:

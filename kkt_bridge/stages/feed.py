@@ -48,15 +48,20 @@ class Feed(Generic[R]):
         self._behind = True
 
     def take(self, limit: int) -> list[R]:
-        """The next rows, at most so many; fewer only if there are no more. Errors: those of `read`."""
-        if self._behind:
-            rows = self._catch_up(limit)
-        else:
-            fresh = self._fresh
-            rows = [row for row in (fresh.popleft() for _ in range(min(limit, len(fresh)))) if row.id > self._last]
+        """The next rows, at most so many; fewer only if there are no more, or these came meanwhile.
+
+        Errors: those of `read`.
+        """
+        rows = self._catch_up(limit) if self._behind else self._from_memory(limit)
         if rows:
             self._last = rows[-1].id
         return rows
+
+    def _from_memory(self, limit: int) -> list[R]:
+        fresh = self._fresh
+        while fresh and fresh[0].id <= self._last:
+            fresh.popleft()  # committed while the journal was being read, and taken from there
+        return [fresh.popleft() for _ in range(min(limit, len(fresh)))]
 
     def _catch_up(self, limit: int) -> list[R]:
         # In this order: what is committed from here on is in memory, and what was before is in the journal.
@@ -67,5 +72,6 @@ class Feed(Generic[R]):
         except Exception:
             self._behind = True
             raise
-        self._behind = self._behind or len(rows) == limit
+        if len(rows) == limit:
+            self._behind = True  # and never False here: the thread that commits may have fallen back meanwhile
         return rows

@@ -45,7 +45,9 @@ class Sender:
 
     def take(self) -> list[Answer] | None:
         """What became of the train, as far as it got; None while it is under way."""
-        answers, self._answers = self._answers, None
+        answers = self._answers
+        if answers is not None:
+            self._answers = None  # nothing more comes before the next train is given
         return answers
 
     def step(self) -> None:

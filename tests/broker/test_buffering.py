@@ -105,3 +105,27 @@ def test_closing_sends_nothing_more(ends):
     sock.send(b"never said")
     sock.close()
     assert peer.recv(9) == b""
+
+
+def test_after_an_error_nothing_more_is_sent_and_reading_tells_why(ends, monkeypatch):
+    """A stream with a gap would be read as other packets."""
+    sock, line, peer = ends
+    errors = [OSError(105, "No buffer space available")]
+    sending = line.send
+    monkeypatch.setattr(Counting, "send", lambda self, data: sending(data) if not errors else _raise(errors.pop()))
+    peer.sendall(b"last words")
+    sock.send(b"lost")
+    sock.flush()
+    sock.send(b"with a gap before it")
+    sock.flush()
+    assert sock.has_input
+    assert sock.recv(99) == b"last words"
+    assert sock.has_input
+    with pytest.raises(OSError, match="No buffer space"):
+        sock.recv(1)
+    line.close()
+    assert peer.recv(99) == b""
+
+
+def _raise(error):
+    raise error

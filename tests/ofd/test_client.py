@@ -119,7 +119,7 @@ def test_a_repeat_is_accepted_as_the_same(client, simulator):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"not JSON", b"[]", b"null", b"{}", b'{"server_time": null}', b'{"server_time": true}',
+    [b"", b"[" * 60_000, b"not JSON", b"[]", b"null", b"{}", b'{"server_time": null}', b'{"server_time": true}',
      b'{"server_time": "1795345381"}', b'{"server_time": -1}', b'{"server_time": 1e300}', b'{"server_time": NaN}',
      b'{"server_time": Infinity}', b'{"server_time": 99999999999999999999}', b"\xff\xfe"],
 )  # fmt: skip
@@ -373,6 +373,13 @@ def test_a_name_and_a_password_in_the_address_are_shown_to_the_ofd():
         client.deliver(*a_document())
     assert b"Authorization: Basic c2hvcDpwQHNz\r\n" in heard[0]
     assert b"p%40ss@" not in heard[0]
+
+
+def test_a_name_alone_has_an_empty_password():
+    """RFC 7617: the colon stands there all the same."""
+    with listening() as (address, heard), client_for(f"http://token@{address}") as client:
+        client.deliver(*a_document())
+    assert b"Authorization: Basic dG9rZW46\r\n" in heard[0]
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted():

@@ -34,3 +34,9 @@ def test_no_more_than_two_generations_are_kept():
     kept = len(recent._recent.young) + len(recent._recent.old)
     assert recent.GENERATION_MAX < kept <= 2 * recent.GENERATION_MAX
     assert recent.receipt_of(taken.canonical().decode()) is taken
+
+
+def test_a_large_receipt_is_not_kept():
+    body = "x" * (recent.BODY_MAX + 1)
+    recent.remember(body, of())
+    assert body not in recent._recent.young

@@ -13,6 +13,19 @@ class Row:
     id: int
 
 
+class Answer(list):
+    """Rows that a reader has got, and what the thread that commits does before the reader has looked at them."""
+
+    def __init__(self, rows, meanwhile):
+        super().__init__(rows)
+        self.meanwhile = meanwhile
+
+    def __len__(self):
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return super().__len__()
+
+
 class Table:
     """Rows as the journal holds them, and how often it was asked."""
 
@@ -20,13 +33,21 @@ class Table:
         self.rows = []
         self.asked = 0
         self.fails = False
+        self.meanwhile = []
+        """Commits while the journal is being read: a number of rows before it answers, and of commits after it has."""
         self.feed = Feed(self.read)
 
     def read(self, after, limit):
         self.asked += 1
         if self.fails:
             raise OSError("the disk is away")
-        return [row for row in self.rows if row.id > after][:limit]
+        before, behind = self.meanwhile or (0, 0)
+        self.meanwhile = []
+        if before:
+            self.commit(before)
+        return Answer(
+            [row for row in self.rows if row.id > after][:limit], lambda: [self.commit(100) for _ in range(behind)]
+        )
 
     def commit(self, count=1):
         new = [Row(len(self.rows) + n) for n in range(1, count + 1)]
@@ -80,6 +101,27 @@ def test_a_reader_that_starts_over_gets_everything_behind_its_place_again():
     table.feed.start_over(2)
     table.commit()
     assert table.taken() == [3, 4, 5, 6]
+
+
+def test_what_was_committed_while_the_journal_was_read_is_not_mistaken_for_the_end():
+    """It is in the answer and in memory; a take must not come back short over it, while more waits."""
+    table = Table()
+    table.commit(1)
+    table.meanwhile = (7, 0)
+    assert table.taken(20) == list(range(1, 9))
+    table.commit(30)
+    assert table.taken(10) == list(range(9, 19))
+
+
+def test_a_reader_that_falls_behind_while_the_journal_answers_misses_nothing():
+    table = Table()
+    table.commit(1)
+    table.meanwhile = (0, AHEAD_MAX // 100 + 2)
+    seen = table.taken(50)
+    table.commit(3)
+    while rows := table.taken(150):
+        seen += rows
+    assert seen == [row.id for row in table.rows]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["commit", "take", "over"]), st.integers(1, 9)), max_size=60))

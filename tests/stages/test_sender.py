@@ -196,13 +196,41 @@ def test_a_sync_asked_for_while_documents_are_under_way_counts_only_its_own(shop
 
 
 def test_a_bug_in_a_sender_holds_up_no_register_for_ever(shop, monkeypatch):
+    """It is not met again at once, and an operator's sync comes to its end."""
     (request,) = printed(shop, 1, "kkt-1")
-    monkeypatch.setattr("kkt_bridge.stages.courier.idempotency_key", lambda _due: 1 / 0)
+    carried = []
+    monkeypatch.setattr(shop.sync.courier, "carry", lambda *_: carried.append(1 / 0))
     with pytest.raises(ZeroDivisionError):
         shop.sync.step()
-    monkeypatch.undo()
+    assert shop.sync.run() > 1
+    result = shop.sync.delivery.request(force=False)
+    with pytest.raises(ZeroDivisionError):
+        shop.sync.run()
     shop.sync.run()
+    assert result.result(timeout=0).skipped == 1
+    monkeypatch.undo()
+    shop.sync.order()
     assert shop.status(request) == "synced"
+
+
+def test_an_answer_that_brings_a_bug_to_light_costs_its_document_an_attempt_and_nobody_else(shop, monkeypatch):
+    first, second = printed(shop, 2, "kkt-1")
+    deliver, poison = shop.sync.client.deliver, key(first)
+
+    def deliver_or_fail(name, body):
+        return 1 / 0 if name == poison else deliver(name, body)
+
+    monkeypatch.setattr(shop.sync.client, "deliver", deliver_or_fail)
+    shop.sync.run()
+    assert (shop.status(first), shop.status(second)) == ("printed", "synced")
+    ((delivery, strikes, error),) = shop.rows(
+        "SELECT delivery, strikes, last_error FROM documents WHERE delivery != 'sent'"
+    )
+    assert (delivery, strikes) == ("waiting", 1)
+    assert "division by zero" in error
+    monkeypatch.undo()
+    shop.sync.run_for(10)
+    assert shop.status(first) == "synced"
 
 
 # -- one train at a time while the OFD answers at once --------------------------------------------------------
