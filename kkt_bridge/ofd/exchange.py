@@ -1,0 +1,76 @@
+"""The port between delivery and whoever carries requests to the OFD: requests out, classified answers back.
+
+Nothing here may import more than the standard library: the process that carries out exchanges imports it too, and is
+to stay small.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol
+
+
+class AnswerKind(StrEnum):
+    """What an answer of the OFD, or the lack of one, means."""
+
+    ACCEPTED = "accepted"
+    """The OFD has the document, or is well."""
+    NOT_THE_OFD = "not_the_ofd"
+    """2xx, but not what an OFD says: a captive portal's page."""
+    SLOW_DOWN = "slow_down"
+    """429, 408, 425: not now, and nobody's fault."""
+    BRIDGE_REFUSED = "bridge_refused"
+    """401, 403, 404, 405, 407, 3xx: this bridge is refused or misdirected, not this document."""
+    DOCUMENT_REFUSED = "document_refused"
+    """Any other 4xx: this document will never be taken."""
+    SERVICE_FAILED = "service_failed"
+    """5xx: the OFD's fault or the document's; the answer alone does not tell."""
+    LINE_FAILED = "line_failed"
+    """No usable answer: whether the OFD took the document is unknown. Also a deadline that passed, and a bug of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One exchange, classified."""
+
+    kind: AnswerKind
+    text: str = ""
+    """For people: the status and the beginning of what was said, or what went wrong. One line."""
+    server_time: int | None = None
+    """The OFD's clock in Unix seconds, where it accepted a document and tells."""
+    retry_after_s: float | None = None
+    """For how long the OFD wants to be left alone, where it says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One exchange to be carried out."""
+
+    target: Literal["receipt", "health"]
+    key: str = ""
+    """The idempotency key; empty for a health check."""
+    body: bytes = b""
+
+
+class Exchange(Protocol):
+    """Carries requests to the OFD, several batches at a time, each batch in its order.
+
+    Used by one thread, delivery's. Nothing is raised for what the OFD, the network or the exchange itself does: each of
+    those is an answer.
+    """
+
+    wakeup: threading.Event
+    """Set when `take` has something to return."""
+
+    def submit(self, batch: int, requests: Sequence[Request]) -> None:
+        """Begin a batch under a number of the caller's: one request after the other, until one is not accepted."""
+        ...
+
+    def take(self) -> list[tuple[int, list[Answer]]]:
+        """The batches that are done since the last call, with as many answers as requests were tried (at least one)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; what is under way is given up."""
+        ...
