@@ -17,6 +17,19 @@ class Message(NamedTuple):
     created_steady_ms: int
 
 
+class Sale(NamedTuple):
+    """What a step tells of the sale itself."""
+
+    type: str | None = None
+    total: int | None = None
+    """Kopecks."""
+    received_ms: int | None = None
+    """When the request arrived, by the system clock."""
+
+
+NO_SALE: Final = Sale()
+
+
 class Step(NamedTuple):
     """A row of the steps: what happened to a receipt."""
 
@@ -32,6 +45,10 @@ class Step(NamedTuple):
     error: str | None
     at_ms: int
     at_steady_ms: int
+    type: str | None = None
+    total: int | None = None
+    """Like the type and the time of arrival: null in the table where the receipt was taken and its own row tells it."""
+    received_ms: int | None = None
 
     @property
     def commit_no(self) -> int:

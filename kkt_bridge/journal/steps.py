@@ -1,13 +1,14 @@
 """The steps of receipts: their history, and the source of `event/receipt`."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select
 
 from kkt_bridge.journal.rows import Step
 from kkt_bridge.journal.settings import get_setting, set_setting
-from kkt_bridge.journal.statements import Prepared
-from kkt_bridge.journal.tables import steps
+from kkt_bridge.journal.statements import Prepared, Together
+from kkt_bridge.journal.tables import receipts, steps
 from kkt_bridge.journal.transaction import Transaction
 
 _PUBLISHED: Final = "steps_published"
@@ -21,6 +22,19 @@ def history_of(connection: Connection, receipt: int) -> list[Step]:
 def steps_after(connection: Connection, after: int, limit: int) -> list[Step]:
     """Steps behind this id, in order."""
     return [Step(*row) for row in _STEPS(connection, {"after": after, "limit": limit})]
+
+
+def with_sales(connection: Connection, told: Sequence[Step]) -> list[Step]:
+    """These steps with the type, total and time of arrival of their receipts, as far as those are still here."""
+    wanted = dict.fromkeys(step.receipt for step in told if step.receipt is not None and step.type is None)
+    sales = {sale.id: sale for sale in _SALES(connection, list(wanted))}
+    return [_with_sale(step, sales.get(step.receipt)) for step in told]
+
+
+def _with_sale(step: Step, sale: Any) -> Step:
+    if sale is None:
+        return step
+    return step._replace(type=sale.type, total=sale.total, received_ms=sale.received_ms)
 
 
 def steps_published(connection: Connection) -> int:
@@ -37,3 +51,5 @@ _s = steps.c
 _columns = select(*(_s[name] for name in Step._fields))
 _HISTORY: Final = Prepared(_columns.where(_s.receipt == bindparam("receipt")).order_by(_s.id))
 _STEPS: Final = Prepared(_columns.where(_s.id > bindparam("after")).order_by(_s.id).limit(bindparam("limit")))
+_r = receipts.c
+_SALES: Final = Together(select(_r.id, _r.type, _r.total, _r.received_ms), _r.id)

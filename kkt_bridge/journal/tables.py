@@ -70,6 +70,9 @@ steps: Final = _table(
     error=Text,
     at_ms=Integer,
     at_steady_ms=Integer,
+    type=Text,
+    total=Integer,
+    received_ms=Integer,
 )
 outbox: Final = _table(
     "outbox",

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.rows import ID_BITS, Message, Step
+from kkt_bridge.journal.rows import ID_BITS, NO_SALE, Message, Sale, Step
 from kkt_bridge.journal.statements import SIZES, Insertion, Prepared, Row, Rows, Together, in_sizes, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
@@ -151,7 +151,7 @@ class Transaction:
         message = Message(self.new_id(), topic, payload, correlation, int(is_event), self.instant.steady_ms)
         self._messages.append(message)
 
-    def step(
+    def step(  # noqa: PLR0913 (the columns of its row)
         self,
         *,
         receipt: int | None,
@@ -162,8 +162,9 @@ class Transaction:
         target: Status,
         fd_number: int | None = None,
         error: str | None = None,
+        sale: Sale = NO_SALE,
     ) -> None:
-        """Record what happened to a receipt."""
+        """Record what happened to a receipt; `sale` only where no row of its own tells it."""
         source = None if current is None else current.value
         now = self.instant
         self._steps.append(
@@ -179,6 +180,7 @@ class Transaction:
                 error,
                 now.wall_ms,
                 now.steady_ms,
+                *sale,
             )
         )
 

@@ -27,7 +27,7 @@ class AnswerKind(StrEnum):
     SERVICE_FAILED = "service_failed"
     """5xx: the OFD's fault or the document's; the answer alone does not tell."""
     LINE_FAILED = "line_failed"
-    """No usable answer: whether the OFD took the document is unknown. Also a deadline that passed, and a bug of ours."""
+    """No usable answer: whether the OFD took the document is unknown. Also a deadline passed, and a bug of ours."""
 
 
 @dataclass(frozen=True, slots=True)

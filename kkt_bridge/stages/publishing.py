@@ -18,8 +18,9 @@ from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import forget_messages, messages_after
 from kkt_bridge.journal.rows import Message, Step
-from kkt_bridge.journal.steps import set_steps_published, steps_after, steps_published
+from kkt_bridge.journal.steps import set_steps_published, steps_after, steps_published, with_sales
 from kkt_bridge.journal.transaction import Touched, Transaction
+from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.stages.feed import Feed
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptEvent, ReceiptStep
 from kkt_bridge.wire.times import rfc3339
@@ -157,11 +158,17 @@ class Publisher:
         steps = self._steps.take(STEPS_READ_MAX)
         there_is_more = len(steps) == STEPS_READ_MAX
         steps, self._cut_off = _divided(self._cut_off + steps) if there_is_more else (self._cut_off + steps, [])
-        for event in _grouped(steps):
+        for event in _grouped(self._with_sales(steps)):
             self._publish_event(event)
         if there_is_more:
             self._steps_wait_since = since
         return 0.0 if self._steps_wait_since is not None else None
+
+    def _with_sales(self, steps: list[Step]) -> list[Step]:
+        try:
+            return self._journal.read(lambda connection: with_sales(connection, steps))
+        except StorageUnavailable:
+            return steps  # better told without their sums than taken from the feed and not told
 
     def _publish_event(self, steps: list[Step]) -> None:
         sent = _Sent(steps[-1].id)
@@ -234,5 +241,8 @@ def _told(step: Step, zone: tzinfo) -> ReceiptStep:
         to=step.to_status,
         fd_number=step.fd_number,
         error=step.error,
+        type=step.type,
+        total=None if step.total is None else format_kopecks(step.total),
+        received_at=None if step.received_ms is None else rfc3339(step.received_ms, zone),
         at=rfc3339(step.at_ms, zone),
     )

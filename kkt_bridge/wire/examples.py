@@ -211,6 +211,9 @@ EXAMPLES: Final = MappingProxyType(
                     "to": "printed",
                     "fd_number": 412,
                     "error": None,
+                    "type": "sale",
+                    "total": "17891.00",
+                    "received_at": "2026-11-22T14:02:58.911+03:00",
                     "at": _PRINTED_AT,
                 }
             ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from kkt_bridge.receipts.codes import ReceiptType
 from kkt_bridge.receipts.fiscal import FiscalMark, MoneyText
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import PRINTABLE, Receipt, ReceiptId, Strict, line
@@ -297,6 +298,10 @@ class ReceiptStep(Outgoing):
     to: Status
     fd_number: int | None = None
     error: Annotated[str | None, _BEYOND] = None
+    type: ReceiptType | None = None
+    """This, the total and the time of arrival are null where a request was too broken to tell, or is long purged."""
+    total: MoneyText | None = None
+    received_at: Timestamp | None = None
     at: Timestamp
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import struct
 import threading
 from contextlib import closing
+from importlib.resources import files
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
@@ -19,6 +20,8 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.journal.set_aside import set_aside, set_aside_files
 from kkt_bridge.journal.tables import metadata
+
+KNOWN_SCHEMA = sum(1 for entry in files("kkt_bridge.journal.migrations").iterdir() if entry.name.endswith(".sql"))
 
 
 @pytest.fixture
@@ -46,11 +49,11 @@ def test_the_migrations_make_the_tables_that_the_program_sees(journal, tmp_path)
 
 
 def test_the_schema_is_counted_and_made_once(journal, tmp_path):
-    assert rows(tmp_path, "PRAGMA user_version") == [(1,)]
+    assert rows(tmp_path, "PRAGMA user_version") == [(KNOWN_SCHEMA,)]
     journal.write(lambda tx: tx.publish("topic", b"kept"))
     journal.close()
     journal.open()
-    assert rows(tmp_path, "PRAGMA user_version") == [(1,)]
+    assert rows(tmp_path, "PRAGMA user_version") == [(KNOWN_SCHEMA,)]
     assert rows(tmp_path, "SELECT payload FROM outbox") == [(b"kept",)]
 
 
@@ -105,7 +108,7 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
 def test_a_journal_of_a_newer_program_is_left_alone(tmp_path):
     new_journal(tmp_path, ManualClock()).close()
     meddle(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(JournalError, match=r"written by a newer kkt-bridge \(schema 99, known 1\)"):
+    with pytest.raises(JournalError, match=r"written by a newer kkt-bridge \(schema 99, known \d+\)"):
         new_journal(tmp_path, ManualClock())
     assert rows(tmp_path, "PRAGMA user_version") == [(99,)]
 
@@ -116,7 +119,7 @@ def test_a_failed_opening_lets_go_of_the_lock(tmp_path):
     for _ in range(2):
         with pytest.raises(JournalError, match="newer"):
             new_journal(tmp_path, ManualClock())
-    meddle(tmp_path, "PRAGMA user_version = 1")
+    meddle(tmp_path, f"PRAGMA user_version = {KNOWN_SCHEMA}")
     new_journal(tmp_path, ManualClock()).close()
 
 

@@ -6,7 +6,9 @@ import pytest
 from support.clocks import ManualClock
 from support.stages import TOPICS, ZONE, Line, a_receipt, break_disk, kill, mend_disk, new_journal, rows
 
-from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.errors import StorageUnavailable
+from kkt_bridge.journal.receipts import find_receipts, insert_receipt
+from kkt_bridge.journal.transaction import Movable
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages.publishing import EVENT_DELAY_S, IN_FLIGHT_MAX, Publisher
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX
@@ -213,8 +215,38 @@ def test_a_step_says_what_happened(up):
         "to": "buffered",
         "fd_number": None,
         "error": None,
+        "type": "sale",
+        "total": "10.00",
+        "received_at": "2026-11-22T12:03:00.000+03:00",
         "at": "2026-11-22T12:03:00.000+03:00",
     }
+
+
+def test_later_steps_tell_the_sale_too_with_its_own_time_of_arrival(up):
+    new = a_receipt()
+    up.journal.write(lambda tx: insert_receipt(tx, new))
+    up.run_past_the_delay()
+    up.clock.advance(60)
+    (stored,) = up.journal.read(lambda connection: find_receipts(connection, new.receipt_id))
+    taken = Movable(stored.id, stored.receipt_id, stored.pos_id, stored.kkt, stored.status)
+    up.journal.write(lambda tx: tx.move(taken, Status.REJECTED, error="kkt_rejected"))
+    ((step,),) = steps_in(up.run_past_the_delay())
+    assert (step["to"], step["type"], step["total"]) == ("rejected", "sale", "10.00")
+    assert (step["received_at"][:19], step["at"][:19]) == ("2026-11-22T12:03:00", "2026-11-22T12:04:00")
+    up.restart()
+    told = [step["total"] for steps in steps_in(up.run()) for step in steps]
+    assert told == ["10.00"] * 2, "also of what is read from the disk"
+
+
+def test_what_cannot_be_looked_up_is_told_without_its_sum(up, monkeypatch):
+    up.take_receipts(1)
+
+    def unreadable(_query):
+        raise StorageUnavailable("the disk is gone")
+
+    monkeypatch.setattr(up.journal, "read", unreadable)
+    ((step,),) = steps_in(up.run_past_the_delay())
+    assert (step["to"], step["type"], step["total"], step["received_at"]) == ("buffered", None, None, None)
 
 
 def test_no_event_has_too_many_steps_and_no_commit_is_torn(up):

@@ -93,7 +93,7 @@ CONTRACT_EXAMPLES: dict[str, dict[str, Any]] = {
     f"{BRANCH}/event/receipt": {
         "steps": [
             {"receipt_id": ID, "pos_id": "pos-1", "kkt": "kkt-1", "from": "printing", "to": "printed", "fd_number": 412,
-             "at": AT}
+             "type": "sale", "total": "17891.00", "received_at": AT, "at": AT}
         ]
     },
 }  # fmt: skip
