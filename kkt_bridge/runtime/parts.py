@@ -18,19 +18,19 @@ from kkt_bridge.ofd.network import Network
 from kkt_bridge.registers.base import FiscalRegister
 from kkt_bridge.registers.virtual import VirtualRegister
 from kkt_bridge.settings import Settings, VirtualKktSettings
-from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.courier import Courier
-from kkt_bridge.stages.decisions import Decider
 from kkt_bridge.stages.delivery import Delivery
 from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.housekeeping import Housekeeping
-from kkt_bridge.stages.intake import Intake
+from kkt_bridge.stages.intake.admission import Admission
+from kkt_bridge.stages.intake.decide import Decider
+from kkt_bridge.stages.intake.intake import Intake
+from kkt_bridge.stages.intake.refusals import Refusals
 from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.publishing import Publisher
-from kkt_bridge.stages.requests import Refusals
 from kkt_bridge.stages.sender import SENDERS_MAX, Crew
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
@@ -120,7 +120,7 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
     board = Board(link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock)
     lanes = {kkt.id: _lane(base, kkt) for kkt in settings.kkt}
     admission = Admission(
-        settings.buffer.capacity, storage_exhausted=lambda kkt: lanes[kkt].view.problem == "fn_exhausted"
+        settings.buffer.capacity, storage_exhausted=lambda kkt: lanes[kkt].view.problem == "fn_exhausted", clock=clock
     )
     # The breaker is built before the telemetry that shows it: this finds it when a change comes.
     road = _road(base, lambda: telemetry.look_at_breaker())  # noqa: PLW0108 (it does not exist yet)

@@ -18,7 +18,6 @@ from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.delivery import Delivery, SyncInProgress
 from kkt_bridge.stages.hand_settling import (
     HandOrder,
@@ -29,6 +28,7 @@ from kkt_bridge.stages.hand_settling import (
     SettleRefused,
     not_in_doubt,
 )
+from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.rounds import SyncResult
 from kkt_bridge.steering.desk import Answer, CommandFailed, Handler

@@ -14,8 +14,8 @@ from kkt_bridge.ofd.network import Network
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.delivery import Delivery
+from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.lane import Doubt, LaneView
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.steering.alerts import Alerts, Sight

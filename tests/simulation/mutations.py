@@ -20,18 +20,17 @@ from kkt_bridge.journal import delivery as delivery_rows
 from kkt_bridge.receipts import hlc, identity
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import (
-    admission,
     courier,
-    decisions,
-    intake,
     judge,
     outcomes,
     publishing,
-    requests,
     settling,
 )
 from kkt_bridge.stages import delivery as delivery_stage
 from kkt_bridge.stages import printing as lane
+from kkt_bridge.stages.intake import admission, intake
+from kkt_bridge.stages.intake import decide as decisions
+from kkt_bridge.stages.intake import refusals as requests
 
 Mutation = Callable[[], None]
 

@@ -9,7 +9,7 @@ from support.receipts import encoded, item, receipt, small_receipt
 from support.stages import TOPICS, Shop, check_counts, meddle
 
 from kkt_bridge.broker.inbox import AckToken, Incoming
-from kkt_bridge.stages.intake import BATCH_MAX
+from kkt_bridge.stages.intake.intake import BATCH_MAX
 
 
 @pytest.fixture

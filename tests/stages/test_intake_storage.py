@@ -7,7 +7,7 @@ import pytest
 from support.receipts import encoded, item, receipt
 from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk, run
 
-from kkt_bridge.stages.intake import STORAGE_RETRY_S
+from kkt_bridge.stages.intake.intake import STORAGE_RETRY_S
 
 
 @pytest.fixture

@@ -38,17 +38,17 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.simulators.document_file import read_documents
 from kkt_bridge.simulators.faults import clear_faults, write_faults
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
-from kkt_bridge.stages.admission import Admission
 from kkt_bridge.stages.courier import Courier
-from kkt_bridge.stages.decisions import Decider
 from kkt_bridge.stages.delivery import Delivery
 from kkt_bridge.stages.document import DocumentBuilder
-from kkt_bridge.stages.intake import Intake
+from kkt_bridge.stages.intake.admission import Admission
+from kkt_bridge.stages.intake.decide import Decider
+from kkt_bridge.stages.intake.intake import Intake
+from kkt_bridge.stages.intake.refusals import Refusals
 from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing import RETRY_S, PrintLane
-from kkt_bridge.stages.requests import Refusals
 from kkt_bridge.stages.rounds import SyncResult
 from kkt_bridge.stages.sender import Crew
 from kkt_bridge.wire.commands import COMMANDS
@@ -163,7 +163,7 @@ class Shop:
             for kkt in self.settings.kkt
         }
         self.lanes = {name: self._lane(name) for name in self.registers}
-        self.admission = Admission(self.settings.buffer.capacity, self._storage_exhausted)
+        self.admission = Admission(self.settings.buffer.capacity, self._storage_exhausted, self.clock)
         self.admission.recall(self.journal)
         refusals = Refusals(ZONE)
         self.intake = Intake(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import find_original
 from kkt_bridge.journal.settings import get_setting, set_setting
@@ -9,6 +10,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.stages.intake.flood import FloodView, FloodWatch
 from kkt_bridge.stages.replies import error
 from kkt_bridge.wire.messages import Error
 
@@ -19,8 +21,10 @@ _AT_THE_OFD = frozenset({Status.SYNCED})
 class Admission:
     """The rules that depend on the state of the bridge, not on the receipt alone."""
 
-    def __init__(self, capacity: int, storage_exhausted: Callable[[str], bool]) -> None:
+    def __init__(self, capacity: int, storage_exhausted: Callable[[str], bool], clock: Clock) -> None:
         self.capacity = capacity
+        self.watch = FloodWatch(clock)
+        """Who sends how much: the intake notes it."""
         self._storage_exhausted = storage_exhausted
         self._paused = False
 
@@ -32,6 +36,11 @@ class Admission:
     def paused(self) -> bool:
         """Whether an operator has stopped the taking of receipts."""
         return self._paused
+
+    @property
+    def flood(self) -> FloodView | None:
+        """The POS that floods the bridge, the worst one if there are several; None if none does."""
+        return self.watch.flood
 
     def set_paused(self, journal: Journal, *, paused: bool) -> None:
         """Stop or start taking receipts, also over a restart."""

@@ -19,8 +19,8 @@ from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.receipts.identity import content_digest
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.decisions import NOTHING, Decider, internal_error
-from kkt_bridge.stages.requests import Decision, Refusals, Request, decide_all, request_of
+from kkt_bridge.stages.intake.decide import NOTHING, Decider, internal_error
+from kkt_bridge.stages.intake.refusals import Decision, Refusals, Request, decide_all, request_of
 from kkt_bridge.wire.decode import Undecodable, decode_receipt
 from kkt_bridge.wire.messages import Error
 from kkt_bridge.wire.topics import Topics

@@ -16,8 +16,8 @@ from kkt_bridge.receipts.recent import remember
 from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.admission import Admission
-from kkt_bridge.stages.requests import Decision, Refusals, Request, request_of
+from kkt_bridge.stages.intake.admission import Admission
+from kkt_bridge.stages.intake.refusals import Decision, Refusals, Request, request_of
 from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt
 from kkt_bridge.wire.messages import Command, Error, Query
 from kkt_bridge.wire.topics import Topics

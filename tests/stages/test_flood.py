@@ -1,0 +1,54 @@
+"""Who sends more than a terminal ever has to say."""
+
+import pytest
+from support.clocks import ManualClock
+
+from kkt_bridge.stages.intake.flood import FLOOD_PER_S, WINDOW_S, FloodWatch
+
+FLOOD = int(FLOOD_PER_S * WINDOW_S)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def watch(clock):
+    return FloodWatch(clock)
+
+
+def test_a_flood_is_seen_when_its_window_is_over(watch, clock):
+    began_ms = clock.now_ms()
+    watch.note({"pos-1": FLOOD, "pos-2": 3})
+    assert watch.flood is None
+    clock.advance(WINDOW_S)
+    assert (watch.flood.pos, watch.flood.rate_per_s, watch.flood.since_ms) == ("pos-1", FLOOD_PER_S, began_ms)
+
+
+def test_a_busy_terminal_is_no_flood(watch, clock):
+    watch.note({"pos-1": FLOOD - 1})
+    clock.advance(WINDOW_S)
+    assert watch.flood is None
+
+
+def test_a_flood_that_goes_on_keeps_its_beginning(watch, clock):
+    began_ms = clock.now_ms()
+    for _ in range(3):
+        watch.note({"pos-1": FLOOD})
+        clock.advance(WINDOW_S)
+    assert watch.flood.since_ms == began_ms
+
+
+def test_a_flood_that_ends_is_no_longer_shown_although_nothing_more_arrives(watch, clock):
+    watch.note({"pos-1": FLOOD})
+    clock.advance(WINDOW_S)
+    assert watch.flood is not None
+    clock.advance(WINDOW_S)
+    assert watch.flood is None
+
+
+def test_of_several_floods_the_worst_is_shown(watch, clock):
+    watch.note({"pos-1": FLOOD, "pos-2": 2 * FLOOD})
+    clock.advance(WINDOW_S)
+    assert watch.flood.pos == "pos-2"
