@@ -1,7 +1,6 @@
 """A journal looked at from beside: read-only, past its lock, whether a bridge runs on it or not."""
 
 import sqlite3
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,8 +34,3 @@ def open_beside(path: Path, *, held: bool) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise StorageUnavailable(f"{path}: cannot be read: {error}: run this as the bridge's user") from None
-
-
-def known_schema() -> int:
-    """The number of the schema that this program writes."""
-    return sum(entry.name.endswith(".sql") for entry in files("kkt_bridge.journal.migrations").iterdir())

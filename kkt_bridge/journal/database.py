@@ -6,7 +6,6 @@ WAL with `synchronous=FULL`: a commit that returned is on the disk, and readers 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.lock import JournalLock
+from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.set_aside import COMPANIONS, MARK, finish_setting_aside, rebuild_advice, set_aside
 
 BUSY_TIMEOUT_MS: Final = 5000
@@ -156,20 +156,16 @@ class Database:
         return JournalDamaged(f"{self.path}: {damage}; it was moved to {moved.name}: {rebuild_advice(self.path)}")
 
     def _migrate(self) -> None:
-        """Run the migrations that this file has not seen; its `user_version` counts them."""
-        scripts = sorted(
-            (entry for entry in files("kkt_bridge.journal.migrations").iterdir() if entry.name.endswith(".sql")),
-            key=lambda entry: entry.name,
-        )
+        """Run the migrations that this file has not seen."""
         done = int(self.writer.exec_driver_sql("PRAGMA user_version").scalar_one())
-        if done > len(scripts):
-            raise JournalError(f"{self.path}: written by a newer kkt-bridge (schema {done}, known {len(scripts)})")
-        for number, script in enumerate(scripts[done:], start=done + 1):
-            with self.transaction():
-                for statement in script.read_text(encoding="utf-8").split(";\n"):
-                    if statement.strip():
+        if done > known_schema():
+            raise JournalError(f"{self.path}: written by a newer kkt-bridge (schema {done}, known {known_schema()})")
+        for migration in migrations():
+            if migration.number > done:
+                with self.transaction():
+                    for statement in migration.statements:
                         self.writer.exec_driver_sql(statement)
-                self.writer.exec_driver_sql(f"PRAGMA user_version = {number}")
+                    self.writer.exec_driver_sql(f"PRAGMA user_version = {migration.number}")
 
 
 class _Lost(JournalDamaged):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
-from kkt_bridge.journal.beside import known_schema, open_beside
+from kkt_bridge.journal.beside import open_beside
+from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
 from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.receipts.lifecycle import Status
@@ -78,7 +79,7 @@ def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise JournalDamaged(f"{path}: {' '.join(str(finding).split())}")
-    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    schema = schema_of(connection)
     if schema != known_schema():
         advice = "start the bridge of this release once" if schema < known_schema() else "use the newer kkt-bridge"
         raise JournalError(f"{path}: has schema {schema}, this program reads {known_schema()}: {advice}")

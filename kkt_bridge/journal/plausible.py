@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kkt_bridge.journal import tables
+from kkt_bridge.receipts.delivery_state import DeliveryState
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
@@ -16,7 +17,6 @@ Row = dict[str, Any]
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_DELIVERIES: Final = frozenset({"ready", "waiting", "sent", "dead", "discarded"})
 _KINDS: Final = MappingProxyType({"INTEGER": int, "TEXT": str, "BLOB": bytes})
 """What SQLite gives for the types of the columns."""
 
@@ -66,7 +66,7 @@ def _document(row: Row) -> bool:
     return (
         mark is not None
         and (mark.fn_number, mark.fd_number) == (row["fn_number"], row["fd_number"])
-        and row["delivery"] in _DELIVERIES
+        and row["delivery"] in set(DeliveryState)
     )
 
 

@@ -10,6 +10,7 @@ from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, documents, receipts, requests
 from kkt_bridge.journal.transaction import Movable, Transaction
+from kkt_bridge.receipts.delivery_state import DeliveryState
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
@@ -51,7 +52,7 @@ def record_printed(
     )
     warned = json.dumps(warnings) if warnings else "[]"
     fiscal = (task.kkt, mark.fn_number, mark.fd_number, mark.model_dump_json(), warned)
-    tx.add(_INSERT_DOCUMENT, (document, task.id, *fiscal, "ready", 0, 0, 0))
+    tx.add(_INSERT_DOCUMENT, (document, task.id, *fiscal, DeliveryState.READY.value, 0, 0, 0))
     tx.documents_touched = True
 
 

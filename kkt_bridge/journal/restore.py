@@ -34,7 +34,7 @@ def restore(database: Database, rows: Mapping[str, Sequence[Row]], settings: Map
 def _insert(connection: Connection, table: str, rows: Sequence[Row]) -> None:
     """What contradicts a row that is there already, or lacks what it must have, stays out."""
     names = [column.name for column in tables.metadata.tables[table].columns]
-    values = [tuple(row[name] for name in names) for row in rows]
+    values = [tuple(row.get(name) for name in names) for row in rows]
     if values:
         places = ", ".join("?" for _ in names)
         connection.exec_driver_sql(

@@ -25,6 +25,7 @@ from kkt_bridge.journal.tables import (
 )
 from kkt_bridge.journal.tombstones import bury_receipts
 from kkt_bridge.journal.transaction import Movable, Transaction
+from kkt_bridge.receipts.delivery_state import DeliveryState
 from kkt_bridge.receipts.lifecycle import Status
 
 _FINISHED: Final = (Status.SYNCED, Status.REJECTED)
@@ -115,15 +116,17 @@ def _row(tx: Transaction, row_id: int) -> Any:
 
 def _is_overdue(row: Any, limits: PurgeLimits) -> bool:
     """A dead letter that has waited long enough for somebody to decide on it."""
-    return bool(row.status == Status.DEAD and row.delivery == "dead" and row.ended_steady_ms < limits.dead_before_ms)
+    return bool(
+        row.status == Status.DEAD and row.delivery == DeliveryState.DEAD and row.ended_steady_ms < limits.dead_before_ms
+    )
 
 
 def _may_go(connection: Connection, row: Any, limits: PurgeLimits) -> bool:
     if row.status in _FINISHED:
         is_old = row.ended_steady_ms < limits.synced_before_ms
     else:
-        is_old = row.delivery == "expired" or (
-            row.delivery == "discarded" and row.ended_steady_ms < limits.dead_before_ms
+        is_old = row.delivery == DeliveryState.EXPIRED or (
+            row.delivery == DeliveryState.DISCARDED and row.ended_steady_ms < limits.dead_before_ms
         )
     return is_old and _is_told(connection, row, limits)
 

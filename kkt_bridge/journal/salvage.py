@@ -8,7 +8,7 @@ could not have been written by this program is left out.
 import heapq
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.plausible import Row, is_plausible
+from kkt_bridge.journal.schema import migrate
 
 PROBES_MAX: Final = 2000
 """Queries spent on one table: the finer the gaps are searched, the longer it takes."""
@@ -33,11 +34,6 @@ class Table:
     top: int
     pack: Callable[[int], Any]
     unpack: Callable[[Any], int]
-
-    @property
-    def columns(self) -> list[str]:
-        """Its columns, as this program knows them."""
-        return [column.name for column in tables.metadata.tables[self.name].columns]
 
 
 def _by_number(name: str, key: str = "id") -> Table:
@@ -79,8 +75,8 @@ class Salvage:
 def salvage(damaged: Path, model: Path, workshop: Path) -> Salvage:
     """Read what can be read of a journal that was moved aside.
 
-    `model` is a journal of the same schema; `workshop` an empty folder, where a copy is worked on: the original is
-    only read. OSError where it cannot be copied.
+    `model` is a journal of this program's schema; `workshop` an empty folder, where a copy is worked on. The original
+    is only read, and may be of an earlier schema. OSError where it cannot be copied.
     """
     copy = workshop / "damaged.db"
     shutil.copyfile(damaged, copy)
@@ -90,15 +86,42 @@ def salvage(damaged: Path, model: Path, workshop: Path) -> Salvage:
     if not _opens(copy):
         _lend_first_page(copy, model)
     found = Salvage()
-    with closing(_connect(copy)) as connection:
+    with closing(_connect(copy)) as connection, closing(_connect(model)) as known:
+        # A journal of an earlier release. Where damage is in the way, the columns that it has must do.
+        with suppress(sqlite3.Error):
+            migrate(connection)
         for table in TABLES:
-            found.rows[table.name], found.gaps[table.name] = _read_table(connection, table)
+            shape = _shape(connection, known, table)
+            found.rows[table.name], found.gaps[table.name] = _read_table(connection, shape)
         found.settings = dict(_small(connection, "SELECT name, value FROM settings"))
         found.figures = dict(_small(connection, "SELECT name, value FROM figures WHERE kkt = ''"))
         names = [column.name for column in tables.recovered.columns]
         rows = _small(connection, f"SELECT {', '.join(names)} FROM recovered")  # noqa: S608 (names of our own)
         found.recovered = [dict(zip(names, row, strict=True)) for row in rows]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A table as it is in the file that is read."""
+
+    table: Table
+    columns: Sequence[str]
+    """Of those that this program knows, the ones that are there."""
+    lacking: dict[str, Any]
+    """Those that are not, with the values that their migration gives to old rows."""
+
+
+def _shape(connection: sqlite3.Connection, known: sqlite3.Connection, table: Table) -> _Shape:
+    there = {row[1] for row in _small(connection, f"PRAGMA table_info({table.name})")}
+    default_of = {row[1]: row[4] for row in known.execute(f"PRAGMA table_info({table.name})")}
+    names = [column.name for column in tables.metadata.tables[table.name].columns]
+    if not there:  # the schema itself cannot be read: whoever has to fail is the query
+        return _Shape(table, names, {})
+    lacking = {
+        name: known.execute(f"SELECT {default_of[name] or 'NULL'}").fetchone()[0] for name in names if name not in there
+    }
+    return _Shape(table, [name for name in names if name in there], lacking)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -139,17 +162,17 @@ def _small(connection: sqlite3.Connection, query: str) -> list[Any]:
     return rows
 
 
-def _read_table(connection: sqlite3.Connection, table: Table) -> tuple[list[Row], int]:
+def _read_table(connection: sqlite3.Connection, shape: _Shape) -> tuple[list[Row], int]:
     """Every readable row in the order of the key, and how many gaps are left."""
     found: dict[tuple[int, str], Row] = {}
     # The widest gap first: the budget goes where most can be hidden.
-    gaps = [(-table.top, 0, table.top)]
+    gaps = [(-shape.table.top, 0, shape.table.top)]
     left = 0
     for _ in range(PROBES_MAX):
         if not gaps:
             break
         _, low, high = heapq.heappop(gaps)
-        if (gap := _read_range(connection, table, low, high, found)) is None:
+        if (gap := _read_range(connection, shape, low, high, found)) is None:
             continue
         low, high = gap
         middle = (low + high) // 2
@@ -169,28 +192,29 @@ def _joined(gaps: list[tuple[int, int, int]]) -> int:
 
 
 def _read_range(
-    connection: sqlite3.Connection, table: Table, low: int, high: int, found: dict[tuple[int, str], Row]
+    connection: sqlite3.Connection, shape: _Shape, low: int, high: int, found: dict[tuple[int, str], Row]
 ) -> tuple[int, int] | None:
     """Read what lies above `low`, up to `high`, from both ends; return what is left in between, None for nothing."""
-    whole, last = _walk(connection, table, low, high, found, "ASC")
+    whole, last = _walk(connection, shape, low, high, found, "ASC")
     if whole:
         return None
     low = low if last is None else last
-    _, last = _walk(connection, table, low, high, found, "DESC")
+    _, last = _walk(connection, shape, low, high, found, "DESC")
     return low, high if last is None else last - 1
 
 
 def _walk(
-    connection: sqlite3.Connection, table: Table, low: int, high: int, found: dict[tuple[int, str], Row], order: str
+    connection: sqlite3.Connection, shape: _Shape, low: int, high: int, found: dict[tuple[int, str], Row], order: str
 ) -> tuple[bool, int | None]:
     """Read rows until the end or a bad page; return whether it was the end, and the last key."""
+    table = shape.table
     query = (
-        f"SELECT {', '.join(table.columns)} FROM {table.name} "  # noqa: S608 (names of our own)
+        f"SELECT {', '.join(shape.columns)} FROM {table.name} "  # noqa: S608 (names of our own)
         f"WHERE {table.key} > ? AND {table.key} <= ? ORDER BY {table.key} {order}"
     )
     last: int | None = None
     try:
-        for row in _rows(connection.execute(query, [table.pack(low), table.pack(high)]), table):
+        for row in _rows(connection.execute(query, [table.pack(low), table.pack(high)]), shape):
             key = table.unpack(row[table.key])
             last = key
             if is_plausible(table.name, row):
@@ -200,7 +224,6 @@ def _walk(
     return True, last
 
 
-def _rows(cursor: sqlite3.Cursor, table: Table) -> Iterator[Row]:
-    columns = table.columns
+def _rows(cursor: sqlite3.Cursor, shape: _Shape) -> Iterator[Row]:
     for values in cursor:
-        yield dict(zip(columns, values, strict=True))
+        yield dict(zip(shape.columns, values, strict=True)) | shape.lacking

@@ -6,20 +6,24 @@ storage has for it. Where neither tells its fate, it is named, and its POS must 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from kkt_bridge.journal.plausible import Row, mark_in, receipt_in
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.journal.salvage import Salvage
+from kkt_bridge.receipts.delivery_state import STATUS_OF, DeliveryState
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.identity import content_digest, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 
-_DELIVERY = {Status.PRINTED: "ready", Status.SYNCED: "sent", Status.DEAD: "dead"}
-_STATUS = {"sent": Status.SYNCED, "dead": Status.DEAD, "discarded": Status.DEAD}
-"""Of a receipt whose row is lost, by the way of its document."""
+_DELIVERY: Final = {
+    Status.PRINTED: DeliveryState.READY,
+    Status.SYNCED: DeliveryState.SENT,
+    Status.DEAD: DeliveryState.DEAD,
+}
+"""The way of a document whose row is lost, by what its receipt is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,12 @@ class Judge:
                 self._fates.lost.append(f"{receipt.pos_id}:{receipt.receipt_id}")
             return
         row = self._row_of(body["receipt"], receipt, found, document)
-        made = document or _document_row(row, found.document, "ready")
+        made = document or _document_row(row, found.document, DeliveryState.READY)
         self._keep(row | {"document": made["id"]}, body, made)
 
     def _row_of(self, number: int, receipt: Receipt, found: Found, document: Row | None) -> Row:
         """The row that such a receipt would have, as far as it can be known."""
-        status = _STATUS.get(document["delivery"], Status.PRINTED) if document is not None else Status.PRINTED
+        status = STATUS_OF[DeliveryState(document["delivery"])] if document is not None else Status.PRINTED
         return {
             "id": number,
             "receipt_id": receipt.receipt_id,
@@ -201,9 +205,9 @@ def _awaited(row: Row) -> RecoveredDocument | None:
     return RecoveredDocument(row["requisite"], row["kkt"], row["form"], row["operation"], row["total"], mark)
 
 
-def _document_row(receipt: Row, document: RecoveredDocument, delivery: str) -> Row:
+def _document_row(receipt: Row, document: RecoveredDocument, delivery: DeliveryState) -> Row:
     """The row of a document that a storage has and the journal lost."""
-    is_dead = delivery == "dead"
+    is_dead = delivery == DeliveryState.DEAD
     return {
         "id": receipt["document"] or receipt["id"],
         "receipt": receipt["id"],
@@ -212,7 +216,7 @@ def _document_row(receipt: Row, document: RecoveredDocument, delivery: str) -> R
         "fd_number": document.mark.fd_number,
         "mark": document.mark.model_dump_json(),
         "warnings": "[]",
-        "delivery": delivery,
+        "delivery": str(delivery),
         "attempts": 0,
         "strikes": 0,
         "not_before_steady_ms": 0,

@@ -6,7 +6,6 @@ import sqlite3
 import struct
 import threading
 from contextlib import closing
-from importlib.resources import files
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
@@ -18,10 +17,9 @@ from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, Storag
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.journal.schema import known_schema
 from kkt_bridge.journal.set_aside import set_aside, set_aside_files
 from kkt_bridge.journal.tables import metadata
-
-KNOWN_SCHEMA = sum(1 for entry in files("kkt_bridge.journal.migrations").iterdir() if entry.name.endswith(".sql"))
 
 
 @pytest.fixture
@@ -49,11 +47,11 @@ def test_the_migrations_make_the_tables_that_the_program_sees(journal, tmp_path)
 
 
 def test_the_schema_is_counted_and_made_once(journal, tmp_path):
-    assert rows(tmp_path, "PRAGMA user_version") == [(KNOWN_SCHEMA,)]
+    assert rows(tmp_path, "PRAGMA user_version") == [(known_schema(),)]
     journal.write(lambda tx: tx.publish("topic", b"kept"))
     journal.close()
     journal.open()
-    assert rows(tmp_path, "PRAGMA user_version") == [(KNOWN_SCHEMA,)]
+    assert rows(tmp_path, "PRAGMA user_version") == [(known_schema(),)]
     assert rows(tmp_path, "SELECT payload FROM outbox") == [(b"kept",)]
 
 
@@ -119,7 +117,7 @@ def test_a_failed_opening_lets_go_of_the_lock(tmp_path):
     for _ in range(2):
         with pytest.raises(JournalError, match="newer"):
             new_journal(tmp_path, ManualClock())
-    meddle(tmp_path, f"PRAGMA user_version = {KNOWN_SCHEMA}")
+    meddle(tmp_path, f"PRAGMA user_version = {known_schema()}")
     new_journal(tmp_path, ManualClock()).close()
 
 

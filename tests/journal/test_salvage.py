@@ -11,6 +11,8 @@ from support.stages import Shop, a_receipt, meddle, new_journal
 
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.journal.salvage import salvage
+from kkt_bridge.journal.schema import migrations
+from kkt_bridge.journal.tables import metadata
 from kkt_bridge.receipts.model import Receipt
 
 
@@ -70,6 +72,7 @@ def test_what_only_the_log_holds_is_read_and_the_original_is_not_touched(tmp_pat
         ("UPDATE documents SET mark = '{' WHERE id = (SELECT min(id) FROM documents)", "documents"),
         ("UPDATE documents SET fd_number = 99 WHERE id = (SELECT min(id) FROM documents)", "documents"),
         ("UPDATE documents SET delivery = 'gone' WHERE id = (SELECT min(id) FROM documents)", "documents"),
+        ("UPDATE documents SET delivery = '' WHERE id = (SELECT min(id) FROM documents)", "documents"),
         ("UPDATE steps SET to_status = '' WHERE id = (SELECT min(id) FROM steps)", "steps"),
         ("UPDATE outbox SET topic = 'a/#' WHERE id = (SELECT min(id) FROM outbox)", "outbox"),
     ],
@@ -107,3 +110,52 @@ def test_a_table_whose_root_is_gone_does_not_take_the_others_along(tmp_path, mod
     found = salvage(path, model, workshop)
     assert (found.rows["receipts"], found.gaps["receipts"]) == ([], 1)
     assert (len(found.rows["requests"]), found.gaps["requests"]) == (3, 0)
+
+
+def of_the_first_release(path, copy):
+    """The rows of a journal in a file that the first release made: its tables and columns, and no others."""
+    first = migrations()[0]
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        for statement in first.statements:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {first.number}")
+        connection.execute("ATTACH ? AS now", [str(path)])
+        for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+    return copy
+
+
+def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, workshop):
+    shop = Shop(tmp_path)
+    for _ in range(3):
+        shop.sell(receipt())
+    shop.print_all()
+    shop.kill()
+    old = of_the_first_release(tmp_path / "journal.db", tmp_path / "old.db")
+    (again := tmp_path / "again").mkdir()
+    found, expected = salvage(old, model, workshop), salvage(tmp_path / "journal.db", model, again)
+    assert not any(found.gaps.values())
+    assert {name: len(rows) for name, rows in found.rows.items()} == {
+        name: len(rows) for name, rows in expected.rows.items()
+    }
+    assert found.rows["receipts"] == expected.rows["receipts"]
+
+
+def test_columns_that_cannot_be_added_any_more_are_done_without(tmp_path, model, workshop):
+    """A migration has to write; where damage is in its way, what the file has is still read."""
+    shop = Shop(tmp_path)
+    shop.sell(receipt())
+    shop.kill()
+    old = of_the_first_release(tmp_path / "journal.db", tmp_path / "old.db")
+    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
+        # No migration gets past a table of the very name that it is to make, or a column that is there.
+        connection.execute("ALTER TABLE steps ADD COLUMN type TEXT")
+        for name in ("documents", "receipts"):
+            columns = {column.name for column in metadata.tables[name].columns}
+            there = {row[1] for row in connection.execute(f"PRAGMA table_info({name})")}
+            for column in sorted(columns - there):
+                connection.execute(f"ALTER TABLE {name} ADD COLUMN {column}")
+    found = salvage(old, model, workshop)
+    assert (len(found.rows["receipts"]), len(found.rows["steps"])) == (1, 1)
+    assert found.rows["steps"][0]["received_ms"] is None

@@ -194,6 +194,22 @@ def test_whatever_is_damaged_nothing_is_printed_twice_and_what_is_readable_is_ke
     assert agreed(shop) == "taken 6 = printed 6 = fiscal documents 6 = at the OFD 6"
 
 
+@pytest.mark.parametrize("given_up", ["expired", "discarded"])
+def test_a_letter_that_was_given_up_does_not_come_back_to_life(shop, sold, ofd, given_up):
+    ask_ofd(ofd, "PUT", "/_faults", {"refuse_keys": [f"pos-1:{(dead := receipt())['receipt_id']}"]})
+    shop.sell(dead)
+    go_on(shop)
+    assert shop.status(dead) == "dead"
+    meddle(shop.folder, f"UPDATE documents SET delivery = '{given_up}' WHERE delivery = 'dead'")
+    spoil(shop, "receipts", "refusals")
+    rebuilt(shop)
+    assert shop.status(dead) == "dead"
+    assert shop.rows("SELECT delivery FROM documents ORDER BY id DESC LIMIT 1") == [(given_up,)]
+    ask_ofd(ofd, "PUT", "/_faults", {})
+    go_on(shop)
+    assert shop.status(dead) == "dead"
+
+
 def test_a_receipt_is_never_printed_with_the_content_of_another(shop):
     one, other = receipt(), small_receipt()
     for request in (one, other):

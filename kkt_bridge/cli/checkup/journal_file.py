@@ -8,7 +8,8 @@ from typing import Final
 
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import Hold
-from kkt_bridge.journal.beside import known_schema, open_beside
+from kkt_bridge.journal.beside import open_beside
+from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
 
 CHECK_TIME_MAX_S: Final = 10.0
@@ -61,8 +62,7 @@ def _examine_pages(connection: sqlite3.Connection, path: Path) -> Finding:
 
 
 def _examine_schema(connection: sqlite3.Connection, path: Path) -> Finding:
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    known = known_schema()
+    found, known = schema_of(connection), known_schema()
     if found > known:
         advice = "install the newer kkt-bridge again; an older one does not start on this journal"
         return fail("journal schema", f"{path} has schema {found}, this program knows {known}", advice)
