@@ -41,6 +41,8 @@ class Answer:
     """The OFD's clock in Unix seconds, where it accepted a document and tells."""
     retry_after_s: float | None = None
     """For how long the OFD wants to be left alone, where it says so."""
+    status: int | None = None
+    """The HTTP status, where there was one: a health check answered with 404 or 405 is none at all."""
 
 
 @dataclass(frozen=True, slots=True)
