@@ -1,6 +1,7 @@
 """Rules over the whole receipt: sums, and fields that only some types carry."""
 
 from collections.abc import Iterator
+from datetime import date
 from typing import NamedTuple
 
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
@@ -17,6 +18,17 @@ class Fault(NamedTuple):
 def receipt_faults(receipt: Receipt) -> list[Fault]:
     """Every whole-receipt rule that this receipt breaks, each on the field that should change."""
     return [*_type_faults(receipt), *_sum_faults(receipt)]
+
+
+def correction_date_fault(receipt: Receipt, today: date) -> Fault | None:
+    """The fault of a correction of something that has not happened yet; `today` is the date in the shop.
+
+    Apart from the others because it is no property of the receipt: the repeat of a receipt that was taken is never
+    judged by it, whatever a clock says meanwhile.
+    """
+    if receipt.correction is None or receipt.correction.date <= today:
+        return None
+    return Fault("correction.date", f"must not be in the future: in the shop it is {today.isoformat()}")
 
 
 def _type_faults(receipt: Receipt) -> Iterator[Fault]:

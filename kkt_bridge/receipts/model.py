@@ -22,11 +22,11 @@ from kkt_bridge.receipts.codes import (
     Unit,
     Vat,
 )
+from kkt_bridge.receipts.requisites import CONTACT_PATTERN, INN, REACHABLE
 from kkt_bridge.receipts.text import PRINTABLE_PATTERN, text_problem
 
 IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 RECEIPT_ID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-INN_PATTERN: Final = r"^([0-9]{10}|[0-9]{12})$"
 MARKING_CODE_PATTERN: Final = r"^[\x1d\x20-\x7e]{1,300}$"
 ITEMS_MAX: Final = 500
 PAYMENTS_MAX: Final = 10_000
@@ -68,9 +68,12 @@ PRINTABLE: Final = AfterValidator(_printable)
 """Refuses what a fiscal document cannot carry; stands after `line`, so that a wrong length is named first."""
 
 
-def line(most: int) -> Any:
-    """The constraints of a line of 1 to `most` characters (not bytes), for use in `Annotated`."""
-    return Field(min_length=1, max_length=most, json_schema_extra={"pattern": PRINTABLE_PATTERN})
+def line(most: int, pattern: str = PRINTABLE_PATTERN) -> Any:
+    """The constraints of a line of 1 to `most` characters (not bytes), for use in `Annotated`.
+
+    `pattern` is for the schema only: what it asks is judged by the validators that stand behind, in words.
+    """
+    return Field(min_length=1, max_length=most, json_schema_extra={"pattern": pattern})
 
 
 class Strict(BaseModel):
@@ -118,13 +121,13 @@ class Cashier(Strict):
     """Who stands at the register (FFD tags 1021, 1203)."""
 
     name: Annotated[str, line(64), PRINTABLE]
-    inn: Annotated[str, Field(pattern=INN_PATTERN)] | None = None
+    inn: INN | None = None
 
 
 class Customer(Strict):
     """Where the electronic receipt goes (FFD tag 1008)."""
 
-    contact: Annotated[str, line(64), PRINTABLE]
+    contact: Annotated[str, line(64, CONTACT_PATTERN), PRINTABLE, REACHABLE]
 
 
 class Correction(Strict):

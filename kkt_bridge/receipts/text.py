@@ -5,11 +5,11 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-_UNFIT: Final = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
+UNFIT: Final = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
 """C0, DEL and C1 controls, and the bidirectional overrides that make a name read as another."""
 
-_FORBIDDEN: Final = re.compile(f"[{_UNFIT}]")
-PRINTABLE_PATTERN: Final = f"^[^{_UNFIT}]*$"
+_FORBIDDEN: Final = re.compile(f"[{UNFIT}]")
+PRINTABLE_PATTERN: Final = f"^[^{UNFIT}]*$"
 """The same for JSON Schema, whose dialect of regular expressions reads these escapes too."""
 
 _NEAREST: Final = {

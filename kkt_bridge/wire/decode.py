@@ -41,8 +41,13 @@ def decode_receipt(payload: bytes, pos: str) -> Receipt:
         raise Undecodable(_refusal("pos_mismatch", _summary([mismatch]), [mismatch]), receipt_id)
     receipt = _validate(Receipt, fields, "invalid_receipt", receipt_id)
     if faults := receipt_faults(receipt):
-        raise Undecodable(_refusal("invalid_receipt", _summary(faults), faults), receipt_id)
+        raise Undecodable(invalid_receipt(faults), receipt_id)
     return receipt
+
+
+def invalid_receipt(faults: list[Fault]) -> Error:
+    """The error that names these wrong fields, at least one."""
+    return _refusal("invalid_receipt", _summary(faults), faults)
 
 
 def decode_message(model: type[Message], payload: bytes, id_field: str) -> Message:

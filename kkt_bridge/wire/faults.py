@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, INN_PATTERN, MARKING_CODE_PATTERN, RECEIPT_ID_PATTERN
+from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, MARKING_CODE_PATTERN, RECEIPT_ID_PATTERN
+from kkt_bridge.receipts.requisites import INN_PATTERN
 
 _PATTERN_WORDS: Final = MappingProxyType(
     {

@@ -1,5 +1,6 @@
 """Rules over the whole receipt, each on the field that should change."""
 
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.receipts import cash, full_receipt, item, paid, small_receipt
 
-from kkt_bridge.receipts.checks import Fault, receipt_faults
+from kkt_bridge.receipts.checks import Fault, correction_date_fault, receipt_faults
 from kkt_bridge.receipts.model import Receipt
 
 ID = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
@@ -93,3 +94,18 @@ def test_a_receipt_is_right_exactly_when_cash_alone_gives_change(payments: list[
     if faults_of(request) == []:
         receipt = Receipt.model_validate(request)
         assert 0 <= receipt.change <= receipt.paid("cash")
+
+
+@pytest.mark.parametrize(("ahead_days", "is_fault"), [(-1, False), (0, False), (1, True), (400, True)])
+def test_a_correction_is_of_today_or_earlier(ahead_days: int, *, is_fault: bool) -> None:
+    today = date(2026, 11, 28)
+    corrected = (today + timedelta(days=ahead_days)).isoformat()
+    receipt = Receipt.model_validate(
+        small_receipt(type="correction", correction=VOLUNTARY | {"date": corrected}),
+    )
+    words = "must not be in the future: in the shop it is 2026-11-28"
+    assert correction_date_fault(receipt, today) == (Fault("correction.date", words) if is_fault else None)
+
+
+def test_only_a_correction_has_a_date() -> None:
+    assert correction_date_fault(Receipt.model_validate(small_receipt()), date(1970, 1, 1)) is None

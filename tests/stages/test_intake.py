@@ -3,6 +3,7 @@
 import itertools
 import json
 import uuid
+from datetime import datetime
 
 import pytest
 from support.receipts import encoded, item, receipt, small_receipt
@@ -18,6 +19,10 @@ def shop(tmp_path):
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()
+
+
+def milliseconds(text):
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def last(replies):
@@ -89,6 +94,34 @@ def test_a_message_whose_topic_was_no_text_is_acknowledged(shop):
     shop.inbox.put(Incoming(AckToken(1, 77, 1), "", b"{}", redelivered=False))
     shop.intake.step()
     assert shop.line.acknowledged == [77]
+
+
+# -- a correction's date ---------------------------------------------------------------------------------
+
+
+def correction_of(day):
+    return small_receipt(type="correction", correction={"operation": "sale", "kind": "voluntary", "date": day})
+
+
+def test_the_date_of_a_correction_is_judged_by_the_shops_calendar(shop):
+    shop.clock.wall_ms = milliseconds("2026-11-28T23:59:59+03:00")
+    shop.sell(tomorrows := correction_of("2026-11-29"))
+    reply = last(shop.replies())
+    assert (reply["status"], error_of(reply), reply["error"]["retryable"]) == ("rejected", "invalid_receipt", False)
+    assert [field["path"] for field in reply["error"]["fields"]] == ["correction.date"]
+    shop.clock.advance(1)
+    shop.sell(tomorrows)
+    assert shop.status(tomorrows) == "buffered"
+
+
+def test_a_correction_that_was_taken_is_repeated_whatever_the_clock_says(shop):
+    request = correction_of("2026-11-20")
+    shop.sell(request)
+    shop.print_all()
+    shop.clock.wall_ms = 0
+    shop.sell(request)
+    first, repeat = shop.replies()
+    assert repeat == {**first, "duplicate": True}
 
 
 # -- the same again --------------------------------------------------------------------------------------

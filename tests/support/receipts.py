@@ -13,6 +13,7 @@ NAME_CHARS_MAX = 128
 REMOVED = object()
 
 PLAIN = ("sale", "refund", "purchase", "purchase_refund")
+CONTACTS = ("+12345", "+79001234567", "+123456789012345", "a@b.c", "o'neill+shop@mail.example.com", "почта@пример.рф")
 TAX_SYSTEMS = ("osn", "usn_income", "usn_income_expense", "eshn", "patent")
 VAT_RATES = ("none", "0", "5", "7", "10", "20", "22", "5/105", "7/107", "10/110", "20/120", "22/122")
 PAYMENT_METHODS = (
@@ -201,6 +202,8 @@ def _odd_receipts() -> dict[str, dict[str, Any]]:
         "500 items": small_receipt(items=[item()] * 500, payments=cash("5000")),
         "cashier without INN": small_receipt(cashier={"name": "Иванова А. П."}),
         "cashier with the INN of an organisation": small_receipt(cashier={"name": "Touch", "inn": "7702203276"}),
+        "cashier whose check digit would be ten": small_receipt(cashier={"name": "Touch", "inn": "1000001060"}),
+        **{f"contact {contact}": small_receipt(customer={"contact": contact}) for contact in CONTACTS},
         "payments by a hundred": small_receipt(payments=cash("0.1") * 100),
         **{f"tax system {name}": small_receipt(tax_system=name) for name in TAX_SYSTEMS},
     }

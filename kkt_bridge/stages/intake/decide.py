@@ -10,6 +10,7 @@ from kkt_bridge.journal.receipts import insert_receipt, known_receipt, readdress
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.checks import correction_date_fault
 from kkt_bridge.receipts.identity import canonical_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.receipts.recent import remember
@@ -18,8 +19,9 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.refusals import Decision, Refusals, Request, request_of
-from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt
+from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt, invalid_receipt
 from kkt_bridge.wire.messages import Command, Error, Query
+from kkt_bridge.wire.times import local_date
 from kkt_bridge.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -116,6 +118,8 @@ class Decider:
     def _judge(self, tx: Transaction, receipt: Receipt, known: StoredReceipt | None) -> Error | None:
         if known is not None:
             return _conflict(receipt)
+        if fault := correction_date_fault(receipt, local_date(tx.instant.wall_ms, self._zone)):
+            return invalid_receipt([fault])
         kkt = self._register_of(receipt)
         if kkt is None:
             return self._unknown_kkt(receipt)
