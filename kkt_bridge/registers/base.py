@@ -1,24 +1,49 @@
 """The port between a print lane and a fiscal register.
 
-Cut along what register protocols offer (Shtrih-M commands in brackets): every call either returns,
-or raises one of four errors that say what the lane may do next:
+Cut along what register protocols offer (Shtrih-M commands in brackets). A call returns, or raises one of these:
 
 - `RegisterAway`      no answer, nothing was begun: try again later;
 - `RegisterNotReady`  an answer, but no: nothing was fiscalised, an operator or time heals it;
-- `ReceiptRefused`    this receipt never: nothing was fiscalised;
+- `ReceiptRefused`    the register will never take this receipt: nothing was fiscalised;
 - `InDoubt`           the line broke where a document may have come into being: look, do not repeat.
 
-A driver opens its line in the call that needs it and closes it on any error: a register is there when
-it answered, not when a port is open. A driver is used by one thread, its lane's.
+The lane does not take a driver's word for what was *not* done: after any error of `print_receipt` it looks into the
+fiscal storage, and the kind of the error only says what to do once the absence of a document is proven.
+
+A driver's duties:
+
+- It opens its line in the call that needs it and closes it on any error: a register is there when it answered, not
+  when a port is open.
+- It never sends a command that changes something a second time by itself.
+- No call blocks for longer than `CALL_MAX_S`, but for the time that paper takes: where the register needs longer, the
+  call ends with `InDoubt` (`RegisterAway`, where it only asked), and `status` says `busy` until the register is done.
+- Of a document that is not of `SALE_FORMS` it reads the header only: all of it takes a register half a second.
+- It is used by one thread, its lane's.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
+from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.codes import Operation, TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.model import Cashier, Receipt
+
+CALL_MAX_S: Final = 8.0
+"""Seconds that one call may wait for its register: the program has to be able to stop within 10."""
+
+RECEIPT_FORM: Final = 3
+CORRECTION_FORM: Final = 31
+BSO_FORM: Final = 4
+BSO_CORRECTION_FORM: Final = 41
+SHIFT_OPEN_FORM: Final = 2
+SHIFT_CLOSE_FORM: Final = 5
+"""Forms of fiscal documents, by their numbers in the FFD (a BSO is a receipt for services on a form of its own)."""
+
+SALE_FORMS: Final = frozenset({RECEIPT_FORM, CORRECTION_FORM, BSO_FORM, BSO_CORRECTION_FORM})
+"""Those that a receipt can have become: each of them has an operation and a total, and may carry tag 1192."""
 
 Mode = Literal["shift_open", "shift_closed", "shift_expired", "document_open", "blocked"]
 
@@ -33,6 +58,14 @@ class PrintJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """Where the next document is to come into being: on this fiscal storage, with this number."""
+
+    fn_number: str
+    fd_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Printed:
     """A fiscal document that exists. `warnings` are the contract's: `not_on_paper`, `text_replaced`."""
 
@@ -41,14 +74,39 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentHeader:
-    """What the fiscal storage says of a document at once [FF0A]. `form` is the FFD's: 3 receipt, 31 correction."""
+class StoredDocument:
+    """A document as its fiscal storage keeps it [FF0A, FF3A, FF3B]."""
 
+    fn_number: str
     fd_number: int
     form: int
+    """The FFD's number."""
     operation: Operation | None
     total: int | None
     """Kopecks; None where the form has none."""
+    requisite: str | None
+    """FFD tag 1192; None where the document was read whole and has none."""
+    at: datetime
+    """By the register's clock, with the shop's offset; whole minutes."""
+    shift_number: int
+    mark: FiscalMark | None
+    """Of a document of `SALE_FORMS`. Storages keep no change; where the register has none to tell, it says 0.00."""
+    on_paper: bool = True
+    """False where it is known that the paper ran out under it."""
+
+    def mark_for(self, receipt: Receipt) -> FiscalMark:
+        """The mark of the receipt that this document was made of, with the change that was given."""
+        assert self.mark is not None
+        return self.mark.model_copy(update={"change": format_kopecks(receipt.change)})
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A document that is there and cannot be read: it may be anything."""
+
+    fd_number: int
+    reason: str
+    """In one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +120,7 @@ class ShiftReport:
 
 @dataclass(frozen=True, slots=True)
 class RegisterStatus:
-    """A register and its fiscal storage as they answered [10h, 11h, FF01, FF40]."""
+    """A register and its fiscal storage as they answered [10h, 11h, FF01, FF39, FF40]."""
 
     model: str
     serial: str
@@ -78,6 +136,20 @@ class RegisterStatus:
     """The register's own clock, with the shop's offset."""
     problem: str | None
     """Why it cannot print now, in one word for telemetry (`paper_out`, `busy`, `fn_exhausted`, ...); None if it can."""
+    busy: bool = False
+    """Whether an earlier command may still be at work [10h submodes 4 and 5, error 50h].
+
+    While it is, or a document is open, the storage may yet get a document: nothing is absent.
+    """
+    ofd_unsent: int | None = None
+    """Documents that the storage still keeps for the OFD [FF39]; None where the register does not tell."""
+    ofd_first_unsent_at: datetime | None = None
+    """The date of the first of those."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether what the storage holds now is all that earlier commands will have made."""
+        return not self.busy and self.mode != "document_open"
 
 
 class FiscalRegister(Protocol):
@@ -87,20 +159,26 @@ class FiscalRegister(Protocol):
         """Ask the register how it is; it also finishes what a paper jam interrupted [10h, 11h, FF01, B0h]."""
         ...
 
-    def print_receipt(self, job: PrintJob) -> Printed:
-        """Make one fiscal document [8Dh, FF0C, FF46, FF45]. A shift must be open, no document may be."""
+    def print_receipt(self, job: PrintJob, expected: Expected) -> Printed:
+        """Make one fiscal document [8Dh, FF0C, FF46, FF45]. A shift must be open, no document may be.
+
+        RegisterNotReady with the problem `storage_changed`, before anything is begun, where the storage is another one
+        than expected, or its next document would have another number.
+        """
         ...
 
-    def find_document(self, fd_number: int) -> DocumentHeader | None:
-        """The header of a stored document [FF0A], or None if the storage has none of this number."""
+    def read_document(self, fd_number: int) -> StoredDocument | Unreadable | None:
+        """A stored document [FF0A, FF3A, FF3B], or None if the storage has none of this number.
+
+        Errors: RegisterAway; RegisterNotReady, where it cannot be asked now (`busy`).
+        """
         ...
 
-    def read_requisite(self, fd_number: int) -> str | None:
-        """FFD tag 1192 of a stored document [FF3A, FF3B]: slow, so only asked in doubt."""
-        ...
+    def documents(self, first: int, last: int) -> Iterator[StoredDocument | Unreadable]:
+        """The stored documents with these numbers, in order, read as they are asked for; it ends where there is none.
 
-    def read_back(self, fd_number: int, job: PrintJob) -> Printed:
-        """The result that `print_receipt` would have returned for this job, from the stored document [FF0A, FF3A]."""
+        Errors: as `read_document`.
+        """
         ...
 
     def cancel_document(self) -> None:
@@ -108,11 +186,11 @@ class FiscalRegister(Protocol):
         ...
 
     def open_shift(self, cashier: Cashier | None) -> ShiftReport:
-        """Open a shift [E0h]; RegisterNotReady if one is open."""
+        """Open a shift [E0h]; RegisterNotReady if one is open, InDoubt where the answer was lost."""
         ...
 
     def close_shift(self, cashier: Cashier | None) -> ShiftReport:
-        """Close the shift [41h]; RegisterNotReady if none is open."""
+        """Close the shift [41h]; RegisterNotReady if none is open, InDoubt where the answer was lost."""
         ...
 
     def x_report(self) -> None:

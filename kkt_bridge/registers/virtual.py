@@ -17,17 +17,22 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterError, RegisterNotReady
 from kkt_bridge.receipts.model import Cashier, Receipt
-from kkt_bridge.registers.base import DocumentHeader, Mode, Printed, PrintJob, RegisterStatus, ShiftReport
-from kkt_bridge.registers.virtual_document import (
-    cashier_requisites,
-    fiscal_mark,
-    make_document,
-    names_are_replaced,
+from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.registers.base import (
+    Expected,
+    Mode,
+    Printed,
+    PrintJob,
+    RegisterStatus,
+    ShiftReport,
+    StoredDocument,
+    Unreadable,
 )
+from kkt_bridge.registers.virtual_document import cashier_requisites, fiscal_mark, make_document, stored_document
 from kkt_bridge.simulators import register_rules
 from kkt_bridge.simulators.document_file import StorageError
 from kkt_bridge.simulators.faults import FaultSwitch
-from kkt_bridge.simulators.fiscal_document import FiscalDocument, registration_of
+from kkt_bridge.simulators.fiscal_document import registration_of
 from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 from kkt_bridge.simulators.register import ModelStatus, RegisterModel
 from kkt_bridge.simulators.register_rules import NoAnswer, Refusal, Submode
@@ -127,11 +132,13 @@ class VirtualRegister:
             paper="out" if status.submode in _OUT_OF_PAPER else "ok",
             clock=status.clock,
             problem=_problem(status),
+            busy=_is_busy(status),
         )
 
-    def print_receipt(self, job: PrintJob) -> Printed:
+    def print_receipt(self, job: PrintJob, expected: Expected) -> Printed:
         """See `FiscalRegister.print_receipt`."""
         model = self._switched_on()
+        self._require(expected, model.storage)
         self._open_document(model, job.receipt)
         try:
             document = make_document(model, job)
@@ -142,27 +149,39 @@ class VirtualRegister:
         except Refusal as refusal:
             self._give_up_document(model)
             raise self._receipt_verdict(model, refusal) from refusal
-        return self._printed(model, document, job, on_paper=on_paper)
+        mark = fiscal_mark(self._kkt_id, model.storage.registration, document)
+        return Printed(mark, print_warnings(job.receipt, on_paper=on_paper))
 
-    def find_document(self, fd_number: int) -> DocumentHeader | None:
-        """See `FiscalRegister.find_document`."""
-        document = self._stored(fd_number)
+    def _require(self, expected: Expected, storage: FiscalStorage) -> None:
+        found = Expected(storage.registration.fn_number, storage.last_fd_number + 1)
+        if found != expected:
+            raise RegisterNotReady(
+                "storage_changed",
+                f"{self._kkt_id}: its next document is FD {found.fd_number} on FN {found.fn_number}, "
+                f"not FD {expected.fd_number} on FN {expected.fn_number}; somebody else was at it",
+            )
+
+    def read_document(self, fd_number: int) -> StoredDocument | Unreadable | None:
+        """See `FiscalRegister.read_document`."""
+        model = self._switched_on()
+        try:
+            document = model.document(fd_number)
+        except NoAnswer as silence:
+            raise self._away(silence) from silence
+        except Refusal as refusal:
+            return Unreadable(fd_number, f"{self._kkt_id}: {refusal}")
         if document is None:
             return None
-        return DocumentHeader(fd_number, document.body.form, document.body.operation, document.body.total)
+        on_paper = model.printer.interrupted != fd_number
+        return stored_document(self._kkt_id, model.storage.registration, document, on_paper=on_paper)
 
-    def read_requisite(self, fd_number: int) -> str | None:
-        """See `FiscalRegister.read_requisite`."""
-        document = self._stored(fd_number)
-        return document.body.requisite_1192 if document else None
-
-    def read_back(self, fd_number: int, job: PrintJob) -> Printed:
-        """See `FiscalRegister.read_back`; RegisterNotReady if the document is no receipt."""
-        document = self._stored(fd_number)
-        if document is None or document.receipt_number is None:
-            raise RegisterNotReady("no_document", f"{self._kkt_id}: document {fd_number} is no receipt")
-        model = self._switched_on()
-        return self._printed(model, document, job, on_paper=model.printer.interrupted != fd_number)
+    def documents(self, first: int, last: int) -> Iterator[StoredDocument | Unreadable]:
+        """See `FiscalRegister.documents`."""
+        for fd_number in range(first, last + 1):
+            document = self.read_document(fd_number)
+            if document is None:
+                return
+            yield document
 
     def cancel_document(self) -> None:
         """See `FiscalRegister.cancel_document`."""
@@ -174,14 +193,14 @@ class VirtualRegister:
     def open_shift(self, cashier: Cashier | None) -> ShiftReport:
         """See `FiscalRegister.open_shift`."""
         model = self._switched_on()
-        with self._answers(model):
+        with self._answers(model, in_doubt="a shift was being opened"):
             document = model.open_shift(cashier_requisites(cashier))
         return ShiftReport(document.shift_number, open=True, fd_number=document.fd_number)
 
     def close_shift(self, cashier: Cashier | None) -> ShiftReport:
         """See `FiscalRegister.close_shift`."""
         model = self._switched_on()
-        with self._answers(model):
+        with self._answers(model, in_doubt="a shift was being closed"):
             document = model.close_shift(cashier_requisites(cashier))
         return ShiftReport(document.shift_number, open=False, fd_number=document.fd_number)
 
@@ -235,42 +254,29 @@ class VirtualRegister:
         except (NoAnswer, Refusal) as error:
             _log.warning("%s: the refused document could not be cancelled: %s", self._kkt_id, error)
 
-    def _stored(self, fd_number: int) -> FiscalDocument | None:
-        model = self._switched_on()
-        with self._answers(model):
-            return model.document(fd_number)
-
     def _wait_for_paper(self, model: RegisterModel) -> None:
         if seconds := model.printer.seconds_left:
             self._wait(seconds)
 
-    def _printed(self, model: RegisterModel, document: FiscalDocument, job: PrintJob, *, on_paper: bool) -> Printed:
-        warnings = []
-        if not on_paper:
-            warnings.append("not_on_paper")
-        if names_are_replaced(job.receipt):
-            warnings.append("text_replaced")
-        return Printed(fiscal_mark(self._kkt_id, model.storage.registration, document), tuple(warnings))
-
     @contextmanager
-    def _answers(self, model: RegisterModel) -> Iterator[None]:
-        """Translate what happens to a command that makes no receipt."""
+    def _answers(self, model: RegisterModel, in_doubt: str | None = None) -> Iterator[None]:
+        """Translate what happens to a command that makes no receipt; `in_doubt` says what it may have done unheard."""
         try:
             yield
         except NoAnswer as silence:
-            raise self._away(silence) from silence
+            if in_doubt is None or silence.reason == "offline":
+                raise self._away(silence) from silence
+            raise self._in_doubt(silence, in_doubt) from silence
         except Refusal as refusal:
             raise self._not_ready(model, refusal) from refusal
 
     def _away(self, silence: NoAnswer) -> RegisterAway:
         return RegisterAway(f"{self._kkt_id}: {silence}; is it switched on and connected?")
 
-    def _in_doubt(self, silence: NoAnswer) -> InDoubt:
-        return InDoubt(f"{self._kkt_id}: {silence} while a receipt was being made; its fiscal storage knows")
+    def _in_doubt(self, silence: NoAnswer, when: str = "a receipt was being made") -> InDoubt:
+        return InDoubt(f"{self._kkt_id}: {silence} while {when}; its fiscal storage knows")
 
     def _receipt_verdict(self, model: RegisterModel, refusal: Refusal) -> RegisterError:
-        if refusal.code in _FN_EXHAUSTED:
-            return ReceiptRefused("fn_exhausted", f"{self._kkt_id}: {refusal}; replace the fiscal storage")
         if refusal.code in _WRONG_MODE or refusal.code in _PROBLEMS:
             return self._not_ready(model, refusal)
         return ReceiptRefused("kkt_rejected", f"{self._kkt_id}: the register refused the receipt: {refusal}")
@@ -285,4 +291,8 @@ def _problem(status: ModelStatus) -> str | None:
         return "fn_exhausted"
     if status.submode in _OUT_OF_PAPER:
         return "paper_out"
-    return "busy" if status.busy or status.submode is Submode.PRINTING else None
+    return "busy" if _is_busy(status) else None
+
+
+def _is_busy(status: ModelStatus) -> bool:
+    return status.busy or status.submode is Submode.PRINTING

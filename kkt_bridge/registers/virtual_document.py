@@ -14,7 +14,7 @@ from kkt_bridge.receipts.codes import (
 from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
 from kkt_bridge.receipts.model import Cashier, Item, Receipt
 from kkt_bridge.receipts.text import to_cp866
-from kkt_bridge.registers.base import PrintJob
+from kkt_bridge.registers.base import SALE_FORMS, PrintJob, StoredDocument
 from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
 from kkt_bridge.simulators.register import Line, Payments, RegisterModel
 
@@ -83,11 +83,6 @@ def _on_paper(text: str) -> str:
     return to_cp866(text)[0]
 
 
-def names_are_replaced(receipt: Receipt) -> bool:
-    """Whether a name of the goods stands on paper other than it was given."""
-    return any(to_cp866(item.name)[1] for item in receipt.items)
-
-
 def fiscal_mark(kkt_id: str, registration: Registration, document: FiscalDocument) -> FiscalMark:
     """The mark of a receipt's document."""
     body, at = document.body, document.at.isoformat(timespec="seconds")
@@ -114,4 +109,23 @@ def fiscal_mark(kkt_id: str, registration: Registration, document: FiscalDocumen
             fiscal_sign=document.fiscal_sign,
             operation=body.operation,
         ),
+    )
+
+
+def stored_document(
+    kkt_id: str, registration: Registration, document: FiscalDocument, *, on_paper: bool
+) -> StoredDocument:
+    """A document of the storage as the port shows it."""
+    body = document.body
+    return StoredDocument(
+        fn_number=registration.fn_number,
+        fd_number=document.fd_number,
+        form=body.form,
+        operation=body.operation,
+        total=body.total,
+        requisite=body.requisite_1192,
+        at=document.at,
+        shift_number=document.shift_number,
+        mark=fiscal_mark(kkt_id, registration, document) if body.form in SALE_FORMS else None,
+        on_paper=on_paper,
     )

@@ -22,9 +22,9 @@ from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.registers.base import DocumentHeader, FiscalRegister, Printed, RegisterStatus
+from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, Unreadable
 from kkt_bridge.stages.lane import Doubt
-from kkt_bridge.stages.settling import could_be, job_of
+from kkt_bridge.stages.settling import as_printed, could_be
 
 PAGE: Final = 200
 """Receipts read at once while the owner of a document is looked for."""
@@ -122,22 +122,21 @@ class HandSettler:
         raise not_in_doubt(order.receipt_id, order.pos_id, stored.status if stored is not None else None)
 
     def _read(self, task: PrintTask, receipt: Receipt, fd_number: int, status: RegisterStatus) -> Printed:
-        header = self._register.find_document(fd_number)
-        if header is None:
+        document = self._register.read_document(fd_number)
+        if document is None or isinstance(document, Unreadable):
+            why = f"cannot be read: {document.reason}" if document else f"the last one is {status.last_fd_number}"
             raise SettleRefused(
-                "no_document",
-                f"fiscal storage {status.fn_number} in {self._kkt} shows no document {fd_number}: "
-                f"its last one is {status.last_fd_number}",
+                "no_document", f"fiscal storage {status.fn_number} in {self._kkt} shows no document {fd_number}: {why}"
             )
-        if not could_be(header, receipt):
+        if not could_be(document, receipt):
             raise SettleRefused(
                 "document_mismatch",
-                f"document {fd_number} on {self._kkt} is {_in_words(header)}, the receipt is a {receipt.type} "
+                f"document {fd_number} on {self._kkt} is {_in_words(document)}, the receipt is a {receipt.type} "
                 f"({receipt.operation}) of {format_kopecks(receipt.total)}",
             )
         self._require_free(task, status.fn_number, fd_number)
-        self._require_unmarked(task, fd_number)
-        return self._register.read_back(fd_number, job_of(task, receipt))
+        self._require_unmarked(task, document)
+        return as_printed(document, receipt)
 
     def _require_free(self, task: PrintTask, fn_number: str, fd_number: int) -> None:
         """Refuse a document that is another receipt's, or that was there before this one was begun."""
@@ -149,9 +148,9 @@ class HandSettler:
                 f"document {fd_number} was there before printing began, which was after document {task.fd_before}",
             )
 
-    def _require_unmarked(self, task: PrintTask, fd_number: int) -> None:
+    def _require_unmarked(self, task: PrintTask, document: StoredDocument) -> None:
         """Refuse a document with the digest of another receipt that has none; a stranger's digest is no reason."""
-        requisite = self._register.read_requisite(fd_number)
+        requisite, fd_number = document.requisite, document.fd_number
         if requisite is None or requisite == requisite_1192(task.pos_id, task.receipt_id):
             return
         for other in self._unprinted():
@@ -246,7 +245,7 @@ def _receipt(task: PrintTask) -> Receipt:
         ) from None
 
 
-def _in_words(header: DocumentHeader) -> str:
-    if header.total is None:
-        return f"no receipt (form {header.form})"
-    return f"a {header.operation} of {format_kopecks(header.total)} (form {header.form})"
+def _in_words(document: StoredDocument) -> str:
+    if document.total is None:
+        return f"no receipt (form {document.form})"
+    return f"a {document.operation} of {format_kopecks(document.total)} (form {document.form})"

@@ -33,7 +33,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.recent import receipt_of
-from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, ShiftReport
+from kkt_bridge.registers.base import Expected, FiscalRegister, PrintJob, RegisterStatus, ShiftReport
 from kkt_bridge.stages.hand_orders import HandOrders
 from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, HandSettler
 from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
@@ -124,6 +124,9 @@ class PrintLane:
             return self._work()
         except RegisterNotReady as not_ready:
             self._stand_still(not_ready.problem, str(not_ready))
+            if not_ready.problem == "storage_changed":  # another program was quicker: nothing to wait for
+                self._retry_at = self._clock.monotonic()
+                return 0.0
         except RegisterAway as away:
             self._stand_still(OFFLINE, str(away))
         except Unsettled as doubt:
@@ -206,7 +209,10 @@ class PrintLane:
             receipt, requisite_1192(task.pos_id, task.receipt_id), receipt.tax_system or self._settings.tax_system
         )
         try:
-            return Outcome(task, printed=self._register.print_receipt(job))
+            assert self._status is not None
+            printed = self._register.print_receipt(job, Expected(self._status.fn_number, self._last_fd + 1))
+            self._note_fd(printed.mark.fd_number)
+            return Outcome(task, printed=printed)
         except ReceiptRefused as refused:
             return Outcome(task, refused=refused)
         except (RegisterAway, RegisterNotReady):
@@ -228,8 +234,6 @@ class PrintLane:
         if not self._outcomes and not lease:
             return
         outcomes = self._outcomes
-        if printed := [outcome.printed for outcome in outcomes if outcome.printed is not None]:
-            self._note_fd(printed[-1].mark.fd_number)
 
         def operation(tx: Transaction) -> list[PrintTask]:
             record_outcomes(tx, outcomes, self._settings.zone)

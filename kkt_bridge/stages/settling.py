@@ -23,10 +23,18 @@ from kkt_bridge.journal.steps import history_of
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.registers.base import DocumentHeader, FiscalRegister, Printed, PrintJob, RegisterStatus
+from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.registers.base import (
+    CORRECTION_FORM,
+    RECEIPT_FORM,
+    SALE_FORMS,
+    FiscalRegister,
+    Printed,
+    RegisterStatus,
+    StoredDocument,
+    Unreadable,
+)
 from kkt_bridge.stages.lane import Doubt
-
-RECEIPT_FORM, CORRECTION_FORM = 3, 31
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +134,10 @@ class Settler:
             if fd_number in taken:
                 continue
             try:
-                if self._is_ours(fd_number, task, receipt):
-                    return self._read_back(fd_number, task, receipt)
+                document = self._read(fd_number)
+                if self._is_ours(document, task, receipt):
+                    assert receipt is not None
+                    return as_printed(document, receipt)
             except Undecidable as why:
                 # Another document may still be the one: only if none is does this one stand in the way.
                 unread = unread or str(why)
@@ -135,37 +145,39 @@ class Settler:
             raise Undecidable(unread)
         return None
 
-    def _is_ours(self, fd_number: int, task: PrintTask, receipt: Receipt | None) -> bool:
-        try:
-            header = self._register.find_document(fd_number)
-            if header is None:
+    def _read(self, fd_number: int) -> StoredDocument:
+        match self._register.read_document(fd_number):
+            case None:
                 raise Undecidable(f"may be FD {fd_number}, which {self._kkt} does not show")
-            if not (header.form in {RECEIPT_FORM, CORRECTION_FORM} if receipt is None else could_be(header, receipt)):
-                return False
-            return self._register.read_requisite(fd_number) == requisite_1192(task.pos_id, task.receipt_id)
-        except RegisterNotReady as error:
-            if error.problem == "busy":
-                raise
-            raise Undecidable(f"may be FD {fd_number}, which cannot be read ({error})") from error
+            case Unreadable(reason=reason):
+                raise Undecidable(f"may be FD {fd_number}, which cannot be read ({reason})")
+            case document:
+                return document
 
-    def _read_back(self, fd_number: int, task: PrintTask, receipt: Receipt | None) -> Printed:
+    def _is_ours(self, document: StoredDocument, task: PrintTask, receipt: Receipt | None) -> bool:
+        if document.form not in SALE_FORMS or document.requisite != requisite_1192(task.pos_id, task.receipt_id):
+            return False
         if receipt is None:
-            raise Undecidable(f"is FD {fd_number} on {self._kkt}, but the request can no longer be read")
-        return self._register.read_back(fd_number, job_of(task, receipt))
+            raise Undecidable(f"is FD {document.fd_number} on {self._kkt}, but the request can no longer be read")
+        if not could_be(document, receipt):
+            raise Undecidable(
+                f"has its mark on FD {document.fd_number} of {self._kkt}, which is another sale: look at the paper"
+            )
+        return True
 
     def _taken(self, fn_number: str, after_fd: int) -> set[int]:
         return self._journal.read(lambda connection: known_fd_numbers(connection, fn_number, after_fd))
 
 
-def could_be(header: DocumentHeader, receipt: Receipt) -> bool:
+def could_be(document: StoredDocument, receipt: Receipt) -> bool:
     """Whether a document has the form, the operation and the total of this receipt."""
     form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
-    return (header.form, header.operation, header.total) == (form, receipt.operation, receipt.total)
+    return (document.form, document.operation, document.total) == (form, receipt.operation, receipt.total)
 
 
-def job_of(task: PrintTask, receipt: Receipt) -> PrintJob:
-    """What its document is read back with; the tax system does not matter there, the document has its own."""
-    return PrintJob(receipt, requisite_1192(task.pos_id, task.receipt_id), receipt.tax_system or "osn")
+def as_printed(document: StoredDocument, receipt: Receipt) -> Printed:
+    """What `print_receipt` would have returned for this receipt, from its stored document."""
+    return Printed(document.mark_for(receipt), print_warnings(receipt, on_paper=document.on_paper))
 
 
 def _readable(task: PrintTask) -> Receipt | None:

@@ -27,7 +27,8 @@ from kkt_bridge.journal.set_aside import COMPANIONS, finish_setting_aside, set_a
 from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.virtual_document import fiscal_mark, names_are_replaced
+from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.registers.virtual_document import fiscal_mark
 from kkt_bridge.settings import Settings
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT
 from kkt_bridge.stages import replies
@@ -206,7 +207,7 @@ def _newest_ms(saved: Salvage, found: dict[str, Found]) -> int:
 def _adopt(journal: Journal, fates: Fates, settings: Settings) -> None:
     """Receipts that wait, or are in doubt, and have a document: printed, and their POS is told."""
     for row, receipt, document in fates.adopted:
-        warnings = ("text_replaced",) if names_are_replaced(receipt) else ()
+        warnings = print_warnings(receipt)
         task = task_of(row, receipt)
 
         def operation(tx: Transaction) -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from support.receipts import encoded, receipt, small_receipt
+from support.registers import print_on
 
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.receipts.model import Receipt
@@ -116,7 +117,7 @@ def test_the_document_of_a_stranger_is_not_taken_for_ours(make_world):
     world.bridge.kill()
     world.heal("kkt-1")
     register = VirtualRegister("kkt-1", world.registers["kkt-1"], ZoneInfo("Europe/Moscow"), SystemClock(), 0)
-    theirs = register.print_receipt(PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn"))
+    theirs = print_on(register, PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn"))
     register.close()
     world.bridge.start()
     reply = world.wait_reply(receipt_id)
@@ -298,9 +299,9 @@ def test_a_document_that_another_program_made_on_the_new_storage_is_adopted(doub
     register = VirtualRegister("kkt-1", world.registers["kkt-1"], ZoneInfo("Europe/Moscow"), SystemClock(), 0)
     register.open_shift(None)
     request = receipt(receipt_id=world.doubtful_id)
-    theirs = register.print_receipt(PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn")).mark
+    theirs = print_on(register, PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn")).mark
     small = Receipt.model_validate_json(encoded(small_receipt()))
-    other = register.print_receipt(PrintJob(small, "B" * 16, "osn")).mark
+    other = print_on(register, PrintJob(small, "B" * 16, "osn")).mark
     register.close()
     world.bridge.start()
     for fd_number, code in ((99, "no_document"), (other.fd_number, "document_mismatch")):

@@ -84,6 +84,13 @@ class VirtualBench:
         """Put no fault in force."""
         clear_faults(self.state)
 
+    def spoil(self, fd_number: int) -> None:
+        """Have a stored document be unreadable from now on."""
+        lines = self.state.read_bytes().splitlines(keepends=True)
+        with self.state.open("r+b") as file:
+            file.seek(sum(map(len, lines[: fd_number - 1])))
+            file.write(b"?" * (len(lines[fd_number - 1]) - 1))
+
     def documents(self) -> list[FiscalDocument]:
         """Every document in the fiscal storage, read past the driver."""
         return list(read_documents(self.state))

@@ -3,20 +3,22 @@
 A subclass named `Test...` gives the fixture `bench`: something that behaves as `bench.VirtualBench` does.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from registers.bench import CASHIER, a_correction, a_job, an_item
+from support.registers import expected_on, print_on
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
+from kkt_bridge.registers.base import StoredDocument, Unreadable
 
 BEFORE_THE_DOCUMENT = ("open", "requisites", "line", "subtotal", "before_close")
 CALLS = (
     ("status", lambda register: register.status()),
-    ("print_receipt", lambda register: register.print_receipt(a_job())),
-    ("find_document", lambda register: register.find_document(1)),
-    ("read_requisite", lambda register: register.read_requisite(1)),
-    ("read_back", lambda register: register.read_back(1, a_job())),
+    ("print_receipt", lambda register: print_on(register, a_job())),
+    ("read_document", lambda register: register.read_document(1)),
+    ("documents", lambda register: list(register.documents(1, 2))),
     ("cancel_document", lambda register: register.cancel_document()),
     ("open_shift", lambda register: register.open_shift(CASHIER)),
     ("close_shift", lambda register: register.close_shift(CASHIER)),
@@ -48,7 +50,7 @@ class PortContract:
         for _ in range(2):
             seen.append((register.open_shift(CASHIER).fd_number, None))
             for _ in range(2):
-                mark = register.print_receipt(a_job()).mark
+                mark = print_on(register, a_job()).mark
                 seen.append((mark.fd_number, mark.receipt_number))
             seen.append((register.close_shift(CASHIER).fd_number, None))
         assert [fd_number for fd_number, _ in seen] == list(range(2, 10))
@@ -56,7 +58,7 @@ class PortContract:
         assert register.status().shift_number == 2
 
     def test_a_printed_receipt_carries_the_mark_of_its_document(self, shop):
-        printed = shop.register.print_receipt(a_job())
+        printed = print_on(shop.register, a_job())
         mark, status = printed.mark, shop.register.status()
         assert printed.warnings == ()
         assert (mark.kkt, mark.type, mark.total, mark.change) == ("kkt-1", "sale", "17891.00", "109.00")
@@ -69,46 +71,77 @@ class PortContract:
     @pytest.mark.parametrize("kind", ["sale", "refund", "purchase", "purchase_refund"])
     def test_each_operation_is_found_again_as_itself(self, shop, kind):
         job = a_job(type=kind)
-        mark = shop.register.print_receipt(job).mark
-        header = shop.register.find_document(mark.fd_number)
-        assert (header.fd_number, header.form, header.operation, header.total) == (3, 3, kind, 1789100)
-        assert shop.register.read_requisite(3) == job.requisite
-        assert mark.type == kind
+        mark = print_on(shop.register, job).mark
+        document = shop.register.read_document(mark.fd_number)
+        assert (document.fn_number, document.fd_number) == (mark.fn_number, 3)
+        assert (document.form, document.operation, document.total) == (3, kind, 1789100)
+        assert (document.requisite, document.mark.type, document.at.isoformat()) == (job.requisite, kind, mark.datetime)
 
     @pytest.mark.parametrize("operation", ["sale", "refund", "purchase", "purchase_refund"])
     def test_a_correction_is_a_form_of_its_own_with_the_operation_it_corrects(self, shop, operation):
-        mark = shop.register.print_receipt(a_job(**a_correction(operation))).mark
-        header = shop.register.find_document(mark.fd_number)
-        assert (header.form, header.operation, mark.type) == (31, operation, "correction")
+        mark = print_on(shop.register, a_job(**a_correction(operation))).mark
+        document = shop.register.read_document(mark.fd_number)
+        assert (document.form, document.operation, mark.type) == (31, operation, "correction")
 
     def test_an_ordered_correction_is_taken(self, shop):
         job = a_job(**a_correction(kind="ordered", document_number="12-34/5"))
-        assert shop.register.print_receipt(job).mark.type == "correction"
+        assert print_on(shop.register, job).mark.type == "correction"
 
-    def test_reports_are_documents_without_operation_total_and_requisite(self, shop):
-        header = shop.register.find_document(2)
-        assert (header.form, header.operation, header.total) == (2, None, None)
-        assert shop.register.read_requisite(2) is None
+    def test_reports_are_documents_without_operation_total_requisite_and_mark(self, shop):
+        shop.register.close_shift(CASHIER)
+        for fd_number, form in ((2, 2), (3, 5)):
+            document = shop.register.read_document(fd_number)
+            assert (document.form, document.operation, document.total, document.shift_number) == (form, None, None, 1)
+            assert (document.requisite, document.mark) == (None, None)
+
+    def test_a_receipt_of_a_program_that_marks_none_has_no_requisite(self, shop):
+        print_on(shop.register, replace(a_job(), requisite=""))
+        assert not shop.register.read_document(3).requisite
 
     @pytest.mark.parametrize("fd_number", [0, 3, 1_000_000])
     def test_a_document_that_is_not_there_is_none(self, shop, fd_number):
-        assert shop.register.find_document(fd_number) is None
-        assert shop.register.read_requisite(fd_number) is None
+        assert shop.register.read_document(fd_number) is None
+
+    def test_documents_come_in_their_order_and_end_with_the_last(self, shop):
+        for _ in range(3):
+            print_on(shop.register, a_job())
+        assert [document.fd_number for document in shop.register.documents(2, 4)] == [2, 3, 4]
+        assert [document.fd_number for document in shop.register.documents(4, 99)] == [4, 5]
+        assert list(shop.register.documents(6, 99)) == []
+
+    def test_a_document_that_cannot_be_read_is_there_and_the_ones_around_it_are_read(self, shop):
+        for _ in range(3):
+            print_on(shop.register, a_job())
+        shop.spoil(4)
+        assert isinstance(shop.register.read_document(4), Unreadable)
+        found = list(shop.register.documents(3, 5))
+        assert [(type(document), document.fd_number) for document in found] == [
+            (StoredDocument, 3),
+            (Unreadable, 4),
+            (StoredDocument, 5),
+        ]
+        assert "\n" not in found[1].reason
 
     def test_a_document_read_back_is_what_printing_it_gave(self, shop):
         jobs = [a_job(), a_job(type="refund"), a_job(**a_correction()), a_job(items=[an_item("«Ёлка»", "17891.00")])]
-        printed = [shop.register.print_receipt(job) for job in jobs]
+        printed = [print_on(shop.register, job) for job in jobs]
         shop.restart()
-        assert [shop.register.read_back(fd, job) for fd, job in enumerate(jobs, start=3)] == printed
+        for job, before in zip(jobs, printed, strict=True):
+            document = shop.register.read_document(before.mark.fd_number)
+            assert document.mark_for(job.receipt) == before.mark
+            assert document.on_paper
 
-    def test_what_is_no_receipt_is_not_read_back(self, shop):
-        for fd_number in (2, 99):
-            with pytest.raises(RegisterNotReady) as error:
-                shop.register.read_back(fd_number, a_job())
-            assert error.value.problem == "no_document"
+    @pytest.mark.parametrize("change", [{"fd_number": 4}, {"fd_number": 2}, {"fn_number": "9999000000000042"}])
+    def test_nothing_is_printed_where_the_next_document_is_not_the_expected_one(self, shop, change):
+        expected = replace(expected_on(shop.register), **change)
+        with pytest.raises(RegisterNotReady) as error:
+            shop.register.print_receipt(a_job(), expected)
+        assert error.value.problem == "storage_changed"
+        status = shop.register.status()
+        assert (status.last_fd_number, status.mode) == (2, "shift_open")
 
     def test_text_that_the_paper_cannot_show_is_replaced_with_a_warning(self, shop):
-        assert shop.register.print_receipt(a_job(items=[an_item("Оправа «Ray»", "17891.00")])).warnings == (
+        assert print_on(shop.register, a_job(items=[an_item("Оправа «Ray»", "17891.00")])).warnings == (
             "text_replaced",
         )
 
@@ -116,21 +149,21 @@ class PortContract:
         ways = ["cash", "card", "prepaid", "credit", "other", "card"]
         payments = [{"type": way, "amount": "100.00"} for way in ways]
         job = a_job(items=[an_item(total="600.00")], payments=payments)
-        assert shop.register.print_receipt(job).mark.total == "600.00"
+        assert print_on(shop.register, job).mark.total == "600.00"
 
     def test_a_receipt_without_cashier_and_customer_is_printed(self, shop):
-        assert shop.register.print_receipt(a_job(cashier=None, customer=None)).mark.fd_number == 3
+        assert print_on(shop.register, a_job(cashier=None, customer=None)).mark.fd_number == 3
 
     def test_a_receipt_of_five_hundred_lines_is_printed(self, shop):
         job = a_job(items=[an_item(total="1.00")] * 500, payments=[{"type": "card", "amount": "500.00"}])
-        assert shop.register.print_receipt(job).mark.total == "500.00"
+        assert print_on(shop.register, job).mark.total == "500.00"
 
     def test_a_receipt_of_nothing_to_pay_is_printed(self, shop):
         job = a_job(items=[an_item(total="0.00")], payments=[{"type": "cash", "amount": "0"}])
-        assert shop.register.print_receipt(job).mark.total == "0.00"
+        assert print_on(shop.register, job).mark.total == "0.00"
 
     def test_reports_and_copies_make_no_document(self, shop):
-        shop.register.print_receipt(a_job())
+        print_on(shop.register, a_job())
         shop.register.x_report()
         shop.register.print_copy(None)
         shop.register.print_copy(3)
@@ -143,16 +176,16 @@ class PortContract:
         assert error.value.problem == "no_document"
 
     def test_what_it_knows_survives_the_driver(self, shop):
-        shop.register.print_receipt(a_job())
+        print_on(shop.register, a_job())
         before = shop.register.status()
         shop.restart()
         assert shop.register.status() == before
-        assert shop.register.print_receipt(a_job()).mark.receipt_number == 2
+        assert print_on(shop.register, a_job()).mark.receipt_number == 2
 
     def test_a_driver_that_let_go_takes_the_line_again(self, shop):
         shop.register.close()
         shop.register.close()
-        assert shop.register.print_receipt(a_job()).mark.fd_number == 3
+        assert print_on(shop.register, a_job()).mark.fd_number == 3
 
     def test_cancelling_with_nothing_open_is_nothing(self, shop):
         shop.register.cancel_document()
@@ -162,7 +195,7 @@ class PortContract:
 
     def test_nothing_is_printed_without_a_shift(self, bench):
         with pytest.raises(RegisterNotReady) as error:
-            bench.register.print_receipt(a_job())
+            print_on(bench.register, a_job())
         assert error.value.problem == "shift_closed"
         assert bench.register.status().last_fd_number == 1
 
@@ -180,24 +213,24 @@ class PortContract:
 
     def test_a_shift_of_24_hours_prints_nothing_more_until_it_is_closed(self, shop):
         shop.clock.advance(24 * 3600 - 1)
-        shop.register.print_receipt(a_job())
+        print_on(shop.register, a_job())
         shop.clock.advance(1)
         assert shop.register.status().mode == "shift_expired"
         with pytest.raises(RegisterNotReady) as error:
-            shop.register.print_receipt(a_job())
+            print_on(shop.register, a_job())
         assert error.value.problem == "shift_expired"
         report = shop.register.close_shift(None)
         assert (report.number, report.open, report.fd_number) == (1, False, 4)
         report = shop.register.open_shift(None)
         assert (report.number, report.open, report.fd_number) == (2, True, 5)
-        assert shop.register.print_receipt(a_job()).mark.receipt_number == 1
+        assert print_on(shop.register, a_job()).mark.receipt_number == 1
 
     # Time
 
     def test_documents_never_go_back_in_time(self, shop):
-        first = shop.register.print_receipt(a_job()).mark
+        first = print_on(shop.register, a_job()).mark
         shop.clock.advance(-3600)
-        second = shop.register.print_receipt(a_job()).mark
+        second = print_on(shop.register, a_job()).mark
         assert second.datetime == first.datetime
 
     def test_a_register_whose_clock_is_wrong_shows_it(self, shop):
@@ -217,9 +250,10 @@ class PortContract:
 
     def test_a_busy_register_says_so_and_nothing_was_begun(self, shop):
         shop.break_with(busy=True)
-        assert shop.register.status().problem == "busy"
+        status = shop.register.status()
+        assert (status.problem, status.busy, status.at_rest) == ("busy", True, False)
         with pytest.raises(RegisterNotReady) as error:
-            shop.register.print_receipt(a_job())
+            print_on(shop.register, a_job())
         assert error.value.problem == "busy"
         shop.heal()
         assert shop.register.status().mode == "shift_open"
@@ -228,8 +262,8 @@ class PortContract:
         shop.break_with(busy_next=2)
         for _ in range(2):
             with pytest.raises(RegisterNotReady):
-                shop.register.print_receipt(a_job())
-        assert shop.register.print_receipt(a_job()).mark.fd_number == 3
+                print_on(shop.register, a_job())
+        assert print_on(shop.register, a_job()).mark.fd_number == 3
 
     def test_without_paper_nothing_is_begun(self, shop):
         shop.break_with(paper_out=True)
@@ -241,29 +275,29 @@ class PortContract:
                     call(shop.register)
                 assert error.value.problem == "paper_out"
         shop.heal()
-        assert shop.register.print_receipt(a_job()).mark.fd_number == 3
+        assert print_on(shop.register, a_job()).mark.fd_number == 3
 
     def test_paper_that_runs_out_under_a_receipt_leaves_it_printed_and_is_continued(self, shop):
         shop.break_with(paper_out_after=1)
         job = a_job()
-        assert shop.register.print_receipt(job).warnings == ()
-        caught = shop.register.print_receipt(job)
+        assert print_on(shop.register, job).warnings == ()
+        caught = print_on(shop.register, job)
         assert (caught.mark.fd_number, caught.warnings) == (4, ("not_on_paper",))
-        assert shop.register.read_back(4, job) == caught
+        assert not shop.register.read_document(4).on_paper
         status = shop.register.status()
         assert (status.paper, status.problem, status.mode) == ("out", "paper_out", "shift_open")
         with pytest.raises(RegisterNotReady) as error:
-            shop.register.print_receipt(job)
+            print_on(shop.register, job)
         assert error.value.problem == "paper_out"
 
         shop.heal()
         with pytest.raises(RegisterNotReady) as error:
-            shop.register.print_receipt(job)
+            print_on(shop.register, job)
         assert error.value.problem == "paper_out", "it still waits to be told to continue"
         status = shop.register.status()
         assert (status.paper, status.problem) == ("ok", None)
-        assert shop.register.print_receipt(job).warnings == ()
-        assert shop.register.read_back(4, job).warnings == ()
+        assert print_on(shop.register, job).warnings == ()
+        assert shop.register.read_document(4).on_paper
 
     def test_paper_that_runs_out_under_a_copy_makes_no_copy(self, shop):
         shop.break_with(paper_out_after=0)
@@ -276,29 +310,27 @@ class PortContract:
     def test_a_refused_receipt_leaves_nothing_behind(self, shop):
         shop.break_with(refuse_next=1)
         with pytest.raises(ReceiptRefused) as error:
-            shop.register.print_receipt(a_job())
+            print_on(shop.register, a_job())
         assert error.value.code == "kkt_rejected"
         status = shop.register.status()
         assert (status.mode, status.last_fd_number) == ("shift_open", 2)
-        assert shop.register.print_receipt(a_job()).mark.fd_number == 3
+        assert print_on(shop.register, a_job()).mark.fd_number == 3
 
     def test_a_receipt_is_refused_by_a_name_on_it_every_time(self, shop):
         shop.break_with(refuse_names=["Оправа"])
         for _ in range(2):
             with pytest.raises(ReceiptRefused) as error:
-                shop.register.print_receipt(a_job())
+                print_on(shop.register, a_job())
             assert error.value.code == "kkt_rejected"
-        assert shop.register.print_receipt(a_job(items=[an_item(total="17891.00")])).mark.fd_number == 3
+        assert print_on(shop.register, a_job(items=[an_item(total="17891.00")])).mark.fd_number == 3
 
     def test_a_full_fiscal_storage_takes_no_document(self, shop):
         shop.break_with(fn_exhausted=True)
         assert shop.register.status().problem == "fn_exhausted"
-        with pytest.raises(ReceiptRefused) as refused:
-            shop.register.print_receipt(a_job())
-        assert refused.value.code == "fn_exhausted"
-        with pytest.raises(RegisterNotReady) as error:
-            shop.register.close_shift(None)
-        assert error.value.problem == "fn_exhausted"
+        for call in (lambda: print_on(shop.register, a_job()), lambda: shop.register.close_shift(None)):
+            with pytest.raises(RegisterNotReady) as error:
+                call()
+            assert error.value.problem == "fn_exhausted"
         assert len(shop.documents()) == 2
 
     # Doubt
@@ -307,11 +339,11 @@ class PortContract:
     def test_a_power_cut_before_the_document_exists_is_a_doubt_that_the_storage_settles(self, shop, step):
         shop.break_with(power_cut={"at": step})
         with pytest.raises(InDoubt):
-            shop.register.print_receipt(a_job())
+            print_on(shop.register, a_job())
         assert shop.register.status().last_fd_number == 2
         shop.register.cancel_document()
         assert shop.register.status().mode == "shift_open"
-        assert shop.register.print_receipt(a_job()).mark.fd_number == 3
+        assert print_on(shop.register, a_job()).mark.fd_number == 3
 
     @pytest.mark.parametrize(
         "fault", [{"power_cut": {"at": "after_close"}}, {"power_cut": {"at": "print"}}, {"lose_answer_next": 1}]
@@ -320,16 +352,16 @@ class PortContract:
         shop.break_with(**fault)
         job = a_job()
         with pytest.raises(InDoubt):
-            shop.register.print_receipt(job)
+            print_on(shop.register, job)
         assert shop.register.status().last_fd_number == 3
-        assert shop.register.read_requisite(3) == job.requisite
-        assert shop.register.read_back(3, job).mark.total == "17891.00"
+        document = shop.register.read_document(3)
+        assert (document.requisite, document.mark.total) == (job.requisite, "17891.00")
         shop.register.cancel_document()
-        assert shop.register.print_receipt(job).mark.fd_number == 4
+        assert print_on(shop.register, job).mark.fd_number == 4
 
     def test_power_fails_as_often_as_told(self, shop):
         shop.break_with(power_cut={"at": "line", "times": 2})
         for _ in range(2):
             with pytest.raises(InDoubt):
-                shop.register.print_receipt(a_job())
-        assert shop.register.print_receipt(a_job()).mark.fd_number == 3
+                print_on(shop.register, a_job())
+        assert print_on(shop.register, a_job()).mark.fd_number == 3

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from registers.bench import VirtualBench, a_job
+from support.registers import print_on
 
 from kkt_bridge.simulators.faults import Faults, FaultSwitch, InvalidFaults, clear_faults, faults_path, write_faults
 
@@ -99,7 +100,7 @@ def test_a_file_that_is_not_understood_is_ignored_with_a_warning(tmp_path, caplo
     bench = VirtualBench(tmp_path)
     bench.register.open_shift(None)
     faults_path(bench.state).write_bytes(content)
-    assert bench.register.print_receipt(a_job()).mark.fd_number == 3
+    assert print_on(bench.register, a_job()).mark.fd_number == 3
     assert caplog.text.count("no fault is in force") == 1
     assert str(faults_path(bench.state)) in caplog.text
     bench.register.close()

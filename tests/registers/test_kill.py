@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from registers.bench import VirtualBench, a_job
+from support.registers import print_on
 
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.simulators.document_file import read_documents
@@ -17,14 +18,16 @@ from datetime import UTC
 from pathlib import Path
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.registers.base import PrintJob
+from kkt_bridge.registers.base import Expected, PrintJob
 from kkt_bridge.registers.virtual import VirtualRegister
 register = VirtualRegister("kkt-1", Path(sys.argv[1]), UTC, SystemClock(), 0)
 if register.status().mode == "shift_closed":
     register.open_shift(None)
 job = PrintJob(Receipt.model_validate_json(sys.argv[2]), sys.argv[3], "osn")
-for _ in range(1_000_000):
-    print(register.print_receipt(job).mark.fd_number, flush=True)
+status = register.status()
+for fd_number in range(status.last_fd_number + 1, 1_000_000):
+    printed = register.print_receipt(job, Expected(status.fn_number, fd_number))
+    print(printed.mark.fd_number, flush=True)
 """
 
 
@@ -47,6 +50,6 @@ def test_a_kill_leaves_every_answered_document_whole_and_the_numbers_without_gap
     assert all(documents[fd_number - 1].body.requisite_1192 == job.requisite for fd_number in answered)
     assert len(set(answered)) == len(answered)
 
-    mark = bench.register.print_receipt(job).mark
+    mark = print_on(bench.register, job).mark
     assert (mark.fd_number, mark.receipt_number) == (len(documents) + 1, len(documents) - 1)
     bench.register.close()

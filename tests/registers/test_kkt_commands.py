@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from registers.bench import CASHIER, VirtualBench, a_correction, a_job
+from support.registers import print_on
 
 from kkt_bridge.cli import sim_kkt_dump, sim_kkt_fault
 from kkt_bridge.simulators.faults import Faults, FaultSwitch, faults_path
@@ -28,8 +29,8 @@ def run(command, *arguments):
 def test_every_document_is_a_line_also_while_the_register_is_in_use(bench, capsys):
     register = bench.register
     register.open_shift(CASHIER)
-    mark = register.print_receipt(a_job()).mark
-    register.print_receipt(a_job(**a_correction("refund")))
+    mark = print_on(register, a_job()).mark
+    print_on(register, a_job(**a_correction("refund")))
     register.close_shift(None)
     assert run(sim_kkt_dump, bench.state) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -67,7 +68,7 @@ def test_a_file_that_cannot_be_dumped_is_one_line_and_exit_status_1(tmp_path, ca
 def test_a_reader_that_has_seen_enough_ends_the_dump(bench):
     bench.register.open_shift(CASHIER)
     for _ in range(500):
-        bench.register.print_receipt(a_job())
+        print_on(bench.register, a_job())
     command = "import argparse, sys; from kkt_bridge.cli import sim_kkt_dump as command; "
     command += "parser = argparse.ArgumentParser(); command.add_arguments(parser); "
     command += "sys.exit(command.run(parser.parse_args()))"

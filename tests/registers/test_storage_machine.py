@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from registers.bench import CASHIER, VirtualBench, a_job
+from support.registers import print_on
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
 from kkt_bridge.simulators.document_file import DocumentFile, read_documents
@@ -90,7 +91,7 @@ class RegisterMachine(RuleBasedStateMachine):
         job = a_job(type=kind, receipt_id=f"00000000-0000-4000-8000-{self.sold:012x}")
         known = len(self.bench.documents())
         try:
-            printed = self.bench.register.print_receipt(job)
+            printed = print_on(self.bench.register, job)
         except InDoubt:
             assert len(self.bench.documents()) in {known, known + 1}
         except (RegisterAway, RegisterNotReady, ReceiptRefused):

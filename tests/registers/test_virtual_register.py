@@ -6,6 +6,7 @@ import sys
 import pytest
 from registers.bench import CASHIER, ZONE, ManualClock, VirtualBench, a_correction, a_job, an_item
 from registers.port_contract import PortContract
+from support.registers import print_on
 
 from kkt_bridge.errors import InDoubt, RegisterAway, RegisterNotReady
 from kkt_bridge.registers.virtual import VirtualRegister
@@ -50,10 +51,10 @@ def test_registers_of_one_shop_differ_and_each_stays_the_same(tmp_path):
 def test_printing_takes_its_time(tmp_path):
     bench = VirtualBench(tmp_path, print_time_s=1.5)
     bench.register.open_shift(CASHIER)
-    bench.register.print_receipt(a_job())
+    print_on(bench.register, a_job())
     bench.register.print_copy(None)
     bench.break_with(print_time_s=0.25)
-    bench.register.print_receipt(a_job())
+    print_on(bench.register, a_job())
     assert bench.waited_s == [1.5, 1.5, 0.25]
     bench.register.close()
 
@@ -63,10 +64,10 @@ def test_a_document_whose_answer_was_lost_is_still_being_printed(tmp_path):
     bench.register.open_shift(CASHIER)
     bench.break_with(lose_answer_next=1)
     with pytest.raises(InDoubt):
-        bench.register.print_receipt(a_job())
+        print_on(bench.register, a_job())
     assert bench.register.status().problem == "busy"
     with pytest.raises(RegisterNotReady) as error:
-        bench.register.print_receipt(a_job())
+        print_on(bench.register, a_job())
     assert error.value.problem == "busy"
     bench.clock.advance(2.0)
     assert bench.register.status().problem is None
@@ -77,7 +78,7 @@ def test_a_document_left_open_is_reported_kept_and_can_be_cancelled(shop):
     shop.register.status()
     shop.register._model.open_document("sale")
     assert shop.register.status().mode == "document_open"
-    for call in (lambda: shop.register.print_receipt(a_job()), lambda: shop.register.open_shift(None)):
+    for call in (lambda: print_on(shop.register, a_job()), lambda: shop.register.open_shift(None)):
         with pytest.raises(RegisterNotReady) as error:
             call()
         assert error.value.problem == "document_open"
@@ -97,7 +98,7 @@ def test_a_line_that_goes_silent_within_a_document_is_a_doubt(shop, monkeypatch)
 
     monkeypatch.setattr(model, "subtotal", subtotal_then_silence)
     with pytest.raises(InDoubt):
-        shop.register.print_receipt(a_job())
+        print_on(shop.register, a_job())
     shop.heal()
     assert shop.register.status().mode == "document_open"
     shop.register.cancel_document()
@@ -114,7 +115,7 @@ def test_a_refused_document_that_cannot_be_cancelled_stays_open_for_the_next_to_
 
     monkeypatch.setattr(model, "add_line", line_then_busy)
     with pytest.raises(RegisterNotReady) as error:
-        shop.register.print_receipt(a_job())
+        print_on(shop.register, a_job())
     assert error.value.problem == "busy"
     assert "could not be cancelled" in caplog.text
     shop.heal()
@@ -132,7 +133,7 @@ def test_a_shift_that_ends_within_a_document_refuses_it_for_now(shop, monkeypatc
 
     monkeypatch.setattr(model, "subtotal", slow_subtotal)
     with pytest.raises(RegisterNotReady) as error:
-        shop.register.print_receipt(a_job())
+        print_on(shop.register, a_job())
     assert error.value.problem == "shift_expired"
     assert shop.register.status().mode == "shift_expired"
     assert len(shop.documents()) == 2
@@ -154,7 +155,7 @@ def test_a_document_holds_everything_that_the_receipt_says(shop):
         cashier={"name": "Иванова — старшая", "inn": "500100732259"},
         **a_correction("refund", kind="ordered", document_number="12-34/5"),
     )
-    shop.register.print_receipt(job)
+    print_on(shop.register, job)
     body = shop.documents()[-1].body
     assert body.requisite_1192 == job.requisite
     assert body.content == {

@@ -89,9 +89,8 @@ def drop_the_requisite_check() -> None:
     settling.Settler._is_ours = _looks_like_ours  # type: ignore[method-assign]
 
 
-def _looks_like_ours(self: Any, fd_number: int, _task: Any, receipt: Any) -> bool:
-    header = self._register.find_document(fd_number)
-    return header is not None and receipt is not None and settling.could_be(header, receipt)
+def _looks_like_ours(_self: Any, document: Any, _task: Any, receipt: Any) -> bool:
+    return receipt is not None and settling.could_be(document, receipt)
 
 
 def print_again_when_in_doubt() -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 from support.receipts import encoded, item, receipt, small_receipt
+from support.registers import print_on
 from support.stages import RETRY_S, ZONE, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterAway, StorageUnavailable
@@ -89,7 +90,7 @@ def stranger_prints(shop, request, requisite="A" * 16):
     if register.status().mode == "shift_closed":
         register.open_shift(None)
     job = a_print_job(request)
-    return register.print_receipt(PrintJob(job.receipt, requisite, "osn")).mark.fd_number
+    return print_on(register, PrintJob(job.receipt, requisite, "osn")).mark.fd_number
 
 
 def paper(**changes):
@@ -256,13 +257,13 @@ def test_a_document_of_another_receipt_on_the_register_is_refused(shop):
     shop.break_register(lose_answer_next=1)
     shop.print_all()
     register = shop.registers["kkt-1"]
-    finding = register.find_document
-    register.find_document = lambda fd: None if fd == 4 else finding(fd)
+    finding = register.read_document
+    register.read_document = lambda fd: None if fd == 4 else finding(fd)
     shop.print_patiently(2)
     assert shop.lane.view.problem == "unsettled_doubt"
     assert refusal(shop, doubtful, OnRegister(3)) == "document_taken"
     assert refusal(shop, doubtful, OnRegister(4)) == "no_document"
-    register.find_document = finding
+    register.read_document = finding
 
 
 def test_a_document_from_before_printing_began_is_refused(shop):
@@ -275,12 +276,12 @@ def test_a_document_from_before_printing_began_is_refused(shop):
     shop.break_register(lose_answer_next=1)
     shop.print_all()
     register = shop.registers["kkt-1"]
-    finding = register.find_document
-    register.find_document = lambda fd: finding(fd) if fd == number else None
+    finding = register.read_document
+    register.read_document = lambda fd: finding(fd) if fd == number else None
     shop.print_patiently(2)
     assert refusal(shop, doubtful, OnRegister(number)) == "document_mismatch"
     old_fn = shop.lane.view.status.fn_number
-    register.find_document = finding
+    register.read_document = finding
     swap_storage(shop)
     shop.print_all()
     assert refusal(shop, doubtful, paper(fn_number=old_fn, fd_number=number)) == "document_mismatch"

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from support.receipts import item, receipt, small_receipt
+from support.registers import print_on
 from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterNotReady
@@ -94,9 +95,9 @@ def test_before_the_first_byte_the_disk_knows(shop, monkeypatch):
     register = shop.registers["kkt-1"]
     printing = register.print_receipt
 
-    def print_receipt(job):
+    def print_receipt(*what):
         seen.extend(shop.rows("SELECT status, fn_before, fd_before FROM receipts"))
-        return printing(job)
+        return printing(*what)
 
     monkeypatch.setattr(register, "print_receipt", print_receipt)
     shop.print_all()
@@ -264,7 +265,7 @@ def test_documents_of_another_program_in_between_do_not_disturb(shop):
     requests = sell(shop, 1)
     shop.print_all()
     register = shop.registers["kkt-1"]
-    register.print_receipt(a_print_job())
+    print_on(register, a_print_job())
     requests += sell(shop, 1)
     shop.print_all()
     assert len(shop.documents()) == 3

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.clocks import NOON_MS
 from support.receipts import POS, receipt, small_receipt
+from support.registers import print_on
 from support.stages import ZONE, Shop, a_print_job, break_disk, check_counts, mend_disk
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
@@ -293,7 +294,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule()
     def have_a_stranger_print(self):
-        strangers_deed(lambda: self.register.print_receipt(a_print_job()))
+        strangers_deed(lambda: print_on(self.register, a_print_job()))
 
     @rule()
     def have_a_stranger_leave_a_document_open(self):
@@ -307,7 +308,7 @@ class LaneMachine(RuleBasedStateMachine):
     def have_a_stranger_print_while_the_bridge_is_down(self):
         self.shop.kill()
         theirs = VirtualRegister("kkt-1", self.folder / "kkt-1.fn", ZONE, self.shop.clock, 0, wait=lambda _: None)
-        for deed in (lambda: theirs.open_shift(None), lambda: theirs.print_receipt(a_print_job())):
+        for deed in (lambda: theirs.open_shift(None), lambda: print_on(theirs, a_print_job())):
             strangers_deed(deed)
         theirs.close()
         self.shop._start()

@@ -35,7 +35,7 @@ def leave_in_doubt(office, kkt="kkt-1"):
 
 
 def blind(office, kkt="kkt-1"):
-    office.shop.registers[kkt].find_document = lambda _fd_number: None
+    office.shop.registers[kkt].read_document = lambda _fd_number: None
 
 
 # -- doubts --------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_an_unsettled_doubt_is_raised_and_cleared_once(office):
     )
     assert "kkt-1 prints nothing" in event["message"]
     assert "settle list" in event["message"]
-    del office.shop.registers["kkt-1"].find_document
+    del office.shop.registers["kkt-1"].read_document
     office.shop.print_patiently(2)
     for _ in range(5):
         look(office)

@@ -24,7 +24,7 @@ def left_in_doubt(office, kkt="kkt-1", pos="pos-1", request=None):
     shop.sell(request, pos=pos)
     shop.break_register(kkt, lose_answer_next=1)
     shop.print_all(kkt)
-    shop.registers[kkt].find_document = lambda _fd_number: None
+    shop.registers[kkt].read_document = lambda _fd_number: None
     shop.print_patiently(2)
     assert shop.lanes[kkt].view.problem == "unsettled_doubt"
     return request
@@ -155,7 +155,7 @@ def test_settle_taken_before_a_kill_is_carried_out_after_it(office):
     args = {"receipt_id": request["receipt_id"], "adopt": PAPER, "reason": "x"}
     office.shop.command("settle", command_id, **args)
     office.restart()
-    office.shop.registers["kkt-1"].find_document = lambda _fd_number: None
+    office.shop.registers["kkt-1"].read_document = lambda _fd_number: None
     office.work()
     assert office.results("settle", command_id)[0]["ok"]
     assert office.shop.status(request) == "printed"

@@ -5,6 +5,7 @@ import json
 import pytest
 from support.ofd_desk import ask_ofd
 from support.receipts import receipt, small_receipt
+from support.registers import print_on
 from support.stages import Shop, a_print_job, meddle
 
 from kkt_bridge.errors import JournalError
@@ -130,7 +131,7 @@ def test_purged_receipts_are_held_to_it_like_all_others(shop, sold, purge):
 
 
 def test_printed_twice(shop, sold):
-    shop.registers["kkt-1"].print_receipt(a_print_job(sold[0]))
+    print_on(shop.registers["kkt-1"], a_print_job(sold[0]))
     difference = the_one(shop, "printed_twice")
     assert (difference.pos_id, difference.receipt_id) == ("pos-1", sold[0]["receipt_id"])
     assert difference.what.count("FD ") == 2
@@ -139,7 +140,7 @@ def test_printed_twice(shop, sold):
 
 
 def test_printed_twice_on_two_registers(shop, sold):
-    shop.registers["kkt-2"].print_receipt(a_print_job(sold[0]))
+    print_on(shop.registers["kkt-2"], a_print_job(sold[0]))
     assert the_one(shop, "printed_twice").receipt_id == sold[0]["receipt_id"]
 
 
@@ -186,7 +187,7 @@ def test_a_document_of_another_receipt_under_the_number(shop, sold):
 
 
 def test_unknown_document(shop, sold):
-    printed = shop.registers["kkt-1"].print_receipt(a_print_job())
+    printed = print_on(shop.registers["kkt-1"], a_print_job())
     difference = the_one(shop, "unknown_document")
     assert (difference.kkt, difference.fd_number) == ("kkt-1", printed.mark.fd_number)
 
@@ -348,7 +349,7 @@ def test_an_ofd_that_does_not_tell_is_not_checked_and_is_no_difference(shop, sol
 
 
 def test_a_damaged_journal_still_lets_the_storages_be_checked(shop, sold):
-    shop.registers["kkt-1"].print_receipt(a_print_job(sold[0]))
+    print_on(shop.registers["kkt-1"], a_print_job(sold[0]))
     shop.kill()
     with (shop.folder / "journal.db").open("r+b") as file:
         file.seek(4096)

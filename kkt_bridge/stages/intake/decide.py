@@ -13,8 +13,8 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.checks import correction_date_fault
 from kkt_bridge.receipts.identity import canonical_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.receipts.recent import remember
-from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.admission import Admission
@@ -109,8 +109,7 @@ class Decider:
         if not document.could_be(receipt):
             self._refusals.refuse(request, _conflict(receipt), receipt.receipt_id)(tx)
             return
-        warnings = ("text_replaced",) if any(to_cp866(item.name)[1] for item in receipt.items) else ()
-        adopted = adopt(tx, new, document, warnings)
+        adopted = adopt(tx, new, document, print_warnings(receipt))
         log.info("printed before the journal was lost: adopted", extra={"receipt_id": receipt.receipt_id})
         reply = replies.stored(adopted, self._zone, duplicate=True)
         tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
