@@ -6,43 +6,36 @@ from contextlib import suppress
 from math import ceil
 from typing import Any, Final
 
-import paho.mqtt.properties
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from kkt_bridge.broker.buffering import BufferedSocket
 from kkt_bridge.broker.presence import Presence
+from kkt_bridge.broker.properties import read_properties
 from kkt_bridge.settings import MqttSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """For the TCP connection."""
 
 
-def _read_text(buffer: bytes, room: int) -> tuple[str, int]:
-    """A text among a packet's properties, and the bytes that it takes (MQTT 5.0 section 1.5.4).
-
-    Stands in for paho's own, which refuses U+FEFF, a character that the standard allows and brokers pass on: paho
-    drops the connection over it before anybody could acknowledge the message, so the broker sends it again for
-    ever, and one client could lock the bridge out with one message.
-    """
-    length = int.from_bytes(buffer[:2], "big")
-    if room < length + 2:
-        raise MalformedPacket("a text reaches beyond its packet")
-    return buffer[2 : 2 + length].decode(errors="replace"), length + 2
+def _unpack(made: Properties, data: bytes | bytearray) -> tuple[Properties, int]:
+    """Stands in for paho's own, for every packet of every client of this process: see `properties.py`."""
+    block = read_properties(data)
+    vars(made).update(block.found)
+    return made, block.size
 
 
-paho.mqtt.properties.readUTF = _read_text
+Properties.unpack = _unpack  # type: ignore[method-assign]
 
 _TABLES: Final = vars(Properties(PacketTypes.PUBLISH))  # type: ignore[no-untyped-call]
 
 
-def _of_type(properties: Properties, packet_type: int) -> None:
+def _of_type(made: Properties, packet_type: int) -> None:
     """Stands in for paho's own, which makes the tables of all properties anew for every packet: half of its cost."""
-    vars(properties).update(_TABLES, packetType=packet_type)
+    vars(made).update(_TABLES, packetType=packet_type)
 
 
 Properties.__init__ = _of_type  # type: ignore[method-assign]
@@ -105,10 +98,10 @@ def connect(client: Client, settings: MqttSettings) -> None:
     """Open the connection and send a CONNECT that keeps its session. OSError or ValueError if there is no broker."""
     arguments: dict[str, Any] = {}
     if client.protocol is MQTTProtocolVersion.MQTTv5:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = ceil(settings.session_expiry_s)
-        properties.ReceiveMaximum = settings.receive_maximum
-        arguments = {"clean_start": False, "properties": properties}
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        wishes.SessionExpiryInterval = ceil(settings.session_expiry_s)
+        wishes.ReceiveMaximum = settings.receive_maximum
+        arguments = {"clean_start": False, "properties": wishes}
     client.connect(settings.host, settings.port, ceil(settings.keepalive_s), **arguments)
 
 
@@ -126,9 +119,9 @@ def subscriptions(requests: Iterable[str], presence: str, *, modern: bool) -> li
 
 def correlated(correlation: bytes) -> Properties:
     """Of a PUBLISH that answers a request."""
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.CorrelationData = correlation
-    return properties
+    answer = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    answer.CorrelationData = correlation
+    return answer
 
 
 def topic_of(message: MQTTMessage) -> str:

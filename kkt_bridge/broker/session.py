@@ -25,7 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.broker.buffering import BufferedSocket
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.broker.link import Listener, Outgoing
+from kkt_bridge.broker.link import Listener, Outgoing, SessionView
 from kkt_bridge.broker.packets import SessionClient, connect, correlated, session_client, subscriptions, topic_of
 from kkt_bridge.broker.presence import Presence, RivalWatch
 from kkt_bridge.clock import Clock
@@ -123,6 +123,11 @@ class Session:
     def rival(self) -> str | None:
         """Why another client with our id is suspected; None while none is, and from the next attempt on."""
         return self._complaint if self._yielding else None
+
+    @property
+    def view(self) -> SessionView:
+        """How it stands between the bridge and the broker; from any thread."""
+        return SessionView(online=self.online, complaint=self.complaint, rival=self.rival)
 
     def publish(self, message: Outgoing) -> None:
         """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
@@ -285,8 +290,9 @@ class Session:
         if reason.is_failure:
             self._complaint = f"the broker refused the connection: {reason}"
             return
-        self._window = min(getattr(properties, "ReceiveMaximum", WINDOW_MAX), WINDOW_MAX)
-        self._packet_max = getattr(properties, "MaximumPacketSize", PACKET_MAX)
+        # A limit of 0 is none (MQTT 5.0 section 3.2.2.3), and one above what MQTT can carry is legal.
+        self._window = min(getattr(properties, "ReceiveMaximum", 0) or WINDOW_MAX, WINDOW_MAX)
+        self._packet_max = min(getattr(properties, "MaximumPacketSize", 0) or PACKET_MAX, PACKET_MAX)
         self._phase = Phase.SUBSCRIBING
         # Also when the session is present: a broker that lost half of its database would not tell.
         modern = self._protocol is MQTTProtocolVersion.MQTTv5
