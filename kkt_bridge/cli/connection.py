@@ -38,6 +38,10 @@ class BridgeAway(KktBridgeError):
     """The broker is there, the bridge is not, or does not answer."""
 
 
+class NoAnswer(BridgeAway):
+    """The bridge is online by its own word, and did not answer in time."""
+
+
 class CommandRefused(KktBridgeError):
     """The bridge answered that it did not do it."""
 
@@ -174,6 +178,7 @@ class BridgeLine:
     def __init__(self, where: Address) -> None:
         self.client = where.client()
         self._topics = where.topics
+        self._states: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
         self.client.connect()
@@ -203,7 +208,7 @@ class BridgeLine:
         self.client.publish(self._topics.command(name), command.model_dump_json().encode())
         result = self._result(name, command.command_id, time.monotonic() + timeout_s)
         if result is None:
-            raise BridgeAway(
+            raise NoAnswer(
                 f"bridge {self._topics.bridge} did not answer `{name}` within {timeout_s:g} s; "
                 "it may still carry it out: look with `kkt-bridge watch`"
             )
@@ -211,11 +216,24 @@ class BridgeLine:
             raise CommandRefused(result.error)
         return result.result or {}
 
+    def retained_states(self) -> dict[str, Any]:
+        """The states that the broker has handed over so far, in the shape of the answer to `status`."""
+        states: dict[str, Any] = {name: state for name, state in self._states.items() if not name.startswith("kkt/")}
+        registers = {name.removeprefix("kkt/"): state for name, state in self._states.items() if name not in states}
+        return states | {"kkt": registers}
+
+    def _receive(self, deadline: float) -> Received | None:
+        """The next message before this monotonic time; a state is remembered."""
+        message = receive(self.client, deadline)
+        if message is not None and message.topic.startswith(prefix := self._topics.state("")):
+            self._states[message.topic.removeprefix(prefix)] = object_in(message.payload)
+        return message
+
     def require_bridge(self) -> None:
         """Return when its retained state says that the bridge is online; BridgeAway, saying since when, if not."""
         deadline = time.monotonic() + PRESENCE_WAIT_S
         last_word = ""
-        while message := receive(self.client, deadline):
+        while message := self._receive(deadline):
             content = object_in(message.payload)
             last_word = max(last_word, _time_in(content))
             if message.topic != self._topics.state("online"):
@@ -231,13 +249,13 @@ class BridgeLine:
     def _offline(self, last_word: str) -> str:
         # Its last will was written when the bridge came up: when it went is told by what it said last.
         deadline = time.monotonic() + LAST_WORDS_WAIT_S
-        while message := receive(self.client, deadline):
+        while message := self._receive(deadline):
             last_word = max(last_word, _time_in(object_in(message.payload)))
         since = f" since about {last_word}" if last_word else ""
         return f"bridge {self._topics.bridge} is offline{since}: look at its log, or start it"
 
     def _result(self, name: str, command_id: str, deadline: float) -> CommandResult | None:
-        while message := receive(self.client, deadline):
+        while message := self._receive(deadline):
             if message.topic != self._topics.command_result(name):
                 continue
             content = object_in(message.payload)

@@ -1,23 +1,22 @@
 """`kkt-bridge status`: how a bridge is, at a glance."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from kkt_bridge.cli.connection import add_asking, ask, describe
+from kkt_bridge.cli.connection import BridgeLine, CommandRefused, NoAnswer, add_asking, address, describe
 from kkt_bridge.cli.printing import Screen, print_json
-from kkt_bridge.cli.words import state_line
+from kkt_bridge.cli.words import alert_lines, state_line
 
-EXIT_STATUS: Final = {"healthy": 0, "degraded": 5, "unhealthy": 6}
 ANSWER_TIMEOUT_S: Final = 5.0
 
 HELP: Final = """\
 exit status:
   0  healthy
-  1  the bridge is offline or does not answer, or its broker is away
+  1  not healthy (degraded: receipts are taken, but something needs attention; unhealthy: receipts are refused, or
+     none can be printed), or the bridge is offline or does not answer, or its broker is away
   2  wrong arguments, or an unusable configuration
-  5  degraded: receipts are taken, but something needs attention (the OFD is away, ...)
-  6  unhealthy: receipts are refused, or none can be printed
 
 example:
   kkt-bridge status --config /etc/kkt-bridge/bridge.toml
@@ -25,7 +24,7 @@ example:
 """
 
 OVERVIEW: Final = ("online", "health", "buffer", "breaker", "sync")
-"""The order in which the states are shown; the registers follow."""
+"""The order in which the states are shown; the registers and the alerts follow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +35,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the state; return the exit status that tells the health."""
-    states = ask(args, "status")
+    states, is_answer = _states(args)
     if args.json:
         print_json(states)
     else:
         out = Screen()
         for name, content in _shown(states):
             out.print(state_line(name, content))
-    return EXIT_STATUS.get(states.get("health", {}).get("status"), 6)
+        for told in alert_lines(states.get("alerts") or {}):
+            out.print(told)
+    return 0 if is_answer and states.get("health", {}).get("status") == "healthy" else 1
+
+
+def _states(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """The states as the bridge answers, or as it last published them where it cannot answer; and which of the two.
+
+    A bridge whose disk takes nothing cannot take a command either: what it has published tells why.
+    """
+    with BridgeLine(address(args)) as line:
+        try:
+            return line.ask("status", {}, args.issued_by, args.timeout), True
+        except (CommandRefused, NoAnswer) as problem:
+            print(f"kkt-bridge: {problem}; this is what the bridge has last published:", file=sys.stderr)
+            return line.retained_states(), False
 
 
 def _shown(states: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

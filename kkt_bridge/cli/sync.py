@@ -11,8 +11,9 @@ ANSWER_TIMEOUT_S: Final = 300.0
 
 HELP: Final = """\
 exit status:
-  0  the round is over; what failed in it is tried again later
-  1  refused (`sync_in_progress`), not answered in time, or bridge or broker away
+  0  the round is over and nothing failed in it
+  1  documents failed in it (they are tried again later), refused (`sync_in_progress`), not answered in time, or bridge
+     or broker away
   2  wrong arguments, or an unusable configuration
 
 example:
@@ -37,4 +38,4 @@ def run(args: argparse.Namespace) -> int:
             f"sent {result.get('sent')}, failed {result.get('failed')}, not tried {result.get('skipped')}, "
             f"in {result.get('duration_s', 0):.1f} s"
         )
-    return 0
+    return 1 if result.get("failed") else 0

@@ -131,8 +131,35 @@ def _sync(state: Message) -> list[Part]:
     return [coloured(state["network"]), (f", {figures}{last}{doing}", PLAIN)]
 
 
+def _alerts(state: Message) -> list[Part]:
+    raised = state["alerts"]
+    if not raised:
+        return [("none", GOOD)]
+    worst = BAD if any(alert["severity"] == "critical" for alert in raised) else WARNING
+    return [(", ".join(_alert_name(alert) for alert in raised), worst)]
+
+
+def alert_lines(state: Message) -> list[Text]:
+    """Each alert that is raised: what is the matter and since when, and below it what to do."""
+    return [told for alert in state.get("alerts") or () for told in _one_alert(alert)]
+
+
+def _one_alert(alert: Message) -> list[Text]:
+    style = BAD if alert["severity"] == "critical" else WARNING
+    return [
+        line((f"! {alert['message']}", style), (f" (since {moment(alert['since'])})", FAINT)),
+        line((f"  -> {alert['what_to_do']}", PLAIN)),
+    ]
+
+
+def _alert_name(alert: Message) -> str:
+    return f"{alert['code']} ({alert['kkt']})" if alert.get("kkt") else str(alert["code"])
+
+
 def _kkt(state: Message) -> list[Part]:
-    verdict = ("ready", GOOD) if state["ready"] else (f"not ready: {state['problem'] or 'not yet reached'}", BAD)
+    detail = f" ({state['detail']})" if state.get("detail") else ""
+    problem = f"{state['problem'] or 'not yet reached'}{detail}"
+    verdict = ("ready", GOOD) if state["ready"] else (f"not ready: {problem}", BAD)
     facts = [
         _shift_words(state.get("shift")),
         f"FN {state['fn_number']} till {state['fn_expires']}" if state["fn_number"] else None,
@@ -176,7 +203,8 @@ def _shift_event(event: Message) -> list[Part]:
 def _alert(event: Message) -> list[Part]:
     raised = event["state"] == "raised"
     style = GOOD if not raised else BAD if event["severity"] == "critical" else WARNING
-    return [(f"{event['alert']} {event['state']}: ", style), (event["message"], PLAIN)]
+    advice = f"; {event['what_to_do']}" if event.get("what_to_do") else ""
+    return [(f"{event['alert']} {event['state']}: ", style), (f"{event['message']}{advice}", PLAIN)]
 
 
 def _command_event(event: Message) -> list[Part]:
@@ -231,6 +259,7 @@ _TELLERS: Final[Mapping[str, Callable[[Message], list[Part]]]] = MappingProxyTyp
         "state/buffer": _buffer,
         "state/breaker": _breaker,
         "state/sync": _sync,
+        "state/alerts": _alerts,
         "state/kkt/[^/]+": _kkt,
         "event/(breaker|network)": _change,
         "event/alert": _alert,

@@ -10,6 +10,7 @@ from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepare
 from kkt_bridge.journal.tables import (
     IS_PENDING,
     IS_UNPRINTED,
+    IS_UNSENT,
     documents,
     receipts,
     refusals,
@@ -145,9 +146,17 @@ def oldest_received_ms(connection: Connection, status: Status, kkt: str) -> int 
     return _OLDEST(connection, {"status": status, "kkt": kkt}).scalar(int)
 
 
-def oldest_printed_ms(connection: Connection, kkt: str) -> int | None:
-    """When the oldest of a register's documents that the OFD lacks was printed."""
-    return _OLDEST_PRINTED(connection, {"status": Status.PRINTED, "kkt": kkt}).scalar(int)
+def oldest_pending_ms(connection: Connection, queues: Iterable[tuple[Status, str]]) -> int | None:
+    """When the oldest receipt in any of these queues (status, register) was received."""
+    times = (oldest_received_ms(connection, status, kkt) for status, kkt in queues)
+    return min((ms for ms in times if ms is not None), default=None)
+
+
+def first_unsent_ms(connection: Connection, kkt: str) -> int | None:
+    """When the oldest of a register's documents that the OFD lacks was printed, undecided dead letters included."""
+    printed = _OLDEST_PRINTED(connection, {"status": Status.PRINTED, "kkt": kkt}).scalar(int)
+    dead = _OLDEST_DEAD(connection, {"kkt": kkt}).scalar(int)
+    return min((ms for ms in (printed, dead) if ms is not None), default=None)
 
 
 def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
@@ -271,6 +280,13 @@ _PENDING_PAGE: Final = Prepared(
     .limit(bindparam("limit"))
 )
 _OLDEST: Final = Prepared(select(_r.received_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
+_OLDEST_DEAD: Final = Prepared(
+    select(_r.printed_ms)
+    .select_from(documents.join(receipts, _r.id == documents.c.receipt))
+    .where(IS_UNSENT, documents.c.delivery == "dead", documents.c.kkt == bindparam("kkt"))
+    .order_by(documents.c.id)
+    .limit(1)
+)
 _OLDEST_PRINTED: Final = Prepared(select(_r.printed_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
 _UNPRINTED: Final = Prepared(
     _live.where(IS_PENDING, _of_register, _r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))

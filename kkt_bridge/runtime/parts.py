@@ -1,8 +1,9 @@
 """Every part of a bridge, built once and wired together; nothing is opened or started here."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from kkt_bridge import __version__
@@ -27,7 +28,7 @@ from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.refusals import Refusals
 from kkt_bridge.stages.judge import Judge
-from kkt_bridge.stages.lane import LaneSettings
+from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.publishing import Publisher
@@ -36,7 +37,20 @@ from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
 from kkt_bridge.steering.clock_watch import ClockWatch
 from kkt_bridge.steering.commands import Commands
+from kkt_bridge.steering.components import (
+    BrokerComponent,
+    BufferComponent,
+    ClockComponent,
+    Component,
+    DeadLettersComponent,
+    IntakeComponent,
+    JournalComponent,
+    OfdComponent,
+    RegisterComponent,
+    ShopTime,
+)
 from kkt_bridge.steering.desk import Desk
+from kkt_bridge.steering.facts import DeliveryFacts, SessionFacts
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.messages import Online
@@ -122,22 +136,22 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
     admission = Admission(
         settings.buffer.capacity, storage_exhausted=lambda kkt: lanes[kkt].view.problem == "fn_exhausted", clock=clock
     )
-    # The breaker is built before the telemetry that shows it: this finds it when a change comes.
-    road = _road(base, lambda: telemetry.look_at_breaker())  # noqa: PLW0108 (it does not exist yet)
-    telemetry = Telemetry(
-        board=board,
-        journal=base.journal,
-        admission=admission,
-        lanes=list(lanes.values()),
+    time = ShopTime(clock, zone)
+    # The breaker is built before what shows it: this finds it when a change comes.
+    road = _road(base, lambda: board.put("breaker", ofd.breaker_state()))
+    ofd = OfdComponent(
         delivery=road.delivery,
         breaker=road.breaker,
         network=road.network,
-        link=session,
+        evidence=DeliveryFacts,
+        time=time,
+    )
+    telemetry = Telemetry(
+        board=board,
+        components=components(base, admission, lanes, lambda: SessionFacts(rival=session.rival), ofd),
         alerts=Alerts(journal=base.journal, topics=base.topics, registers=list(lanes), zone=zone, clock=clock),
-        clock_watch=ClockWatch(clock, zone),
         online=online,
-        zone=zone,
-        clock=clock,
+        time=time,
     )
     return Parts(
         base=base,
@@ -154,6 +168,33 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
         telemetry=telemetry,
         desk=_desk(base, telemetry, admission, road.delivery, lanes, wakers),
     )
+
+
+def components(
+    base: Base,
+    admission: Admission,
+    lanes: Mapping[str, PrintLane],
+    session: Callable[[], SessionFacts],
+    ofd: OfdComponent,
+) -> Sequence[Component]:
+    """What the bridge consists of, as the telemetry sees it."""
+    time, journal = ShopTime(base.clock, base.settings.zone), base.journal
+    return (
+        JournalComponent(journal, list(lanes)),
+        BufferComponent(journal, admission, time),
+        IntakeComponent(admission),
+        BrokerComponent(session),
+        ofd,
+        DeadLettersComponent(journal),
+        ClockComponent(
+            ClockWatch(base.clock, base.settings.zone), journal, lambda: [lane.view for lane in lanes.values()]
+        ),
+        *(RegisterComponent(kkt, partial(_view, lane), journal, time) for kkt, lane in lanes.items()),
+    )
+
+
+def _view(lane: PrintLane) -> LaneView:
+    return lane.view
 
 
 def _presence(topics: Topics, online: Online) -> Presence:

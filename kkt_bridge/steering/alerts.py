@@ -1,25 +1,27 @@
 """Alerts: what wants a person, told once when it begins and once when it is over.
 
-What is looked at is what the telemetry sees anyway. Which alerts are raised outlives the process, so that a start
-is no reason to raise them again; their events go through the outbox, so that neither a kill nor an absent broker
-swallows one. While the disk takes nothing they wait in memory, with the times at which they happened.
+The conditions are a table (`conditions.py`); what they look at is what the telemetry sees anyway. Which alerts are
+raised outlives the process, so that a start is no reason to raise them again; their events go through the outbox, so
+that neither a kill nor an absent broker swallows one. While the disk takes nothing they wait in memory, with the times
+at which they happened, and the set of what is raised is shown all the same.
 """
 
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta, tzinfo
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.stages.lane import LaneView
-from kkt_bridge.steering.clock_watch import ClockVerdict
-from kkt_bridge.wire.messages import AlertEvent
+from kkt_bridge.steering.conditions import CONDITIONS, Condition, Finding, Severity
+from kkt_bridge.steering.facts import Sight
+from kkt_bridge.steering.guard import Guard
+from kkt_bridge.wire.messages import Alert, AlertEvent, AlertsState
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
 
@@ -28,86 +30,28 @@ WAITING_MAX: Final = 200
 
 _RAISED: Final = "alerts_raised"
 
+_SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning")
+"""The order in which alerts are shown."""
+
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str | None]
-"""An alert and its subject."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What the telemetry sees, as far as alerts are concerned."""
-
-    lanes: Sequence[LaneView]
-    storage: str | None
-    """Why the journal takes nothing; None when it does."""
-    clock: ClockVerdict
-    rival: str | None
-    """Why another bridge of the same name is suspected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Whether a condition holds for a subject: its message, or None when it does not hold."""
-
-    subject: str | None
-    message: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One row of the table. A subject that `look` does not mention is not known of: its alert stays as it is."""
-
-    alert: str
-    severity: Literal["warning", "critical"]
-    look: Callable[[Sight], Iterator[Finding]]
-    over: str
-    """What is said when it no longer holds."""
-    quiet_s: float = 0.0
-    """How long it must not have held before it is over: for what comes and goes."""
-
-
-def _unsettled_doubts(sight: Sight) -> Iterator[Finding]:
-    for view in sight.lanes:
-        if view.doubts is None:
-            continue
-        count = len(view.doubts)
-        receipts = "1 receipt was" if count == 1 else f"{count} receipts were"
-        message = (
-            f"{view.kkt} prints nothing: it cannot tell whether {receipts} printed; look with "
-            "`kkt-bridge settle list` and settle it by hand"
-        )
-        yield Finding(view.kkt, message if count else None)
-
-
-def _storage(sight: Sight) -> Iterator[Finding]:
-    message = f"the journal takes nothing, new receipts are refused: {sight.storage}; look at the disk under it"
-    yield Finding(None, message if sight.storage is not None else None)
-
-
-def _clock(sight: Sight) -> Iterator[Finding]:
-    yield Finding(None, sight.clock.alert)
-
-
-def _rival(sight: Sight) -> Iterator[Finding]:
-    yield Finding(None, sight.rival)
-
-
-CONDITIONS: Final = (
-    Condition("unsettled_doubt", "critical", _unsettled_doubts, "every doubt is settled, it prints again"),
-    Condition("storage", "critical", _storage, "the journal takes receipts again"),
-    Condition("clock", "warning", _clock, "nothing speaks against the system clock any more"),
-    Condition("rival", "critical", _rival, "no other client has taken the MQTT session since", quiet_s=120.0),
-)
-"""Everything that is worth a person's attention."""
+"""An alert and the register that it is about."""
 
 
 @dataclass(slots=True)
 class _Raised:
-    """An alert that is raised; steady milliseconds."""
+    """An alert that is raised; times in steady milliseconds but for `since`."""
 
+    code: str
+    kkt: str | None
+    since: str
+    """By the wall clock, RFC 3339: for people."""
     since_ms: int
-    held_ms: int
+    severity: Severity
+    message: str
+    level: int = 0
+    held_ms: int = 0
     """When its condition was last seen to hold."""
 
 
@@ -129,69 +73,123 @@ class Alerts:
         self._registers = frozenset(registers)
         self._zone = zone
         self._clock = clock
-        self._conditions = conditions
-        self._raised: dict[Key, _Raised] | None = None
+        self._conditions = {condition.code: condition for condition in conditions}
+        self._raised: dict[Key, _Raised] = {}
+        self._recalled = False
+        self._held_since: dict[Key, int] = {}
+        """Conditions that hold and are not told yet, with the steady time since when."""
         self._waiting: deque[AlertEvent] = deque(maxlen=WAITING_MAX)
+        self._guard = Guard()
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Conditions that failed when they were last looked at, with the reason."""
+        return self._guard.broken
 
     def look(self, sight: Sight) -> None:
         """Raise and clear what has changed, with the journal's next commit; nothing is written where nothing has."""
-        raised = self._recalled()
-        for condition in self._conditions:
-            for finding in condition.look(sight):
-                self._judge(raised, condition, finding)
-        if self._waiting and self._journal.failing is None:
-            self._post(raised)
+        if not self._recalled:
+            self._guard.run("recalled alerts", self._recall)
+        for condition in self._conditions.values():
+            findings = self._guard.run(f"alert {condition.code}", lambda look=condition.look: list(look(sight)))  # type: ignore[misc]
+            for finding in findings or ():
+                self._judge(condition, finding)
+        # Without what an earlier process had raised, what is kept now would overwrite it.
+        if self._waiting and self._recalled and self._journal.failing is None:
+            self._post()
 
-    def _recalled(self) -> dict[Key, _Raised]:
-        """What is raised; at first, what an earlier process had raised, less what there is no longer."""
-        if self._raised is None:
-            text = self._journal.read(lambda connection: get_setting(connection, _RAISED)) or "[]"
-            self._raised = {(alert, subject): _Raised(since, since) for alert, subject, since in json.loads(text)}
-            known = {condition.alert: condition for condition in self._conditions}
-            for alert, subject in list(self._raised):
-                if alert not in known:
-                    del self._raised[alert, subject]
-                elif subject is not None and subject not in self._registers:
-                    self._clear(self._raised, known[alert], subject, "it is no longer configured")
-        return self._raised
-
-    def _judge(self, raised: dict[Key, _Raised], condition: Condition, finding: Finding) -> None:
-        key, now_ms = (condition.alert, finding.subject), self._journal.steady_ms()
-        known = raised.get(key)
-        if finding.message is None:
-            if known is not None and now_ms - known.held_ms >= condition.quiet_s * 1000:
-                self._clear(raised, condition, finding.subject, condition.over)
-        elif known is not None:
-            known.held_ms = now_ms
-        else:
-            raised[key] = _Raised(now_ms, now_ms)
-            self._say(condition, "raised", finding.subject, finding.message)
-
-    def _clear(self, raised: dict[Key, _Raised], condition: Condition, subject: str | None, why: str) -> None:
-        since = raised.pop((condition.alert, subject)).since_ms
-        lasted = timedelta(seconds=(self._journal.steady_ms() - since) // 1000)
-        self._say(condition, "cleared", subject, f"{f'{subject}: ' if subject else ''}{why}; it had lasted {lasted}")
-
-    def _say(
-        self, condition: Condition, state: Literal["raised", "cleared"], subject: str | None, message: str
-    ) -> None:
-        log.log(
-            logging.WARNING if state == "raised" else logging.INFO, "alert %s %s: %s", condition.alert, state, message
+    def state(self) -> AlertsState:
+        """What is raised now, the worst and the oldest first."""
+        raised = sorted(
+            self._raised.values(), key=lambda each: (_SEVERITIES.index(each.severity), each.since, each.kkt or "")
         )
+        return AlertsState(
+            alerts=[
+                Alert(
+                    code=each.code,
+                    severity=each.severity,
+                    since=each.since,
+                    message=each.message,
+                    what_to_do=self._conditions[each.code].what_to_do,
+                    kkt=each.kkt,
+                )
+                for each in raised
+            ],
+            at=self._now(),
+        )
+
+    def _recall(self) -> None:
+        """Take up what an earlier process had raised, less what there is no longer."""
+        text = self._journal.read(lambda connection: get_setting(connection, _RAISED)) or "[]"
+        self._recalled = True
+        for entry in json.loads(text):
+            known = _remembered(entry)
+            if known is None or known.code not in self._conditions:
+                continue
+            key, condition = (known.code, known.kkt), self._conditions[known.code]
+            if key in self._raised:  # raised by this process before the journal could be read: it is no news
+                self._waiting = deque(
+                    (event for event in self._waiting if (event.code, event.kkt) != key), maxlen=WAITING_MAX
+                )
+            self._raised[key] = known
+            if known.kkt is not None and condition.of_configured and known.kkt not in self._registers:
+                self._clear(key, condition, "it is no longer configured")
+
+    def _judge(self, condition: Condition, finding: Finding) -> None:
+        key, now_ms = (condition.code, finding.kkt), self._journal.steady_ms()
+        known = self._raised.get(key)
+        if finding.message is None:
+            self._held_since.pop(key, None)
+            if known is not None and now_ms - known.held_ms >= condition.quiet_s * 1000:
+                self._clear(key, condition, condition.over)
+            return
+        if known is None:
+            since_ms = self._held_since.setdefault(key, now_ms)
+            if now_ms - since_ms < condition.after_s * 1000:
+                return
+            del self._held_since[key]
+        self._hold(condition, finding, finding.message, known)
+
+    def _hold(self, condition: Condition, finding: Finding, message: str, known: _Raised | None) -> None:
+        """The condition holds: raise it, or keep what is shown of it up to date; tell it again where it is worse."""
+        now_ms, severity = self._journal.steady_ms(), finding.severity or condition.severity
+        if known is None:
+            known = _Raised(condition.code, finding.kkt, self._now(), now_ms, severity, message)
+            self._raised[condition.code, finding.kkt] = known
+            is_news = True
+        else:
+            is_news = finding.level > known.level
+        known.held_ms, known.level, known.severity, known.message = now_ms, finding.level, severity, message
+        if is_news:
+            self._say(condition, known, "raised", message)
+
+    def _clear(self, key: Key, condition: Condition, why: str) -> None:
+        known = self._raised.pop(key)
+        lasted = timedelta(seconds=(self._journal.steady_ms() - known.since_ms) // 1000)
+        subject = f"{known.kkt}: " if known.kkt else ""
+        self._say(condition, known, "cleared", f"{subject}{why}; it had lasted {lasted}")
+
+    def _say(self, condition: Condition, known: _Raised, state: Literal["raised", "cleared"], message: str) -> None:
+        advice = f"; {condition.what_to_do}" if state == "raised" else ""
+        log.warning("alert %s %s: %s%s", condition.code, state, message, advice)
         self._waiting.append(
             AlertEvent(
-                alert=condition.alert,
-                severity=condition.severity,
+                alert=condition.code,
+                code=condition.code,
+                severity=known.severity,
                 state=state,
-                subject=subject,
+                subject=known.kkt,
+                kkt=known.kkt,
+                since=known.since,
                 message=message,
-                at=rfc3339(self._clock.now_ms(), self._zone),
+                what_to_do=condition.what_to_do if state == "raised" else None,
+                at=self._now(),
             )
         )
 
-    def _post(self, raised: dict[Key, _Raised]) -> None:
+    def _post(self) -> None:
         events = list(self._waiting)
-        kept = json.dumps([[alert, subject, entry.since_ms] for (alert, subject), entry in raised.items()])
+        kept = json.dumps([asdict(entry) for entry in self._raised.values()], ensure_ascii=False)
 
         def operation(tx: Transaction) -> None:
             for event in events:
@@ -201,3 +199,14 @@ class Alerts:
         # Not written here: a disk that keeps writers waiting must not keep the state of everything else waiting.
         self._journal.post(operation)
         self._waiting.clear()
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.now_ms(), self._zone)
+
+
+def _remembered(entry: Any) -> _Raised | None:
+    """An alert as an earlier process kept it; None where another release kept it otherwise: it is raised anew then."""
+    try:
+        return _Raised(**entry)
+    except TypeError:
+        return None

@@ -141,6 +141,7 @@ CATALOGUE: Final = (
     _state("breaker", messages.BreakerState, "The circuit breaker before the OFD."),
     _state("sync", messages.SyncState, "How the delivery of documents to the OFD goes."),
     _state("kkt/{kkt}", messages.KktState, "A fiscal register and its fiscal storage."),
+    _state("alerts", messages.AlertsState, "What wants a person now, and what to do about it."),
     _event("receipt", messages.ReceiptEvent, "Receipts took steps in their life; committed together, told together."),
     _event("breaker", messages.BreakerEvent, "The circuit breaker before the OFD changed its state."),
     _event("network", messages.NetworkEvent, "The bridge changed its mind about its way to the OFD."),

@@ -177,6 +177,7 @@ EXAMPLES: Final = MappingProxyType(
             "sent_total": 120,
             "failed_total": 5,
             "rate_per_s": 0.0,
+            "paused_until": None,
             "at": _PUBLISHED_AT,
         },
         "state-kkt": {
@@ -197,8 +198,24 @@ EXAMPLES: Final = MappingProxyType(
             "paper": "ok",
             "clock_drift_s": 1.2,
             "problem": None,
+            "detail": None,
             "doubts": [],
             "doubts_total": 0,
+            "at": _PUBLISHED_AT,
+        },
+        "state-alerts": {
+            "alerts": [
+                {
+                    "code": "buffer_fill",
+                    "severity": "warning",
+                    "since": "2026-11-22T13:58:41.377+03:00",
+                    "message": "the buffer is 81 % full: 162 of 200 receipts are not at the OFD yet; at the rate of "
+                    "the last minutes it is full about 2026-11-22T16:25",
+                    "what_to_do": "see in `kkt-bridge status` why the OFD takes nothing; a larger buffer.capacity "
+                    "gives time and costs only disk",
+                    "kkt": None,
+                }
+            ],
             "at": _PUBLISHED_AT,
         },
         "event-receipt": {
@@ -228,11 +245,14 @@ EXAMPLES: Final = MappingProxyType(
         "event-network": {"from": "online", "to": "offline", "at": "2026-11-22T14:02:41.000+03:00"},
         "event-alert": {
             "alert": "unsettled_doubt",
+            "code": "unsettled_doubt",
             "severity": "critical",
             "state": "raised",
             "subject": _KKT,
-            "message": "kkt-1 prints nothing: it cannot tell whether 1 receipt was printed; look at it with "
-            "`kkt-bridge settle list` and settle it by hand",
+            "kkt": _KKT,
+            "since": _PUBLISHED_AT,
+            "message": "kkt-1 prints nothing: it cannot tell whether 1 receipt was printed",
+            "what_to_do": "look with `kkt-bridge settle list`, compare with the paper, and settle it by hand",
             "at": _PUBLISHED_AT,
         },
         "event-shift": {

@@ -214,6 +214,8 @@ class SyncState(Outgoing):
     sent_total: int
     failed_total: int
     rate_per_s: Annotated[float, _BEYOND]
+    paused_until: Annotated[Timestamp | None, _BEYOND] = None
+    """Until when the OFD has asked to be left alone."""
     at: Timestamp
 
 
@@ -264,6 +266,8 @@ class KktState(Outgoing):
     paper: Literal["ok", "out"] | None
     clock_drift_s: float | None
     problem: str | None
+    detail: Annotated[str | None, _BEYOND] = None
+    """The problem in words, and what to do."""
     doubts: Annotated[list[DoubtState], Field(max_length=DOUBTS_SHOWN_MAX), _BEYOND] = []
     """The oldest of those that stop this register until a person settles them."""
     doubts_total: Annotated[int, _BEYOND] = 0
@@ -285,6 +289,30 @@ class HealthState(Outgoing):
 
     status: HealthStatus
     components: dict[str, ComponentHealth]
+    at: Timestamp
+
+
+Severity = Literal["warning", "critical"]
+
+
+class Alert(Outgoing):
+    """Something that wants a person."""
+
+    code: str
+    """Its kind, such as `buffer_fill` or `paper_out`; more may follow."""
+    severity: Severity
+    since: Timestamp
+    message: str
+    """What is the matter, and where, in one line."""
+    what_to_do: str
+    kkt: str | None
+    """The register that it is about; null where it is about the bridge."""
+
+
+class AlertsState(Outgoing):
+    """`state/alerts`: the alerts that are raised, the worst and the oldest first."""
+
+    alerts: list[Alert]
     at: Timestamp
 
 
@@ -333,13 +361,22 @@ class AlertEvent(Outgoing):
     """`event/alert`: something wants a person, or no longer does."""
 
     alert: str
-    """Its kind: `unsettled_doubt`, `storage`, `clock`, `rival`; more may follow."""
-    severity: Literal["warning", "critical"]
+    """The same as `code`."""
+    code: Annotated[str, _BEYOND]
+    """Its kind, as in `state/alerts`; more may follow."""
+    severity: Severity
     state: Literal["raised", "cleared"]
+    """An alert that has become worse is raised again."""
     subject: str | None
+    """The same as `kkt`."""
+    kkt: Annotated[str | None, _BEYOND]
     """The register that it is about; null where it is about the bridge."""
+    since: Annotated[Timestamp, _BEYOND]
+    """When it was first raised."""
     message: str
-    """What, where, and what to do, in one line."""
+    """What is the matter, and where, in one line."""
+    what_to_do: Annotated[str | None, _BEYOND]
+    """In one line; null when it is over."""
     at: Timestamp
 
 

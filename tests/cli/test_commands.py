@@ -27,11 +27,13 @@ def test_sync_tells_what_the_round_did(own_shop):
     own_shop.break_ofd({"outage": True})
     sold(own_shop)
 
-    failed = own_shop.json("sync", "--force")
+    outcome = own_shop.run("sync", "--force", "--json")
+    failed = json.loads(outcome.stdout)
     own_shop.break_ofd({})
     done = own_shop.run("sync", "--force")
 
     assert (failed["sent"], failed["failed"]) == (0, 1)
+    assert outcome.returncode == 1
     assert done.returncode == 0
     assert re.fullmatch(r"sent 1, failed 0, not tried 0, in \d+\.\d s\n", done.stdout)
 

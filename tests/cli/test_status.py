@@ -33,7 +33,7 @@ def test_a_degraded_bridge_is_told_with_its_reason(own_shop):
 
     done = own_shop.run("status")
 
-    assert done.returncode == 5
+    assert done.returncode == 1
     assert "health    degraded: buffer: paused by an operator" in done.stdout
     assert ", paused" in done.stdout
 
@@ -44,7 +44,9 @@ def test_an_unhealthy_bridge_is_told_with_its_reason(own_shop):
 
     done = own_shop.run("status")
 
-    assert done.returncode == 6
+    assert done.returncode == 1
+    assert re.search(r"^! kkt-1 prints nothing: offline.* \(since 20", done.stdout, re.MULTILINE)
+    assert "  -> check the register's power and cable" in done.stdout
     assert "health    unhealthy: kkt/kkt-1: " in done.stdout
     assert "kkt-1     not ready: " in done.stdout
 
@@ -107,5 +109,5 @@ def test_a_state_that_says_nothing_is_no_bridge(shop, payload):
 def test_the_exit_statuses_are_documented():
     text = run("status", "--help").stdout
 
-    for status, word in ((0, "healthy"), (1, "offline"), (5, "degraded"), (6, "unhealthy")):
+    for status, word in ((0, "healthy"), (1, "not healthy"), (2, "wrong arguments")):
         assert re.search(rf"^ +{status} .*{word}", text, re.MULTILINE)

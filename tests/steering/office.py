@@ -2,16 +2,19 @@
 
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from support.stages import TOPICS, ZONE, Shop
 
+from kkt_bridge.runtime.parts import Base, components
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
-from kkt_bridge.steering.clock_watch import ClockWatch
 from kkt_bridge.steering.commands import Commands
+from kkt_bridge.steering.components import OfdComponent, ShopTime
 from kkt_bridge.steering.desk import Desk
+from kkt_bridge.steering.facts import DeliveryFacts, SessionFacts
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.messages import Online
 
@@ -23,7 +26,8 @@ class Office:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shop = Shop(folder, **settings)
-        self.rival: str | None = None
+        self.session = SessionFacts()
+        self.evidence = DeliveryFacts()
         self._open()
 
     def _open(self) -> None:
@@ -32,20 +36,21 @@ class Office:
         self.board = Board(
             link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
         )
-        self.telemetry = Telemetry(
-            board=self.board,
-            journal=shop.journal,
-            admission=shop.admission,
-            lanes=list(shop.lanes.values()),
+        time = ShopTime(shop.clock, ZONE)
+        ofd = OfdComponent(
             delivery=shop.sync.delivery,
             breaker=shop.sync.breaker,
             network=shop.sync.network,
-            link=self,
-            alerts=Alerts(journal=shop.journal, topics=TOPICS, registers=list(shop.lanes), zone=ZONE, clock=shop.clock),
-            clock_watch=ClockWatch(shop.clock, ZONE),
-            online=online,
-            zone=ZONE,
-            clock=shop.clock,
+            evidence=lambda: self.evidence,
+            time=time,
+        )
+        base = Base(shop.settings, shop.clock, TOPICS, shop.journal)
+        self.components = list(components(base, shop.admission, shop.lanes, lambda: self.session, ofd))
+        self.alerts = Alerts(
+            journal=shop.journal, topics=TOPICS, registers=list(shop.lanes), zone=ZONE, clock=shop.clock
+        )
+        self.telemetry = Telemetry(
+            board=self.board, components=self.components, alerts=self.alerts, online=online, time=time
         )
         self.woken: list[str] = []
         commands = Commands(
@@ -66,6 +71,15 @@ class Office:
             zone=ZONE,
             wake=lambda: self.woken.append("desk"),
         )
+
+    @property
+    def rival(self) -> str | None:
+        """Why another bridge of our name is suspected at the broker."""
+        return self.session.rival
+
+    @rival.setter
+    def rival(self, why: str | None) -> None:
+        self.session = replace(self.session, rival=why)
 
     def close(self) -> None:
         """End the process."""

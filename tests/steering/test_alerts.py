@@ -1,12 +1,16 @@
 """Alerts: raised once, cleared once, whatever happens to process, broker and disk in between."""
 
+import json
+
 from support.clocks import NOON_MS
 from support.receipts import receipt
 from support.stages import break_disk, mend_disk
 
 from kkt_bridge.journal.settings import set_setting
-from kkt_bridge.steering.alerts import CONDITIONS, WAITING_MAX, Alerts, Condition, Finding, Sight
-from kkt_bridge.steering.clock_watch import STEADY_S, ClockVerdict
+from kkt_bridge.steering.alerts import WAITING_MAX, Alerts
+from kkt_bridge.steering.clock_watch import STEADY_S
+from kkt_bridge.steering.conditions import CONDITIONS, Condition, Finding
+from kkt_bridge.steering.facts import Sight
 
 DAY_S = 86_400
 
@@ -54,7 +58,7 @@ def test_an_unsettled_doubt_is_raised_and_cleared_once(office):
         "kkt-1",
     )
     assert "kkt-1 prints nothing" in event["message"]
-    assert "settle list" in event["message"]
+    assert "settle list" in event["what_to_do"]
     del office.shop.registers["kkt-1"].read_document
     office.shop.print_patiently(2)
     for _ in range(5):
@@ -87,7 +91,7 @@ def test_a_register_that_goes_away_settles_no_doubt(office):
     office.shop.print_patiently(3)
     look(office)
     assert office.shop.lane.view.problem == "offline"
-    assert len(told(office)) == 1
+    assert told(office) == [("unsettled_doubt", "raised", "kkt-1"), ("register_offline", "raised", "kkt-1")]
 
 
 def test_each_register_has_an_alert_of_its_own(open_office):
@@ -105,8 +109,9 @@ def test_the_alert_of_a_register_that_is_gone_is_cleared(open_office):
     office.shop.settings = office.shop.settings.model_copy(update={"kkt": office.shop.settings.kkt[:1]})
     office.restart()
     look(office)
-    assert told(office)[-1] == ("unsettled_doubt", "cleared", "kkt-2")
-    assert "no longer configured" in office.shop.events("alert")[-1]["message"]
+    assert told(office)[1:] == [("unsettled_doubt", "cleared", "kkt-2"), ("orphaned_queue", "raised", "kkt-2")]
+    assert "no longer configured" in office.shop.events("alert")[1]["message"]
+    assert "1 receipt for kkt-2 waits" in office.shop.events("alert")[2]["message"]
 
 
 def test_the_state_shows_the_doubts_and_how_many(office):
@@ -277,9 +282,9 @@ def test_what_waits_for_the_disk_is_bounded(office):
         registers=[],
         zone=shop.settings.zone,
         clock=shop.clock,
-        conditions=[Condition("flip", "warning", flip, "even")],
+        conditions=[Condition("flip", "warning", flip, "wait", "even")],
     )
-    sight = Sight(lanes=[], storage=None, clock=ClockVerdict(), rival=None)
+    sight = Sight([])
     alerts.look(sight)
     break_disk(shop.journal)
     shop.journal.flush()
@@ -294,8 +299,14 @@ def test_what_waits_for_the_disk_is_bounded(office):
 
 def test_an_alert_of_another_release_is_forgotten(office):
     shop = office.shop
-    values = '[["of_another_release", "kkt-9", 5], ["clock", null, 5]]'
-    shop.journal.write(lambda tx: set_alerts(tx, values))
+    kept = {"since": "2026-11-22T12:03:00.000+03:00", "since_ms": 0, "severity": "warning", "message": "odd"}
+    values = [
+        {"code": "of_another_release", "kkt": "kkt-9", **kept},
+        {"code": "clock", "kkt": None, **kept, "of_another_release": 1},
+        ["clock", None, 5],
+        {"code": "clock", "kkt": None, **kept},
+    ]
+    shop.journal.write(lambda tx: set_alerts(tx, json.dumps(values)))
     look(office)
     assert told(office) == [("clock", "cleared", None)]
 
@@ -305,5 +316,5 @@ def set_alerts(tx, text):
 
 
 def test_every_condition_has_a_name_of_its_own():
-    names = [condition.alert for condition in CONDITIONS]
+    names = [condition.code for condition in CONDITIONS]
     assert len(set(names)) == len(names)

@@ -170,7 +170,7 @@ def test_results_go_to_a_response_topic_inside_of_the_branch(office):
 
 def test_status_is_everything(office):
     result = office.order("status")
-    assert set(result["result"]) == {"online", "buffer", "breaker", "sync", "health", "kkt"}
+    assert set(result["result"]) == {"online", "alerts", "buffer", "breaker", "sync", "health", "kkt"}
 
 
 def test_pause_and_resume(office):

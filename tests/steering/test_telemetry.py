@@ -208,7 +208,7 @@ def test_one_register_of_two_away_is_a_shop_that_still_sells(open_office):
 def test_every_state_is_said_once_and_then_only_what_changes(office):
     office.shop.print_all()
     office.telemetry.step()
-    assert {name for name, _ in office.states_sent()} == {"buffer", "breaker", "sync", "kkt/kkt-1", "health"}
+    assert {name for name, _ in office.states_sent()} == {"buffer", "breaker", "sync", "kkt/kkt-1", "health", "alerts"}
     sell(office)
     office.shop.clock.advance(1)
     office.telemetry.step()
@@ -229,6 +229,6 @@ def test_it_keeps_its_own_pace_however_often_it_is_woken(office, monkeypatch):
 def test_status_is_every_state_in_one_answer(office):
     office.shop.print_all()
     answer = office.telemetry.status()
-    assert set(answer) == {"online", "buffer", "breaker", "sync", "health", "kkt"}
+    assert set(answer) == {"online", "alerts", "buffer", "breaker", "sync", "health", "kkt"}
     assert answer["kkt"]["kkt-1"]["ready"]
     assert answer["online"]["boot_id"] == "boot"
