@@ -4,12 +4,14 @@ Nobody else in the program touches the environment. A wrong key or value is a `S
 names where it stands, the key, and what was expected there.
 """
 
+import codecs
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -248,10 +250,22 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SettingsError(
+            f'{path}: begins with a byte-order mark: save it as UTF-8 without one ("UTF-8", not "with BOM")'
+        )
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path}: line {line} is not UTF-8 (byte 0x{content[error.start]:02X}): "
+            "save the file as UTF-8, not in an encoding of one byte a letter such as Windows-1251"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
 
 
@@ -260,6 +274,10 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -
     origins: dict[tuple[str, ...], str] = {}
     for name in sorted(environment):
         if not name.startswith(ENVIRONMENT_PREFIX):
+            if meant := _VARIABLES.get(_as_misspelt(name)):
+                raise SettingsError(
+                    f"environment {name}: is not read: write {meant}, with two underscores between names"
+                )
             continue
         *parents, key = keys = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
         table = values
@@ -282,6 +300,49 @@ def _environment_value(text: str) -> Any:
     return text
 
 
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """The tables that may stand where this is expected."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections_in(part)
+
+
+def _keys_in(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key, as a path through the tables."""
+    for name, field in model.model_fields.items():
+        yield (*path, name)
+        for section in _sections_in(field.annotation):
+            yield from _keys_in(section, (*path, name))
+
+
+def _as_misspelt(variable: str) -> str:
+    """The variable as it looks when case and the number of underscores are not minded."""
+    return "_".join(part for part in variable.upper().split("_") if part)
+
+
+_VARIABLES: Final = {
+    _as_misspelt(name): name
+    for path in _keys_in(Settings)
+    if (name := ENVIRONMENT_PREFIX + "__".join(path).upper()) and path[:1] != ("kkt",)
+}
+"""What each variable looks like when its underscores are miscounted. Registers are an array, given as a whole."""
+
+
+def _unknown_key(path: tuple[str, ...]) -> str:
+    """What to say of a key that there is not."""
+    *parents, key = [part for part in path if not part.isdigit()]
+    siblings = [known[-1] for known in _keys_in(Settings) if known[:-1] == tuple(parents)]
+    meant = get_close_matches(key, siblings, n=1)
+    if (
+        not meant
+        and "__" not in key
+        and (variable := _VARIABLES.get(_as_misspelt(ENVIRONMENT_PREFIX + "_".join(path))))
+    ):
+        meant = [variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")]
+    return f"unknown key: did you mean {meant[0]}?" if meant else "unknown key: check the spelling"
+
+
 def _explain(error: ValidationError, path: Path, overridden: Mapping[tuple[str, ...], str]) -> str:
     lines = []
     findings = error.errors(include_url=False)
@@ -295,7 +356,9 @@ def _explain(error: ValidationError, path: Path, overridden: Mapping[tuple[str, 
             case "missing":
                 problem = "required, and not given"
             case "extra_forbidden":
-                problem = "unknown key: check the spelling"
+                problem = _unknown_key(keys)
+            case "tuple_type" if keys == ("kkt",) and isinstance(item["input"], dict):
+                problem = "each register is a table of its own in an array: write [[kkt]], with two brackets"
             case _:
                 problem = f"{item['msg'].removeprefix('Value error, ')}, got {_shown(keys, item['input'])}"
         lines.append(f"{where}: {'.'.join(keys)}: {problem}" if keys else f"{where}: {problem.split(', got ')[0]}")
@@ -316,4 +379,6 @@ def _with_password(settings: Settings, path: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         message = f"{path}: mqtt.password_file: {mqtt.password_file} cannot be read: {error}"
         raise SettingsError(message) from None
+    if not secret:
+        raise SettingsError(f"{path}: mqtt.password_file: {mqtt.password_file} is empty: write the password into it")
     return settings.model_copy(update={"mqtt": mqtt.model_copy(update={"password": SecretStr(secret)})})

@@ -158,6 +158,42 @@ def test_variables_of_others_are_left_alone(file):
     assert load_settings(file, {"PATH": "/bin", "KKT_BRIDGE": "x", "KKT_BRIDGE_HOME": "y", "kkt_bridge__x": "z"})
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("KKT_BRIDGE_BUFFER_CAPACITY", "KKT_BRIDGE__BUFFER__CAPACITY"),
+        ("KKT_BRIDGE_BUFFER__CAPACITY", "KKT_BRIDGE__BUFFER__CAPACITY"),
+        ("kkt_bridge__buffer__capacity", "KKT_BRIDGE__BUFFER__CAPACITY"),
+        ("KKT_BRIDGE_OFD_URL", "KKT_BRIDGE__OFD__URL"),
+        ("KKT_BRIDGE_MQTT_PASSWORD", "KKT_BRIDGE__MQTT__PASSWORD"),
+    ],
+)
+def test_a_variable_with_underscores_miscounted_is_told_its_right_name(file, variable, meant):
+    file.write_text(LEAST)
+    with pytest.raises(SettingsError) as raised:
+        load_settings(file, {variable: "300"})
+    assert f"environment {variable}: is not read: write {meant}," in str(raised.value)
+    assert "300" not in str(raised.value)
+
+
+def test_a_variable_of_the_right_prefix_with_underscores_miscounted_is_told_the_key(load):
+    assert "unknown key: did you mean buffer.capacity?" in refusal(load, BUFFER_CAPACITY="300")
+
+
+def test_every_scalar_key_has_a_variable_of_its_own():
+    """No two variables may look the same where underscores are not minded, or the wrong one would be proposed."""
+    names = [name for name, _ in walk(Settings)]
+    assert len({name.replace("__", "_") for name in names}) == len(names)
+
+
+def walk(model, prefix="KKT_BRIDGE"):
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}__{name.upper()}"
+        yield variable, field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from walk(field.annotation, variable)
+
+
 def test_a_mistake_in_the_environment_names_the_variable(load, file):
     message = refusal(load, BUFFER__CAPACITY="many")
     assert message.startswith("environment KKT_BRIDGE__BUFFER__CAPACITY: buffer.capacity: ")
@@ -213,6 +249,13 @@ def test_a_password_file_that_cannot_be_read_is_named(load, tmp_path, content):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("content", ["", "\n", "  \n"])
+def test_an_empty_password_file_is_named(load, tmp_path, content):
+    secret = tmp_path / "secret"
+    secret.write_text(content)
+    assert f"mqtt.password_file: {secret} is empty" in refusal(load, MQTT__PASSWORD_FILE=str(secret))
+
+
 # -- mistakes ---------------------------------------------------------------------------------------------------
 
 
@@ -223,8 +266,11 @@ def test_a_password_file_that_cannot_be_read_is_named(load, tmp_path, content):
         (LEAST.replace('"store-017"', '"магазин"'), "bridge_id", "match"),
         (LEAST.replace('"store-017"', "17"), "bridge_id", "string"),
         ("capacity = 3\n" + LEAST, "capacity", "unknown key"),
-        (LEAST + "\n[buffer]\ncapasity = 3\n", "buffer.capasity", "unknown key"),
-        (LEAST + "\n[bufer]\ncapacity = 3\n", "bufer", "unknown key"),
+        (LEAST + "\n[buffer]\ncapasity = 3\n", "buffer.capasity", "unknown key: did you mean capacity?"),
+        (LEAST + "\n[bufer]\ncapacity = 3\n", "bufer", "unknown key: did you mean buffer?"),
+        (LEAST + "\n[buffer]\nxyz = 3\n", "buffer.xyz", "unknown key: check the spelling"),
+        (LEAST.replace("[ofd]", "print_tim_s = 1\n\n[ofd]"), "kkt.0.print_tim_s", "did you mean print_time_s?"),
+        (LEAST.replace("[[kkt]]", "[kkt]"), "kkt", "write [[kkt]], with two brackets"),
         (LEAST + "\n[buffer]\ncapacity = 0\n", "buffer.capacity", "greater than or equal to 1"),
         (LEAST + "\n[buffer]\ncapacity = 2.5\n", "buffer.capacity", "integer"),
         (LEAST + '\n[buffer]\ncapacity = "many"\n', "buffer.capacity", "integer"),
@@ -288,7 +334,15 @@ def test_an_address_that_is_taken_can_be_used(load, url):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"a = ", "not TOML"), (b"\xff\xfe", "not TOML"), (b"[a]\n[a]\n", "not TOML"), (b'"', "not TOML")],
+    [
+        (b"a = ", "not TOML"),
+        (b"[a]\n[a]\n", "not TOML"),
+        (b'"', "not TOML"),
+        (b"\xff", "line 1 is not UTF-8"),
+        (LEAST.encode() + "# касса".encode("cp1251"), r"line 14 is not UTF-8 \(byte 0xEA\): save the file as UTF-8"),
+        (b"\xef\xbb\xbf" + LEAST.encode(), "byte-order mark: save it as UTF-8 without one"),
+        (LEAST.encode("utf-16"), "byte-order mark"),
+    ],
 )
 def test_a_file_that_is_no_toml_is_named(file, content, expected):
     file.write_bytes(content)

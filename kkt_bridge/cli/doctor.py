@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.cli.checkup.broker import examine_broker
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok
+from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.journal_file import examine_journal
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.checkup.machine import examine_clock, examine_journal_directory
@@ -15,6 +15,7 @@ from kkt_bridge.cli.checkup.ofd import examine_ofd
 from kkt_bridge.cli.checkup.registers import examine_registers
 from kkt_bridge.cli.connection import address_in, describe
 from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, Screen, line, print_json
+from kkt_bridge.cli.remarks import remarks_on
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.settings import Settings, load_settings
@@ -69,7 +70,10 @@ def examine(config: Path) -> Iterator[Finding]:
     except SettingsError as error:
         yield fail("configuration", "; ".join(str(error).splitlines()), "mend it: the bridge does not start with it")
         return
-    yield ok("configuration", f"{config}: bridge {settings.bridge_id}, {len(settings.kkt)} registers")
+    registers = "1 register" if len(settings.kkt) == 1 else f"{len(settings.kkt)} registers"
+    yield ok("configuration", f"{config}: bridge {settings.bridge_id}, {registers}")
+    for remark in remarks_on(settings):
+        yield warn("configuration", f"{remark.key}: {remark.message}", remark.advice)
     yield from _examine_all(settings)
 
 

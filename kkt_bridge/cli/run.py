@@ -1,16 +1,20 @@
 """`kkt-bridge run`: the bridge itself."""
 
 import argparse
+import logging
 import signal
 import sys
 import threading
 from pathlib import Path
 
+from kkt_bridge.cli.remarks import remarks_on
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
 from kkt_bridge.runtime.machine import collect_seldom, stay_on_one_core
 from kkt_bridge.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +35,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if settings.process.cores == "one":
         stay_on_one_core()  # before there are threads: those to come follow the one that starts them
-    log = settings.log.model_copy(update={"format": "json"}) if args.json else settings.log
-    configure_logging(log)
+    configure_logging(settings.log.model_copy(update={"format": "json"}) if args.json else settings.log)
+    for remark in remarks_on(settings):
+        log.warning("%s: %s; %s", remark.key, remark.message, remark.advice)
     bridge = Bridge(settings)
     try:
         bridge.start()

@@ -1,0 +1,51 @@
+"""Configurations that are odd, and with which the bridge runs all the same."""
+
+from pathlib import Path
+
+import pytest
+
+from kkt_bridge.cli.remarks import remarks_on
+from kkt_bridge.settings import load_settings
+
+CONFIG = """
+bridge_id = "store-017"
+
+[journal]
+url = "sqlite:////var/lib/kkt-bridge/journal.db"
+
+[ofd]
+url = "https://ofd.example.com"
+"""
+REGISTER = """
+[[kkt]]
+id = "kkt-{0}"
+driver = "virtual"
+state = "/var/lib/kkt-bridge/kkt-{0}.fn"
+"""
+
+
+def keys(tmp_path: Path, text: str, **environment: str) -> list[str]:
+    file = tmp_path / "bridge.toml"
+    file.write_text(text)
+    variables = {f"KKT_BRIDGE__{name}": value for name, value in environment.items()}
+    return [remark.key for remark in remarks_on(load_settings(file, variables))]
+
+
+@pytest.mark.parametrize(
+    ("registers", "pos", "expected"),
+    [(1, "", []), (2, "", ["pos"]), (2, '[pos]\n"pos-1" = "kkt-2"\n', [])],
+)
+def test_registers_without_a_word_on_which_pos_prints_where(tmp_path, registers, pos, expected):
+    text = CONFIG + "".join(REGISTER.format(number + 1) for number in range(registers)) + pos
+    assert keys(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(0o600, []), (0o640, []), (0o644, ["mqtt.password_file"]), (0o602, ["mqtt.password_file"])],
+)
+def test_a_password_that_everybody_may_read(tmp_path, mode, expected):
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(mode)
+    assert keys(tmp_path, CONFIG + REGISTER.format(1), MQTT__PASSWORD_FILE=str(secret)) == expected
