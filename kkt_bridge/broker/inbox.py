@@ -1,9 +1,19 @@
 """What came from the broker and is not yet decided: the hand-over from the session to the intake."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes of messages that may wait; beyond that the socket is left unread, and the broker keeps them."""
+
+OVERHEAD_BYTES: Final = 512
+"""What a message takes in memory beside its bytes."""
+
+BRANCH_CHARS_MAX: Final = 256
+"""Characters of a sender's branch; longer ones share one turn, whoever they are."""
 
 
 class AckToken(NamedTuple):
@@ -27,32 +37,104 @@ class Incoming:
     response_topic: str | None = None
     correlation: bytes | None = None
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        variable = len(self.payload) + len(self.topic) + len(self.correlation or b"") + len(self.response_topic or "")
+        return OVERHEAD_BYTES + variable
+
+    @property
+    def branch(self) -> str:
+        """The topic but for its last level: all requests of one POS share it, and so do all commands."""
+        branch = self.topic.rpartition("/")[0]
+        return branch if len(branch) <= BRANCH_CHARS_MAX else ""
+
 
 class Inbox:
-    """A queue that tells its writer when it is full, so that the socket is not read and the broker waits."""
+    """A queue that is bounded in bytes, serves its senders in turns, and keeps the order of acknowledgements.
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._messages: deque[Incoming] = deque()
+    When it is full its writer leaves the socket unread, and the broker waits. A sender that floods it delays the
+    messages of the others by one of its own each; those of one sender keep their order. The PUBACKs go out in the
+    order in which the messages came (MQTT 5.0 section 4.6, [MQTT-4.6.0-2]): a message that was decided on early waits
+    for those that arrived before it.
+    """
+
+    def __init__(self, messages_max: int, bytes_max: int = BYTES_MAX) -> None:
+        self._messages_max = messages_max
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._waiting: dict[str, deque[Incoming]] = {}
+        """By sender; none of the queues is empty."""
+        self._turns: deque[str] = deque()
+        """The senders that have something waiting, the next one first."""
+        self._count = 0
+        self._bytes = 0
+        self._unacknowledged: deque[AckToken] = deque()
+        """In the order of arrival; those of QoS 0 want no acknowledgement."""
+        self._decided: Counter[AckToken] = Counter()
+        """Those among them that may be acknowledged."""
         self._arrived = threading.Event()
+
+    def __len__(self) -> int:
+        """Messages that wait."""
+        return self._count
 
     def put(self, message: Incoming) -> None:
         """Add a message; the writer asks `is_full` before it reads more."""
-        self._messages.append(message)
+        branch = message.branch
+        with self._lock:
+            if branch not in self._waiting:
+                self._waiting[branch] = deque()
+                self._turns.append(branch)
+            self._waiting[branch].append(message)
+            self._count += 1
+            self._bytes += message.size
+            if message.token.qos > 0:
+                self._unacknowledged.append(message.token)
         self._arrived.set()
 
     def is_full(self) -> bool:
         """Whether reading should pause."""
-        return len(self._messages) >= self._capacity
+        return self._count >= self._messages_max or self._bytes >= self._bytes_max
 
-    def take(self, limit: int) -> list[Incoming]:
-        """Up to `limit` messages in the order of their arrival."""
+    def take(self, limit: int, bytes_max: int = BYTES_MAX) -> list[Incoming]:
+        """Up to `limit` messages and about so many bytes, one of each sender in turn; at least one if any waits."""
         self._arrived.clear()
-        messages = self._messages
-        taken = [messages.popleft() for _ in range(min(limit, len(messages)))]
-        if messages:
+        taken: list[Incoming] = []
+        size = 0
+        with self._lock:
+            while self._turns and len(taken) < limit and size < bytes_max:
+                message = self._next()
+                taken.append(message)
+                size += message.size
+            self._count -= len(taken)
+            self._bytes -= size
+        if self._turns:
             self._arrived.set()
         return taken
+
+    def _next(self) -> Incoming:
+        branch = self._turns.popleft()
+        queue = self._waiting[branch]
+        message = queue.popleft()
+        if queue:
+            self._turns.append(branch)
+        else:
+            del self._waiting[branch]
+        return message
+
+    def decided(self, tokens: Iterable[AckToken]) -> list[AckToken]:
+        """These need not be sent again: what may be acknowledged now, in the order of arrival."""
+        with self._lock:
+            self._decided.update(token for token in tokens if token.qos > 0)
+            ready: list[AckToken] = []
+            while self._unacknowledged and self._decided[self._unacknowledged[0]] > 0:
+                token = self._unacknowledged.popleft()
+                ready.append(token)
+                self._decided[token] -= 1
+                if not self._decided[token]:
+                    del self._decided[token]
+            return ready
 
     @property
     def arrived(self) -> threading.Event:

@@ -2,15 +2,21 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from kkt_bridge.journal.records import TakenCommand
 from kkt_bridge.journal.statements import Prepared, prepared_insert
-from kkt_bridge.journal.tables import IS_OPEN_COMMAND, commands
+from kkt_bridge.journal.tables import IS_FINISHED_COMMAND, IS_OPEN_COMMAND, commands
 from kkt_bridge.journal.transaction import Transaction
 
 ONLY_ASK: Final = frozenset({"status", "receipt", "buffer-list", "dlq-list"})
 """Commands that change nothing: no audit needs them, and a dashboard sends them all day."""
+
+ANSWERS_KEPT_MS: Final = 60_000
+"""Milliseconds for which the answer to a command that only asks is kept: asked again later, it is answered anew."""
+
+ANSWERS_DROPPED_MAX: Final = 20
+"""Old answers dropped in the commit of a new one."""
 
 
 def find_command(connection: Connection, command_id: str) -> TakenCommand | None:
@@ -53,8 +59,10 @@ def open_commands(connection: Connection, after: int, limit: int) -> list[TakenC
 
 
 def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
-    """Keep what came of it."""
+    """Keep what came of it; of one that only asks no longer than a redelivery of it may take."""
     tx.execute(_FINISH, {"row_id": taken.id, "new_result": result, "new_finished": tx.instant.steady_ms})
+    if taken.name in ONLY_ASK:
+        tx.execute(_DROP_ANSWERED, {"before": tx.instant.steady_ms - ANSWERS_KEPT_MS, "limit": ANSWERS_DROPPED_MAX})
 
 
 def _taken(row: Any) -> TakenCommand:
@@ -74,6 +82,13 @@ _FINISH: Final = Prepared(
     .where(_c.id == bindparam("row_id"))
     .values(result=bindparam("new_result"), finished_steady_ms=bindparam("new_finished"))
 )
+_answered = (
+    select(_c.id)
+    .where(IS_FINISHED_COMMAND, _c.only_asks == 1, _c.finished_steady_ms < bindparam("before"))
+    .order_by(_c.finished_steady_ms)
+    .limit(bindparam("limit"))
+)
+_DROP_ANSWERED: Final = Prepared(delete(commands).where(_c.id.in_(_answered)))
 _TAKE: Final = prepared_insert(
     insert(commands),
     "id",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
@@ -20,11 +20,17 @@ from kkt_bridge.journal.tombstones import (
     find_tombstone,
     find_tombstones,
     find_tombstones_of,
-    refunded_by_tombstones,
+    refunds_in_tombstones,
 )
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
+
+REFUSALS_OF_POS_MAX: Final = 1000
+"""Refusals of one POS that are kept for redeliveries, the newest ones."""
+
+REFUSALS_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes of the replies among all refusals that are kept."""
 
 
 def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
@@ -103,14 +109,21 @@ def record_of(connection: Connection, row_id: int) -> StoredReceipt | None:
     return None if row is None else _stored(row)
 
 
-def find_original(connection: Connection, receipt_id: str) -> Original | None:
-    """The sale with this id, from whichever POS, with what was refunded of it so far."""
+def find_original(connection: Connection, receipt_id: str, pos_id: str) -> Original | None:
+    """The sale with this id that a refund from this POS means, with what was refunded of it so far.
+
+    Several POS may have used the id: the refund means the sale of its own POS, and where that has none, the first.
+    """
     sales = [stored for stored in find_receipts(connection, receipt_id) if stored.type == "sale"]
     if not sales:
         return None
-    refunded = _REFUNDED(connection, {"receipt_id": receipt_id}).scalar(int) or 0
-    refunded += refunded_by_tombstones(connection, receipt_id)
-    return Original(status=sales[0].status, type=sales[0].type, total=sales[0].total, refunded=refunded)
+    sale = next((sale for sale in sales if sale.pos_id == pos_id), sales[0])
+    sellers = {other.pos_id for other in sales if other is not sale}
+    refunds = [(row.pos_id, row.total) for row in _REFUNDS(connection, {"receipt_id": receipt_id})]
+    refunds += refunds_in_tombstones(connection, receipt_id)
+    # A refund from the POS of another such sale was one of that sale.
+    refunded = sum(kopecks for refunder, kopecks in refunds if refunder not in sellers)
+    return Original(status=sale.status, type=sale.type, total=sale.total, refunded=refunded)
 
 
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
@@ -164,9 +177,18 @@ def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
     return _FIND_REFUSAL(connection, {"digest": digest}).scalar(bytes)
 
 
-def remember_refusal(tx: Transaction, digest: bytes, reply: bytes) -> None:
+def remember_refusal(tx: Transaction, *, pos_id: str, digest: bytes, reply: bytes) -> None:
     """Keep a refusal for the broker's redeliveries; a fresh one replaces it."""
-    tx.execute(_REMEMBER, {"digest": digest, "reply": reply, "refused_steady_ms": tx.instant.steady_ms})
+    tx.add(_REMEMBER, (tx.new_id(), pos_id, digest, reply, tx.instant.steady_ms))
+
+
+def trim_refusals(tx: Transaction) -> None:
+    """Drop the oldest refusals of a POS that has more than `REFUSALS_OF_POS_MAX`, and of all beyond their bytes.
+
+    A redelivery repeats only what was not acknowledged, which is far less.
+    """
+    tx.execute(_TRIM_REFUSALS_OF_POS, {})
+    tx.execute(_TRIM_REFUSALS, {})
 
 
 def unprinted_after(connection: Connection, status: Status, kkt: str, after: int, limit: int) -> list[WaitingReceipt]:
@@ -253,8 +275,8 @@ _FIND: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id"), _r
 _FIND_TOGETHER: Final = Together(_live, _r.receipt_id)
 _FIND_ROW: Final = Prepared(_live.where(_r.id == bindparam("row_id")))
 _FIND_ANY: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id")))
-_REFUNDED: Final = Prepared(
-    select(func.sum(_r.total)).where(_r.original_receipt_id == bindparam("receipt_id"), _r.status != Status.REJECTED)
+_REFUNDS: Final = Prepared(
+    select(_r.pos_id, _r.total).where(_r.original_receipt_id == bindparam("receipt_id"), _r.status != Status.REJECTED)
 )
 _READDRESS: Final = Prepared(
     update(receipts)
@@ -292,8 +314,26 @@ _UNPRINTED: Final = Prepared(
     _live.where(IS_PENDING, _of_register, _r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))
 )
 _FIND_REFUSAL: Final = Prepared(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
-_REMEMBER: Final = prepared_insert(
-    insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"), "digest", "reply", "refused_steady_ms"
+_REMEMBER: Final = Insertion(
+    prepared_insert(
+        insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"),
+        "id",
+        "pos_id",
+        "digest",
+        "reply",
+        "refused_steady_ms",
+    )
+)
+_f = refusals.c
+_newest_of_pos = select(
+    _f.id, func.row_number().over(partition_by=_f.pos_id, order_by=_f.id.desc()).label("place")
+).subquery()
+_TRIM_REFUSALS_OF_POS: Final = Prepared(
+    delete(refusals).where(_f.id.in_(select(_newest_of_pos.c.id).where(_newest_of_pos.c.place > REFUSALS_OF_POS_MAX)))
+)
+_newest = select(_f.id, func.sum(func.length(_f.reply)).over(order_by=_f.id.desc()).label("bytes")).subquery()
+_TRIM_REFUSALS: Final = Prepared(
+    delete(refusals).where(_f.id.in_(select(_newest.c.id).where(_newest.c.bytes > REFUSALS_BYTES_MAX)))
 )
 _MARK_NOTIFIED: Final = Prepared(
     update(receipts).where(_r.id == bindparam("row_id"), _r.notified == 0, IS_UNPRINTED).values(notified=1)

@@ -83,7 +83,9 @@ outbox: Final = _table(
     is_event=Integer,
     created_steady_ms=Integer,
 )
-refusals: Final = _table("refusals", digest=LargeBinary, reply=LargeBinary, refused_steady_ms=Integer)
+refusals: Final = _table(
+    "refusals", id=Integer, pos_id=Text, digest=LargeBinary, reply=LargeBinary, refused_steady_ms=Integer
+)
 storages: Final = _table(
     "storages",
     id=Integer,

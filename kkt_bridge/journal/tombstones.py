@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
@@ -83,10 +83,10 @@ def find_tombstones(connection: Connection, receipt_id: str) -> list[StoredRecei
     return [_stored(row) for row in _FIND_ANY(connection, {"receipt_id": _packed(receipt_id)})]
 
 
-def refunded_by_tombstones(connection: Connection, receipt_id: str) -> int:
-    """Kopecks of purged refunds that name this sale and were not rejected."""
+def refunds_in_tombstones(connection: Connection, receipt_id: str) -> list[tuple[str, int]]:
+    """POS and kopecks of each purged refund that names this sale and was not rejected."""
     values = {"receipt_id": _packed(receipt_id), "rejected": _STATUSES.index(Status.REJECTED)}
-    return _REFUNDED(connection, values).scalar(int) or 0
+    return [(row.pos_id, row.total) for row in _REFUNDS(connection, values)]
 
 
 class Outline(NamedTuple):
@@ -286,8 +286,8 @@ _found = select(
 _FIND: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id")))
 _FIND_TOGETHER: Final = Together(_found, _t.receipt_id)
 _FIND_ANY: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id")))
-_REFUNDED: Final = Prepared(
-    select(func.sum(_t.total)).where(
+_REFUNDS: Final = Prepared(
+    select(_t.pos_id, _t.total).where(
         _t.original_receipt_id == bindparam("receipt_id"), _t.status != bindparam("rejected")
     )
 )

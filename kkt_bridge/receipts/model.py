@@ -29,8 +29,8 @@ IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 RECEIPT_ID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 MARKING_CODE_PATTERN: Final = r"^[\x1d\x20-\x7e]{1,300}$"
 ITEMS_MAX: Final = 500
-PAYMENTS_MAX: Final = 10_000
-"""More than fit into a request: a list of rubbish is refused before each element is judged."""
+PAYMENTS_MAX: Final = 100
+"""There are five kinds of payment; a list of rubbish is refused before each element is judged."""
 
 Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN)]
 ReceiptId = Annotated[str, Field(pattern=RECEIPT_ID_PATTERN)]

@@ -26,7 +26,7 @@ from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
-from kkt_bridge.stages.intake.refusals import Refusals
+from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.notices import Notices
@@ -269,19 +269,17 @@ def _publisher(base: Base, session: Session) -> Publisher:
 
 
 def _intake(base: Base, inbox: Inbox, session: Session, admission: Admission) -> Intake:
-    refusals = Refusals(base.settings.zone)
-    decider = Decider(
-        settings=base.settings,
-        topics=base.topics,
-        admission=admission,
-        command_names=COMMANDS,
-        refusals=refusals,
-    )
+    settings = base.settings
     return Intake(
-        decider=decider,
-        refusals=refusals,
+        decider=Decider(
+            registers=frozenset(kkt.id for kkt in settings.kkt),
+            register_of_pos=settings.kkt_for,
+            command_names=COMMANDS,
+            zone=settings.zone,
+        ),
+        recorder=Recorder(topics=base.topics, zone=settings.zone),
+        admission=admission,
         topics=base.topics,
-        zone=base.settings.zone,
         journal=base.journal,
         inbox=inbox,
         link=session,

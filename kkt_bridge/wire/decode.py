@@ -1,20 +1,26 @@
 """Payload in, request or a refusal out: no input raises anything but `Undecodable`."""
 
-import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kkt_bridge.receipts.checks import Fault, receipt_faults
-from kkt_bridge.receipts.model import RECEIPT_ID_PATTERN, Receipt
+from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.wire.faults import fault_words
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, Error, ErrorCode, FaultyField
 from kkt_bridge.wire.strict_json import BadJson, parse_object
 
-FAULTS_SHOWN_MAX: Final = 200
+FAULTS_SHOWN_MAX: Final = 20
 """More wrong fields than this are counted, not listed: the answer must not outgrow the question."""
+
+FAULTS_READ_MAX: Final = 5000
+"""With more wrong fields than this they are only counted: what has so many is no receipt at all."""
+
+ID_CHARS_MAX: Final = 64
+"""Characters of an id that come back in an answer, also of one that is no UUID."""
 
 _PATH_CHARS_MAX: Final = 200
 
@@ -24,7 +30,7 @@ Message = TypeVar("Message", bound=BaseModel)
 
 
 class Undecodable(Exception):
-    """The payload is no such request. `message_id` is the id it holds, if it is fit to be named."""
+    """The payload is no such request. `message_id` is the text of the id it holds, shortened, if that can be read."""
 
     def __init__(self, error: Error, message_id: str | None = None) -> None:
         super().__init__(error.message)
@@ -75,6 +81,8 @@ def _validate(model: type[Message], fields: dict[str, Any], code: ErrorCode, mes
     try:
         return model.model_validate(fields)
     except ValidationError as error:
+        if error.error_count() > FAULTS_READ_MAX:
+            raise Undecodable(_refusal(code, f"{error.error_count()} fields are wrong"), message_id) from None
         faults = validation_faults(error)
         raise Undecodable(_refusal(code, _summary(faults), faults), message_id) from None
 
@@ -98,10 +106,10 @@ def _summary(faults: list[Fault]) -> str:
 
 
 def _refusal(code: ErrorCode, message: str, faults: Iterable[Fault] = ()) -> Error:
-    shown = [FaultyField(path=fault.path, message=fault.message) for fault in faults][:FAULTS_SHOWN_MAX]
+    shown = [FaultyField(path=fault.path, message=fault.message) for fault in islice(faults, FAULTS_SHOWN_MAX)]
     return Error(code=code, message=f"{message}; {NOTHING_TAKEN}", retryable=False, fields=shown)
 
 
 def _id_in(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
-    return value if isinstance(value, str) and re.fullmatch(RECEIPT_ID_PATTERN, value) else None
+    return value[:ID_CHARS_MAX] if isinstance(value, str) and value else None

@@ -7,6 +7,9 @@ from typing import Any, Final, NoReturn
 NESTING_MAX: Final = 32
 """Levels of objects and arrays: far more than any message has, far fewer than any writer of JSON takes."""
 
+FIELDS_MAX: Final = 200
+"""Fields of one object: several times what any message has."""
+
 _TOO_DEEP: Final = f"nested deeper than {NESTING_MAX} levels"
 
 
@@ -55,6 +58,8 @@ _JSON_NAMES: Final = {
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > FIELDS_MAX:
+        raise BadJson(f"an object has {len(pairs)} fields, at most {FIELDS_MAX} are taken")
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()

@@ -9,6 +9,9 @@ RequestKind = Literal["receipt", "query", "command"]
 
 _WILDCARDS = re.compile(r"[+#]")
 
+NAME_CHARS_MAX = 64
+"""Characters of a name that is answered: an identifier has no more."""
+
 ANSWER_TOPIC_BYTES_MAX = 1024
 ANSWER_TOPIC_LEVELS_MAX = 32
 """Of a response topic: far more than anybody needs, far less than any broker takes."""
@@ -81,8 +84,10 @@ class Topics:
         """An event topic: `receipt`, `breaker`, ..."""
         return f"{self.branch}/event/{kind}"
 
-    def answer_topic(self, route: Route, response_topic: str | None) -> str:
+    def answer_topic(self, route: Route, response_topic: str | None) -> str | None:
         """Where the answer goes: the response topic if it is inside the asker's own branch, else the fixed one.
+
+        None where the asker's name makes a topic that no broker need take.
 
         The fence keeps a client from making the bridge publish where the client itself may not, and the
         bridge from publishing to itself.
@@ -91,6 +96,8 @@ class Topics:
             fixed, fence = self.command_result(route.name), f"{self.branch}/command/"
         else:
             fixed, fence = self.reply(route.name), f"{self.branch}/pos/{route.name}/"
+        if len(route.name) > NAME_CHARS_MAX or not _is_publishable(fixed):
+            return None
         if (
             not response_topic
             or not response_topic.startswith(fence)

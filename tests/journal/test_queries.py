@@ -13,10 +13,12 @@ from kkt_bridge.journal.statements import SIZES, Insertion, Prepared, Together, 
 from kkt_bridge.journal.tables import settings
 from kkt_bridge.journal.transaction import _move_statements
 
-GROWING = {"receipts", "requests", "documents", "steps", "outbox", "refusals", "tombstones", "commands"}
+GROWING = {"receipts", "requests", "documents", "steps", "outbox", "tombstones", "commands"}
 
 REASONS = {
     "delivery._FIRST_WAIT": "the first entry of an index that holds only what waits",
+    "receipts._TRIM_REFUSALS_OF_POS": "some thousand refusals: it is what keeps them so few",
+    "receipts._TRIM_REFUSALS": "some thousand refusals: it is what keeps them so few",
 }
 """Statements that say SCAN and may: what they walk is small, for the reason given."""
 

@@ -253,7 +253,7 @@ def test_half_an_operation_is_none(journal, tmp_path):
 
 
 def original(journal, sale):
-    return journal.read(lambda connection: find_original(connection, sale.receipt_id))
+    return journal.read(lambda connection: find_original(connection, sale.receipt_id, sale.pos_id))
 
 
 def test_a_sale_knows_what_was_refunded_of_it(journal):
@@ -317,6 +317,6 @@ def test_pending_receipts_are_listed_by_state_and_register(journal, clock):
 
 def test_a_refusal_is_remembered_and_replaced(journal):
     assert journal.read(lambda c: find_refusal(c, b"digest")) is None
-    journal.write(lambda tx: remember_refusal(tx, b"digest", b"first"))
-    journal.write(lambda tx: remember_refusal(tx, b"digest", b"second"))
+    journal.write(lambda tx: remember_refusal(tx, pos_id="pos-1", digest=b"digest", reply=b"first"))
+    journal.write(lambda tx: remember_refusal(tx, pos_id="pos-1", digest=b"digest", reply=b"second"))
     assert journal.read(lambda c: find_refusal(c, b"digest")) == b"second"

@@ -190,7 +190,7 @@ def test_refunds_are_summed_over_what_was_purged(journal, clock, make):
     clock.advance(8 * DAY_S)
     purge(journal)
     make.synced(type="refund", original_receipt_id=sale.receipt_id, total=300)
-    original = journal.read(lambda c: find_original(c, sale.receipt_id))
+    original = journal.read(lambda c: find_original(c, sale.receipt_id, sale.pos_id))
     assert (original.status, original.total, original.refunded) == (Status.SYNCED, 5000, 1500)
 
 
@@ -393,10 +393,10 @@ def test_commands_are_kept_from_when_they_were_finished(journal, clock, name, ki
 
 
 def test_refusals_are_kept_for_their_time(journal, clock):
-    journal.write(lambda tx: remember_refusal(tx, b"1", b"reply"))
+    journal.write(lambda tx: remember_refusal(tx, pos_id="pos-1", digest=b"1", reply=b"reply"))
     clock.jump(10 * YEAR_S)
     clock.advance(7 * DAY_S)
-    journal.write(lambda tx: remember_refusal(tx, b"2", b"reply"))
+    journal.write(lambda tx: remember_refusal(tx, pos_id="pos-1", digest=b"2", reply=b"reply"))
     assert drop(journal, "refusals") == []
     clock.advance(1)
     assert drop(journal, "refusals") == [1]
@@ -405,9 +405,9 @@ def test_refusals_are_kept_for_their_time(journal, clock):
 
 
 def test_a_refusal_said_again_is_young_again(journal, clock):
-    journal.write(lambda tx: remember_refusal(tx, b"1", b"reply"))
+    journal.write(lambda tx: remember_refusal(tx, pos_id="pos-1", digest=b"1", reply=b"reply"))
     clock.advance(7 * DAY_S + 1)
-    journal.write(lambda tx: remember_refusal(tx, b"1", b"another"))
+    journal.write(lambda tx: remember_refusal(tx, pos_id="pos-1", digest=b"1", reply=b"another"))
     assert drop(journal, "refusals") == []
 
 

@@ -230,7 +230,7 @@ def test_refunds_are_summed_over_tombstones_except_the_rejected(yard):
         refund = a_receipt(type="refund", total=total, original_receipt_id=sale.receipt_id)
         yard.end(new=refund, mark=a_mark(number), end=end)
     yard.purge()
-    original = yard.journal.read(lambda c: find_original(c, sale.receipt_id))
+    original = yard.journal.read(lambda c: find_original(c, sale.receipt_id, sale.pos_id))
     assert (original.total, original.refunded) == (5000, 1290)
 
 

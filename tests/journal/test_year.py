@@ -262,7 +262,7 @@ class Shop:
 
 
 def refuse(digest, tx):
-    remember_refusal(tx, digest, b"x" * 300)
+    remember_refusal(tx, pos_id="pos-1", digest=digest, reply=b"x" * 300)
     tx.step(receipt=None, receipt_id=None, pos_id="pos-1", kkt=None, current=None, target=Status.REJECTED)
 
 

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.broker import session
-from kkt_bridge.errors import InDoubt, StorageUnavailable
+from kkt_bridge.errors import InDoubt, JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
-from kkt_bridge.receipts import hlc, identity
+from kkt_bridge.receipts import hlc
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import (
     courier,
@@ -28,9 +28,7 @@ from kkt_bridge.stages import (
 )
 from kkt_bridge.stages import delivery as delivery_stage
 from kkt_bridge.stages import printing as lane
-from kkt_bridge.stages.intake import admission, intake
-from kkt_bridge.stages.intake import decide as decisions
-from kkt_bridge.stages.intake import refusals as requests
+from kkt_bridge.stages.intake import admission, decide, intake, record
 
 Mutation = Callable[[], None]
 
@@ -39,9 +37,9 @@ def acknowledge_before_commit() -> None:
     """The PUBACK goes out first, and the commit may never come."""
     real = intake.Intake._commit
 
-    def commit(self: Any, messages: list[Any]) -> float:
-        self._link.acknowledge(message.token for message in messages)
-        return real(self, messages)
+    def commit(self: Any, requests: list[Any]) -> float:
+        self._acknowledge(request.token for request in requests)
+        return real(self, requests)
 
     intake.Intake._commit = commit  # type: ignore[method-assign]
 
@@ -50,9 +48,9 @@ def acknowledge_what_the_disk_refused() -> None:
     """A message is acknowledged although nothing of it could be written."""
     real = intake.Intake._while_storage_fails
 
-    def refuse(self: Any, messages: list[Any], problem: StorageUnavailable) -> float:
-        self._link.acknowledge(message.token for message in messages)
-        return real(self, messages, problem)
+    def refuse(self: Any, requests: list[Any], problem: JournalError) -> float:
+        self._acknowledge(request.token for request in requests)
+        return real(self, requests, problem)
 
     intake.Intake._while_storage_fails = refuse  # type: ignore[method-assign]
 
@@ -73,13 +71,13 @@ def forget_the_poison() -> None:
     """A message that cannot be handled is answered, and not acknowledged: it comes back for ever."""
     real = intake.Intake._commit
 
-    def commit(self: Any, messages: list[Any]) -> float:
-        kept = [message for message in messages if message.payload[:1] == b"{"]
-        if len(kept) < len(messages):
-            self._journal.write(functools.partial(intake.decide_all, [self._decider.decision(m) for m in messages]))
-            self._link.acknowledge(message.token for message in kept)
+    def commit(self: Any, requests: list[Any]) -> float:
+        kept = [request for request in requests if request.error is None or request.error.code != "invalid_json"]
+        if len(kept) < len(requests):
+            self._journal.write(functools.partial(self._decide, requests))
+            self._acknowledge(request.token for request in kept)
             return 0.0
-        return real(self, messages)
+        return real(self, requests)
 
     intake.Intake._commit = commit  # type: ignore[method-assign]
 
@@ -229,29 +227,13 @@ def take_more_than_fits() -> None:
 
 def believe_a_contradiction() -> None:
     """Other content under a known id is answered with the stored reply, as if it had been printed."""
-    real = decisions.Decider._receipt_decision
+    real = decide.Decider._about_receipt
 
-    def decide(self: Any, request: Any) -> Any:
-        def blind(tx: Any, *key: str) -> Any:
-            known = find(tx, *key)
-            return known and dataclasses.replace(known, digest=digest)
+    def about(self: Any, request: Any, receipt: Any, known: Any) -> Any:
+        found = known.receipt(receipt.receipt_id, receipt.pos_id)
+        return real(self, request, receipt, known) if found is None else decide.Repeat(found)
 
-        decision, digest = (
-            real(self, request),
-            identity.content_digest(decisions.decode_receipt(request.message.payload, request.route.name)),
-        )
-
-        def decide_blindly(tx: Any) -> None:
-            decisions.known_receipt = blind  # type: ignore[attr-defined]
-            try:
-                decision(tx)
-            finally:
-                decisions.known_receipt = find  # type: ignore[attr-defined]
-
-        return decisions.Decision(decide_blindly)
-
-    find = decisions.known_receipt
-    decisions.Decider._receipt_decision = decide  # type: ignore[method-assign]
+    decide.Decider._about_receipt = about  # type: ignore[method-assign]
 
 
 def bury_silently() -> None:
@@ -316,7 +298,7 @@ def adopt_on_any_storage() -> None:
 
 def refuse_twice_differently() -> None:
     """A refused request leaves nothing behind for its redelivery."""
-    requests.remember_refusal = lambda *_: None  # type: ignore[attr-defined]
+    record.remember_refusal = lambda *_, **__: None  # type: ignore[attr-defined]
 
 
 MUTATIONS: Final = MappingProxyType(

@@ -3,13 +3,15 @@
 import pytest
 from support.clocks import ManualClock
 from support.receipts import changed, full_receipt, item, receipt, small_receipt
-from support.stages import Shop, check_counts
+from support.stages import TOPICS, Shop, check_counts
 
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual_document import fiscal_mark
 from kkt_bridge.simulators.document_file import read_documents
 from kkt_bridge.simulators.fiscal_document import Registration
+from kkt_bridge.stages.intake.decide import Adopt
+from kkt_bridge.stages.intake.request import understand
 
 
 @pytest.fixture
@@ -132,10 +134,10 @@ def test_an_adoption_that_was_not_committed_is_made_again(shop):
     """What the bridge remembers of the table must not run ahead of the journal."""
     request = receipt()
     print_and_lose(shop, request)
-    decide = shop.intake._decider.decision(arrived(shop, request))
+    arrived = understood(shop, request)
 
     def fail_after(tx):
-        decide(tx)
+        assert [type(verdict) for verdict in shop.intake._decide([arrived], tx)] == [Adopt]
         raise KeyError("undo")
 
     with pytest.raises(KeyError):
@@ -145,18 +147,19 @@ def test_an_adoption_that_was_not_committed_is_made_again(shop):
     assert (shop.replies()[0]["duplicate"], len(shop.documents())) == (True, 1)
 
 
-def arrived(shop, request):
+def understood(shop, request):
     shop.arrive(f"kkt/v1/store-017/pos/{request['pos_id']}/receipt", request)
     (message,) = shop.inbox.take(1)
-    return message
+    return understand(TOPICS, message)
 
 
-def test_a_journal_that_lost_nothing_is_asked_once(shop):
+def test_a_journal_that_lost_nothing_is_asked_once_in_a_batch(shop):
     statements = []
     connection = shop.journal._database.writer.connection.driver_connection
     connection.set_trace_callback(statements.append)
     for _ in range(3):
-        shop.sell(receipt())
+        shop.arrive(TOPICS.receipt("pos-1"), receipt())
+    shop.intake.step()
     assert sum("FROM recovered" in statement for statement in statements) == 1
 
 

@@ -44,7 +44,7 @@ from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
-from kkt_bridge.stages.intake.refusals import Refusals
+from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
@@ -165,18 +165,16 @@ class Shop:
         self.lanes = {name: self._lane(name) for name in self.registers}
         self.admission = Admission(self.settings.buffer.capacity, self._storage_exhausted, self.clock)
         self.admission.recall(self.journal)
-        refusals = Refusals(ZONE)
         self.intake = Intake(
             decider=Decider(
-                settings=self.settings,
-                topics=TOPICS,
-                admission=self.admission,
+                registers=frozenset(self.registers),
+                register_of_pos=self.settings.kkt_for,
                 command_names=COMMANDS,
-                refusals=refusals,
+                zone=ZONE,
             ),
-            refusals=refusals,
+            recorder=Recorder(topics=TOPICS, zone=ZONE),
+            admission=self.admission,
             topics=TOPICS,
-            zone=ZONE,
             journal=self.journal,
             inbox=self.inbox,
             link=self.line,

@@ -46,9 +46,9 @@ def decoded(request: dict[str, Any]) -> Receipt:
 
 
 def named_id(payload: bytes) -> str | None:
-    """The id that the reply must carry: the request's own, wherever it can be read and is one."""
-    found = re.match(rb'\{"receipt_id": "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"', payload)
-    return found[1].decode() if found else None
+    """The id that the reply must carry: the text of the request's own, wherever it can be read."""
+    found = re.match(rb'\{"receipt_id": ("(?:[^"\\]|\\.)+")', payload)
+    return str(json.loads(found[1]))[:64] if found else None
 
 
 @pytest.mark.parametrize("kind", INVALID, ids=[kind.name for kind in INVALID])
@@ -154,6 +154,24 @@ def test_every_contradiction_is_named_at_once() -> None:
     request = small_receipt(original_receipt_id=ID, payments=paid("cash", "1"))
     paths = [fault.path for fault in refusal_of(encoded(request)).error.fields]
     assert paths == ["original_receipt_id", "payments"]
+
+
+def test_what_is_wrong_with_too_many_elements_is_that_they_are_too_many() -> None:
+    """Judged before any of the elements is: ten thousand of them cost as little as one."""
+    error = refusal_of(encoded(small_receipt(payments=[{}] * 10_000))).error
+    assert [(fault.path, fault.message) for fault in error.fields] == [
+        ("payments", "expected 1 to 100 of them, not 10000")
+    ]
+
+
+def test_an_object_with_more_fields_than_any_message_has_is_not_read_further() -> None:
+    assert "has 20000 fields" in refusal_of(encoded({str(number): 1 for number in range(20_000)})).error.message
+
+
+def test_of_more_wrong_fields_than_anybody_mends_only_the_number_is_told() -> None:
+    error = refusal_of(encoded(small_receipt(items=[{str(n): 1 for n in range(20)}] * 500))).error
+    assert (error.code, error.fields) == ("invalid_receipt", [])
+    assert error.message.startswith("12500 fields are wrong")
 
 
 def test_the_answer_does_not_outgrow_the_question() -> None:
@@ -281,7 +299,8 @@ def test_a_query_that_cannot_be_read_is_refused(payload: bytes) -> None:
     ("query", "paths", "message_id"),
     [
         ({}, ["receipt_id"], None),
-        ({"receipt_id": ID.upper()}, ["receipt_id"], None),
+        ({"receipt_id": ID.upper()}, ["receipt_id"], ID.upper()),
+        ({"receipt_id": "x" * 65}, ["receipt_id"], "x" * 64),
         ({"receipt_id": None}, ["receipt_id"], None),
         ({"receipt_id": ID, "pos_id": "pos-1"}, ["pos_id"], ID),
     ],

@@ -11,7 +11,7 @@ from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages.intake.flood import FloodView, FloodWatch
-from kkt_bridge.stages.replies import error
+from kkt_bridge.stages.intake.refusals import error
 from kkt_bridge.wire.messages import Error
 
 _PAUSED = "paused"
@@ -54,40 +54,26 @@ class Admission:
     def refusal(self, tx: Transaction, receipt: Receipt, kkt: str) -> Error | None:
         """Why this receipt cannot be taken now; None if it can."""
         if self._paused:
-            return error(
-                "paused", "the bridge is paused by its operator; nothing was taken, try again later", retryable=True
-            )
+            return error("paused")
         if tx.pending() >= self.capacity:
-            return error(
-                "buffer_full",
-                f"the buffer holds {self.capacity} receipts that the OFD does not have yet; nothing was taken, "
-                "try again under the same receipt_id",
-                retryable=True,
-            )
+            return error("buffer_full", capacity=self.capacity)
         if self._storage_exhausted(kkt):
-            return error(
-                "fn_exhausted",
-                f"the fiscal storage of {kkt} takes no more documents; nothing was taken, have it replaced",
-                retryable=True,
-            )
+            return error("fn_exhausted", kkt=kkt)
         if receipt.original_receipt_id is not None:
             return _refund_refusal(tx, receipt, receipt.original_receipt_id)
         return None
 
 
 def _refund_refusal(tx: Transaction, receipt: Receipt, original_id: str) -> Error | None:
-    original = find_original(tx.connection, original_id)
+    original = find_original(tx.connection, original_id, receipt.pos_id)
     path = "original_receipt_id"
     if original is None or original.status == Status.REJECTED:
-        message = f"no sale {original_id} is known here: check the id, or leave it out"
-        return error("original_not_found", message, retryable=False, fields=[(path, "no such sale")])
+        return error("original_not_found", fields=[(path, "no such sale")], original=original_id)
     if original.status not in _AT_THE_OFD:
-        message = f"the sale {original_id} is not at the OFD yet; nothing was taken, try again later"
-        return error("original_not_synced", message, retryable=True, fields=[(path, f"still {original.status}")])
+        return error("original_not_synced", fields=[(path, f"still {original.status}")], original=original_id)
     left = original.total - original.refunded
     if receipt.total > left:
-        message = f"of the sale {original_id} {format_kopecks(left)} can still be refunded, not more"
-        return error(
-            "refund_exceeds_original", message, retryable=False, fields=[("items", f"at most {format_kopecks(left)}")]
-        )
+        at_most = format_kopecks(left)
+        fields = [("items", f"at most {at_most}")]
+        return error("refund_exceeds_original", fields=fields, original=original_id, left=at_most)
     return None

@@ -1,218 +1,224 @@
-"""What is decided about each kind of message: a function to be run in the transaction that records it."""
+"""What is to be done about a request: decided from what is known, as a value; nothing is written here."""
 
-import logging
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import date, tzinfo
+from typing import Final, Protocol
 
-from kkt_bridge.broker.inbox import Incoming
-from kkt_bridge.journal.commands import find_command, take_command
-from kkt_bridge.journal.receipts import insert_receipt, known_receipt, readdress
-from kkt_bridge.journal.records import NewReceipt, StoredReceipt
-from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
-from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.journal.records import NewReceipt, StoredReceipt, TakenCommand
+from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.receipts.checks import correction_date_fault
-from kkt_bridge.receipts.identity import canonical_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.receipts.print_warnings import print_warnings
-from kkt_bridge.receipts.recent import remember
-from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.intake.refusals import Decision, Refusals, Request, request_of
-from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt, invalid_receipt
-from kkt_bridge.wire.messages import Command, Error, Query
-from kkt_bridge.wire.times import local_date
-from kkt_bridge.wire.topics import Topics
+from kkt_bridge.stages.intake import refusals
+from kkt_bridge.stages.intake.request import Request
+from kkt_bridge.wire.decode import invalid_receipt
+from kkt_bridge.wire.messages import Command, CommandError, Error, Query
 
-log = logging.getLogger(__name__)
+
+class Known(Protocol):
+    """What a decision may ask for: how things stand at its moment."""
+
+    def receipt(self, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+        """The receipt with this key, taken at any time."""
+        ...
+
+    def document(self, receipt: Receipt) -> RecoveredDocument | None:
+        """The fiscal document that a receipt has although the journal does not know it."""
+        ...
+
+    def refusal(self, digest: bytes) -> bytes | None:
+        """The reply with which these very bytes were refused before."""
+        ...
+
+    def obstacle(self, receipt: Receipt, kkt: str) -> Error | None:
+        """Why the receipt cannot be taken now."""
+        ...
+
+    def command(self, command_id: str) -> TakenCommand | None:
+        """The command with this id."""
+        ...
+
+    def today(self) -> date:
+        """The shop's calendar."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Take the receipt."""
+
+    new: NewReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """It was taken before: the stored reply again."""
+
+    known: StoredReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """It was printed before, and the journal does not know it: take it with its document."""
+
+    new: NewReceipt
+    document: RecoveredDocument
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It ends here, with an answer and an event, and leaves no trace of its id."""
+
+    error: Error
+    message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseCommand:
+    """The command is not even taken."""
+
+    error: CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Take the command; it is carried out after the commit."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A word that changes nothing: to a question, or the same as before."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Nothing is to be said: what was asked for is under way."""
+
+
+Verdict = Accept | Repeat | Adopt | Refuse | RefuseCommand | Take | Answer | Ignore
+
+IGNORE: Final = Ignore()
 
 
 class Decider:
-    """Decides on receipts, queries and commands; touches nothing but the transaction it is given."""
+    """Decides on receipts, queries and commands."""
 
     def __init__(
         self,
         *,
-        settings: Settings,
-        topics: Topics,
-        admission: Admission,
+        registers: Collection[str],
+        register_of_pos: Callable[[str], str | None],
         command_names: Collection[str],
-        refusals: Refusals,
+        zone: tzinfo,
     ) -> None:
-        self._settings = settings
-        self._registers = frozenset(kkt.id for kkt in settings.kkt)
-        self._zone = settings.zone
-        self._topics = topics
-        self._admission = admission
+        self._registers = registers
+        self._register_of_pos = register_of_pos
         self._command_names = command_names
-        self._refusals = refusals
-        self._may_be_recovered: bool | None = None
+        self._zone = zone
 
-    def decision(self, message: Incoming) -> Decision:
-        """What to write about this message; never an exception."""
-        request = request_of(self._topics, message)
-        if request is None:
-            log.debug("a message on %s asks for nothing", message.topic)
-            return NOTHING
-        try:
-            return self._decide(request)
-        except Undecodable as bad:
-            return self._refusals.refuse(request, bad.error, bad.message_id)
-        except Exception:
-            log.exception("a message on %s could not be judged; it is answered and set aside", message.topic)
-            return self._refusals.refuse(request, internal_error(), None)
+    def decide(self, request: Request, known: Known) -> Verdict:
+        """What is to be done about the request."""
+        match request.content:
+            case Receipt() as receipt:
+                return self._about_receipt(request, receipt, known)
+            case Query(receipt_id=receipt_id):
+                return Answer(self._answer_to_query(known.receipt(receipt_id, request.name), receipt_id, request.name))
+            case Command() as command:
+                return self._about_command(request, command, known)
+            case None:
+                return _refused(request, request.error or refusals.error("internal"), known)
 
-    def _decide(self, request: Request) -> Decision:
-        match request.route.kind:
-            case "receipt":
-                return self._receipt_decision(request)
-            case "query":
-                return self._query_decision(request)
-            case "command":
-                return self._command_decision(request)
+    def _about_receipt(self, request: Request, receipt: Receipt, known: Known) -> Verdict:
+        found = known.receipt(receipt.receipt_id, receipt.pos_id)
+        if found is not None and found.digest == request.content_digest:
+            return Repeat(found)
+        document = known.document(receipt) if found is None else None
+        if document is not None and document.could_be(receipt):
+            return Adopt(_new_receipt(request, receipt, document.kkt), document, receipt)
+        kkt = receipt.kkt or self._register_of_pos(receipt.pos_id)
+        is_conflict = found is not None or document is not None
+        refusal = _conflict(receipt) if is_conflict else self._obstacle(request, receipt, kkt, known)
+        if refusal is not None:
+            return _refused(request, refusal, known)
+        assert kkt is not None, "there is a register, or an obstacle"
+        return _same_refusal(request, known) or Accept(_new_receipt(request, receipt, kkt))
 
-    def _receipt_decision(self, request: Request) -> Decision:
-        receipt = decode_receipt(request.message.payload, request.route.name)
-        canonical = receipt.canonical()
-        digest, body = canonical_digest(canonical), canonical.decode()
-        remember(body, receipt)
-        key = (receipt.receipt_id, receipt.pos_id)
-
-        def decide(tx: Transaction) -> None:
-            known = known_receipt(tx, *key)
-            if known is not None and known.digest == digest:
-                self._repeat(tx, request, known)
-            elif known is None and (document := self._printed_before(tx, receipt)):
-                self._adopt(tx, request, receipt, document, _new_receipt(receipt, document.kkt, digest, body, request))
-            elif refusal := self._judge(tx, receipt, known):
-                self._refusals.refuse(request, refusal, receipt.receipt_id)(tx)
-            elif not self._refusals.repeat(tx, request):
-                kkt = self._register_of(receipt)
-                assert kkt is not None
-                insert_receipt(tx, _new_receipt(receipt, kkt, digest, body, request))
-
-        return Decision(decide, about=key)
-
-    def _printed_before(self, tx: Transaction, receipt: Receipt) -> RecoveredDocument | None:
-        """The document that this receipt has from the time before the journal was lost."""
-        if self._may_be_recovered is None:
-            # Rows only ever go from there while the bridge runs: what is empty now stays so.
-            self._may_be_recovered = any_recovered(tx.connection)
-        if not self._may_be_recovered:
-            return None
-        return find_recovered(tx.connection, requisite_1192(receipt.pos_id, receipt.receipt_id))
-
-    def _adopt(
-        self, tx: Transaction, request: Request, receipt: Receipt, document: RecoveredDocument, new: NewReceipt
-    ) -> None:
-        """Answer with the document that there is; whatever stands in the way of printing does not matter."""
-        if not document.could_be(receipt):
-            self._refusals.refuse(request, _conflict(receipt), receipt.receipt_id)(tx)
-            return
-        adopted = adopt(tx, new, document, print_warnings(receipt))
-        log.info("printed before the journal was lost: adopted", extra={"receipt_id": receipt.receipt_id})
-        reply = replies.stored(adopted, self._zone, duplicate=True)
-        tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
-
-    def _judge(self, tx: Transaction, receipt: Receipt, known: StoredReceipt | None) -> Error | None:
-        if known is not None:
-            return _conflict(receipt)
-        if fault := correction_date_fault(receipt, local_date(tx.instant.wall_ms, self._zone)):
+    def _obstacle(self, request: Request, receipt: Receipt, kkt: str | None, known: Known) -> Error | None:
+        if request.retained:
+            return refusals.error("retained")
+        if fault := correction_date_fault(receipt, known.today()):
             return invalid_receipt([fault])
-        kkt = self._register_of(receipt)
-        if kkt is None:
+        if kkt is None or kkt not in self._registers:
             return self._unknown_kkt(receipt)
-        return self._admission.refusal(tx, receipt, kkt)
-
-    def _register_of(self, receipt: Receipt) -> str | None:
-        kkt = receipt.kkt or self._settings.kkt_for(receipt.pos_id)
-        return kkt if kkt in self._registers else None
+        return known.obstacle(receipt, kkt)
 
     def _unknown_kkt(self, receipt: Receipt) -> Error:
         there_is = ", ".join(sorted(self._registers))
+        fields = [("kkt", f"one of {there_is}")]
         if receipt.kkt is not None:
-            message = f"no register {receipt.kkt} here; there is {there_is}"
-        else:
-            message = f"POS {receipt.pos_id} is mapped to no register: name one in kkt, or map it; there is {there_is}"
-        return replies.error("unknown_kkt", message, retryable=False, fields=[("kkt", f"one of {there_is}")])
+            return refusals.error("unknown_kkt", fields=fields, kkt=receipt.kkt, there_is=there_is)
+        return refusals.error("unmapped_pos", fields=fields, pos=receipt.pos_id, there_is=there_is)
 
-    def _repeat(self, tx: Transaction, request: Request, known: StoredReceipt) -> None:
-        reply = replies.stored(known, self._zone, duplicate=True)
-        tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
-        if not reply.final:
-            readdress(tx, known, request.answer_topic, request.message.correlation)
+    def _answer_to_query(self, found: StoredReceipt | None, receipt_id: str, pos_id: str) -> bytes:
+        if found is None:
+            return replies.not_found(receipt_id, pos_id).payload()
+        return replies.stored(found, self._zone, duplicate=False).payload()
 
-    def _query_decision(self, request: Request) -> Decision:
-        query = decode_message(Query, request.message.payload, "receipt_id")
-        key = (query.receipt_id, request.route.name)
-
-        def decide(tx: Transaction) -> None:
-            known = known_receipt(tx, *key)
-            reply = replies.stored(known, self._zone, duplicate=False) if known is not None else replies.not_found(*key)
-            tx.publish(request.answer_topic, reply.payload(), request.message.correlation)
-
-        return Decision(decide, about=key)
-
-    def _command_decision(self, request: Request) -> Decision:
-        if request.message.retained:
-            # It would be carried out again at each new subscription, long after it was meant.
-            log.warning("a retained command %s is not carried out: publish without retain", request.route.name)
-            return NOTHING
-        command = decode_message(Command, request.message.payload, "command_id")
-        name = request.route.name
-        if name not in self._command_names:
-            known = ", ".join(sorted(self._command_names))
-            return self._refusals.refuse_command(request, command.command_id, "unknown_command", f"there is {known}")
-
-        def decide(tx: Transaction) -> None:
-            taken = find_command(tx.connection, command.command_id)
-            if taken is None:
-                take_command(
-                    tx,
-                    command_id=command.command_id,
-                    name=name,
-                    issued_by=command.issued_by,
-                    args=command.model_dump_json(include={"args"}),
-                    reply_topic=request.answer_topic,
-                    correlation=request.message.correlation,
-                )
-            elif taken.name != name:
-                message = f"the command_id was used before, by a command {taken.name}: make a new one for each"
-                self._refusals.refuse_command(request, command.command_id, "idempotency_conflict", message)(tx)
-            elif taken.result is not None:
-                tx.publish(request.answer_topic, taken.result.encode(), request.message.correlation)
-
-        return Decision(decide)
+    def _about_command(self, request: Request, command: Command, known: Known) -> Verdict:
+        if request.retained:
+            return RefuseCommand(refusals.command_error("retained_command"))
+        if request.name not in self._command_names:
+            there_is = ", ".join(sorted(self._command_names))
+            return RefuseCommand(refusals.command_error("unknown_command", there_is=there_is))
+        taken = known.command(command.command_id)
+        if taken is None:
+            return Take(command)
+        if taken.name != request.name:
+            return RefuseCommand(refusals.command_error("command_conflict", name=taken.name))
+        return IGNORE if taken.result is None else Answer(taken.result.encode())
 
 
-NOTHING: Final = Decision(lambda _tx: None)
-"""On a message that asks for nothing: it is only acknowledged."""
+def _refused(request: Request, error: Error, known: Known) -> Verdict:
+    """What the refusal is, in the words that fit what was asked; a redelivery gets the same one again."""
+    if request.kind == "command":
+        return RefuseCommand(refusals.of_command(error))
+    if refused_before := _same_refusal(request, known):
+        return refused_before
+    if request.kind == "query":
+        # A verdict on the question, not on the receipt that it asks about: that one's id must not stand in it.
+        return Refuse(refusals.of_query(error), None)
+    if request.key is not None and known.receipt(*request.key) is not None:
+        error = refusals.beside_a_receipt(error)
+    return Refuse(error, request.id)
 
 
-def internal_error() -> Error:
-    """The answer to a message that brought a bug to light."""
-    message = "the bridge failed on this message (see its log); nothing was taken, do not send these bytes again"
-    return replies.error("invalid_receipt", message, retryable=False)
+def _same_refusal(request: Request, known: Known) -> Answer | None:
+    if not request.redelivered or (refusal := known.refusal(request.digest)) is None:
+        return None
+    return Answer(refusal)
 
 
-def _new_receipt(receipt: Receipt, kkt: str, digest: bytes, body: str, request: Request) -> NewReceipt:
+def _new_receipt(request: Request, receipt: Receipt, kkt: str) -> NewReceipt:
+    assert request.answer_topic is not None, "a POS whose receipt is valid has a name fit for a topic"
     return NewReceipt(
         receipt_id=receipt.receipt_id,
         pos_id=receipt.pos_id,
         kkt=kkt,
-        digest=digest,
+        digest=request.content_digest,
         type=receipt.type,
         total=receipt.total,
         original_receipt_id=receipt.original_receipt_id,
-        body=body,
+        body=request.canonical.decode(),
         reply_topic=request.answer_topic,
-        correlation=request.message.correlation,
+        correlation=request.correlation,
     )
 
 
 def _conflict(receipt: Receipt) -> Error:
-    message = (
-        f"receipt {receipt.receipt_id} was taken before with other content, and stands as it was; "
-        "a different sale needs a new receipt_id"
-    )
-    return replies.error("idempotency_conflict", message, retryable=False)
+    return refusals.error("idempotency_conflict", receipt_id=receipt.receipt_id)

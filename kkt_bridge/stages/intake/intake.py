@@ -1,35 +1,48 @@
-"""Stage 1: message in, decision, commit, acknowledgement; nothing else, and never an exception.
+"""Stage 1: message in, verdict, commit, acknowledgement; nothing else, and never an exception.
 
-A batch of messages becomes one transaction. Each message is decoded into a *decision*, a function that
-is run inside it; the acknowledgements go out after the commit, in the order of arrival.
+A batch of messages, taken in turns by sender, becomes one transaction; each is decoded once, and decided on inside of
+it. The acknowledgements go out after the commit, in the order of arrival. While the disk takes nothing, each message
+is refused once; of it is kept what must still be written, not its payload, and that is written when the disk is back.
 """
 
 import logging
-from collections.abc import Iterable
-from datetime import tzinfo
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
 
-from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.broker.inbox import AckToken, Inbox
 from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import find_receipt
-from kkt_bridge.journal.records import StoredReceipt
-from kkt_bridge.receipts.identity import content_digest
+from kkt_bridge.journal.receipts import find_receipt, look_up, trim_refusals
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.intake.decide import NOTHING, Decider, internal_error
-from kkt_bridge.stages.intake.refusals import Decision, Refusals, Request, decide_all, request_of
-from kkt_bridge.wire.decode import Undecodable, decode_receipt
-from kkt_bridge.wire.messages import Error
+from kkt_bridge.stages.intake import refusals
+from kkt_bridge.stages.intake.admission import Admission
+from kkt_bridge.stages.intake.decide import Decider, Refuse, RefuseCommand, Verdict
+from kkt_bridge.stages.intake.record import Recorder
+from kkt_bridge.stages.intake.refusal_log import RefusalLog
+from kkt_bridge.stages.intake.request import Request, understand
 from kkt_bridge.wire.topics import Topics
 
 BATCH_MAX: Final = 64
 """Messages in one transaction."""
 
+BATCH_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of the messages in one transaction, about: decoding them is to take no longer than a moment."""
+
 STORAGE_RETRY_S: Final = 1.0
 """How often a disk that does not take anything is tried again."""
+
+KEPT_MAX: Final = 20_000
+"""Refusals that wait for the disk; with more of them no further message is taken, and the broker waits."""
+
+TRIM_AFTER: Final = 500
+"""Refusals recorded between two looks at how many are kept for redeliveries."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +59,17 @@ class Link(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Unrecorded:
+    """A message that was answered past the journal: what is still to be written, and what to acknowledge then."""
+
+    request: Request
+    answer: bytes
+    is_refusal: bool
+    tokens: list[AckToken] = field(default_factory=list)
+    """Its own, and those of its redeliveries."""
+
+
 class Intake:
     """Turns what POS terminals and operators publish into what the journal holds."""
 
@@ -53,132 +77,188 @@ class Intake:
         self,
         *,
         decider: Decider,
-        refusals: Refusals,
+        recorder: Recorder,
+        admission: Admission,
         topics: Topics,
-        zone: tzinfo,
         journal: Journal,
         inbox: Inbox,
         link: Link,
         clock: Clock,
     ) -> None:
         self._decider = decider
-        self._refusals = refusals
+        self._recorder = recorder
+        self._admission = admission
         self._topics = topics
-        self._zone = zone
         self._journal = journal
         self._inbox = inbox
         self._link = link
         self._clock = clock
-        self._refused_unrecorded: list[Incoming] = []
+        self._unrecorded: dict[bytes, _Unrecorded] = {}
+        """By the digest of the message, oldest first."""
+        self._refusal_log = RefusalLog(clock)
+        self._refused_since_trim = TRIM_AFTER
 
     def step(self) -> float | None:
         """Decide on what has arrived."""
-        messages = self._inbox.take(BATCH_MAX)
-        if self._refused_unrecorded:
-            if not self._record_refusals():
-                self._refuse_past_the_journal(messages)
+        wait = self._step()
+        due = self._refusal_log.step()
+        return wait if due is None else due if wait is None else min(wait, due)
+
+    def _step(self) -> float | None:
+        if self._unrecorded:
+            if not self._record_some():
+                if len(self._unrecorded) < KEPT_MAX:
+                    self._refuse_past_the_journal(self._take())
                 return STORAGE_RETRY_S
-        elif not messages:
-            return None
-        return self._commit(messages) if messages else 0.0
+            if self._unrecorded:
+                return 0.0
+            log.info("the journal takes again; all that was refused meanwhile is recorded")
+            requests = self._take()
+            return self._commit(requests) if requests else 0.0
+        requests = self._take()
+        return self._commit(requests) if requests else None
+
+    def _take(self) -> list[Request]:
+        """The next messages, each decoded once. One that asks for nothing is acknowledged, and that is all."""
+        messages = self._inbox.take(BATCH_MAX, BATCH_BYTES_MAX)
+        understood = [(message, understand(self._topics, message)) for message in messages]
+        self._acknowledge(message.token for message, request in understood if request is None)
+        requests = [request for _, request in understood if request is not None]
+        self._admission.watch.note(Counter(request.sender for request in requests))
+        return requests
+
+    def _acknowledge(self, tokens: Iterable[AckToken]) -> None:
+        if ready := self._inbox.decided(tokens):
+            self._link.acknowledge(ready)
 
     # -- committing -----------------------------------------------------------------------------------
 
-    def _commit(self, messages: list[Incoming]) -> float:
-        decisions = [self._decider.decision(message) for message in messages]
+    def _commit(self, requests: list[Request]) -> float:
         try:
-            self._journal.write(partial(decide_all, decisions))
+            verdicts = self._journal.write(partial(self._decide, requests))
         except StorageUnavailable as problem:
-            return self._while_storage_fails(messages, problem)
+            return self._while_storage_fails(requests, problem)
         except Exception:
-            log.exception("a batch of %d messages could not be taken together", len(messages))
-            return self._commit_one_by_one(messages, decisions)
-        self._link.acknowledge(message.token for message in messages)
+            log.exception("a batch of %d messages could not be taken together", len(requests))
+            return self._commit_one_by_one(requests)
+        self._note(requests, verdicts)
+        self._acknowledge(request.token for request in requests)
         return 0.0
 
-    def _commit_one_by_one(self, messages: list[Incoming], decisions: list[Decision]) -> float:
-        for number, (message, decision) in enumerate(zip(messages, decisions, strict=True)):
+    def _decide(self, requests: Sequence[Request], tx: Transaction) -> list[Verdict]:
+        """Decide on each, and write that; in their order, as each may depend on what came before."""
+        if self._refused_since_trim >= TRIM_AFTER:
+            trim_refusals(tx)
+        look_up(tx, [key for request in requests if (key := request.key) is not None])
+        known = self._recorder.view(tx, self._admission)
+        verdicts: list[Verdict] = []
+        for request in requests:
+            verdict = self._decider.decide(request, known)
+            self._recorder.write(tx, request, verdict)
+            verdicts.append(verdict)
+        return verdicts
+
+    def _note(self, requests: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
+        """Log what was refused, now that it is committed."""
+        if self._refused_since_trim >= TRIM_AFTER:
+            self._refused_since_trim = 0
+        for request, verdict in zip(requests, verdicts, strict=True):
+            if isinstance(verdict, Refuse | RefuseCommand):
+                self._refused_since_trim += 1
+                self._refusal_log.note(request, verdict.error.code, verdict.error.message)
+
+    def _commit_one_by_one(self, requests: list[Request]) -> float:
+        for number, request in enumerate(requests):
             try:
-                self._commit_alone(message, decision)
-            except StorageUnavailable as problem:
-                return self._while_storage_fails(messages[number:], problem)
-            self._link.acknowledge([message.token])
+                self._commit_alone(request)
+            except JournalError as problem:
+                return self._while_storage_fails(requests[number:], problem)
+            self._acknowledge([request.token])
         return 0.0
 
-    def _commit_alone(self, message: Incoming, decision: Decision) -> None:
-        """One message must not take the others along, and must not come back for ever."""
+    def _commit_alone(self, request: Request) -> None:
+        """One message must not take the others along, and must not come back for ever.
+
+        Errors: JournalError where not even the refusal can be written.
+        """
         try:
-            self._journal.write(decision)
+            verdicts = self._journal.write(partial(self._decide, [request]))
         except StorageUnavailable:
             raise
         except Exception:
-            log.exception("a message on %s could not be handled; it is answered and set aside", message.topic)
-            request = request_of(self._topics, message)
-            if request is not None:
-                self._journal.write(self._refusals.refuse(request, internal_error(), request.id()))
+            log.exception(
+                "a message of %s could not be handled; it is answered and set aside", request.sender, extra=request.ids
+            )
+            request = replace(request.without_content(), error=refusals.error("internal"))
+            verdicts = self._journal.write(partial(self._decide, [request]))
+        self._note([request], verdicts)
 
-    def _while_storage_fails(self, messages: list[Incoming], problem: StorageUnavailable) -> float:
+    # -- while the disk takes nothing -------------------------------------------------------------------
+
+    def _while_storage_fails(self, requests: list[Request], problem: JournalError) -> float:
         log.error("the journal takes nothing: %s", problem)
-        self._refuse_past_the_journal(messages)
+        self._refuse_past_the_journal(requests)
         return STORAGE_RETRY_S
 
-    def _refuse_past_the_journal(self, messages: list[Incoming]) -> None:
+    def _refuse_past_the_journal(self, requests: list[Request]) -> None:
         """Answer at once; acknowledge only when the refusals themselves can be recorded.
 
         So a redelivery finds the refusal that was given, and nothing is printed behind the cashier's back.
         """
-        for message in messages:
-            if request := request_of(self._topics, message):
-                self._answer_past_the_journal(request)
-        self._refused_unrecorded += messages
+        for request in requests:
+            kept = self._unrecorded.get(request.digest)
+            if kept is None:
+                kept = self._unrecorded[request.digest] = self._answered_past_the_journal(request)
+            kept.tokens.append(request.token)
+            if request.answer_topic is not None:
+                self._link.publish(Outgoing(request.answer_topic, kept.answer, correlation=request.correlation))
 
-    def _record_refusals(self) -> bool:
-        """Write down what was refused while the journal took nothing; False if it still does not."""
-        try:
-            self._journal.write(partial(decide_all, list(map(self._record_refusal, self._refused_unrecorded))))
-        except JournalError:
-            return False
-        self._link.acknowledge([message.token for message in self._refused_unrecorded])
-        self._refused_unrecorded.clear()
-        return True
-
-    def _answer_past_the_journal(self, request: Request) -> None:
+    def _answered_past_the_journal(self, request: Request) -> _Unrecorded:
         """What can still be read is answered from there; the rest is refused."""
-        payload = self._known_answer(request) or self._refusals.payload(request, _storage_error(), self._clock.now_ms())
-        self._link.publish(Outgoing(request.answer_topic, payload, correlation=request.message.correlation))
+        if (known := self._known_answer(request)) is not None:
+            return _Unrecorded(request.without_content(), known, is_refusal=False)
+        error = refusals.error("storage_unavailable")
+        self._refusal_log.note(request, error.code, error.message)
+        if request.kind == "command":
+            answer = self._recorder.command_refusal(request, refusals.of_command(error), self._clock.now_ms())
+        else:
+            message_id = request.id if request.kind == "receipt" else None
+            answer = replies.refusal(message_id, request.name, error).payload()
+        return _Unrecorded(replace(request.without_content(), error=error), answer, is_refusal=True)
 
     def _known_answer(self, request: Request) -> bytes | None:
         """The reply of a receipt that was taken before, whether it is repeated or asked for."""
-        receipt_id = request.id()
-        if request.route.kind == "command" or receipt_id is None:
+        if request.key is None or request.content is None:
             return None
-        pos_id = request.route.name
+        receipt_id, pos_id = request.key
         try:
             known = self._journal.read(lambda connection: find_receipt(connection, receipt_id, pos_id))
         except JournalError:
             return None
-        if known is None or not self._is_about(request, known):
+        is_repeat = isinstance(request.content, Receipt)
+        if known is None or (is_repeat and known.digest != request.content_digest):
             return None
-        return replies.stored(known, self._zone, duplicate=request.route.kind == "receipt").payload()
+        return self._recorder.stored_reply(known, duplicate=is_repeat)
 
-    @staticmethod
-    def _is_about(request: Request, known: StoredReceipt) -> bool:
-        """Whether the request repeats, or asks for, just that receipt."""
-        if request.route.kind == "query":
-            return True
+    def _record_some(self) -> bool:
+        """Write down some of what was refused while the journal took nothing; False if it still does not."""
+        some = list(self._unrecorded.values())[:BATCH_MAX]
         try:
-            receipt = decode_receipt(request.message.payload, request.route.name)
-        except Undecodable:
+            self._journal.write(partial(self._record, some))
+        except JournalError:
             return False
-        return content_digest(receipt) == known.digest
+        for each in some:
+            del self._unrecorded[each.request.digest]
+            self._acknowledge(each.tokens)
+        return True
 
-    def _record_refusal(self, message: Incoming) -> Decision:
-        request = request_of(self._topics, message)
-        if request is None or self._known_answer(request) is not None:
-            return NOTHING
-        return self._refusals.refuse(request, _storage_error(), request.id())
-
-
-def _storage_error() -> Error:
-    message = "the bridge cannot write to its disk; nothing was taken, try again later under the same id"
-    return replies.error("storage_unavailable", message, retryable=True)
+    def _record(self, some: Sequence[_Unrecorded], tx: Transaction) -> None:
+        for each in some:
+            request = each.request
+            if not each.is_refusal or request.error is None:
+                continue
+            if request.kind == "command":
+                self._recorder.refuse_command(tx, request, refusals.of_command(request.error))
+            else:
+                message_id = request.id if request.kind == "receipt" else None
+                self._recorder.refuse(tx, request, message_id, request.error.code, each.answer)

@@ -1,144 +1,124 @@
-"""What a message asks for, and the refusals that every kind of request shares."""
+"""Why a request is refused: for every reason its code, what its sender reads, and whether it may be sent again.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import tzinfo
-from hashlib import blake2b
+What is wrong with the fields of a request stands where they are decoded (`kkt_bridge.wire.decode`); what a register
+refuses, with its reply (`kkt_bridge.stages.replies`).
+"""
 
-from kkt_bridge.broker.inbox import Incoming
-from kkt_bridge.journal.receipts import find_refusal, known_receipt, look_up, remember_refusal
-from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.stages import replies
-from kkt_bridge.wire.decode import NOTHING_TAKEN, Undecodable, decode_message, decode_receipt
-from kkt_bridge.wire.messages import Command, CommandError, CommandResult, Error, Query
-from kkt_bridge.wire.times import rfc3339
-from kkt_bridge.wire.topics import Route, Topics
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-Key = tuple[str, str]
-"""A receipt's id and its POS."""
+from kkt_bridge.wire.decode import NOTHING_TAKEN
+from kkt_bridge.wire.messages import CommandError, Error, FaultyField
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is to be written about a message, the answer included."""
+class Reason(NamedTuple):
+    """A row of the table. `text` is a template of `str.format`."""
 
-    write: Callable[[Transaction], None]
-    about: Key | None = None
-    """The receipt that it asks after first: those of many messages are looked up together."""
-
-    def __call__(self, tx: Transaction) -> None:
-        """Write it."""
-        self.write(tx)
+    code: str
+    text: str
+    retryable: bool = False
 
 
-def decide_all(decisions: Sequence[Decision], tx: Transaction) -> None:
-    """Write what was decided about several messages, in their order."""
-    look_up(tx, [decision.about for decision in decisions if decision.about is not None])
-    for decision in decisions:
-        decision(tx)
+REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
+    {
+        "paused": Reason(
+            "paused", "the bridge is paused by its operator; nothing was taken, try again later", retryable=True
+        ),
+        "buffer_full": Reason(
+            "buffer_full",
+            "the buffer holds {capacity} receipts that the OFD does not have yet; nothing was taken, "
+            "try again under the same receipt_id",
+            retryable=True,
+        ),
+        "storage_unavailable": Reason(
+            "storage_unavailable",
+            "the bridge cannot write to its disk; nothing was taken, try again later under the same id",
+            retryable=True,
+        ),
+        "fn_exhausted": Reason(
+            "fn_exhausted",
+            "the fiscal storage of {kkt} takes no more documents; nothing was taken, have it replaced",
+            retryable=True,
+        ),
+        "unknown_kkt": Reason("unknown_kkt", "no register {kkt} here; there is {there_is}"),
+        "unmapped_pos": Reason(
+            "unknown_kkt", "POS {pos} is mapped to no register: name one in kkt, or map it; there is {there_is}"
+        ),
+        "original_not_found": Reason(
+            "original_not_found", "no sale {original} is known here: check the id, or leave it out"
+        ),
+        "original_not_synced": Reason(
+            "original_not_synced",
+            "the sale {original} is not at the OFD yet; nothing was taken, try again later",
+            retryable=True,
+        ),
+        "refund_exceeds_original": Reason(
+            "refund_exceeds_original", "of the sale {original} {left} can still be refunded, not more"
+        ),
+        "idempotency_conflict": Reason(
+            "idempotency_conflict",
+            "receipt {receipt_id} was taken before with other content, and stands as it was; "
+            "a different sale needs a new receipt_id",
+        ),
+        "retained": Reason(
+            "invalid_receipt",
+            "a retained message is no sale: it comes again at every connection, long after it was meant; nothing was "
+            "taken: clear it (publish an empty retained message on this topic) and publish without retain",
+        ),
+        "unfit_pos": Reason(
+            "pos_mismatch",
+            "the topic's POS is no identifier: expected 1 to 64 of A-Z a-z 0-9 _ . - and a letter or digit first",
+        ),
+        "internal": Reason(
+            "invalid_receipt",
+            "the bridge failed on this message (see its log); nothing was taken, do not send these bytes again",
+        ),
+        "unknown_command": Reason("unknown_command", "there is {there_is}"),
+        "retained_command": Reason(
+            "invalid_command",
+            "a retained command is not carried out: it would be again at every connection; clear it (publish an empty "
+            "retained message on this topic) and publish without retain",
+        ),
+        "command_conflict": Reason(
+            "idempotency_conflict",
+            "the command_id was used before, by a command {name}: make a new one for each",
+        ),
+    }
+)
+"""Every reason by its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A message, what it asks for, and where the answer goes."""
-
-    message: Incoming
-    route: Route
-    answer_topic: str
-
-    def digest(self) -> bytes:
-        """Topic and bytes: what a redelivery repeats."""
-        return blake2b(self.message.topic.encode() + b"\0" + self.message.payload, digest_size=16).digest()
-
-    def id(self) -> str | None:
-        """The receipt's or command's id, if the payload holds one fit to be named."""
-        try:
-            if self.route.kind == "receipt":
-                return decode_receipt(self.message.payload, self.route.name).receipt_id
-            if self.route.kind == "query":
-                return decode_message(Query, self.message.payload, "receipt_id").receipt_id
-            return decode_message(Command, self.message.payload, "command_id").command_id
-        except Undecodable as bad:
-            return bad.message_id
+def error(reason: str, *, fields: Iterable[tuple[str, str]] = (), **values: Any) -> Error:
+    """The refusal of a receipt or a query; `fields` are paths with what is wrong there."""
+    code, text, retryable = REASONS[reason]
+    shown = [FaultyField(path=path, message=message) for path, message in fields]
+    return Error.model_validate(
+        {"code": code, "message": text.format(**values), "retryable": retryable, "fields": shown}
+    )
 
 
-def request_of(topics: Topics, message: Incoming) -> Request | None:
-    """What the message asks for; None if nothing."""
-    route = topics.route(message.topic)
-    if route is None:
-        return None
-    return Request(message, route, topics.answer_topic(route, message.response_topic))
+def command_error(reason: str, **values: Any) -> CommandError:
+    """The refusal of a command."""
+    code, text, _ = REASONS[reason]
+    return CommandError(code=code, message=text.format(**values))
 
 
-class Refusals:
-    """Refusing: an answer, an event, and a memory for the broker's redeliveries."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        self._zone = zone
-
-    def refuse(self, request: Request, error: Error, message_id: str | None) -> Decision:
-        """End the request here; of a receipt that was not taken nothing is left but this."""
-        if request.route.kind == "command":
-            code = "invalid_command" if error.code == "invalid_receipt" else error.code
-            return self.refuse_command(request, message_id, code, error.message, error)
-        if request.route.kind == "query":
-            # A verdict on the question, not on the receipt that it asks about: that one's id must not stand in it.
-            message_id, error = None, _reworded(error, "the query was not understood: mend it and ask again")
-
-        def decide(tx: Transaction) -> None:
-            if self.repeat(tx, request):
-                return
-            said = error
-            if message_id is not None and known_receipt(tx, message_id, request.route.name) is not None:
-                said = _reworded(error, "the receipt taken before under this id stands as it was: query it")
-            reply = replies.refusal(message_id, request.route.name, said).payload()
-            tx.publish(request.answer_topic, reply, request.message.correlation)
-            remember_refusal(tx, request.digest(), reply)
-            tx.step(
-                receipt=None,
-                receipt_id=message_id,
-                pos_id=request.route.name,
-                kkt=None,
-                current=None,
-                target=Status.REJECTED,
-                error=error.code,
-            )
-
-        return Decision(decide)
-
-    def repeat(self, tx: Transaction, request: Request) -> bool:
-        """Answer a redelivery of what was refused with the same refusal; False if there is none."""
-        if not request.message.redelivered:
-            return False
-        refusal = find_refusal(tx.connection, request.digest())
-        if refusal is None:
-            return False
-        tx.publish(request.answer_topic, refusal, request.message.correlation)
-        return True
-
-    def refuse_command(
-        self, request: Request, command_id: str | None, code: str, message: str, error: Error | None = None
-    ) -> Decision:
-        """Answer a command that is not even taken."""
-        failure = CommandError(code=code, message=message, fields=error.fields if error else [])
-
-        def decide(tx: Transaction) -> None:
-            at = rfc3339(tx.instant.wall_ms, self._zone)
-            result = CommandResult(command_id=command_id, ok=False, error=failure, at=at)
-            tx.publish(request.answer_topic, result.payload(), request.message.correlation)
-
-        return Decision(decide)
-
-    def payload(self, request: Request, error: Error, now_ms: int) -> bytes:
-        """The refusal as a message, for when the journal cannot carry it."""
-        if request.route.kind != "command":
-            return replies.refusal(request.id(), request.route.name, error).payload()
-        failure = CommandError(code=error.code, message=error.message)
-        at = rfc3339(now_ms, self._zone)
-        return CommandResult(command_id=request.id(), ok=False, error=failure, at=at).payload()
+def of_command(refusal: Error) -> CommandError:
+    """What is wrong with a command, in its own words."""
+    code = "invalid_command" if refusal.code == "invalid_receipt" else refusal.code
+    return CommandError(code=code, message=refusal.message, fields=refusal.fields)
 
 
-def _reworded(error: Error, advice: str) -> Error:
-    """The error with another word on what to do than that nothing was taken."""
-    return error.model_copy(update={"message": error.message.replace(NOTHING_TAKEN, advice)})
+def of_query(refusal: Error) -> Error:
+    """What is wrong with a question: nothing could have been taken."""
+    return _reworded(refusal, "the query was not understood: mend it and ask again")
+
+
+def beside_a_receipt(refusal: Error) -> Error:
+    """What is wrong with a request under whose id a receipt was taken before."""
+    return _reworded(refusal, "the receipt taken before under this id stands as it was: query it")
+
+
+def _reworded(refusal: Error, advice: str) -> Error:
+    return refusal.model_copy(update={"message": refusal.message.replace(NOTHING_TAKEN, advice)})
