@@ -7,6 +7,8 @@ names where it stands, the key, and what was expected there.
 import codecs
 import json
 import os
+import ssl
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -54,6 +56,25 @@ def _web_address(url: str) -> str:
     if not usable or parts.query or parts.fragment or any(char.isspace() for char in url):
         raise ValueError('expected an address such as "https://ofd.example.com"')
     return url
+
+
+def _proxy_address(proxy: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(url := proxy.get_secret_value())
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment or any(char.isspace() for char in url):
+        raise ValueError('expected an address such as "http://proxy.example.com:3128"')
+    return proxy
+
+
+def masked_url(url: str) -> str:
+    """An address for people, without the name and the password that it may hold."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    userinfo, at, host = authority.rpartition("@")
+    return f"{scheme}{separator}***@{host}{slash}{path}" if at and userinfo else url
 
 
 def _publishable(root: str) -> str:
@@ -114,12 +135,36 @@ class VirtualKktSettings(Section):
     tax_system: TaxSystem = "osn"
 
 
+class OfdTlsSettings(Section):
+    """Whom an OFD over https has to convince, and how the bridge shows who it is; PEM files."""
+
+    ca: Path | None = None
+    """Authorities that are trusted, instead of the public ones."""
+    cert: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_together(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key: expected both or neither")
+        return self
+
+
 class OfdSettings(Section):
     """The operator of fiscal data."""
 
     url: Annotated[str, AfterValidator(_web_address)]
     timeout_s: Seconds = 10
     health_path: Annotated[str, Field(pattern=r"^(/\S*)?$")] = "/ofd/v1/health"
+    token_file: Path | None = None
+    """Holds what is sent as `Authorization: Bearer`; instead of a name and a password in the address."""
+    proxy: Annotated[SecretStr, AfterValidator(_proxy_address)] | None = None
+    tls: OfdTlsSettings = OfdTlsSettings()
+
+    @property
+    def shown_url(self) -> str:
+        """The address for people."""
+        return masked_url(self.url)
 
 
 class SyncSettings(Section):
@@ -245,7 +290,74 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_explain(error, path, overridden)) from None
+    _check_ofd_files(settings.ofd, path)
     return _with_password(settings, path)
+
+
+def environment_for_children() -> dict[str, str]:
+    """The environment without this program's own variables: a child is told what concerns it, and no secret."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+
+
+def remarks_on(settings: Settings) -> list[str]:
+    """What is unwise in settings that can be used."""
+    key, ofd = settings.ofd.tls.key, settings.ofd
+    secrets = [
+        ("ofd.tls.key", key),
+        ("ofd.token_file", ofd.token_file),
+        ("mqtt.password_file", settings.mqtt.password_file),
+    ]
+    remarks = [
+        f"{name}: {file} can be read by every user of this machine: chmod 600 it"
+        for name, file in secrets
+        if file is not None and _is_world_readable(file)
+    ]
+    if ofd.token_file is not None and "@" in urlsplit(ofd.url).netloc:
+        remarks.append("ofd.url: the name and password in it are not sent, as there is an ofd.token_file")
+    if ofd.url.startswith("http:") and (ofd.tls.ca or ofd.tls.cert):
+        remarks.append("ofd.tls: has no effect on an ofd.url that begins with http:")
+    return remarks
+
+
+def _is_world_readable(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False  # it was there when it was checked; whoever uses it will say so
+
+
+def _check_ofd_files(ofd: OfdSettings, path: Path) -> None:
+    """See that the files can be used, now rather than when the first receipt is to be sent. Errors: SettingsError."""
+    tls = ofd.tls
+    for name, file in (
+        ("token_file", ofd.token_file),
+        ("tls.ca", tls.ca),
+        ("tls.cert", tls.cert),
+        ("tls.key", tls.key),
+    ):
+        if file is None:
+            continue
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: ofd.{name}: {file} cannot be read: {error}") from None
+        if name == "token_file" and (len(text.split()) != 1 or not text.isascii() or not text.strip().isprintable()):
+            raise SettingsError(f"{path}: ofd.{name}: {file}: expected one token of printable ASCII, without spaces")
+    if tls.ca is not None:
+        try:
+            ssl.create_default_context(cafile=str(tls.ca))
+        except (OSError, ValueError):
+            raise SettingsError(f"{path}: ofd.tls.ca: {tls.ca}: expected certificates in PEM form") from None
+    if tls.cert is not None and tls.key is not None:
+        try:
+            # An encrypted key would be asked for on the terminal, where nobody is: it gets an empty password.
+            ssl.create_default_context().load_cert_chain(tls.cert, tls.key, password=lambda: "")
+        except (OSError, ValueError) as error:
+            why = str(getattr(error, "reason", None) or error).replace("_", " ").lower()
+            raise SettingsError(
+                f"{path}: ofd.tls.cert and ofd.tls.key: {tls.cert} and {tls.key}: expected a certificate and its "
+                f"unencrypted key in PEM form: {why}"
+            ) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -366,7 +478,9 @@ def _explain(error: ValidationError, path: Path, overridden: Mapping[tuple[str, 
 
 
 def _shown(keys: tuple[str, ...], value: Any) -> str:
-    return "***" if "password" in keys else repr(value)[:100]
+    if "password" in keys:
+        return "***"
+    return repr(masked_url(value) if isinstance(value, str) else value)[:100]
 
 
 def _with_password(settings: Settings, path: Path) -> Settings:

@@ -1,0 +1,440 @@
+"""HTTP/1.1 to the OFD over asyncio and h11: keep-alive, TLS, a proxy, and a deadline for every exchange.
+
+The only importer of h11. Redirects, cookies, compression and the environment are left out: a document needs none of
+them. Nothing here imports more than the standard library, h11 and certifi, see `kkt_bridge.ofd.child`.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+from urllib.parse import unquote, urlsplit
+
+import certifi
+import h11
+
+from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX, classify, line_failed, one_line
+from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.options import RECEIPT_PATH, Options, read_token
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Bytes of an answer's head."""
+
+INTERIM_MAX: Final = 16
+"""Interim answers (100 Continue and its like) before an exchange is given up: none is ever asked for."""
+
+IDLE_MAX_S: Final = 30.0
+"""Seconds after which an unused connection is not used again: a router on the way may have forgotten it."""
+
+READ_BYTES: Final = 64 * 1024
+"""Bytes that wait to be parsed before the other side is not listened to for a while."""
+
+_DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+
+
+class LineError(Exception):
+    """There is no usable answer, for the reason in the message."""
+
+
+class ClosedEarlyError(LineError):
+    """The connection ended before a byte of the answer: where it was kept alive, the other side let go of it."""
+
+
+class ProxyRefusedError(Exception):
+    """The proxy does not let us through; the message says its status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address taken apart."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """Without a slash at its end."""
+    authorization: str | None
+    """What the name and the password in the address make (RFC 7617)."""
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """The parts of this address; ValueError if it is none."""
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError("the address names no host")
+        host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+        return cls(
+            parts.scheme,
+            host,
+            parts.port or _DEFAULT_PORTS[parts.scheme],
+            parts.path.rstrip("/"),
+            _basic(parts.netloc.rpartition("@")[0]),
+        )
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a request names them (RFC 9110 section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def host_and_port(self) -> str:
+        """The same with the port always named, as CONNECT wants it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _basic(userinfo: str) -> str | None:
+    if not userinfo:
+        return None
+    # A name alone has an empty password; a colon that is part of a name or a password stands there encoded.
+    pair = userinfo if ":" in userinfo else userinfo + ":"
+    return f"Basic {b64encode(unquote(pair).encode()).decode()}"
+
+
+def tls_context(options: Options) -> ssl.SSLContext:
+    """What is trusted, and shown. OSError, ssl.SSLError: a file cannot be used."""
+    # The public authorities come from certifi: the same on every machine, whatever its environment says.
+    context = ssl.create_default_context(cafile=options.ca or certifi.where())
+    if options.cert:
+        context.load_cert_chain(options.cert, options.key)
+    return context
+
+
+def tls_text(error: ssl.SSLError) -> str:
+    """The cause of a TLS failure in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: the OFD's certificate is not trusted: {error.verify_message}"
+    return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+
+
+class _Pipe(asyncio.Protocol):
+    """What a connection brought, to be read piece by piece; asyncio's streams would forget it at a reset."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._is_paused = False
+        self.ended = False
+        """No more comes."""
+        self.error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > READ_BYTES and not self._is_paused and self._transport is not None:
+            self._transport.pause_reading()
+            self._is_paused = True
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        self._wake()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self.error = self.error or exc
+        self._wake()
+
+    @property
+    def is_usable(self) -> bool:
+        """Nothing came unasked, and the other side has not let go."""
+        return not self.ended and not self._data
+
+    async def read(self) -> bytes:
+        """The next bytes; none at the end. OSError: the connection broke, and there is nothing left of it."""
+        while not self._data:
+            if self.ended:
+                if self.error is not None:
+                    raise self.error
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = bytes(self._data)
+        self._data.clear()
+        if self._is_paused and self._transport is not None and not self.ended:
+            self._transport.resume_reading()
+            self._is_paused = False
+        return data
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+@dataclass(slots=True)
+class _Raw:
+    """An answer as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    whole: bool
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One connection, over which one exchange after the other goes."""
+
+    transport: asyncio.Transport
+    pipe: _Pipe
+    http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT, HEAD_BYTES_MAX))
+    served: int = 0
+    """Exchanges that are done."""
+    idle_since: float = 0.0
+    """Seconds on the loop's clock."""
+
+    def send(self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> None:
+        """Hand over a whole request; it is on its way while its answer is waited for."""
+        data = self.http.send(h11.Request(method=method, target=target, headers=list(headers))) or b""
+        if body:
+            data += self.http.send(h11.Data(data=body)) or b""
+        self.transport.write(data + (self.http.send(h11.EndOfMessage()) or b""))
+
+    async def receive(self, step_s: float) -> _Raw:
+        """The final answer, its body up to `ANSWER_BYTES_MAX`. LineError: there is none."""
+        head = await self.head(step_s)
+        headers: dict[str, str] = {}
+        for name, value in head.headers:
+            headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+        body, whole = bytearray(), True
+        while True:
+            event = await self._event(step_s)
+            if isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > ANSWER_BYTES_MAX:
+                    del body[ANSWER_BYTES_MAX:]
+                    whole = False
+                    break
+            else:
+                break
+        return _Raw(head.status_code, headers, bytes(body), whole)
+
+    async def head(self, step_s: float) -> h11.Response:
+        """The head of the final answer."""
+        for _ in range(INTERIM_MAX):
+            event = await self._event(step_s)
+            if isinstance(event, h11.Response):
+                return event
+            if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
+                raise LineError("what came is no answer")
+        raise LineError(f"more than {INTERIM_MAX} interim answers, and no final one")
+
+    async def _event(self, step_s: float) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        """The next part of the answer."""
+        while True:
+            event = self.http.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            try:
+                async with asyncio.timeout(step_s):
+                    data = await self.pipe.read()
+            except TimeoutError:
+                raise LineError(f"no answer in time: nothing came for {step_s:g} s") from None
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                raise self._ended(error.strerror or str(error)) from error
+            if not data and not self._has_begun:
+                raise self._ended("the connection was closed without an answer")
+            self.http.receive_data(data)
+
+    @property
+    def _has_begun(self) -> bool:
+        return self.http.their_state is not h11.SEND_RESPONSE or bool(self.http.trailing_data[0])
+
+    def _ended(self, text: str) -> LineError:
+        return LineError(text) if self._has_begun else ClosedEarlyError(text)
+
+    def recycle(self, now: float) -> bool:
+        """Make ready for the next exchange; False if there can be none over this connection."""
+        try:
+            self.http.start_next_cycle()
+        except h11.ProtocolError:
+            return False
+        self.served += 1
+        self.idle_since = now
+        return self.pipe.is_usable
+
+
+class OfdHttp:
+    """Exchanges with one OFD; as many connections as exchanges are under way at the same time.
+
+    To be used on one event loop.
+    """
+
+    def __init__(self, options: Options) -> None:
+        """OSError, ssl.SSLError, ValueError: the options cannot be used."""
+        self._options = options
+        self._address = Address.of(options.url)
+        self._proxy = Address.of(options.proxy) if options.proxy else None
+        self._tls = tls_context(options) if self._address.scheme == "https" else None
+        self._idle: list[_Connection] = []
+        self._token = read_token(options.token_file) if options.token_file else None
+        self.last_peer_certificate: Mapping[str, object] | None = None
+        """What the OFD showed when the last connection was made, as `ssl.SSLSocket.getpeercert` tells it."""
+        self.last_headers: Mapping[str, str] = {}
+        """Of the last answer, names in lower case."""
+
+    async def exchange(self, request: Request) -> Answer:
+        """One request and what came of it; whatever goes wrong is an answer."""
+        try:
+            async with asyncio.timeout(self._options.deadline_s):
+                answer = await self._exchange(request)
+                if answer.status == 401 and self._has_another_token():
+                    answer = await self._exchange(request)
+                return answer
+        except TimeoutError:
+            return line_failed(f"no answer in time: the exchange took longer than {self._options.deadline_s:g} s")
+        except ProxyRefusedError as error:
+            return Answer(AnswerKind.BRIDGE_REFUSED, one_line(str(error)), status=407)
+        except (LineError, h11.RemoteProtocolError, OSError) as error:
+            return line_failed(self._cause(error))
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        for connection in self._idle:
+            connection.transport.abort()
+        self._idle.clear()
+
+    def _cause(self, error: Exception) -> str:
+        """Why there is no answer, in words."""
+        match error:
+            case ssl.SSLError():
+                return tls_text(error)
+            case h11.RemoteProtocolError():
+                return f"what came is not HTTP: {error}"
+            case OSError():
+                via = f" by way of the proxy {self._proxy.host_and_port}" if self._proxy else ""
+                return f"{self._address.host_and_port}{via}: {error.strerror or error}"
+            case _:
+                return str(error)
+
+    def _has_another_token(self) -> bool:
+        """Read the token again: it may have been replaced since. False: there is none, or it is the refused one."""
+        if self._options.token_file is None:
+            return False
+        refused = self._token
+        with contextlib.suppress(OSError, ValueError):  # the one that we have may become right again
+            self._token = read_token(self._options.token_file)
+        return self._token != refused
+
+    async def _exchange(self, request: Request) -> Answer:
+        connection = self._idle_connection()
+        if connection is not None:
+            try:
+                return await self._exchange_over(connection, request)
+            except ClosedEarlyError:
+                pass  # it was closed as the request went out, as servers do after a while: nobody's failure
+        return await self._exchange_over(await self._connect(), request)
+
+    async def _exchange_over(self, connection: _Connection, request: Request) -> Answer:
+        is_kept = False
+        try:
+            if request.target == "receipt":
+                target = self._address.path + RECEIPT_PATH
+                connection.send("POST", self._target(target), self._headers(request), request.body)
+            else:
+                target = self._address.path + self._options.health_path
+                connection.send("GET", self._target(target), self._headers(request))
+            raw = await connection.receive(self._options.timeout_s)
+            is_kept = raw.whole and connection.recycle(asyncio.get_running_loop().time())
+        finally:
+            if is_kept:
+                self._idle.append(connection)
+            else:
+                connection.transport.abort()
+        self.last_headers = raw.headers
+        return classify(raw.status, raw.headers, raw.body, whole=raw.whole, now_s=time.time())
+
+    def _target(self, path: str) -> str:
+        """What stands in the request line (RFC 9112 section 3.2): a proxy is told the whole address."""
+        if self._proxy is not None and self._tls is None:
+            return f"http://{self._address.authority}{path or '/'}"
+        return path or "/"
+
+    def _headers(self, request: Request) -> list[tuple[str, str]]:
+        headers = [("Host", self._address.authority), ("User-Agent", "kkt-bridge"), ("Accept-Encoding", "identity")]
+        if self._token is not None:
+            headers.append(("Authorization", f"Bearer {self._token}"))
+        elif self._address.authorization is not None:
+            headers.append(("Authorization", self._address.authorization))
+        if self._proxy is not None and self._tls is None and self._proxy.authorization is not None:
+            headers.append(("Proxy-Authorization", self._proxy.authorization))
+        if request.target == "receipt":
+            headers += [
+                ("Idempotency-Key", request.key),
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(request.body))),
+            ]
+        return headers
+
+    def _idle_connection(self) -> _Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.pipe.is_usable and now - connection.idle_since < IDLE_MAX_S:
+                return connection
+            connection.transport.abort()
+        return None
+
+    async def _connect(self) -> _Connection:
+        first = self._proxy or self._address
+        step_s = self._options.timeout_s
+        try:
+            async with asyncio.timeout(step_s):
+                transport, pipe = await self._open(first, self._tls if self._proxy is None else None)
+        except TimeoutError:
+            raise LineError(f"no connection to {first.host_and_port} within {step_s:g} s") from None
+        if self._proxy is not None and self._tls is not None:
+            try:
+                transport = await self._through_the_proxy(_Connection(transport, pipe), self._tls)
+            except BaseException:
+                transport.abort()
+                raise
+        self.last_peer_certificate = transport.get_extra_info("peercert")
+        return _Connection(transport, pipe)
+
+    async def _open(self, address: Address, tls: ssl.SSLContext | None) -> tuple[asyncio.Transport, _Pipe]:
+        return await asyncio.get_running_loop().create_connection(
+            _Pipe, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
+        )
+
+    async def _through_the_proxy(self, connection: _Connection, tls: ssl.SSLContext) -> asyncio.Transport:
+        """A tunnel (RFC 9110 section 9.3.6), and TLS inside it."""
+        assert self._proxy is not None
+        step_s = self._options.timeout_s
+        headers = [("Host", self._address.host_and_port), ("User-Agent", "kkt-bridge")]
+        if self._proxy.authorization is not None:
+            headers.append(("Proxy-Authorization", self._proxy.authorization))
+        connection.send("CONNECT", self._address.host_and_port, headers)
+        try:
+            head = await connection.head(step_s)
+        except ClosedEarlyError as error:
+            raise LineError(f"the proxy {self._proxy.host_and_port}: {error}") from error
+        if not 200 <= head.status_code < 300:
+            text = f"the proxy {self._proxy.host_and_port} answers {head.status_code} {head.reason.decode('latin-1')}"
+            if head.status_code >= 500:
+                raise LineError(text)
+            raise ProxyRefusedError(text)
+        try:
+            async with asyncio.timeout(step_s):
+                transport = await asyncio.get_running_loop().start_tls(
+                    connection.transport, connection.pipe, tls, server_hostname=self._address.host
+                )
+        except TimeoutError:
+            raise LineError(f"no TLS with {self._address.host_and_port} within {step_s:g} s") from None
+        assert transport is not None
+        connection.pipe.connection_made(transport)
+        return transport
