@@ -24,6 +24,10 @@ class StorageUnavailable(JournalError):
     """The disk is full, read-only or failing; heals when it does."""
 
 
+class JournalLost(JournalError):
+    """There was a journal here, and it is gone: no empty one may take its place unasked."""
+
+
 class JournalInUse(JournalError):
     """Another bridge holds this journal."""
 

@@ -77,6 +77,40 @@ def masked_url(url: str) -> str:
     return f"{scheme}{separator}***@{host}{slash}{path}" if at and userinfo else url
 
 
+_SQLITE: Final = "sqlite:///"
+
+
+def _journal_address(url: str) -> str:
+    path = url.removeprefix(_SQLITE)
+    if path == ":memory:":
+        raise ValueError(f'a journal in memory forgets everything: name a file, as in "{_SQLITE}{_JOURNAL_EXAMPLE}"')
+    if any(char in path for char in "?\0"):
+        raise ValueError("nothing may follow the path of the file: take away the question mark and what is behind it")
+    if not path.startswith("/"):
+        raise ValueError(
+            "expected an absolute path: another working directory would be another journal; write four slashes, "
+            f'as in "{_SQLITE}{_JOURNAL_EXAMPLE}", here perhaps "{_SQLITE}{Path(path).absolute()}"'
+        )
+    if path.endswith("/"):
+        raise ValueError(f'expected a file, as in "{_SQLITE}{_JOURNAL_EXAMPLE}", not a folder')
+    return url
+
+
+_JOURNAL_EXAMPLE: Final = "/var/lib/kkt-bridge/journal.db"
+
+
+def journal_path(url: str) -> Path:
+    """The database's file that a checked `journal.url` names, whatever links lead to it.
+
+    Lock and log stand beside the file itself, so two names for it are one journal.
+    """
+    path = Path(_journal_address(url).removeprefix(_SQLITE))
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle: whoever opens it says so
+        return path
+
+
 def _publishable(root: str) -> str:
     if not root or any(char in root for char in "+#\x00") or root.startswith("/") or root.endswith("/"):
         raise ValueError('expected a topic without wildcards and without a slash at its ends, such as "kkt/v1"')
@@ -116,7 +150,12 @@ class MqttSettings(Section):
 class JournalSettings(Section):
     """Where the receipts are kept."""
 
-    url: Annotated[str, Field(pattern=r"^sqlite:///.+")]
+    url: Annotated[str, Field(pattern=r"^sqlite:///.+"), AfterValidator(_journal_address)]
+
+    @property
+    def path(self) -> Path:
+        """The database's file itself, whatever links lead to it."""
+        return journal_path(self.url)
 
 
 class BufferSettings(Section):

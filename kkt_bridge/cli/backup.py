@@ -11,6 +11,7 @@ from kkt_bridge.cli.connection import describe
 from kkt_bridge.cli.printing import complain, print_json
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.backup import back_up
+from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.settings import load_settings
 
 HELP: Final = """\
@@ -41,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     """Copy the journal; return the exit status."""
     # Stopped half-way it has made no copy, and must not say that it has.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    journal = Path(load_settings(args.config).journal.url.removeprefix("sqlite:///"))
+    journal = load_settings(args.config).journal.path
     try:
-        held = holder(journal.with_name(journal.name + ".lock")) is not None
+        held = holder(lock_of(journal)) is not None
         made = back_up(journal, args.copy, held=held, replace=args.force)
     except (JournalError, OSError) as error:
         complain("backup", str(error))

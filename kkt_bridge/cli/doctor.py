@@ -18,6 +18,7 @@ from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, Screen, line, pri
 from kkt_bridge.cli.remarks import remarks_on
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import SettingsError
+from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.settings import Settings, load_settings
 
 HELP: Final = """\
@@ -80,10 +81,10 @@ def examine(config: Path) -> Iterator[Finding]:
 def _examine_all(settings: Settings) -> Iterator[Finding]:
     clock = SystemClock()
     yield examine_clock(settings, clock)
-    journal = Path(settings.journal.url.removeprefix("sqlite:///"))
+    journal = settings.journal.path
     hold = None
     try:
-        hold = holder(journal.with_name(journal.name + ".lock"))
+        hold = holder(lock_of(journal))
         yield from examine_journal_directory(journal.parent)
         yield from examine_journal(journal, hold)
     except OSError as error:

@@ -11,6 +11,7 @@ from kkt_bridge.cli.connection import describe
 from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, complain, line, print_json
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import KktBridgeError, SettingsError
+from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.settings import Settings, load_settings
 from kkt_bridge.verification.audit import Report, audit
 from kkt_bridge.verification.books import Difference
@@ -60,11 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Audit, or make the journal anew; return the exit status."""
     settings = load_settings(args.config)
-    journal = Path(settings.journal.url.removeprefix("sqlite:///"))
+    journal = settings.journal.path
     try:
         if args.rebuild:
             return _rebuild(args, settings, journal)
-        running = holder(journal.with_name(journal.name + ".lock")) is not None
+        running = holder(lock_of(journal)) is not None
         report = audit(settings, journal, args.fn, running=running)
     except SettingsError:
         raise

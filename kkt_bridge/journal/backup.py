@@ -1,16 +1,14 @@
 """A consistent copy of a journal, taken while a bridge goes on writing into it."""
 
-import os
 import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.beside import open_beside
-from kkt_bridge.journal.set_aside import COMPANIONS, sync_directory
+from kkt_bridge.journal.copying import copy_pages, finish, unfinished
+from kkt_bridge.journal.set_aside import COMPANIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +27,13 @@ def back_up(journal: Path, copy: Path, *, held: bool, replace: bool) -> Copy:
     Errors: JournalDamaged where the journal is; JournalError says what else is in the way.
     """
     _require_place(journal, copy, replace=replace)
-    with closing(open_beside(journal, held=held)) as source, _temporary(copy) as made:
+    with closing(open_beside(journal, held=held)) as source, unfinished(copy) as made:
         try:
-            receipts = _fill(source, made)
-            made.chmod(journal.stat().st_mode & 0o777)
-            with made.open("rb") as file:
-                os.fsync(file.fileno())
+            copy_pages(source, made)
+            receipts = _count(made)
             _require_place(journal, copy, replace=replace)
             size = made.stat().st_size
-            made.replace(copy)
-            sync_directory(copy.parent)
+            finish(made, copy)
         except (OSError, sqlite3.OperationalError) as error:
             raise StorageUnavailable(f"{copy}: the copy of {journal} failed: {error}") from None
         except sqlite3.DatabaseError as error:
@@ -61,32 +56,10 @@ def _require_place(journal: Path, copy: Path, *, replace: bool) -> None:
             raise JournalError(f"{copy}: {beside.name} stands beside it, of another database: move it away first")
 
 
-@contextmanager
-def _temporary(copy: Path) -> Iterator[Path]:
-    """A file beside the copy; whatever happens, nothing is left of it."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{copy.name}.", suffix=".part", dir=copy.parent)
-    except OSError as error:
-        raise StorageUnavailable(f"{copy}: cannot be written: {error.strerror}") from None
-    os.close(descriptor)
-    try:
-        yield Path(name)
-    finally:
-        for suffix in ("", "-journal", *COMPANIONS):
-            Path(name + suffix).unlink(missing_ok=True)
-
-
-def _fill(source: sqlite3.Connection, made: Path) -> int:
-    """Copy every page and check them; return how many receipts there are, purged ones included."""
-    with closing(sqlite3.connect(made, isolation_level=None)) as target:
-        # In one step: it sees one snapshot, where a copy in several would begin anew at every commit of the bridge.
-        source.backup(target)
-        # One file is enough to carry away; the bridge turns the log on again.
-        target.execute("PRAGMA journal_mode = DELETE")
-        (finding,) = target.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise sqlite3.DatabaseError(" ".join(str(finding).split()))
-        counted = target.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
+def _count(made: Path) -> int:
+    """How many receipts there are, purged ones included."""
+    with closing(sqlite3.connect(made)) as copy:
+        counted = copy.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
         return int(counted.fetchone()[0])
 
 

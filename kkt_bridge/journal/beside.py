@@ -1,11 +1,15 @@
 """A journal looked at from beside: read-only, past its lock, whether a bridge runs on it or not."""
 
+import os
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.errors import JournalDamaged, JournalError, JournalLost, StorageUnavailable
 from kkt_bridge.journal.database import BUSY_TIMEOUT_MS
+from kkt_bridge.journal.generation import log_of, require_own_log
+from kkt_bridge.journal.place import what_tells_of_a_lost_journal
+from kkt_bridge.journal.rights import not_allowed
 from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
 
 
@@ -15,15 +19,26 @@ def open_beside(path: Path, *, held: bool) -> sqlite3.Connection:
     Where nobody writes and no log waits to be read, the file is opened as immutable: otherwise SQLite would make
     a log and its index beside it, owned by whoever runs this, and the bridge's user may then be unable to write.
 
-    Errors: JournalDamaged where it was moved aside, JournalError where there is none.
+    Errors: JournalDamaged where it was moved aside, JournalLost or JournalError where there is none,
+    StorageUnavailable where this user may not read it.
     """
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except PermissionError:
+        raise StorageUnavailable(not_allowed(path)) from None
+    if not is_there:
         if moved := set_aside_files(path):
             raise JournalDamaged(
                 f"{path}: there is no journal, and {moved[-1].name} was damaged: {rebuild_advice(path)}"
             )
+        if lost := what_tells_of_a_lost_journal(path):
+            raise JournalLost(lost)
         raise JournalError(f"{path}: there is no journal: a bridge makes it at its first start")
-    log = path.with_name(path.name + "-wal")
+    if not os.access(path, os.R_OK):
+        raise StorageUnavailable(not_allowed(path))
+    if not held:  # else the bridge has looked
+        require_own_log(path)
+    log = log_of(path)
     at_rest = not held and not (log.exists() and log.stat().st_size)
     try:
         return sqlite3.connect(

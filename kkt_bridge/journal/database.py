@@ -3,25 +3,36 @@
 WAL with `synchronous=FULL`: a commit that returned is on the disk, and readers never wait for the writer.
 """
 
+import logging
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
-from kkt_bridge.journal.lock import JournalLock
+from kkt_bridge.errors import JournalDamaged, JournalError, JournalLost, StorageUnavailable
+from kkt_bridge.journal.copying import copy_pages, finish, unfinished
+from kkt_bridge.journal.generation import BRIDGE, SETTING, new_generation, require_own_log
+from kkt_bridge.journal.lock import JournalLock, lock_of
+from kkt_bridge.journal.place import require_one_name, what_tells_of_a_lost_journal
+from kkt_bridge.journal.rights import make_private, narrow
 from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.set_aside import COMPANIONS, MARK, finish_setting_aside, rebuild_advice, set_aside
+from kkt_bridge.settings import journal_path
 
 BUSY_TIMEOUT_MS: Final = 5000
 """How long a writer of another process (a backup, a shell) may hold the file before a commit fails."""
 
+MIGRATION_SPARE_BYTES: Final = 32 << 20
+"""Room that must be left beside the copy before a migration: for the log of what it changes."""
+
 _CHUNK: Final = 1 << 20
+"""Bytes read at once where a whole file is."""
 _DISK: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -37,15 +48,21 @@ _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY_CODE: Final = 0xFF
 """The lower byte of SQLite's extended result codes."""
 
+log = logging.getLogger(__name__)
+
 
 class Database:
     """The journal's file: one writing connection, and reading ones for whoever asks."""
 
-    def __init__(self, url: str, *, anew: bool = False) -> None:
-        """`anew`: a journal may begin here although a damaged one was moved aside; for `verify --rebuild` alone."""
-        self._url = url
+    def __init__(self, url: str, *, bridge: str | None = None, anew: bool = False) -> None:
+        """`bridge` is whose journal it is, where that is to be written into it.
+
+        `anew`: a journal may begin here although one was lost or moved aside; for `verify --rebuild` alone.
+        """
+        self._bridge = bridge
         self._anew = anew
-        self.path = Path(url.removeprefix("sqlite:///"))
+        self.path = journal_path(url)
+        self._url = URL.create("sqlite", database=str(self.path))
         self._lock = JournalLock(self.path)
         self._writer: Connection | None = None
         self._readers: Engine | None = None
@@ -83,11 +100,15 @@ class Database:
     def open(self) -> None:
         """Take the file for this process alone, check it and bring its schema up to date.
 
-        Errors: JournalInUse; JournalDamaged, and the damaged file was moved aside; StorageUnavailable.
+        Errors: JournalInUse; JournalLost; JournalDamaged, and the damaged file was moved aside; StorageUnavailable;
+        JournalError where what is there must not be opened.
         """
         self._lock.take()
         try:
             self._require_what_was_there()
+            require_one_name(self.path)
+            require_own_log(self.path, self._lock.generations)
+            self._make_private()
             with translated():
                 engine = create_engine(
                     self._url,
@@ -100,6 +121,7 @@ class Database:
                 self._writer = engine.connect()
                 self._check()
                 self._migrate()
+                self._begin_generation()
                 self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
             self._lock.note_success()
@@ -122,16 +144,29 @@ class Database:
         self._lock.release()
 
     def _require_what_was_there(self) -> None:
-        """Begin no empty journal in the place of a damaged one: it would not know what was printed.
+        """Begin no empty journal in the place of one that is gone: it would not know what was printed.
 
-        Errors: JournalDamaged.
+        Errors: JournalDamaged, JournalLost.
         """
         if not self.path.exists():
-            moved = None if self._anew else finish_setting_aside(self.path)
+            if self._anew:
+                return
+            moved = finish_setting_aside(self.path)
             if moved is not None:
                 raise _Lost(f"{self.path}: there is no journal, and {moved.name} beside it was damaged")
+            if lost := what_tells_of_a_lost_journal(self.path):
+                raise JournalLost(lost)
         elif self._lock.is_known and self.path.stat().st_size == 0:
             raise JournalDamaged("the journal is damaged: the file is empty")
+
+    def _make_private(self) -> None:
+        """Have the files readable by the bridge's user alone; SQLite gives log and index the rights of the database."""
+        try:
+            make_private(self.path)
+        except OSError as error:
+            raise StorageUnavailable(f"{self.path}: the journal cannot be made: {error.strerror}") from None
+        companions = (self.path.with_name(self.path.name + suffix) for suffix in COMPANIONS)
+        narrow((self.path, lock_of(self.path), *companions))
 
     def _check(self) -> None:
         findings = self.writer.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
@@ -156,16 +191,66 @@ class Database:
         return JournalDamaged(f"{self.path}: {damage}; it was moved to {moved.name}: {rebuild_advice(self.path)}")
 
     def _migrate(self) -> None:
-        """Run the migrations that this file has not seen."""
+        """Run the migrations that this file has not seen, once there is a copy of what it was."""
         done = int(self.writer.exec_driver_sql("PRAGMA user_version").scalar_one())
         if done > known_schema():
-            raise JournalError(f"{self.path}: written by a newer kkt-bridge (schema {done}, known {known_schema()})")
+            raise JournalError(
+                f"{self.path}: written by a newer kkt-bridge (schema {done}, known {known_schema()}): install that one "
+                f"again, or go back to a copy from before with `kkt-bridge restore COPY --config FILE`"
+            )
+        if 0 < done < known_schema():
+            self._keep_copy(done)
         for migration in migrations():
             if migration.number > done:
                 with self.transaction():
                     for statement in migration.statements:
                         self.writer.exec_driver_sql(statement)
                     self.writer.exec_driver_sql(f"PRAGMA user_version = {migration.number}")
+
+    def _keep_copy(self, done: int) -> None:
+        """Keep what is there now, in case somebody wants to go back to the release that wrote it."""
+        target = self.path.with_name(f"{self.path.name}.before-schema-{known_schema()}")
+        source: Any = self.writer.connection.driver_connection
+        (size,) = source.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+        free = shutil.disk_usage(self.path.parent).free
+        if free < size + MIGRATION_SPARE_BYTES:
+            raise StorageUnavailable(
+                f"{self.path}: is of schema {done} and is to be brought to {known_schema()}, but there is no room for "
+                f"a copy of it: {(size + MIGRATION_SPARE_BYTES) >> 20} MiB are needed, {free >> 20} are free: make room"
+            )
+        try:
+            with unfinished(target) as made:
+                copy_pages(source, made)
+                finish(made, target)
+        except OSError as error:
+            raise StorageUnavailable(f"{target}: the copy before the new schema failed: {error.strerror}") from None
+        story = "%s: brought from schema %d to %d; as it was it is kept in %s"
+        log.warning(story, self.path, done, known_schema(), target.name)
+
+    def _begin_generation(self) -> None:
+        """Give the file a new generation, and have it there before the log grows (see generation.py).
+
+        Where the disk takes nothing now, the old one stays: it was this file's, and still is.
+        """
+        source: Any = self.writer.connection.driver_connection
+        row = source.execute("SELECT value FROM settings WHERE name = ?", (SETTING,)).fetchone()
+        known, found = self._lock.generations, str(row[0]) if row else None
+        if known and found not in known:
+            log.warning("%s is not the file that was used here last: a copy was put back", self.path)
+        new = new_generation()
+        if not self._lock.remember(frozenset({new} if found is None else {found, new})):
+            return
+        try:
+            with self.transaction() as writer:
+                for name, value in ((SETTING, new), (BRIDGE, self._bridge)):
+                    if value is not None:
+                        writer.exec_driver_sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+            (busy, *_) = source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (JournalDamaged, sqlite3.DatabaseError, JournalError) as error:
+            log.warning("%s: %s", self.path, error)
+            return
+        if not busy:
+            self._lock.remember(frozenset({new}))
 
 
 class _Lost(JournalDamaged):

@@ -1,4 +1,4 @@
-"""A damaged journal, moved aside: kept for `verify --rebuild` and for whoever looks into it, never deleted."""
+"""A journal moved aside, damaged or replaced: kept for `verify --rebuild` and for whoever looks, never deleted."""
 
 import os
 import time
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = ".damaged-"
-COMPANIONS: Final = ("-wal", "-shm")
+REPLACED: Final = ".replaced-"
+"""The same for one that made room for another: whole, and no longer the journal."""
+
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database; moved along, so that it still opens under the new name."""
 
 
@@ -18,28 +21,28 @@ def rebuild_advice(journal: Path) -> str:
     )
 
 
-def set_aside_files(journal: Path) -> list[Path]:
-    """The damaged journals that stand beside this one, in the order in which they were moved there."""
-    names = sorted(path for path in journal.parent.glob(f"{_escaped(journal.name)}{MARK}*"))
+def set_aside_files(journal: Path, mark: str = MARK) -> list[Path]:
+    """The journals that stand beside this one, moved there with this mark, in the order in which they were."""
+    names = sorted(path for path in journal.parent.glob(f"{_escaped(journal.name)}{mark}*"))
     return [path for path in names if not path.name.endswith(COMPANIONS)]
 
 
-def set_aside(journal: Path, now_s: float | None = None) -> Path:
-    """Move a damaged journal out of the way, with its companions; return where it is now.
+def set_aside(journal: Path, now_s: float | None = None, *, mark: str = MARK) -> Path:
+    """Move a journal out of the way, with its companions; return where it is now.
 
     It may be open: SQLite neither checkpoints nor deletes anything of a database that was moved. The database goes
     first: interrupted in between, there is no journal any more, and `finish_setting_aside` does the rest.
     """
-    target = _next_name(journal, now_s)
+    target = _next_name(journal, now_s, mark)
     journal.rename(target)
     sync_directory(journal.parent)
     _move_companions(journal, target)
     return target
 
 
-def finish_setting_aside(journal: Path) -> Path | None:
+def finish_setting_aside(journal: Path, mark: str = MARK) -> Path | None:
     """Of a journal that is not there: the newest that was moved aside, whole now; None if there is none."""
-    newest = max(set_aside_files(journal), default=None)
+    newest = max(set_aside_files(journal, mark), default=None)
     if newest is not None:
         _move_companions(journal, newest)
     return newest
@@ -64,11 +67,11 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _next_name(journal: Path, now_s: float | None) -> Path:
+def _next_name(journal: Path, now_s: float | None, mark: str) -> Path:
     """A name behind all that are there: a clock that went back must not make the newest look like an old one."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
-    target = journal.with_name(f"{journal.name}{MARK}{stamp}")
-    newest = max(set_aside_files(journal), default=None)
+    target = journal.with_name(f"{journal.name}{mark}{stamp}")
+    newest = max(set_aside_files(journal, mark), default=None)
     return target if newest is None or newest < target else newest.with_name(f"{newest.name}-{stamp}")
 
 

@@ -126,7 +126,7 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
         settings,
         clock,
         Topics(settings.mqtt.topic_root, settings.bridge_id),
-        Journal(Database(settings.journal.url), clock),
+        Journal(Database(settings.journal.url, bridge=settings.bridge_id), clock),
     )
     online = Online(online=True, since=rfc3339(clock.now_ms(), zone), version=__version__, boot_id=str(uuid.uuid4()))
     inbox = Inbox(INBOX_MAX)

@@ -82,7 +82,7 @@ def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clo
         with _workshop(journal) as workshop:
             made, rebuilt = _build(settings, files, source, workshop, clock)
             _put_in_place(made, journal)
-        lock.note_success()
+        lock.remember(frozenset())  # the next start gives it its generation
         return rebuilt
     except OSError as error:
         raise StorageUnavailable(f"{journal}: cannot be made anew: {error}") from error

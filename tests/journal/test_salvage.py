@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 from support.clocks import ManualClock
+from support.old_journals import of_the_first_release
 from support.receipts import encoded, receipt
 from support.stages import Shop, a_receipt, meddle, new_journal
 
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.journal.salvage import salvage
-from kkt_bridge.journal.schema import migrations
 from kkt_bridge.journal.tables import metadata
 from kkt_bridge.receipts.model import Receipt
 
@@ -110,20 +110,6 @@ def test_a_table_whose_root_is_gone_does_not_take_the_others_along(tmp_path, mod
     found = salvage(path, model, workshop)
     assert (found.rows["receipts"], found.gaps["receipts"]) == ([], 1)
     assert (len(found.rows["requests"]), found.gaps["requests"]) == (3, 0)
-
-
-def of_the_first_release(path, copy):
-    """The rows of a journal in a file that the first release made: its tables and columns, and no others."""
-    first = migrations()[0]
-    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-        for statement in first.statements:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {first.number}")
-        connection.execute("ATTACH ? AS now", [str(path)])
-        for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
-            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
-            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
-    return copy
 
 
 def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, workshop):

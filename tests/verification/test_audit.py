@@ -358,7 +358,8 @@ def test_a_damaged_journal_still_lets_the_storages_be_checked(shop, sold):
         assert kinds(shop) == ["damaged_journal", "printed_twice"]
         assert report_on(shop).sums is None
     finally:
-        (shop.folder / "journal.db").unlink()
+        for path in shop.folder.glob("journal.db*"):
+            path.unlink()
         shop._start()
 
 

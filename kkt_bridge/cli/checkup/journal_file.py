@@ -9,6 +9,7 @@ from typing import Final
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import Hold
 from kkt_bridge.journal.beside import open_beside
+from kkt_bridge.journal.place import what_tells_of_a_lost_journal
 from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
 
@@ -39,6 +40,9 @@ def _missing(path: Path) -> Finding:
     if moved := set_aside_files(path):
         reason = f"{path} is not there, and {moved[-1].name} beside it was damaged: no bridge starts like this"
         return fail(_CHECK, reason, rebuild_advice(path))
+    if lost := what_tells_of_a_lost_journal(path):
+        reason, _, advice = lost.partition(": is its disk mounted? Nothing was begun. ")
+        return fail(_CHECK, reason, f"see whether its disk is mounted. {advice}")
     return ok(_CHECK, f"{path} is made at the first start")
 
 
