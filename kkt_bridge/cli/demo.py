@@ -19,7 +19,8 @@ from kkt_bridge.cli.connection import argument
 from kkt_bridge.demo.children import ChildEnded, Stopped
 from kkt_bridge.demo.screens import LineScreen, LiveScreen, NoScreen, Screen
 from kkt_bridge.demo.show import Show, ShowSettings
-from kkt_bridge.demo.site import BRISK, WATCHABLE
+from kkt_bridge.demo.site import BRISK, WATCHABLE, BrokerAt
+from kkt_bridge.demo.snapshot import require_writable
 from kkt_bridge.demo.summary import Summary
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -52,8 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"seconds a register takes for a receipt (default: {WATCHABLE.print_time_s}; "
         f"with --json {BRISK.print_time_s})",
     )
-    add("--port", type=argument(Port), default=0, metavar="P", help="the broker's port, to attach to (default: any)")
-    add("--dir", type=Path, metavar="DIR", help="keep journal, fiscal storage and logs in this new directory")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--port",
+        type=argument(Port),
+        default=0,
+        metavar="P",
+        help="the port of the demo's own broker, to attach to (default: any); it speaks MQTT 3.1.1 only",
+    )
+    where.add_argument(
+        "--broker",
+        type=_broker,
+        metavar="HOST:PORT",
+        help="a broker of yours that lets everybody in, instead of the demo's own: Mosquitto for MQTT 5 or WebSocket",
+    )
+    add("--dir", type=Path, metavar="DIR", help="keep journal, fiscal storage and logs in this directory, new or empty")
     add("--seed", metavar="S", help="the same seed sells the same goods (default: random)")
     add("--screenshot", type=Path, metavar="FILE", help="save the window, in the middle of the outage, as FILE.svg")
     add("--json", action="store_true", help="show nothing, print one JSON object at the end (default of N: 300)")
@@ -63,16 +77,25 @@ def run(args: argparse.Namespace) -> int:
     """Play the demo; 0 if it ended well, 1 if a count disagrees or a part failed, 130 if it was cut short."""
     stop_signals: list[int] = []
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda number, _frame: stop_signals.append(number))
+        # SIGTERM is for now; Ctrl-C leaves time to count.
+        signal.signal(number, lambda number, _: stop_signals.extend([number] * (2 if number == signal.SIGTERM else 1)))
     console = Console(highlight=False)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if args.screenshot is not None:
+        require_writable(args.screenshot)
     directory = args.dir or Path(tempfile.mkdtemp(prefix="kkt-bridge-demo-"))
     settings = _settings(args, directory)
     worth_keeping = False
     try:
-        with Show(settings, lambda: bool(stop_signals)) as show, _screen(args, console, show) as screen:
+        with (
+            Show(settings, lambda: len(stop_signals), colours=_has_colours(console)) as show,
+            _screen(args, console, show) as screen,
+        ):
             summary = show.play(screen)
-        worth_keeping = summary is not None and not summary.agrees
+        worth_keeping = not summary.agrees
     except Stopped:
+        if not args.json:
+            console.print(Text("stopped at once: nothing was counted"))
         return 0 if settings.receipts is None else INTERRUPTED
     except ChildEnded as error:
         worth_keeping = show.began
@@ -80,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if args.dir is None and not worth_keeping:
             shutil.rmtree(directory, ignore_errors=True)
-    assert summary is not None, "an endless story ends only by being stopped"
     if args.json:
         print(json.dumps(summary.counts))
     else:
@@ -88,7 +110,22 @@ def run(args: argparse.Namespace) -> int:
     if not summary.agrees:
         print(f"kkt-bridge demo: the counts disagree; everything is kept in {directory}", file=sys.stderr)
         return 1
-    return 0
+    return INTERRUPTED if show.cut_short and settings.receipts is not None else 0
+
+
+def _broker(text: str) -> BrokerAt:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) <= 65_535):
+        raise argparse.ArgumentTypeError(f'{text!r} is no HOST:PORT such as "127.0.0.1:1883"')
+    return BrokerAt(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _has_colours(console: Console) -> bool:
+    return console.color_system is not None and not console.no_color
+
+
+def _speaks_unicode(console: Console) -> bool:
+    return console.encoding.lower().replace("-", "").startswith("utf")
 
 
 def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
@@ -104,6 +141,7 @@ def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
         pace=replace(pace, **{name: value for name, value in given.items() if value is not None}),
         watched=not args.json,
         broker_port=args.port,
+        broker=args.broker,
         directory=directory,
         seed=secrets.token_hex(4) if args.seed is None else args.seed,
         screenshot=args.screenshot,
@@ -113,7 +151,8 @@ def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
 def _screen(args: argparse.Namespace, console: Console, show: Show) -> Screen:
     if args.json:
         return NoScreen()
-    if console.is_terminal and not console.is_dumb_terminal:
+    # Neither lines nor paper can be drawn in ASCII, and no Cyrillic in Latin-1.
+    if console.is_terminal and not console.is_dumb_terminal and _speaks_unicode(console):
         return LiveScreen(console, show.window)
     return LineScreen(console)
 
@@ -132,5 +171,6 @@ def _print_summary(console: Console, summary: Summary) -> None:
             Text("from POS to final reply: p50 {p50_ms} ms, p95 {p95_ms} ms, max {max_ms} ms".format(**times))
         )
     for check in summary.checks:
-        mark, style = ("✓", "green") if check.holds else ("✗", "bold red")
+        marks = ("✓", "✗") if _speaks_unicode(console) else ("ok:", "FAILED:")
+        mark, style = (marks[0], "green") if check.holds else (marks[1], "bold red")
         console.print(Text(f"  {mark} {check.words}", style))

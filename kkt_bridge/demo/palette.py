@@ -14,7 +14,9 @@ TITLE: Final = "bold #d2a8ff"
 TEXT: Final = "#e6edf3"
 
 HEADER: Final = "on #21262d"
-HEALTH: Final = MappingProxyType({"healthy": GOOD, "degraded": WARN, "unhealthy": BAD, "offline": BAD})
+HEALTH: Final = MappingProxyType(
+    {"starting": QUIET, "healthy": GOOD, "degraded": WARN, "unhealthy": BAD, "offline": BAD}
+)
 ALARM: Final = "bold #ffffff on #b62324"
 ALARM_FADED: Final = "bold #ffffff on #7d1a1b"
 CALM: Final = "bold #04260f on #56d364"

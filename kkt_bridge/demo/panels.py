@@ -81,12 +81,12 @@ def _till_line(pos: str, till: Till, name_width: int, width: int) -> Text:
     return line
 
 
-def buffer(picture: Picture, shown_percent: float, width: int) -> Text:
-    """The buffer as a bar, and what became of all receipts."""
+def buffer(picture: Picture, shown_percent: float, width: int, *, colours: bool) -> Text:
+    """The buffer as a bar, and what became of all receipts; without colours the bar's empty part is blank."""
     colour = palette.fill_colour(picture.fill_percent)
     # Cut, not rounded: number and colour are to say the same.
     count = f" {int(picture.fill_percent):3} %"
-    bar = _bar(shown_percent, width - len(count), colour).append(count, f"bold {colour}")
+    bar = _bar(shown_percent, width - len(count), colour, "━" if colours else " ").append(count, f"bold {colour}")
     waiting = Text.assemble(
         (str(picture.buffer("pending")), f"bold {colour}"),
         (f" of {picture.buffer('capacity')} wait for the OFD", palette.TEXT),
@@ -108,12 +108,12 @@ def _books(picture: Picture) -> Text:
     )  # fmt: skip
 
 
-def _bar(percent: float, width: int, colour: str) -> Text:
+def _bar(percent: float, width: int, colour: str, empty: str) -> Text:
     cells = min(1.0, max(0.0, percent / 100)) * width
     full = int(cells)
     bar = Text("━" * full, colour)
     for limit, track in palette.TRACK:
-        bar.append("━" * (round(width * limit / 100) - len(bar.plain)), track)
+        bar.append(empty * (round(width * limit / 100) - len(bar.plain)), track)
     return bar
 
 
@@ -164,10 +164,13 @@ def register(view: Register, shown_lines: int, height: int) -> Text:
 
 
 def _condition(state: dict[str, Any]) -> Text:
-    if problem := state.get("problem"):
-        return Text(problem, palette.BAD)
-    if (shift := state.get("shift")) is None:
-        return Text("not yet reached", palette.QUIET)
+    problem, shift = state.get("problem"), state.get("shift")
+    if problem == "not_yet_reached" or (shift is None and problem is None):
+        return Text("starting", palette.QUIET)
+    if problem or shift is None:
+        return Text(problem or "no shift known", palette.BAD)
+    if not shift["number"]:
+        return Text("no shift yet", palette.QUIET)
     return Text(
         f"shift {shift['number']} {'open' if shift['open'] else 'closed'}, paper {state['paper']}", palette.GOOD
     )

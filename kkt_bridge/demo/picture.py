@@ -71,6 +71,7 @@ class Picture:
     """Captions so far, those forgotten included."""
     _requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     _fill: int = 0
+    _started: bool = False
 
     def subscriptions(self) -> list[str]:
         """The topics that it is drawn from."""
@@ -95,6 +96,11 @@ class Picture:
         """A number of `state/buffer`, or of its `by_status`; 0 before the first message."""
         state = self.states.get("buffer", {})
         return int(state.get(name, state.get("by_status", {}).get(name, 0)))
+
+    @property
+    def started(self) -> bool:
+        """Whether the bridge has once been well, or printed: before that its parts are still meeting."""
+        return self._started
 
     @property
     def fill_percent(self) -> float:
@@ -136,6 +142,8 @@ class Picture:
         match name:
             case "online":
                 self._on_online(state["online"])
+            case "health":
+                self._started = self._started or state["status"] == "healthy"
             case "buffer":
                 self._on_fill(state["percent_full"])
             case "breaker":
@@ -209,6 +217,7 @@ class Picture:
 
     def _on_step(self, step: dict[str, Any], now: float) -> None:
         if step["to"] == "printed":
+            self._started = True
             self.printed.beat(1, now)
         elif step["to"] == "synced":
             self.delivered.beat(1, now)

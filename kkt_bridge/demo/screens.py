@@ -14,6 +14,11 @@ from kkt_bridge.demo.view import Window
 
 FRAMES_PER_S: Final = 8.0
 PROGRESS_S: Final = 2.0
+"""Between two lines of counts."""
+
+COLUMNS_MIN: Final = 60
+ROWS_MIN: Final = 20
+"""Of a terminal, for the window's parts to keep their frames."""
 
 
 class Screen(Protocol):
@@ -94,12 +99,16 @@ class LiveScreen:
         self._console = console
         self._window = window
         self._live = Live(
-            Text("the shop is being built …", palette.QUIET), console=console, screen=True, auto_refresh=False
+            Text("the shop is being built ...", palette.QUIET), console=console, screen=True, auto_refresh=False
         )
 
     def show(self, picture: Picture, now: float) -> None:  # noqa: ARG002 (the window has the picture)
         """Draw the next frame."""
         width, height = self._console.size
+        if width < COLUMNS_MIN or height < ROWS_MIN:
+            words = f"This window is {width}×{height}; the demo needs {COLUMNS_MIN}×{ROWS_MIN}: make it larger."
+            self._live.update(Text(words, palette.WARN, overflow="fold"), refresh=True)
+            return
         self._live.update(self._window.frame(width, height, now), refresh=True)
 
     def __enter__(self) -> Self:

@@ -2,8 +2,9 @@
 
 import math
 import time
+import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -14,14 +15,22 @@ from kkt_bridge.demo.children import READY_TIMEOUT_S, ChildEnded, Children, Stop
 from kkt_bridge.demo.ofd_desk import OfdDesk
 from kkt_bridge.demo.picture import Picture
 from kkt_bridge.demo.screens import Screen
-from kkt_bridge.demo.site import BRIDGE_ID, TOPICS, Pace, Site
+from kkt_bridge.demo.site import BRIDGE_ID, TOPICS, BrokerAt, Pace, Site
 from kkt_bridge.demo.snapshot import COLUMNS, ROWS, save_svg
 from kkt_bridge.demo.story import DURING, Story
 from kkt_bridge.demo.summary import Summary, reckon
 from kkt_bridge.demo.view import Window
-from kkt_bridge.simulators.pos import Terminals, TerminalSettings, Trade
+from kkt_bridge.errors import BrokerAway, KktBridgeError
+from kkt_bridge.simulators.pos import Tally, Terminals, TerminalSettings, Trade
+from kkt_bridge.wire.messages import Command
 
 HOST: Final = "127.0.0.1"
+FAREWELL_S: Final = 15.0
+"""After Ctrl-C: for receipts under way to be printed and delivered, so that there is something to count."""
+
+LOOK_AROUND_S: Final = 1.0
+"""How long another's broker is listened to for a bridge of our name."""
+
 CHECK_S: Final = 0.25
 ENDLESS_CAPACITY_S: Final = 22.0
 """An endless story's buffer holds the sales of so many seconds."""
@@ -40,7 +49,9 @@ class ShowSettings:
     pace: Pace
     watched: bool
     broker_port: int
-    """0: any free one."""
+    """Of the demo's own broker; 0: any free one."""
+    broker: BrokerAt | None
+    """A broker that is there already; None: the demo brings its own."""
     directory: Path
     seed: str
     screenshot: Path | None = None
@@ -63,16 +74,20 @@ class ShowSettings:
 class Show:
     """One performance; a context manager around `play`."""
 
-    def __init__(self, settings: ShowSettings, stopping: Callable[[], bool]) -> None:
+    def __init__(self, settings: ShowSettings, stops: Callable[[], int], *, colours: bool = True) -> None:
+        """`stops`: how often somebody asked for the end so far."""
         self._settings = settings
-        self._stopping = stopping
+        self._stops = stops
+        self._stops_heeded = 0
+        self._retained: set[str] = set()
+        self.cut_short = False
         self._site = Site(settings.directory, settings.registers)
         self._children = Children(self._site.directory)
         self._stack = ExitStack()
         self._next_check = 0.0
         self._has_picture = False
         self.picture = Picture(TOPICS)
-        self.window = Window(self.picture, _title(settings), time.monotonic())
+        self.window = Window(self.picture, _title(settings), time.monotonic(), colours=colours)
 
     @property
     def began(self) -> bool:
@@ -81,57 +96,64 @@ class Show:
 
     def __enter__(self) -> Self:
         self._site.prepare()
+        if self._settings.broker is not None:
+            _refuse_namesake(self._settings.broker)
+            self._stack.callback(self._clear_broker, self._settings.broker)
         self._stack.callback(self._children.stop)
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
-    def play(self, screen: Screen) -> Summary | None:
-        """Play the story to its end and return the reckoning; None for an endless one.
+    def play(self, screen: Screen) -> Summary:
+        """Play the story to its end and return the reckoning.
+
+        Where it is watched, the first wish to stop closes the shop and lets what is under way come to its end; then
+        there is a reckoning too, and `cut_short` is true.
 
         Raises:
-            Stopped: `stopping` said so.
+            Stopped: Before there was anything to count, for the second time, or where nobody watches.
             ChildEnded: A process that is needed ended early.
         """
         settings = self._settings
-        broker_port = self._start_broker()
-        desk = self._start_ofd_and_bridge(broker_port)
-        eye = self._stack.enter_context(BrokerClient(HOST, broker_port))
+        broker = settings.broker or self._start_broker()
+        self.picture.tell(story(f"Listen in: mosquitto_sub {_address_options(broker)} -t '{TOPICS.root}/#' -v"))
+        desk = self._start_ofd_and_bridge(broker)
+        eye = self._stack.enter_context(BrokerClient(broker.host, broker.port))
         eye.subscribe(self.picture.subscriptions())
         self._await_bridge(eye, screen)
         trade = Trade(settings.pace.rate)
         terminals = self._stack.enter_context(
-            Terminals(TerminalSettings(HOST, broker_port, BRIDGE_ID, settings.pos, settings.seed), trade)
+            Terminals(TerminalSettings(broker.host, broker.port, BRIDGE_ID, settings.pos, settings.seed), trade)
         )
         told = Story(self.picture, desk, trade, terminals.tally)
         told.tell(settings.receipts, receipt_s=settings.receipt_s, watched=settings.watched)
-        while not told.over:
-            if told.scene == "outage":
-                self._take_screenshot()
-            told.step(time.monotonic())
-            self._watch(eye, screen)
-        if settings.receipts is None:
-            return None
-        return reckon(
-            settings.receipts, terminals.tally, self.picture.buffer("synced"), self._site.receipts(), desk.received()
-        )
+        try:
+            while not told.over:
+                if told.scene == "outage":
+                    self._take_screenshot()
+                told.step(time.monotonic())
+                self._watch(eye, screen)
+        except Stopped:
+            if not settings.watched:
+                raise
+            self._close_shop(eye, screen, desk, trade, terminals.tally)
+        asked = terminals.tally.published if self.cut_short or settings.receipts is None else settings.receipts
+        return reckon(asked, terminals.tally, self.picture.buffer("synced"), self._site.receipts(), desk.received())
 
     # -- building ---------------------------------------------------------------------------------------------
 
-    def _start_broker(self) -> int:
+    def _start_broker(self) -> BrokerAt:
         wanted = str(self._settings.broker_port)
         broker = self._children.start("broker", "broker", "--port", wanted, "--no-ws", "--json")
-        port = int(broker.ready(self._stopping)["port"])
-        self.picture.tell(story(f"Listen in: mosquitto_sub -p {port} -t '{TOPICS.root}/#' -v"))
-        return port
+        return BrokerAt(HOST, int(broker.ready(self._is_stopping)["port"]))
 
-    def _start_ofd_and_bridge(self, broker_port: int) -> OfdDesk:
+    def _start_ofd_and_bridge(self, broker: BrokerAt) -> OfdDesk:
         state = str(self._site.ofd_state)
         ofd = self._children.start("OFD", "sim", "ofd", "--port", "0", "--state", state, "--json")
-        url = str(ofd.ready(self._stopping)["url"])
+        url = str(ofd.ready(self._is_stopping)["url"])
         self._site.configure(
-            broker_port=broker_port,
+            broker=broker,
             ofd_url=url,
             pos=self._settings.pos,
             capacity=self._settings.capacity,
@@ -149,12 +171,41 @@ class Show:
                 )
             self._watch(eye, screen)
 
+    # -- ending -----------------------------------------------------------------------------------------------
+
+    def _close_shop(self, eye: BrokerClient, screen: Screen, desk: OfdDesk, trade: Trade, tally: Tally) -> None:
+        """Nobody comes any more, the OFD is back, and what is under way gets its time."""
+        self.cut_short = True
+        self._stops_heeded = self._stops()
+        self.picture.tell(story("Ctrl-C: the shop closes, what is under way comes to its end (again: at once)"))
+        trade.dismiss()
+        desk.end_outage()
+        sync = Command(command_id=str(uuid.uuid4()), issued_by="demo", args={"force": True})
+        deadline, next_sync = time.monotonic() + FAREWELL_S, 0.0
+        while time.monotonic() < deadline and not self._is_all_delivered(tally):
+            if time.monotonic() >= next_sync:
+                # An open breaker would wait for its time first.
+                sync = sync.model_copy(update={"command_id": str(uuid.uuid4())})
+                eye.publish(TOPICS.command("sync"), sync.model_dump_json().encode())
+                next_sync = time.monotonic() + 1.0
+            self._watch(eye, screen)
+
+    def _is_all_delivered(self, tally: Tally) -> bool:
+        answered = tally.answered == tally.published
+        return answered and self.picture.buffer("synced") >= len(tally.printed) and not self.picture.buffer("pending")
+
+    def _clear_broker(self, broker: BrokerAt) -> None:
+        """Leave no state of a bridge behind that is no more."""
+        with suppress(BrokerAway), BrokerClient(broker.host, broker.port) as client:
+            for topic in sorted(self._retained):
+                client.publish(topic, b"", retain=True)
+
     # -- watching ---------------------------------------------------------------------------------------------
 
     def _watch(self, eye: BrokerClient, screen: Screen) -> None:
         """One frame: show the picture, then take in what comes until it is time for the next."""
         began = time.monotonic()
-        if self._stopping():
+        if self._is_stopping():
             raise Stopped
         if began >= self._next_check:
             self._next_check = began + CHECK_S
@@ -165,7 +216,12 @@ class Show:
             message = eye.get(next_frame - time.monotonic())
             if message is None:
                 break
+            if message.topic.startswith(TOPICS.state("")):
+                self._retained.add(message.topic)
             self.picture.take(message.topic, message.payload, time.monotonic())
+
+    def _is_stopping(self) -> bool:
+        return self._stops() > self._stops_heeded
 
     def _take_screenshot(self) -> None:
         """Again and again in the outage, each over the last: the fullest buffer while sales still go on remains."""
@@ -178,6 +234,22 @@ class Show:
         self.window.catch_up()
         frame = self.window.frame(COLUMNS, ROWS, now)
         save_svg(frame, self._settings.screenshot, "kkt-bridge demo")
+
+
+def _refuse_namesake(broker: BrokerAt) -> None:
+    """BrokerAway if there is no broker; KktBridgeError if a demo's bridge is online there: they would fight."""
+    with BrokerClient(broker.host, broker.port) as client:
+        client.subscribe([TOPICS.state("online")])
+        message = client.get(LOOK_AROUND_S)
+    if message is not None and b'"online":true' in message.payload.replace(b" ", b""):
+        raise KktBridgeError(
+            f"--broker: a bridge {BRIDGE_ID} is online at {broker.host}:{broker.port}: end the other demo first"
+        )
+
+
+def _address_options(broker: BrokerAt) -> str:
+    """The broker as the options of mosquitto_sub and mosquitto_pub."""
+    return f"-p {broker.port}" if broker.host in {HOST, "localhost"} else f"-h {broker.host} -p {broker.port}"
 
 
 def _title(settings: ShowSettings) -> str:

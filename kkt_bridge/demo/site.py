@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.simulators.document_file import read_documents
@@ -16,7 +16,14 @@ TOPICS: Final = Topics("kkt/v1", BRIDGE_ID)
 
 
 class SiteInUse(KktBridgeError):
-    """The directory holds an earlier demo: its receipts would be counted with the new ones."""
+    """The directory holds files: a demo counts what it finds there, and leaves everything of its own."""
+
+
+class BrokerAt(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +54,21 @@ class Site:
         self.registers = [f"kkt-{number}" for number in range(1, registers + 1)]
 
     def prepare(self) -> None:
-        """Make the directory; SiteInUse if there was a demo in it."""
+        """Make the directory; SiteInUse if there is anything in it."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            in_use = self.config.exists() or any(self.directory.iterdir())
+            probe = self.directory / ".kkt-bridge-demo"
+            if not in_use:
+                probe.touch(exist_ok=False)
+                probe.unlink()
         except OSError as error:
-            raise KktBridgeError(f"{self.directory}: cannot be made: {error.strerror}") from None
-        if self.config.exists():
-            raise SiteInUse(f"{self.directory}: holds an earlier demo; choose another --dir, or remove it")
+            raise KktBridgeError(f"--dir: {self.directory} cannot be used: {error.strerror}") from None
+        if in_use:
+            held = "an earlier demo" if self.config.exists() else "files already"
+            raise SiteInUse(f"--dir: {self.directory} holds {held}; choose a directory that is new or empty")
 
-    def configure(self, *, broker_port: int, ofd_url: str, pos: int, capacity: int, pace: Pace) -> None:
+    def configure(self, *, broker: BrokerAt, ofd_url: str, pos: int, capacity: int, pace: Pace) -> None:
         """Write the bridge's configuration, fit for a story that is told in seconds."""
         mapping = "\n".join(
             f'"pos-{number + 1}" = "{self.registers[number % len(self.registers)]}"' for number in range(pos)
@@ -70,7 +83,9 @@ class Site:
 bridge_id = "{BRIDGE_ID}"
 
 [mqtt]
-port = {broker_port}
+host = {json.dumps(broker.host)}
+port = {broker.port}
+session_expiry_s = 60
 
 [journal]
 url = {json.dumps(f"sqlite:///{self.directory}/journal.db", ensure_ascii=False)}

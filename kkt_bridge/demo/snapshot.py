@@ -57,6 +57,17 @@ _STROKES: Final = {
 _WRITTEN: Final = re.compile(rf"[^\s{''.join(_STROKES)}{''.join(_BLOCKS)}]+")
 
 
+def require_writable(path: Path) -> None:
+    """KktBridgeError if no picture can be written to this file; one that is there stays as it is."""
+    existed = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise KktBridgeError(f"--screenshot: {path} cannot be written: {error.strerror}") from None
+    if not existed:
+        path.unlink()
+
+
 def save_svg(frame: RenderableType, path: Path, title: str) -> None:
     """Write a frame of `COLUMNS` x `ROWS` to this file."""
     try:

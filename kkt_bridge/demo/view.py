@@ -19,6 +19,9 @@ STORY_ROWS: Final = 4
 STORY_ROWS_MAX: Final = 8
 BUFFER_HEIGHT: Final = 5
 OFD_HEIGHT: Final = 5
+STARTING_S: Final = 15.0
+"""After so long a bridge that has not been well yet is no longer said to be starting."""
+
 EASE: Final = 0.35
 """How much of the way to the new fill the bar goes in one frame."""
 
@@ -26,8 +29,9 @@ EASE: Final = 0.35
 class Window:
     """Draws frames, one after the other; it remembers only what moves smoothly between them."""
 
-    def __init__(self, picture: Picture, title: str, began: float) -> None:
+    def __init__(self, picture: Picture, title: str, began: float, *, colours: bool = True) -> None:
         self._picture = picture
+        self._colours = colours
         self._title = title
         self._began = began
         self._shown_percent = 0.0
@@ -64,14 +68,16 @@ class Window:
         place.split_column(
             Layout(panels.panel(panels.tills(picture, rows, width), "POS terminals")),
             Layout(
-                panels.panel(panels.buffer(picture, self._shown_percent, width), "the bridge's buffer"),
+                panels.panel(
+                    panels.buffer(picture, self._shown_percent, width, colours=self._colours), "the bridge's buffer"
+                ),
                 size=BUFFER_HEIGHT,
             ),
             Layout(panels.panel(panels.ofd(picture, now, width), "the way to the OFD", frame=frame), size=OFD_HEIGHT),
         )
 
     def _header(self, width: int, running_s: float) -> Text:
-        health = self._picture.states.get("health", {}).get("status", "offline") if self._picture.online else "offline"
+        health = self._health(running_s)
         left = Text.assemble(
             (" kkt-bridge ", f"bold {palette.INFO}"),
             (f" {self._picture.topics.bridge}  ", palette.TEXT),
@@ -83,6 +89,13 @@ class Window:
         left.no_wrap, left.overflow = True, "crop"
         return left
 
+    def _health(self, running_s: float) -> str:
+        if not self._picture.started and running_s < STARTING_S:
+            return "starting"
+        if not self._picture.online:
+            return "offline"
+        return str(self._picture.states.get("health", {}).get("status", "offline"))
+
     def _lay_registers(self, place: Layout, across: int, height: int) -> None:
         """As many as fit, `across` beside each other."""
         registers = sorted(self._picture.registers.items())
@@ -91,7 +104,7 @@ class Window:
             Layout(panels.panel(panels.register(view, self._shown_lines.get(kkt, 0), height // rows - 2), kkt))
             for kkt, view in registers[: rows * across]
         ]
-        parts = parts or [Layout(panels.panel(Text("not yet reached", palette.QUIET), "register"))]
+        parts = parts or [Layout(panels.panel(Text("starting", palette.QUIET), "register"))]
         lines = [Layout() for _ in range(rows)]
         for number, line in enumerate(lines):
             line.split_row(*parts[number * across : (number + 1) * across])

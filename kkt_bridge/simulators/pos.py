@@ -68,6 +68,13 @@ class Trade:
             self._closed = True
             self._changed.notify_all()
 
+    def dismiss(self) -> None:
+        """Nobody comes any more, and those who still wait outside leave; those inside are served."""
+        with self._changed:
+            self._waiting = 0.0
+            self._closed = True
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Leave everything as it is, receipts without an answer included."""
         with self._changed:

@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from support.brokers import HOST, free_port, wait_until
+from support.brokers import HOST, MosquittoProcess, free_port, mosquitto_program, wait_until
 
 from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.simulators.document_file import StorageError, read_documents
@@ -102,7 +102,11 @@ def test_forty_receipts_and_every_count_agrees(started, tmp_path):
     assert "the breaker to the OFD is closed" in log, "it ended"
     assert "Traceback" not in log
     again = ended(started("--receipts", "1", "--json", "--dir", str(directory)))
-    assert again == (1, "", f"kkt-bridge: {directory}: holds an earlier demo; choose another --dir, or remove it\n")
+    assert again == (
+        1,
+        "",
+        f"kkt-bridge: --dir: {directory} holds an earlier demo; choose a directory that is new or empty\n",
+    )
 
 
 @pytest.mark.parametrize(("receipts", "pos", "registers"), [(1, 1, 1), (3, 5, 1), (20, 4, 2)])
@@ -133,6 +137,70 @@ def test_told_in_lines_with_a_picture_where_there_is_no_terminal(started, tmp_pa
     shown = [element.text for element in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
     assert "OUTAGE" in shown
     assert "asks" in shown, "the breaker counts down"
+
+
+def test_a_directory_with_files_in_it_is_refused_and_left_as_it_is(started, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear diary")
+    status, out, err = ended(started("--json", "--dir", str(tmp_path)))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"--dir: {tmp_path} holds files already" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_built(started, tmp_path):
+    picture, directory = tmp_path / "no" / "demo.svg", tmp_path / "d"
+    status, out, err = ended(started("--screenshot", str(picture), "--dir", str(directory)))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"--screenshot: {picture} cannot be written" in err
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("place", ["nowhere", "host", ":1883", "host:", "host:0", "host:65536", "host:x"])
+def test_a_broker_that_is_no_host_and_port_is_a_wrong_argument(started, place):
+    status, _, err = ended(started("--broker", place))
+    assert status == 2
+    assert "HOST:PORT" in err
+
+
+def test_a_broker_that_is_not_there_is_one_line(started):
+    port = free_port()
+    status, out, err = ended(started("--json", "--broker", f"{HOST}:{port}"))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"{HOST}:{port}: no MQTT broker there" in err
+
+
+def test_a_demo_at_a_broker_of_ones_own_counts_and_leaves_nothing_behind(started, tmp_path):
+    mosquitto_program()
+    with MosquittoProcess(tmp_path) as broker:
+        place = f"{HOST}:{broker.port}"
+        status, out, err = ended(started("--receipts", "20", "--json", "--broker", place))
+        assert (status, err) == (0, ""), out
+        with BrokerClient(HOST, broker.port) as client:
+            assert client.protocol == 5
+            client.subscribe(["kkt/#"])
+            client.publish("kkt/end", b"")
+            message = client.get(END_TIMEOUT_S)
+            assert message is not None
+            assert message.topic == "kkt/end", "no state is retained there"
+
+
+def test_a_second_demo_at_one_broker_is_refused(started, tmp_path):
+    mosquitto_program()
+    with MosquittoProcess(tmp_path) as broker:
+        place = f"{HOST}:{broker.port}"
+        first = started(*ENOUGH, "--broker", place, "--dir", str(tmp_path / "d"))
+        wait_for_trade(first, tmp_path / "d")
+        status, out, err = ended(started("--json", "--broker", place))
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert f"a bridge demo-shop is online at {place}" in err
+
+
+def test_in_ascii_the_story_is_told_in_lines(started, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    status, out, err = ended(started("--receipts", "10", *HURRIED))
+    assert (status, err) == (0, "")
+    assert out.isascii()
+    assert out.count("  ok: ") == 6
 
 
 def test_anybody_can_listen_in_on_the_port_that_was_wished(started, tmp_path):
@@ -198,6 +266,8 @@ def test_ctrl_c_in_a_terminal_leaves_it_as_it_was():
     assert os.waitstatus_to_exitcode(status) == 0
     assert time.monotonic() - began < STOP_TIMEOUT_S
     assert shown.count("\x1b[?1049h") == shown.count("\x1b[?1049l") == 1
+    last_words = plain(shown).rpartition("receipts published")[2]
+    assert last_words.count("✓") == 6, "it ends with a reckoning"
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is back"
     assert "\x1b[2J" not in shown.partition("\x1b[?1049h")[2], "no frame begins with an empty screen"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from kkt_bridge.demo import palette
 from kkt_bridge.demo.captions import story
 from kkt_bridge.demo.picture import Picture
-from kkt_bridge.demo.screens import LineScreen
+from kkt_bridge.demo.screens import COLUMNS_MIN, ROWS_MIN, LineScreen, LiveScreen
 from kkt_bridge.demo.snapshot import save_svg, svg
 from kkt_bridge.demo.view import Window
 from kkt_bridge.errors import KktBridgeError
@@ -141,7 +141,53 @@ def test_before_anything_is_known_there_is_a_window_all_the_same():
     text = "\n".join(drawn(window_on(Picture(TOPICS)), 80, 24)[0])
     assert "● offline" in text
     assert "waiting for the first customer" in text
-    assert "not yet reached" in text
+    assert "─ register ─" in text
+
+
+def test_in_its_first_seconds_a_shop_is_starting_and_nothing_is_wrong():
+    picture = Picture(TOPICS)
+    put(picture, "state/online", EXAMPLES["state-online"])
+    put(picture, "state/health", EXAMPLES["state-health"])
+    put(picture, "state/kkt/kkt-1", EXAMPLES["state-kkt"] | {"problem": "not_yet_reached", "shift": None})
+    nothing_yet = {"number": 0, "open": False, "opened_at": None}
+    put(picture, "state/kkt/kkt-2", EXAMPLES["state-kkt"] | {"kkt": "kkt-2", "shift": nothing_yet})
+    text = "\n".join(drawn(Window(picture, "", NOW), 160, 30)[0])
+    assert "● starting" in text
+    assert "no shift yet" in text
+    for word in ("degraded", "not_yet_reached", "shift 0"):
+        assert word not in text
+    put(picture, "state/health", EXAMPLES["state-health"] | {"status": "healthy"})
+    put(picture, "state/health", EXAMPLES["state-health"])
+    assert "● degraded" in "\n".join(drawn(Window(picture, "", NOW), 160, 30)[0])
+
+
+@pytest.mark.parametrize(("percent", "filled"), [(0, 0), (50, 18), (100, 36)])
+def test_without_colours_the_empty_part_of_the_bar_is_blank(percent, filled):
+    window = Window(an_outage(percent_full=percent), "", NOW, colours=False)
+    window.catch_up()
+    (bar,) = (
+        line for line in drawn(window, 80, 24)[0] if line.rstrip().endswith(f"{percent} % │") or f"{percent} %" in line
+    )
+    assert abs(bar.count("━") - filled) <= 1
+
+
+@pytest.mark.parametrize("registers", [1, 3])
+def test_the_smallest_window_has_whole_frames(registers):
+    lines, _ = drawn(window_on(an_outage(registers=registers)), COLUMNS_MIN, ROWS_MIN)
+    assert [len(line) for line in lines] == [COLUMNS_MIN] * ROWS_MIN
+    for corner, other in ("╭╮", "╰╯"):
+        rows = [line for line in lines if line.startswith(corner)]
+        assert len(rows) == 4
+        assert all(line.endswith(other) for line in rows)
+
+
+def test_a_window_that_is_too_small_says_how_large_it_must_be():
+    console = Console(file=io.StringIO(), width=40, height=12, force_terminal=True)
+    with LiveScreen(console, window_on(an_outage())) as screen:
+        screen.show(an_outage(), NOW)
+    assert "40×12" in console.file.getvalue()
+    assert "60×20" in console.file.getvalue()
+    assert "╭" not in console.file.getvalue()
 
 
 def test_paper_and_bar_move_towards_what_is():
