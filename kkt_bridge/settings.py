@@ -8,7 +8,6 @@ import codecs
 import json
 import os
 import ssl
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -336,33 +335,6 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
 def environment_for_children() -> dict[str, str]:
     """The environment without this program's own variables: a child is told what concerns it, and no secret."""
     return {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
-
-
-def remarks_on(settings: Settings) -> list[str]:
-    """What is unwise in settings that can be used."""
-    key, ofd = settings.ofd.tls.key, settings.ofd
-    secrets = [
-        ("ofd.tls.key", key),
-        ("ofd.token_file", ofd.token_file),
-        ("mqtt.password_file", settings.mqtt.password_file),
-    ]
-    remarks = [
-        f"{name}: {file} can be read by every user of this machine: chmod 600 it"
-        for name, file in secrets
-        if file is not None and _is_world_readable(file)
-    ]
-    if ofd.token_file is not None and "@" in urlsplit(ofd.url).netloc:
-        remarks.append("ofd.url: the name and password in it are not sent, as there is an ofd.token_file")
-    if ofd.url.startswith("http:") and (ofd.tls.ca or ofd.tls.cert):
-        remarks.append("ofd.tls: has no effect on an ofd.url that begins with http:")
-    return remarks
-
-
-def _is_world_readable(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False  # it was there when it was checked; whoever uses it will say so
 
 
 def _check_ofd_files(ofd: OfdSettings, path: Path) -> None:

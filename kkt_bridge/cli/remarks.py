@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kkt_bridge.settings import Settings
+from kkt_bridge.settings import OfdSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,16 @@ class Remark:
 def remarks_on(settings: Settings) -> Iterator[Remark]:
     """Every remark, for the log at the start and for `doctor`; files that are named are looked at, not read."""
     yield from _unmapped(settings)
-    if settings.mqtt.password_file is not None:
-        yield from _exposed("mqtt.password_file", settings.mqtt.password_file)
+    ofd = settings.ofd
+    secrets = {
+        "mqtt.password_file": settings.mqtt.password_file,
+        "ofd.token_file": ofd.token_file,
+        "ofd.tls.key": ofd.tls.key,
+    }
+    for key, path in secrets.items():
+        if path is not None:
+            yield from _exposed(key, path)
+    yield from _without_effect(ofd)
 
 
 def _unmapped(settings: Settings) -> Iterator[Remark]:
@@ -33,6 +41,15 @@ def _unmapped(settings: Settings) -> Iterator[Remark]:
             "is refused (unknown_kkt)",
             f'say which POS prints where: [pos], and below it a line such as "pos-1" = "{first}" for each',
         )
+
+
+def _without_effect(ofd: OfdSettings) -> Iterator[Remark]:
+    if ofd.token_file is not None and ofd.shown_url != ofd.url:
+        message = "the name and the password in it are not sent, as there is an ofd.token_file"
+        yield Remark("ofd.url", message, "leave one of the two out")
+    if ofd.url.startswith("http:") and (ofd.tls.ca or ofd.tls.cert):
+        message = "has no effect, as ofd.url begins with http:"
+        yield Remark("ofd.tls", message, "let ofd.url begin with https:, or leave [ofd.tls] out")
 
 
 def _exposed(key: str, path: Path) -> Iterator[Remark]:

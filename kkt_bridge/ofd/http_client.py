@@ -6,6 +6,7 @@ them. Nothing here imports more than the standard library, h11 and certifi, see 
 
 import asyncio
 import contextlib
+import os
 import ssl
 import time
 from base64 import b64encode
@@ -259,6 +260,8 @@ class _Connection:
 
     def recycle(self, now: float) -> bool:
         """Make ready for the next exchange; False if there can be none over this connection."""
+        if self.http.trailing_data[0]:
+            return False  # what was said unasked would pass for the next answer
         try:
             self.http.start_next_cycle()
         except h11.ProtocolError:
@@ -317,7 +320,9 @@ class OfdHttp:
                 return f"what came is not HTTP: {error}"
             case OSError():
                 via = f" by way of the proxy {self._proxy.host_and_port}" if self._proxy else ""
-                return f"{self._address.host_and_port}{via}: {error.strerror or error}"
+                # asyncio words it in its own way; a resolver's numbers are negative, and no errno.
+                text = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+                return f"{self._address.host_and_port}{via}: {text}"
             case _:
                 return str(error)
 
