@@ -1,0 +1,95 @@
+"""The pages for people: what they list is what the program has."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from support.invalid_receipts import invalid_kinds
+
+from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
+from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.stages import replies
+from kkt_bridge.stages.intake.flood import FLOOD_PER_S
+from kkt_bridge.stages.intake.refusals import REASONS
+from kkt_bridge.wire.decode import FAULTS_SHOWN_MAX, Undecodable, decode_receipt
+from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, ErrorCode
+
+ROOT = Path(__file__).parents[1]
+POS = (ROOT / "docs" / "pos.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("docs/*.md"), ROOT / "README.md"]
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under this heading, up to the next of the same or a higher rank."""
+    (start,) = re.finditer(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    end = re.search(rf"^#{{1,{len(start[1])}}} ", text[start.end() :], re.MULTILINE)
+    return text[start.end() :][: end.start() if end else None]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each row of the table, without its head, and without the marks of code and bold type."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip(" `*") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_every_error_code_is_explained_once() -> None:
+    codes = [row[0] for row in rows(section(POS, "Error codes"))]
+    assert sorted(codes) == sorted(get_args(ErrorCode))
+
+
+def test_what_may_be_sent_again_is_said_as_the_program_says_it() -> None:
+    told = {row[0]: row[1] == "yes" for row in rows(section(POS, "Error codes"))}
+    receipts = {reason.code: reason.retryable for reason in REASONS.values() if reason.code in told}
+    answered = replies.not_found("0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", "pos-1").error
+    assert answered is not None
+    others = {answered.code: answered.retryable, "kkt_rejected": replies.rejection("kkt_rejected", "").retryable}
+    with pytest.raises(Undecodable) as raised:
+        decode_receipt(b"", "pos-1")
+    decoded = dict.fromkeys(
+        ("invalid_json", "invalid_receipt", "too_large", "pos_mismatch"), raised.value.error.retryable
+    )
+    assert told == receipts | others | decoded
+
+
+def test_every_warning_is_explained() -> None:
+    receipt = Receipt.model_validate(
+        {
+            "receipt_id": "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", "pos_id": "pos-1", "type": "sale",
+            "items": [{"name": "«Линза»", "price": "1", "quantity": "1", "total": "1", "vat": "none"}],
+            "payments": [{"type": "cash", "amount": "1"}],
+        }
+    )  # fmt: skip
+    assert [row[0] for row in rows(section(POS, "Warnings"))] == list(print_warnings(receipt, on_paper=False))
+
+
+def test_the_limits_are_the_programs() -> None:
+    words = " ".join(POS.split())
+    for limit in (
+        f"1 to {ITEMS_MAX};",
+        f"1 to {PAYMENTS_MAX};",
+        f"at most {REQUEST_BYTES_MAX // 1024} KiB",
+        f"at most {FAULTS_SHOWN_MAX} wrong fields",
+        f"more than {FLOOD_PER_S:.0f} messages a second",
+    ):
+        assert limit in words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in anchors, f"{page.name}: {target}"
+
+
+def test_every_rule_between_fields_is_one_that_refuses() -> None:
+    paths = {kind.path for kind in invalid_kinds()}
+    for path, _ in rows(section(POS, "The receipt")):
+        assert path.replace(".N.", ".0.") in paths or path == "kkt", path
