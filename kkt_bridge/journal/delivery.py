@@ -9,14 +9,15 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from kkt_bridge.errors import IllegalTransition
-from kkt_bridge.journal.records import DeadLetter, DueDocument
+from kkt_bridge.journal.records import DeadLetter, DueDocument, Unfixed
 from kkt_bridge.journal.statements import Prepared, Together
 from kkt_bridge.journal.tables import (
     IS_UNSENT,
     IS_WAITING,
+    bodies,
     documents,
     receipts,
     requests,
@@ -32,6 +33,41 @@ def ready_documents(connection: Connection, kkt: str, after: int, limit: int) ->
     """The register's documents that may be sent now, behind document `after`, in the order of their FD numbers."""
     rows = _READY(connection, {"kkt": kkt, "after": after, "limit": limit})
     return [_due(row) for row in rows]
+
+
+def unfixed_documents(connection: Connection, after: int, limit: int) -> list[Unfixed]:
+    """Documents that the OFD lacks and whose body was never made, of all registers, behind document `after`.
+
+    They come from a journal of an earlier schema, from a repair, or from a storage's memory of a lost journal.
+    """
+    rows = _UNFIXED(connection, {"after": after, "limit": limit})
+    return [
+        Unfixed(
+            document=row.document,
+            receipt_id=row.receipt_id,
+            pos_id=row.pos_id,
+            kkt=row.kkt,
+            request=row.request,
+            mark=row.mark,
+            hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
+        )
+        for row in rows
+    ]
+
+
+def last_document(connection: Connection) -> int:
+    """The highest number of a document here; 0 if there is none."""
+    return _LAST(connection, {}).scalar(int) or 0
+
+
+def fix_body(tx: Transaction, document: int, body: bytes) -> None:
+    """Keep what the OFD is sent of this document, for ever the same."""
+    tx.execute(_FIX, {"document": document, "body": body})
+
+
+def note_unfit(tx: Transaction, document: int, error: str) -> None:
+    """Keep why this document cannot be sent: it is tried again at the next start."""
+    tx.execute(_UNFIT, {"document": document, "new_error": error})
 
 
 def end_waiting(tx: Transaction, *, everything: bool = False) -> int:
@@ -51,6 +87,8 @@ def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> N
     """The OFD has it; its time completes the receipt's hybrid clock."""
     tx.move(due, Status.SYNCED, server_time=server_time)
     tx.change(_SENT, due.document)
+    # At once, while the page is at hand: a synced document is kept for weeks, and its body is most of it.
+    tx.change(_DROP_BODIES, due.document)
 
 
 def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: bool, wait_ms: int) -> None:
@@ -144,8 +182,6 @@ def _due(row: Any) -> DueDocument:
         status=Status(row.status),
         document=row.document,
         body=row.body,
-        mark=row.mark,
-        hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
         attempts=row.attempts,
         strikes=row.strikes,
     )
@@ -178,17 +214,36 @@ _READY: Final = Prepared(
         _d.kkt,
         _r.status,
         _d.id.label("document"),
-        requests.c.body,
-        _d.mark,
-        _r.hlc_wall_ms,
-        _r.hlc_counter,
+        bodies.c.body,
         _d.attempts,
         _d.strikes,
     )
-    .select_from(_joined.join(requests, requests.c.receipt == _d.receipt))
+    .select_from(_joined.join(bodies, bodies.c.document == _d.id))
     .where(IS_UNSENT, _is_ready, _d.id > bindparam("after"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
+)
+# With the sign no index is used but that of the ids: what is new is at its end.
+_IS_OWED: Final = text("+documents.delivery IN ('ready', 'waiting', 'dead')")
+_UNFIXED: Final = Prepared(
+    select(
+        _d.id.label("document"),
+        _r.receipt_id,
+        _r.pos_id,
+        _d.kkt,
+        requests.c.body.label("request"),
+        _d.mark,
+        _r.hlc_wall_ms,
+        _r.hlc_counter,
+    )
+    .select_from(_joined.join(requests, requests.c.receipt == _d.receipt).outerjoin(bodies, bodies.c.document == _d.id))
+    .where(_IS_OWED, _d.id > bindparam("after"), bodies.c.document.is_(None))
+    .order_by(_d.id)
+    .limit(bindparam("limit"))
+)
+_LAST: Final = Prepared(select(_d.id).order_by(_d.id.desc()).limit(1))
+_FIX: Final = Prepared(
+    insert(bodies).prefix_with("OR IGNORE").values(document=bindparam("document"), body=bindparam("body"))
 )
 _END_WAITING: Final = Prepared(
     update(documents)
@@ -200,6 +255,8 @@ _FIRST_WAIT: Final = Prepared(
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
 _SENT: Final = Together(update(documents).values(delivery="sent", last_error=None), _d.id)
+_DROP_BODIES: Final = Together(delete(bodies), bodies.c.document)
+_UNFIT: Final = Prepared(_of_document.values(last_error=bindparam("new_error")))
 _FAILED: Final = Prepared(
     _of_document.values(
         delivery=bindparam("new_delivery"),

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
-from kkt_bridge.journal.tables import IS_PENDING, documents, receipts, requests
+from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Movable, Transaction
 from kkt_bridge.receipts.delivery_state import DeliveryState
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -38,9 +38,18 @@ def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
 
 
 def record_printed(
-    tx: Transaction, task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...], remark: str | None = None
+    tx: Transaction,
+    task: PrintTask,
+    mark: FiscalMark,
+    warnings: tuple[str, ...],
+    remark: str | None = None,
+    *,
+    body: bytes | None = None,
 ) -> None:
-    """The fiscal document exists: from here on it is on its way to the OFD. `remark` goes into its history."""
+    """The fiscal document exists: from here on it is on its way to the OFD. `remark` goes into its history.
+
+    `body` is what the OFD will be sent; where it is None, delivery makes it from what is stored here.
+    """
     document = tx.new_id()
     tx.move(
         task,
@@ -53,6 +62,8 @@ def record_printed(
     warned = json.dumps(warnings) if warnings else "[]"
     fiscal = (task.kkt, mark.fn_number, mark.fd_number, mark.model_dump_json(), warned)
     tx.add(_INSERT_DOCUMENT, (document, task.id, *fiscal, DeliveryState.READY.value, 0, 0, 0))
+    if body is not None:
+        tx.add(_INSERT_BODY, (document, body))
     tx.documents_touched = True
 
 
@@ -167,3 +178,4 @@ _INSERT_DOCUMENT: Final = Insertion(
         "not_before_steady_ms",
     )
 )
+_INSERT_BODY: Final = Insertion(prepared_insert(insert(bodies), "document", "body"))

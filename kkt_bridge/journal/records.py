@@ -94,13 +94,27 @@ class DueDocument(Movable):
     """A fiscal document on its way to the OFD; `id` is the receipt's, `document` its own."""
 
     document: int
-    body: str
-    mark: str
-    hlc: Hlc
+    body: bytes
+    """What is sent, fixed when the document was made."""
     attempts: int
     """How often it was sent."""
     strikes: int
     """How many of those failures count against the document itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfixed:
+    """A fiscal document of which the OFD's body is still to be made."""
+
+    document: int
+    receipt_id: str
+    pos_id: str
+    kkt: str
+    request: str
+    """The receipt in its canonical form, as JSON."""
+    mark: str
+    """The fiscal mark, as JSON."""
+    hlc: Hlc
 
 
 @dataclass(frozen=True, slots=True)

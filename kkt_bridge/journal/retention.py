@@ -15,6 +15,7 @@ from kkt_bridge.journal.tables import (
     IS_EVENT,
     IS_FINISHED_COMMAND,
     IS_LOOSE_STEP,
+    bodies,
     commands,
     documents,
     outbox,
@@ -158,9 +159,16 @@ _LAST_STEP: Final = Prepared(
 )
 _DROP_REQUEST: Final = Prepared(delete(requests).where(requests.c.receipt == bindparam("key")))
 _DROP_DOCUMENT: Final = Prepared(delete(documents).where(_d.id == bindparam("key")))
+_DROP_BODY: Final = Prepared(delete(bodies).where(bodies.c.document == bindparam("key")))
 _DROP_STEPS: Final = Prepared(delete(steps).where(steps.c.receipt == bindparam("key")))
 _DROP_RECEIPT: Final = Prepared(delete(receipts).where(_r.id == bindparam("key")))
-_PURGE: Final = ((_DROP_REQUEST, "id"), (_DROP_DOCUMENT, "document"), (_DROP_STEPS, "id"), (_DROP_RECEIPT, "id"))
+_PURGE: Final = (
+    (_DROP_REQUEST, "id"),
+    (_DROP_BODY, "document"),
+    (_DROP_DOCUMENT, "document"),
+    (_DROP_STEPS, "id"),
+    (_DROP_RECEIPT, "id"),
+)
 
 _c, _f, _s, _o = commands.c, refusals.c, steps.c, outbox.c
 _old_commands = (

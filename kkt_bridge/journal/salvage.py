@@ -44,6 +44,7 @@ TABLES: Final = (
     _by_number("receipts"),
     _by_number("requests", "receipt"),
     _by_number("documents"),
+    _by_number("bodies", "document"),
     _by_number("steps"),
     _by_number("outbox"),
     _by_number("commands"),

@@ -57,6 +57,7 @@ documents: Final = _table(
     last_error=Text,
     failed_ms=Integer,
 )
+bodies: Final = _table("bodies", document=Integer, body=LargeBinary)
 steps: Final = _table(
     "steps",
     id=Integer,

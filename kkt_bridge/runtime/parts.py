@@ -21,7 +21,6 @@ from kkt_bridge.registers.virtual import VirtualRegister
 from kkt_bridge.settings import Settings, VirtualKktSettings
 from kkt_bridge.stages.courier import Courier
 from kkt_bridge.stages.delivery import Delivery
-from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
@@ -240,12 +239,12 @@ def _road(base: Base, on_breaker_change: Callable[[], None]) -> Road:
     ofd = OfdClient(settings.ofd, clock)
     network = Network(settings.sync.network_hold_s)
     breaker = Breaker(settings.breaker, clock, breaker_changed)
-    builder = DocumentBuilder({kkt.id: kkt.tax_system for kkt in settings.kkt})
-    courier = Courier(ofd=ofd, builder=builder, clock=clock)
+    courier = Courier(ofd=ofd, clock=clock)
     judge = Judge(courier=courier, breaker=breaker, network=network, clock=clock)
     crew = Crew(courier, min(SENDERS_MAX, len(settings.kkt)), clock)
     delivery = Delivery(
         settings=settings.sync,
+        tax_systems={kkt.id: kkt.tax_system for kkt in settings.kkt},
         journal=base.journal,
         judge=judge,
         crew=crew,

@@ -10,12 +10,16 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import DocumentRefused, OfdError, OfdUnavailable, OfdUnreachable
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.ofd.client import OfdClient
-from kkt_bridge.stages.document import DocumentBuilder, DocumentUnfit, idempotency_key
 
 CARRY_S: Final = 0.2
 """Seconds after which what became of documents is brought back, though more of them were given along."""
 
 log = logging.getLogger(__name__)
+
+
+def idempotency_key(due: DueDocument) -> str:
+    """The key under which the OFD takes a document once, however often it is sent."""
+    return f"{due.pos_id}:{due.receipt_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,43 +41,31 @@ class Answer:
 class Courier:
     """Carries documents to the OFD, for any thread; the only user of its client."""
 
-    def __init__(self, *, ofd: OfdClient, builder: DocumentBuilder, clock: Clock) -> None:
+    def __init__(self, *, ofd: OfdClient, clock: Clock) -> None:
         self._ofd = ofd
-        self._builder = builder
         self._clock = clock
         self._moments = itertools.count(1)
 
     def carry(self, train: Sequence[DueDocument], answers: list[Answer]) -> None:
         """Send one document after the other, until one fails or it is time to write down what became of them."""
         deadline = self._clock.monotonic() + CARRY_S
-        # All bodies first: between two requests, with the processor's caches cold, one costs three times as much.
-        for due, body in [(due, self._body(due)) for due in train]:
-            answers.append(self._attempt(due, body))
+        for due in train:
+            answers.append(self._attempt(due))
             if answers[-1].error is not None or self._clock.monotonic() > deadline:
                 return
 
     def carry_one(self, due: DueDocument) -> Answer:
         """Send one document."""
-        return self._attempt(due, self._body(due))
+        return self._attempt(due)
 
     def ask_health(self) -> bool:
         """Ask the OFD how it is; False if it has no health check. Errors: OfdError, it is not well."""
         return self._ofd.ask_health()
 
-    def _body(self, due: DueDocument) -> bytes | DocumentUnfit:
-        try:
-            return self._builder.body(due)
-        except Exception as error:
-            # Its own fault, or ours; either way no reason to hold up the documents behind it.
-            log.exception("no document can be made of %s:%s", due.pos_id, due.receipt_id)
-            return DocumentUnfit(f"cannot be put together: {error}")
-
-    def _attempt(self, due: DueDocument, body: bytes | DocumentUnfit) -> Answer:
+    def _attempt(self, due: DueDocument) -> Answer:
         began = next(self._moments)
-        if isinstance(body, DocumentUnfit):
-            return Answer(due, error=body)
         try:
-            return Answer(due, server_time=self._ofd.deliver(idempotency_key(due), body), began=began)
+            return Answer(due, server_time=self._ofd.deliver(idempotency_key(due), due.body), began=began)
         except DocumentRefused as error:
             return Answer(due, error=error, began=began)
         except (OfdUnavailable, OfdUnreachable) as error:

@@ -18,7 +18,6 @@ from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange, DocumentAtFault
 from kkt_bridge.ofd.network import Network, NetworkName
 from kkt_bridge.stages.courier import Answer, Courier
-from kkt_bridge.stages.document import DocumentUnfit
 
 T = TypeVar("T")
 Gate = Callable[[Callable[[], int | None]], int | None]
@@ -130,8 +129,6 @@ class Judge:
 
     def _judge(self, answer: Answer, gate: Gate, *, force: bool) -> Outcome:
         due = answer.due
-        if isinstance(answer.error, DocumentUnfit):
-            return Outcome(due, error=answer.error, strike=True)  # the OFD has not seen it, and proves nothing
         alive = self._is_alive(answer)
         try:
             server_time = gate(lambda: _outcome(answer, at_fault=bool(alive and due.strikes)))

@@ -7,10 +7,13 @@ from datetime import tzinfo
 
 from kkt_bridge.errors import ReceiptRefused
 from kkt_bridge.journal.printing import document_owner, record_printed, record_rejected, release, reply_addresses
-from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.records import PrintTask, Unfixed
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.codes import TaxSystem
+from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.registers.base import Printed
 from kkt_bridge.stages import replies
+from kkt_bridge.stages.delivery.document import body_or_none
 from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, require_nobodys
 
 log = logging.getLogger(__name__)
@@ -33,19 +36,24 @@ def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
         release(tx, task)
 
 
-def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo) -> None:
-    """The transitions, the documents and the final replies, in one transaction."""
+def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo, tax_system: TaxSystem) -> None:
+    """The transitions, the documents and the final replies, in one transaction.
+
+    `tax_system` is the register's own, for receipts that name none: what goes to the OFD is fixed here.
+    """
     addresses = reply_addresses(tx, [outcome.task for outcome in outcomes])
     for outcome in outcomes:
-        record_outcome(tx, outcome, addresses[outcome.task.id], zone)
+        record_outcome(tx, outcome, addresses[outcome.task.id], zone, tax_system)
 
 
-def record_outcome(tx: Transaction, outcome: Outcome, address: tuple[str, bytes | None], zone: tzinfo) -> None:
+def record_outcome(
+    tx: Transaction, outcome: Outcome, address: tuple[str, bytes | None], zone: tzinfo, tax_system: TaxSystem
+) -> None:
     """One of them, with the address of its reply."""
     task = outcome.task
     if outcome.printed is not None:
         mark, warnings = outcome.printed.mark, outcome.printed.warnings
-        record_printed(tx, task, mark, warnings, outcome.remark)
+        record_printed(tx, task, mark, warnings, outcome.remark, body=_body(task, mark, tax_system))
         reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
     else:
         assert outcome.refused is not None
@@ -56,7 +64,9 @@ def record_outcome(tx: Transaction, outcome: Outcome, address: tuple[str, bytes 
     tx.publish(topic, reply.payload(), correlation)
 
 
-def record_settled(tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo) -> None:
+def record_settled(
+    tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo, tax_system: TaxSystem
+) -> None:
     """What a person decided, as if the register had told it; the history says that it had not.
 
     Errors: SettleRefused where the document turns out to be another receipt's.
@@ -66,7 +76,21 @@ def record_settled(tx: Transaction, order: HandOrder, settled: HandSettled, zone
         return
     mark = settled.printed.mark
     require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
-    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone)
+    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone, tax_system)
+
+
+def _body(task: PrintTask, mark: FiscalMark, tax_system: TaxSystem) -> bytes | None:
+    """What the OFD is sent of this document."""
+    unfixed = Unfixed(
+        document=0,  # it gets its number when it is recorded
+        receipt_id=task.receipt_id,
+        pos_id=task.pos_id,
+        kkt=task.kkt,
+        request=task.body,
+        mark=mark.model_dump_json(),
+        hlc=task.hlc,
+    )
+    return body_or_none(unfixed, tax_system)
 
 
 def log_outcome(outcome: Outcome) -> None:

@@ -236,7 +236,7 @@ class PrintLane:
         outcomes = self._outcomes
 
         def operation(tx: Transaction) -> list[PrintTask]:
-            record_outcomes(tx, outcomes, self._settings.zone)
+            record_outcomes(tx, outcomes, self._settings.zone, self._settings.tax_system)
             return self._lease(tx) if lease else []
 
         self._tasks.extend(self._journal.write(operation))
@@ -321,11 +321,11 @@ class PrintLane:
     def _settle_by_hand(self, doubts: list[Doubt]) -> list[Doubt]:
         """Carry out what persons have decided on these doubts; return those that are left."""
         assert self._status is not None
-        status, zone, left = self._status, self._settings.zone, {doubt.task.id: doubt for doubt in doubts}
+        status, settings, left = self._status, self._settings, {doubt.task.id: doubt for doubt in doubts}
 
         def settle(order: HandOrder) -> HandSettled:
             settled = self._hand.judge(order, list(left.values()), status)
-            self._journal.write(lambda tx: record_settled(tx, order, settled, zone))
+            self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.tax_system))
             log.warning("%s", order.remark, extra=ids_of(settled.task))
             del left[settled.task.id]
             return settled

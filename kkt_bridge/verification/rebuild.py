@@ -177,12 +177,14 @@ def _documents(files: Sequence[StorageFile]) -> dict[str, Found]:
 def _rows(saved: Salvage, fates: Fates) -> dict[str, list[dict[str, object]]]:
     """What goes into the new journal; of the steps only those of receipts that are there."""
     kept = {row["id"] for row in fates.receipts}
+    sent_on = {row["id"] for row in fates.documents}
     return {
         "storages": saved.rows.get("storages", []),
         "tombstones": saved.rows.get("tombstones", []),
         "receipts": fates.receipts,
         "requests": fates.requests,
         "documents": fates.documents,
+        "bodies": [row for row in saved.rows.get("bodies", []) if row["document"] in sent_on],
         "steps": [row for row in saved.rows.get("steps", []) if row["receipt"] is None or row["receipt"] in kept],
         "outbox": saved.rows.get("outbox", []),
         "commands": saved.rows.get("commands", []),

@@ -91,7 +91,7 @@ class JournalMachine(RuleBasedStateMachine):
             kkt = task.kkt
             self.fd_number[kkt] += 1
             mark = a_mark(self.fd_number[kkt], fn_of(kkt), kkt)
-            self.journal.write(lambda tx: record_printed(tx, task, mark, ()))
+            self.journal.write(lambda tx: record_printed(tx, task, mark, (), body=b"{}"))
 
     @rule()
     def reject(self):
@@ -158,7 +158,7 @@ class JournalMachine(RuleBasedStateMachine):
         if task := self.doubtful():
             self.journal.write(lambda tx: release(tx, task))
             operations = {
-                "print": lambda tx: record_printed(tx, task, a_mark(9_999, fn_of(task.kkt), task.kkt), ()),
+                "print": lambda tx: record_printed(tx, task, a_mark(9_999, fn_of(task.kkt), task.kkt), (), body=b"{}"),
                 "reject": lambda tx: record_rejected(tx, task, "kkt_rejected", ""),
                 "release": lambda tx: release(tx, task),
             }

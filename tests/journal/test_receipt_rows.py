@@ -63,7 +63,7 @@ def lease_some(journal, limit=1, kkt="kkt-1", fd_before=1):
 
 def print_next(journal, fd_number, kkt="kkt-1"):
     (task,) = lease_some(journal, kkt=kkt, fd_before=fd_number - 1)
-    journal.write(lambda tx: record_printed(tx, task, a_mark(fd_number, FN, kkt), ()))
+    journal.write(lambda tx: record_printed(tx, task, a_mark(fd_number, FN, kkt), (), body=b"{}"))
     return task
 
 
@@ -154,7 +154,7 @@ def test_one_document_belongs_to_one_receipt(journal, tmp_path):
     (task,) = lease_some(journal)
     before = contents(tmp_path)
     with pytest.raises(JournalError, match="UNIQUE"):
-        journal.write(lambda tx: record_printed(tx, task, a_mark(412, FN), ()))
+        journal.write(lambda tx: record_printed(tx, task, a_mark(412, FN), (), body=b"{}"))
     assert contents(tmp_path) == before
 
 
@@ -218,7 +218,7 @@ def test_a_stale_task_moves_nothing(journal, tmp_path):
     journal.write(lambda tx: release(tx, task))
     before = contents(tmp_path), journal.counts()
     for late in (
-        lambda tx: record_printed(tx, task, a_mark(412, FN), ()),
+        lambda tx: record_printed(tx, task, a_mark(412, FN), (), body=b"{}"),
         lambda tx: record_rejected(tx, task, "kkt_rejected", ""),
         lambda tx: release(tx, task),
     ):
@@ -239,7 +239,7 @@ def test_half_an_operation_is_none(journal, tmp_path):
         insert_receipt(tx, a_receipt())
         insert_receipt(tx, a_receipt())
         (first,) = lease(tx, "kkt-1", FN, 1, 1)
-        record_printed(tx, first, a_mark(2, FN), ())
+        record_printed(tx, first, a_mark(2, FN), (), body=b"{}")
         tx.publish("topic", b"a reply")
         raise KeyError("at the very end")
 

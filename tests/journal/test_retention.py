@@ -72,7 +72,9 @@ class Maker:
     def printed(self, **changes):
         new = self.printing(**changes)
         self.fd_number += 1
-        self.journal.write(lambda tx: record_printed(tx, self.task, a_mark(self.fd_number, FN), ("not_on_paper",)))
+        self.journal.write(
+            lambda tx: record_printed(tx, self.task, a_mark(self.fd_number, FN), ("not_on_paper",), body=b"{}")
+        )
         self.due = self.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 1000))[-1]
         return new
 

@@ -110,7 +110,7 @@ class Yard:
         if end == "rejected":
             write(lambda tx: record_rejected(tx, task, *error))
             return
-        write(lambda tx: record_printed(tx, task, mark, warnings))
+        write(lambda tx: record_printed(tx, task, mark, warnings, body=b"{}"))
         (due,) = read(lambda c: ready_documents(c, new.kkt, 0, 10))
         if end == "sent":
             write(lambda tx: record_sent(tx, due, server_time))
@@ -259,7 +259,7 @@ def test_a_tombstone_is_small(yard):
             for number, task in enumerate(tasks, start=first + 2):
                 at = datetime.fromtimestamp(yard.clock.now_ms() // 1000, ZONE).isoformat()
                 mark = a_mark(number).model_copy(update={"datetime": at, "shift_number": 300})
-                record_printed(tx, task, mark.model_copy(update={"qr": true_qr(mark)}), ())
+                record_printed(tx, task, mark.model_copy(update={"qr": true_qr(mark)}), (), body=b"{}")
 
         write(print_them)
         yard.clock.advance(120)

@@ -134,7 +134,7 @@ class Shop:
 
         def print_them(tx):
             for number, task in enumerate(tasks[1:], start=self.fd_number + 1):
-                record_printed(tx, task, self.mark(number), ())
+                record_printed(tx, task, self.mark(number), (), body=b"{}")
                 tx.publish(TOPICS.reply("pos-1"), b"{}")
             record_rejected(tx, tasks[0], "kkt_rejected", "no")
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import httpx
 import pytest
 from support.receipts import receipt
-from support.stages import TOPICS, Shop, break_disk, check_counts, mend_disk
+from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk
 
 from kkt_bridge.journal.delivery import dead_letters, ready_documents, requeue
 from kkt_bridge.simulators.ofd import OfdSimulator
@@ -390,19 +390,47 @@ def test_a_requeued_letter_is_sent_again(shop, ofd):
     assert shop.status(bad) == "synced"
 
 
-def test_a_document_that_cannot_be_put_together_holds_up_nobody(shop):
+def test_a_document_that_cannot_be_put_together_holds_up_nobody_and_is_still_owed(shop):
+    """As where an earlier schema had no bodies, and this release has a stricter rule."""
     first, bad, last = printed(shop, 3)
-    builder = shop.sync.courier._builder
-    building = builder.body
-
-    def body(due):
-        if due.receipt_id == bad["receipt_id"]:
-            raise KeyError("a bug of ours")
-        return building(due)
-
-    builder.body = body
+    row = shop.stored(bad["receipt_id"]).id
+    meddle(
+        shop.folder,
+        f"DELETE FROM bodies WHERE document = (SELECT id FROM documents WHERE receipt = {row})",
+        f"UPDATE requests SET body = '{{}}' WHERE receipt = {row}",
+    )
     shop.sync.run()
-    assert statuses(shop, (first, bad, last)) == ["synced", "dead", "synced"]
+    assert statuses(shop, (first, bad, last)) == ["synced", "printed", "synced"]
+
+
+def test_a_repeat_is_the_same_to_the_byte_whatever_the_settings_are_by_then(open_shop, ofd):
+    shop = open_shop()
+    (request,) = printed(shop)
+    ofd.faults(drop_answers_next=1)
+    shop.sync.run()
+    (before,) = shop.rows("SELECT body FROM bodies")
+    shop.kill()
+    kkt = [each.model_copy(update={"tax_system": "usn_income"}) for each in shop.settings.kkt]
+    shop.settings = shop.settings.model_copy(update={"kkt": kkt})
+    shop._start()
+    assert shop.rows("SELECT body FROM bodies") == [before]
+    shop.sync.run_for(60)
+    assert shop.status(request) == "synced"
+    assert ofd._http.get("/_received").json()["conflicts"] == []
+    assert shop.rows("SELECT count(*) FROM bodies") == [(0,)], "what the OFD has needs no body any more"
+
+
+def test_documents_of_an_earlier_schema_get_their_body_before_anything_can_change_it(open_shop, ofd):
+    shop = open_shop()
+    requests = printed(shop, 3)
+    bodies = shop.rows("SELECT body FROM bodies ORDER BY document")
+    meddle(shop.folder, "DELETE FROM bodies")
+    ofd.faults(outage=True)
+    shop.sync.run()
+    assert shop.rows("SELECT body FROM bodies ORDER BY document") == bodies
+    ofd.faults()
+    shop.sync.run_for(130)
+    assert statuses(shop, requests) == ["synced"] * 3
 
 
 # -- probing ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from kkt_bridge.runtime.loops import Loop
 from kkt_bridge.runtime.worker import Worker
 from kkt_bridge.stages.courier import Courier
 from kkt_bridge.stages.delivery import TRAIN_MAX
-from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.rounds import Round
 from kkt_bridge.stages.sender import DEPARTURE_S, Crew, Train
 
@@ -248,7 +247,7 @@ class Watch:
 
 def test_a_train_leaves_when_the_last_one_is_back_or_must_be_waiting_for_the_ofd():
     watch = Watch()
-    courier = Courier(ofd=Gate(), builder=DocumentBuilder({}), clock=watch)
+    courier = Courier(ofd=Gate(), clock=watch)
     crew, trains = Crew(courier, 3, watch), [Train(kkt, [], Round(force=False, started=0)) for kkt in REGISTERS]
     assert crew.seconds_to_departure() == 0
     crew.send(trains[0])

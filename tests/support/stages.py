@@ -40,7 +40,6 @@ from kkt_bridge.simulators.faults import clear_faults, write_faults
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
 from kkt_bridge.stages.courier import Courier
 from kkt_bridge.stages.delivery import Delivery
-from kkt_bridge.stages.document import DocumentBuilder
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
@@ -355,15 +354,12 @@ class Sync:
         self.client = OfdClient(settings.ofd, clock)
         self.breaker = Breaker(settings.breaker, clock, self._changed)
         self.network = Network(settings.sync.network_hold_s)
-        self.courier = Courier(
-            ofd=self.client,
-            builder=DocumentBuilder({kkt.id: kkt.tax_system for kkt in settings.kkt}),
-            clock=clock,
-        )
+        self.courier = Courier(ofd=self.client, clock=clock)
         self.judge = Judge(courier=self.courier, breaker=self.breaker, network=self.network, clock=clock)
         self.crew = Crew(self.courier, len(settings.kkt), clock)
         self.delivery = Delivery(
             settings=settings.sync,
+            tax_systems={kkt.id: kkt.tax_system for kkt in settings.kkt},
             journal=shop.journal,
             judge=self.judge,
             crew=self.crew,

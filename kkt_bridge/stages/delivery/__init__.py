@@ -9,6 +9,7 @@ A *round* tries each document that is ready at most once. It starts when a docum
 
 import logging
 import random
+from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import tzinfo
 from functools import partial
@@ -19,18 +20,24 @@ from kkt_bridge.errors import DocumentRefused, OfdUnavailable, StorageUnavailabl
 from kkt_bridge.journal.delivery import (
     bury,
     end_waiting,
+    fix_body,
+    last_document,
     next_wait_ends_steady_ms,
+    note_unfit,
     ready_documents,
     record_failure,
     record_sent,
+    unfixed_documents,
 )
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.ofd.backoff import backoff_s
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
+from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import SyncSettings
+from kkt_bridge.stages.delivery.document import body_or_none
 from kkt_bridge.stages.judge import Judge, NetworkChange, Outcome
 from kkt_bridge.stages.rounds import Round, SyncResult
 from kkt_bridge.stages.sender import Crew, Train
@@ -57,10 +64,11 @@ class SyncInProgress(Exception):
 class Delivery:
     """Decides what is sent when, and records what became of it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (its parts)
         self,
         *,
         settings: SyncSettings,
+        tax_systems: Mapping[str, TaxSystem],
         journal: Journal,
         judge: Judge,
         crew: Crew,
@@ -70,6 +78,9 @@ class Delivery:
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._tax_systems = tax_systems
+        self._fixed_to = 0
+        """Up to this document, all have a body or cannot have one."""
         self._journal = journal
         self._judge = judge
         self._crew = crew
@@ -117,10 +128,20 @@ class Delivery:
         """Record what came back and send more, or probe, or say how long to wait."""
         try:
             self.take_in()
+            self._fix_bodies()
             return self._work()
         except StorageUnavailable as problem:
             log.warning("what became of documents waits for the disk: %s", problem)
             return RETRY_S
+
+    def _fix_bodies(self) -> None:
+        """Put together what the OFD is sent of documents that came without it, before anything can change it."""
+        last = self._journal.read(last_document)
+        while unfixed := self._journal.read(lambda at: unfixed_documents(at, self._fixed_to, RECORD_MAX)):
+            bodies = [(each.document, body_or_none(each, self._tax_systems.get(each.kkt, "osn"))) for each in unfixed]
+            self._journal.write(partial(_fix, bodies))
+            self._fixed_to = unfixed[-1].document
+        self._fixed_to = max(self._fixed_to, last)
 
     def take_in(self) -> None:
         """Judge and record what the senders have brought back. Errors: StorageUnavailable."""
@@ -356,3 +377,11 @@ class Delivery:
         first = self._journal.read(next_wait_ends_steady_ms)
         until_ready = until_round if first is None else (first - self._journal.steady_ms()) / 1000
         return max(0.001, min(until_round, until_ready))
+
+
+def _fix(bodies: "list[tuple[int, bytes | None]]", tx: Transaction) -> None:
+    for document, body in bodies:
+        if body is None:
+            note_unfit(tx, document, "it cannot be put together; see the log")
+        else:
+            fix_body(tx, document, body)

@@ -1,0 +1,56 @@
+"""The document as the OFD gets it: put together once, when it was printed, and kept as bytes."""
+
+import logging
+from typing import Any
+
+from pydantic_core import to_json
+
+from kkt_bridge.ffd.document import ffd_document
+from kkt_bridge.journal.records import Unfixed
+from kkt_bridge.receipts.codes import TaxSystem
+from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.recent import receipt_of
+
+log = logging.getLogger(__name__)
+
+
+def document_body(*, pos_id: str, receipt_id: str, request: str, mark: str, hlc: Hlc, tax_system: TaxSystem) -> bytes:
+    """The body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`.
+
+    `request` and `mark` are JSON and go through byte for byte. `tax_system` is the register's, for a receipt that names
+    none. Errors: pydantic's, where `request` or `mark` cannot be read.
+    """
+    receipt = receipt_of(request)
+    ffd: dict[str, Any] = ffd_document(
+        receipt,
+        FiscalMark.model_validate_json(mark),
+        tax_system=receipt.tax_system or tax_system,
+        requisite=requisite_1192(pos_id, receipt_id),
+    )
+    clock = {"wall_ms": hlc.wall_ms, "counter": hlc.counter, "server_time": None}
+    return b'{"receipt":%b,"fiscal":%b,"hlc":%b,"ffd":%b}' % (
+        request.encode(),
+        mark.encode(),
+        to_json(clock),
+        to_json(ffd),
+    )
+
+
+def body_or_none(unfixed: Unfixed, tax_system: TaxSystem) -> bytes | None:
+    """The document's body; None, with a line in the log, where none can be put together."""
+    try:
+        return document_body(
+            pos_id=unfixed.pos_id,
+            receipt_id=unfixed.receipt_id,
+            request=unfixed.request,
+            mark=unfixed.mark,
+            hlc=unfixed.hlc,
+            tax_system=tax_system,
+        )
+    except Exception:
+        # Whatever it is: a document that exists must be recorded, and must not hold up those behind it.
+        ids = {"receipt_id": unfixed.receipt_id, "pos_id": unfixed.pos_id}
+        log.exception("no document for the OFD can be put together; it is tried again at the next start", extra=ids)
+        return None
