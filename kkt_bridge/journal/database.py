@@ -4,6 +4,7 @@ WAL with `synchronous=FULL`: a commit that returned is on the disk, and readers 
 """
 
 import logging
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ _DISK: Final = frozenset(
     }
 )
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_FOREIGN_SCHEMA: Final = re.compile(r"no such (table|column)|table \w+ has no column named")
+"""What SQLite says where the file is not what the migrations made: every statement of the program fits that."""
 _PRIMARY_CODE: Final = 0xFF
 """The lower byte of SQLite's extended result codes."""
 
@@ -282,7 +285,7 @@ def translated() -> Iterator[None]:
 
 def _ours(error: BaseException | None) -> JournalError:
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-    if code in _DAMAGE:
+    if code in _DAMAGE or _FOREIGN_SCHEMA.match(str(error)):
         return JournalDamaged(f"the journal is damaged: {error}")
     if code in _DISK:
         return StorageUnavailable(f"the journal's disk does not take it: {error}")

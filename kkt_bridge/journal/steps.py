@@ -29,7 +29,7 @@ def steps_after(connection: Connection, after: int, limit: int) -> list[Step]:
 
 def with_sales(connection: Connection, told: Sequence[Step]) -> list[Step]:
     """These steps with the type, total and time of arrival of their receipts, as far as those are still here."""
-    wanted = dict.fromkeys(step.receipt for step in told if step.receipt is not None and step.type is None)
+    wanted = dict.fromkeys(step.receipt for step in told if step.receipt is not None)
     sales = {sale.id: sale for sale in _SALES(connection, list(wanted))}
     return [_with_sale(step, sales.get(step.receipt)) for step in told]
 

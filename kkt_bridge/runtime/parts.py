@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from kkt_bridge import __version__
 from kkt_bridge.broker.inbox import Inbox
+from kkt_bridge.broker.link import SessionView
 from kkt_bridge.broker.presence import Presence
 from kkt_bridge.broker.session import Session
 from kkt_bridge.clock import Clock
@@ -49,7 +50,7 @@ from kkt_bridge.steering.components import (
     ShopTime,
 )
 from kkt_bridge.steering.desk import Desk
-from kkt_bridge.steering.facts import DeliveryFacts, SessionFacts
+from kkt_bridge.steering.facts import DeliveryFacts
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.messages import Online
@@ -147,7 +148,7 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
     )
     telemetry = Telemetry(
         board=board,
-        components=components(base, admission, lanes, lambda: SessionFacts(rival=session.rival), ofd),
+        components=components(base, admission, lanes, lambda: session.view, ofd),
         alerts=Alerts(journal=base.journal, topics=base.topics, registers=list(lanes), zone=zone, clock=clock),
         online=online,
         time=time,
@@ -173,7 +174,7 @@ def components(
     base: Base,
     admission: Admission,
     lanes: Mapping[str, PrintLane],
-    session: Callable[[], SessionFacts],
+    session: Callable[[], SessionView],
     ofd: OfdComponent,
 ) -> Sequence[Component]:
     """What the bridge consists of, as the telemetry sees it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Final, Protocol
 
+from kkt_bridge.broker.link import SessionView
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
@@ -25,12 +26,12 @@ from kkt_bridge.stages.lane import NOT_YET_REACHED, Doubt, LaneView
 from kkt_bridge.steering.clock_watch import ClockWatch
 from kkt_bridge.steering.conditions import BUFFER_LEVELS
 from kkt_bridge.steering.facts import (
+    BrokerFacts,
     BufferFacts,
     DeliveryFacts,
     FloodFacts,
     JournalFacts,
     RegisterFacts,
-    SessionFacts,
 )
 from kkt_bridge.steering.health import BUFFER, JOURNAL, REGISTER, WELL, degraded_by, part
 from kkt_bridge.steering.trends import Trend
@@ -295,22 +296,23 @@ class BrokerComponent:
 
     name = "broker"
 
-    def __init__(self, session: Callable[[], SessionFacts]) -> None:
+    def __init__(self, session: Callable[[], SessionView]) -> None:
         self._session = session
+        self._unroutable = 0
 
     def look(self) -> Report:
         """See `Component`."""
-        facts = self._session()
+        session = self._session()
+        refused, parked = session.refused_topics, session.parked
+        filters = ", ".join(session.refused_subscriptions)
+        facts = BrokerFacts(session, session.unroutable.count - self._unroutable)
+        self._unroutable = session.unroutable.count
         return Report(
             degraded_by(
                 (
-                    f"refuses subscriptions: {', '.join(facts.refused_subscriptions)}"
-                    if facts.refused_subscriptions
-                    else None,
-                    f"refuses what the bridge publishes: {facts.refused_example or facts.refused_messages}"
-                    if facts.refused_messages
-                    else None,
-                    f"messages set aside: {facts.parked}" if facts.parked else None,
+                    f"refuses subscriptions: {filters}" if filters else None,
+                    f"refuses what the bridge publishes: {refused.example}" if refused.count else None,
+                    f"cuts the connection over what the bridge publishes: {parked.example}" if parked.count else None,
                 )
             ),
             facts=(facts,),

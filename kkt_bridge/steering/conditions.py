@@ -14,12 +14,12 @@ from kkt_bridge.stages.lane import NOT_YET_REACHED
 from kkt_bridge.steering.clock_watch import ADVICE, ClockVerdict
 from kkt_bridge.steering.facts import (
     Broken,
+    BrokerFacts,
     BufferFacts,
     DeliveryFacts,
     FloodFacts,
     JournalFacts,
     RegisterFacts,
-    SessionFacts,
     Sight,
 )
 
@@ -162,37 +162,38 @@ def _unsent_documents(sight: Sight) -> Iterator[Finding]:
 
 
 def _replies_refused(sight: Sight) -> Iterator[Finding]:
-    for session in sight.of(SessionFacts):
-        count, example = session.refused_messages, session.refused_example
-        messages = "1 message" if count == 1 else f"{count} messages"
-        message = f"the broker does not take {messages} from this bridge{f', as to {example}' if example else ''}"
+    for broker in sight.of(BrokerFacts):
+        count, example = broker.session.refused_topics.count, broker.session.refused_topics.example
+        topics = "1 topic" if count == 1 else f"{count} topics"
+        message = f"the broker does not take what the bridge publishes on {topics}{f': {example}' if example else ''}"
         yield Finding(None, message if count else None)
 
 
 def _subscription_refused(sight: Sight) -> Iterator[Finding]:
-    for session in sight.of(SessionFacts):
-        filters = ", ".join(session.refused_subscriptions)
+    for broker in sight.of(BrokerFacts):
+        filters = ", ".join(broker.session.refused_subscriptions)
         yield Finding(None, f"the broker does not let this bridge read {filters}" if filters else None)
 
 
 def _messages_parked(sight: Sight) -> Iterator[Finding]:
-    for session in sight.of(SessionFacts):
-        messages = "1 message was" if session.parked == 1 else f"{session.parked} messages were"
-        message = f"{messages} set aside: the broker ended the connection each time over what was sent with it"
-        yield Finding(None, message if session.parked else None)
+    for broker in sight.of(BrokerFacts):
+        count, example = broker.session.parked.count, broker.session.parked.example
+        messages = "1 message is" if count == 1 else f"{count} messages are"
+        message = f"{messages} set aside: the broker ends the connection over them{f' ({example})' if example else ''}"
+        yield Finding(None, message if count else None)
 
 
 def _unroutable(sight: Sight) -> Iterator[Finding]:
-    for session in sight.of(SessionFacts):
-        example = f", as on {session.unroutable_example}" if session.unroutable_example else ""
-        messages = "a message" if session.unroutable == 1 else f"{session.unroutable} messages"
-        message = f"the broker delivered {messages} on topics that are none of this bridge's{example}"
-        yield Finding(None, message if session.unroutable else None)
+    for broker in sight.of(BrokerFacts):
+        example = broker.session.unroutable.example
+        as_on = f", as on {example}" if example else ""
+        message = f"the broker delivers messages on topics that are none of this bridge's{as_on}"
+        yield Finding(None, message if broker.unroutable_now else None)
 
 
 def _rival(sight: Sight) -> Iterator[Finding]:
-    for session in sight.of(SessionFacts):
-        yield Finding(None, session.rival)
+    for broker in sight.of(BrokerFacts):
+        yield Finding(None, broker.session.rival)
 
 
 def _flood(sight: Sight) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from kkt_bridge.broker.link import SessionView
 from kkt_bridge.stages.intake.flood import FloodView
 from kkt_bridge.stages.lane import LaneView
 
@@ -62,22 +63,12 @@ class DeliveryFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionFacts:
+class BrokerFacts:
     """The session at the broker."""
 
-    rival: str | None = None
-    """Why another bridge of the same name is suspected."""
-    refused_subscriptions: Sequence[str] = ()
-    """Topic filters that the broker would not grant."""
-    refused_messages: int = 0
-    """Messages that the broker would not take, kept for another try."""
-    refused_example: str | None = None
-    """The topic of one of them, and the broker's reason."""
-    parked: int = 0
-    """Messages set aside because the connection broke each time while they were on their way."""
-    unroutable: int = 0
-    """Messages that came on topics which are none of ours, within the last minutes."""
-    unroutable_example: str | None = None
+    session: SessionView
+    unroutable_now: int = 0
+    """Messages on topics that are none of ours since the look before this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -149,6 +150,11 @@ class Shop:
     def break_register(self, **faults: Any) -> None:
         """Put these faults on the register, instead of all others."""
         write_faults(self.storage, faults)
+
+    def fill_disk(self) -> None:
+        """Let no file of the bridge grow any more."""
+        assert self.bridge is not None
+        resource.prlimit(self.bridge.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
     def break_ofd(self, faults: Mapping[str, Any]) -> None:
         """Put these faults on the OFD, instead of all others."""

@@ -51,6 +51,32 @@ def test_an_unhealthy_bridge_is_told_with_its_reason(own_shop):
     assert "kkt-1     not ready: " in done.stdout
 
 
+def test_a_bridge_whose_disk_is_full_is_told_by_what_it_published(own_shop):
+    own_shop.fill_disk()
+    assert own_shop.run("pause").returncode == 1
+
+    done = own_shop.run("status")
+
+    assert done.returncode == 1
+    assert re.search(r"storage_unavailable: .*; this is what the bridge has last published:\n", done.stderr)
+    assert "health    unhealthy: journal: " in done.stdout
+    assert re.search(r"^kkt-1     ready", done.stdout, re.MULTILINE)
+    assert "! the journal takes nothing, new receipts are refused" in done.stdout
+    assert "  -> look at the disk under the journal" in done.stdout
+
+
+def test_with_json_what_was_published_has_the_same_shape(own_shop):
+    answered = own_shop.json("status")
+    own_shop.fill_disk()
+    own_shop.run("pause")
+
+    done = own_shop.run("status", "--json")
+
+    states = json.loads(done.stdout)
+    assert states.keys() == answered.keys()
+    assert states["kkt"].keys() == answered["kkt"].keys()
+
+
 def test_a_bridge_that_died_is_offline_since_about_its_last_word(own_shop):
     own_shop.kill_bridge()
 

@@ -1,6 +1,8 @@
 """A journal damaged under a real bridge: moved aside, made anew, and no sale is printed twice or forgotten."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 from cli.shop import run
@@ -136,3 +138,54 @@ def test_damage_in_the_middle_of_a_run_is_refused_and_the_next_start_moves_the_j
     world.publish_receipt(sold)
     reply = world.wait_reply(sold["receipt_id"], since=since)
     assert (reply["fiscal"], reply["duplicate"]) == (told["fiscal"], True)
+
+
+def says(world, name, wanted):
+    """What `state/{name}` says, once it is as wanted."""
+    return world.wait_state(name, wanted)
+
+
+def is_raised(code):
+    return lambda state: code in [alert["code"] for alert in state["alerts"]]
+
+
+def test_a_journal_overwritten_under_a_running_bridge_still_shows_health_and_alerts(make_world):
+    world = make_world()
+    world.sell()
+    world.bridge.terminate()  # so that everything stands in the file itself
+    world.bridge.start()
+    with (world.directory / "journal.db").open("r+b") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(0)
+        file.write(b"\xa5" * size)
+    world.publish_receipt()
+    health = says(world, "health", lambda state: state["components"]["journal"]["status"] == "unhealthy")
+    assert health["status"] == "unhealthy"
+    says(world, "buffer", lambda state: state["accepting"] is False)
+    alert = next(a for a in says(world, "alerts", is_raised("storage"))["alerts"] if a["code"] == "storage")
+    assert alert["severity"] == "critical"
+    assert "restart the bridge" in alert["what_to_do"]
+    done = run("status", "--config", world.bridge.file, "--timeout", "3")
+    assert done.returncode == 1
+    assert "! the journal takes nothing" in done.stdout
+    world.bridge.kill()
+    world.sees_everything = False
+
+
+def test_a_table_that_is_gone_is_told_and_everything_else_still_shown(make_world):
+    world = make_world()
+    world.sell()
+    with closing(sqlite3.connect(world.directory / "journal.db", timeout=10)) as connection:
+        connection.execute("DROP TABLE receipts")
+        connection.commit()
+    refused = world.publish_receipt()
+    health = says(world, "health", lambda state: state["components"]["journal"]["status"] == "unhealthy")
+    assert "no such table" in health["components"]["journal"]["reason"]
+    says(world, "alerts", is_raised("storage"))
+    says(world, "buffer", lambda state: state["accepting"] is False)
+    assert refused
+    log = world.bridge.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log
+    world.bridge.kill()
+    world.sees_everything = False

@@ -214,8 +214,8 @@ def check_the_lane_goes_on(world):
     """By itself, with what had waited behind; and what was raised is cleared."""
     assert world.wait_reply(world.waiting_id)["fiscal"]["fn_number"] == NEW_FN
     world.wait_state("kkt/kkt-1", lambda state: state["ready"] and state["doubts_total"] == 0)
-    world.wait_event("alert", lambda alert: alert["state"] == "cleared")
-    told = [(alert["alert"], alert["state"], alert["subject"]) for alert in alerts(world)]
+    world.wait_event("alert", lambda alert: (alert["code"], alert["state"]) == ("unsettled_doubt", "cleared"))
+    told = [(alert["code"], alert["state"], alert["kkt"]) for alert in alerts(world) if "doubt" in alert["code"]]
     assert told == [("unsettled_doubt", "raised", "kkt-1"), ("unsettled_doubt", "cleared", "kkt-1")]
     world.wait_statuses([world.doubtful_id, world.waiting_id], "synced")
 

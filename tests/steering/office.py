@@ -8,13 +8,14 @@ from typing import Any
 
 from support.stages import TOPICS, ZONE, Shop
 
+from kkt_bridge.broker.link import SessionView
 from kkt_bridge.runtime.parts import Base, components
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
 from kkt_bridge.steering.commands import Commands
 from kkt_bridge.steering.components import OfdComponent, ShopTime
 from kkt_bridge.steering.desk import Desk
-from kkt_bridge.steering.facts import DeliveryFacts, SessionFacts
+from kkt_bridge.steering.facts import DeliveryFacts
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.messages import Online
 
@@ -26,7 +27,7 @@ class Office:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shop = Shop(folder, **settings)
-        self.session = SessionFacts()
+        self.session = SessionView(online=True)
         self.evidence = DeliveryFacts()
         self._open()
 

@@ -1,11 +1,15 @@
 """Alerts: raised once, cleared once, whatever happens to process, broker and disk in between."""
 
 import json
+from dataclasses import replace
 
 from support.clocks import NOON_MS
 from support.receipts import receipt
 from support.stages import break_disk, mend_disk
 
+from kkt_bridge.broker.link import Occurrences
+from kkt_bridge.errors import StorageUnavailable
+from kkt_bridge.journal.delivery import bury, dead_letters, discard, ready_documents, record_sent
 from kkt_bridge.journal.settings import set_setting
 from kkt_bridge.steering.alerts import WAITING_MAX, Alerts
 from kkt_bridge.steering.clock_watch import STEADY_S
@@ -318,3 +322,184 @@ def set_alerts(tx, text):
 def test_every_condition_has_a_name_of_its_own():
     names = [condition.code for condition in CONDITIONS]
     assert len(set(names)) == len(names)
+
+
+# -- the set of what is raised -------------------------------------------------------------------------------
+
+
+def raised(office):
+    office.telemetry.look()
+    return json.loads(office.board.snapshot()["alerts"].payload())["alerts"]
+
+
+def test_the_set_says_what_since_when_and_what_to_do(office):
+    assert raised(office) == []
+    office.rival = "another client has taken the session"
+    (alert,) = raised(office)
+    assert alert == {
+        "code": "rival",
+        "severity": "critical",
+        "since": "2026-11-22T12:03:00.000+03:00",
+        "message": "another client has taken the session",
+        "what_to_do": "find the other bridge or client that uses this bridge's name, and stop it or give it a name of "
+        "its own",
+        "kkt": None,
+    }
+    office.rival = None
+    look(office, 300)
+    assert raised(office) == []
+
+
+def test_the_set_outlives_a_restart_with_its_times(office):
+    leave_in_doubt(office)
+    look(office, 1)
+    before = raised(office)
+    office.restart()
+    look(office, 60)
+    assert raised(office) == before
+
+
+def test_the_worst_and_the_oldest_come_first(office):
+    office.session = replace(office.session, unroutable=Occurrences(1, "kkt/v1/b"))
+    look(office)
+    office.rival = "another client"
+    look(office)
+    leave_in_doubt(office)
+    look(office)
+    assert [alert["code"] for alert in raised(office)] == ["rival", "unsettled_doubt", "unroutable"]
+
+
+def test_the_set_is_shown_while_the_journal_takes_nothing(office):
+    look(office)
+    break_disk(office.shop.journal)
+    office.shop.sell(receipt())
+    look(office)
+    assert [alert["code"] for alert in raised(office)] == ["storage"]
+    mend_disk(office.shop.journal)
+    office.shop.journal.write(lambda tx: None)
+    look(office)
+    assert raised(office) == []
+
+
+def test_what_an_earlier_process_had_raised_is_no_news_when_the_journal_is_read_late(office, monkeypatch):
+    office.rival = "another client"
+    look(office)
+    office.restart()
+    read = office.shop.journal.read
+
+    def unreadable(_query):
+        raise StorageUnavailable("the disk is away")
+
+    monkeypatch.setattr(office.shop.journal, "read", unreadable)
+    look(office, 60)
+    assert raised(office)[0]["code"] == "rival"
+    monkeypatch.setattr(office.shop.journal, "read", read)
+    look(office)
+    assert [(code, state) for code, state, _ in told(office) if code == "rival"] == [("rival", "raised")]
+    assert next(a for a in raised(office) if a["code"] == "rival")["since"] == "2026-11-22T12:03:00.500+03:00"
+
+
+def test_what_becomes_worse_is_told_again_and_what_becomes_better_is_not(open_office):
+    office = open_office(buffer={"capacity": 10})
+    shop = office.shop
+    for level, sales in ((80, 8), (90, 1), (100, 1)):
+        for _ in range(sales):
+            shop.sell(receipt())
+        look(office)
+        assert str(level if level < 100 else "full") in raised(office)[0]["message"]
+    assert told(office) == [("buffer_fill", "raised", None)] * 3
+    assert [event["severity"] for event in shop.events("alert")] == ["warning", "critical", "critical"]
+    assert len({event["since"] for event in shop.events("alert")}) == 1, "one story"
+    assert office.state("health")["components"]["buffer"]["status"] == "unhealthy"
+    shop.print_all()
+    documents = shop.journal.read(lambda connection: ready_documents(connection, "kkt-1", 0, 100))
+    for document in documents[:2]:
+        shop.journal.write(lambda tx, document=document: record_sent(tx, document, 1))
+    look(office)
+    assert raised(office)[0]["severity"] == "warning"
+    assert len(told(office)) == 3
+    for document in documents[2:6]:
+        shop.journal.write(lambda tx, document=document: record_sent(tx, document, 1))
+    look(office)
+    assert told(office)[3:] == [("buffer_fill", "cleared", None)]
+
+
+def test_dead_letters_are_raised_until_each_is_decided_on(office):
+    shop = office.shop
+    for _ in range(2):
+        shop.sell(receipt())
+    shop.print_all()
+    for document in shop.journal.read(lambda connection: ready_documents(connection, "kkt-1", 0, 100)):
+        shop.journal.write(lambda tx, document=document: bury(tx, document, reason="refused", error="422"))
+    look(office)
+    (alert,) = raised(office)
+    assert (alert["code"], alert["kkt"]) == ("dead_letters", "kkt-1")
+    assert "2 fiscal documents of kkt-1 wait for a decision" in alert["message"]
+    state = office.state("health")
+    assert (state["status"], state["components"]["dead_letters"]["status"]) == ("degraded", "degraded")
+    register = office.state("kkt/kkt-1")
+    assert (register["ofd_unsent"], register["ofd_first_unsent_at"]) == (2, "2026-11-22T12:03:00.000+03:00")
+    office.restart()
+    look(office)
+    assert len(told(office)) == 1
+    for letter in shop.journal.read(lambda connection: dead_letters(connection, "kkt-1", 0, 10)):
+        shop.journal.write(lambda tx, letter=letter: discard(tx, letter, "told the OFD by hand"))
+    look(office)
+    assert told(office)[1:] == [("dead_letters", "cleared", "kkt-1")]
+    assert office.state("health")["components"]["dead_letters"]["status"] == "healthy"
+    assert (office.state("kkt/kkt-1")["ofd_unsent"], office.state("kkt/kkt-1")["ofd_first_unsent_at"]) == (0, None)
+
+
+def test_what_heals_by_itself_is_told_only_when_it_lasts(office):
+    flag = {"on": True}
+
+    def look_at(_sight):
+        yield Finding("kkt-1", "busy" if flag["on"] else None)
+
+    shop = office.shop
+    alerts = Alerts(
+        journal=shop.journal,
+        topics=office.board._topics,
+        registers=["kkt-1"],
+        zone=shop.settings.zone,
+        clock=shop.clock,
+        conditions=[Condition("busy", "warning", look_at, "wait", "free", after_s=60)],
+    )
+    alerts.look(Sight([]))
+    shop.clock.advance(59)
+    alerts.look(Sight([]))
+    flag["on"] = False
+    alerts.look(Sight([]))
+    flag["on"] = True
+    shop.clock.advance(30)
+    alerts.look(Sight([]))
+    shop.clock.advance(59)
+    alerts.look(Sight([]))
+    assert alerts.state().alerts == []
+    shop.clock.advance(1)
+    alerts.look(Sight([]))
+    assert [alert.code for alert in alerts.state().alerts] == ["busy"]
+
+
+def test_a_condition_that_fails_silences_no_other(office, caplog):
+    def fail(_sight):
+        raise KeyError("odd")
+        yield
+
+    shop = office.shop
+    alerts = Alerts(
+        journal=shop.journal,
+        topics=office.board._topics,
+        registers=[],
+        zone=shop.settings.zone,
+        clock=shop.clock,
+        conditions=[
+            Condition("fails", "warning", fail, "wait", "over"),
+            Condition("works", "warning", lambda _sight: iter([Finding(None, "bad")]), "wait", "over"),
+        ],
+    )
+    for _ in range(5):
+        alerts.look(Sight([]))
+    assert [alert.code for alert in alerts.state().alerts] == ["works"]
+    assert alerts.broken == {"alert fails": "KeyError: 'odd'"}
+    assert len([record for record in caplog.records if "cannot be looked at" in record.message]) == 1

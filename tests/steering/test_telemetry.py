@@ -1,9 +1,16 @@
 """What the bridge shows of itself: counts, ages, forecasts, health."""
 
-from support.receipts import receipt, small_receipt
-from support.stages import break_disk
+from dataclasses import replace
 
+import pytest
+from support.receipts import receipt, small_receipt
+from support.stages import break_disk, meddle, mend_disk
+
+from kkt_bridge.broker.link import Occurrences
 from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
+from kkt_bridge.steering.components import Report
+from kkt_bridge.steering.facts import DeliveryFacts
+from kkt_bridge.steering.health import WELL
 from kkt_bridge.steering.telemetry import INTERVAL_S
 
 NOON = "2026-11-22T12:03:00.000+03:00"
@@ -232,3 +239,117 @@ def test_status_is_every_state_in_one_answer(office):
     assert set(answer) == {"online", "alerts", "buffer", "breaker", "sync", "health", "kkt"}
     assert answer["kkt"]["kkt-1"]["ready"]
     assert answer["online"]["boot_id"] == "boot"
+
+
+# -- what is broken --------------------------------------------------------------------------------------
+
+
+class Oracle:
+    """A component that cannot be looked at for a while."""
+
+    name = "oracle"
+    is_dark = True
+
+    def look(self):
+        if self.is_dark:
+            raise RuntimeError("it has gone dark")
+        return Report(WELL)
+
+
+def test_a_component_that_fails_is_shown_and_silences_no_other(office, caplog):
+    oracle = Oracle()
+    office.components.insert(0, oracle)
+    office.shop.print_all()
+    sell(office)
+    for _ in range(5):
+        office.shop.clock.advance(1)
+        office.telemetry.step()
+    state = office.state("health")
+    assert state["components"]["oracle"] == {
+        "status": "unhealthy",
+        "reason": "cannot be looked at: RuntimeError: it has gone dark",
+    }
+    assert state["status"] == "degraded", "the shop sells"
+    assert office.state("buffer")["pending"] == 1
+    assert [alert["code"] for alert in office.state("alerts")["alerts"]] == ["component_failed"]
+    complaints = [record for record in caplog.records if "cannot be looked at" in record.message and record.exc_info]
+    assert len(complaints) == 1
+    oracle.is_dark = False
+    assert office.state("alerts")["alerts"] == []
+
+
+def test_health_and_alerts_come_first(office):
+    office.shop.print_all()
+    office.telemetry.step()
+    assert [name for name, _ in office.states_sent()][:2] == ["health", "alerts"]
+
+
+def test_a_journal_without_one_of_its_tables_still_shows_everything_it_can(office, tmp_path):
+    sell(office)
+    office.telemetry.look()
+    meddle(tmp_path, "ALTER TABLE receipts RENAME TO lost")
+    office.telemetry.look()
+    health = office.state("health")
+    assert health["status"] == "unhealthy"
+    assert "no such table: receipts" in health["components"]["journal"]["reason"]
+    buffer = office.state("buffer")
+    assert (buffer["accepting"], buffer["pending"], buffer["oldest_pending_at"]) == (False, 1, None)
+    assert office.state("kkt/kkt-1")["queue"] == 1
+    assert "storage" in [alert["code"] for alert in office.state("alerts")["alerts"]]
+    meddle(tmp_path, "ALTER TABLE lost RENAME TO receipts")
+
+
+def test_nothing_is_accepted_while_the_journal_takes_nothing(office):
+    sell(office)
+    assert office.state("buffer")["accepting"]
+    break_disk(office.shop.journal)
+    sell(office)
+    assert not office.state("buffer")["accepting"]
+    mend_disk(office.shop.journal)
+    office.shop.journal.write(lambda tx: None)
+    assert office.state("buffer")["accepting"]
+
+
+def test_a_pause_accepts_nothing(office):
+    office.shop.admission.set_paused(office.shop.journal, paused=True)
+    assert not office.state("buffer")["accepting"]
+
+
+def test_what_the_broker_refuses_is_degraded(office):
+    office.shop.print_all()
+    office.session = replace(office.session, refused_topics=Occurrences(1, "pos-1/reply: not authorized"))
+    state = office.state("health")
+    assert (state["status"], state["components"]["broker"]["status"]) == ("degraded", "degraded")
+    assert "pos-1/reply: not authorized" in state["components"]["broker"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (DeliveryFacts(bridge_refused="401"), "refuses this bridge: 401"),
+        (DeliveryFacts(refuses_all="422"), "refuses every document: 422"),
+        (DeliveryFacts(takes_nothing_s=900), "takes nothing"),
+    ],
+)
+def test_an_ofd_that_takes_nothing_is_degraded_whatever_breaker_and_network_say(office, evidence, words):
+    office.shop.print_all()
+    office.evidence = evidence
+    state = office.state("health")
+    assert state["status"] == "degraded"
+    assert words in state["components"]["ofd"]["reason"]
+    assert len(office.state("alerts")["alerts"]) == 1
+    office.evidence = DeliveryFacts()
+    assert office.state("health")["status"] == "healthy"
+    assert office.state("alerts")["alerts"] == []
+
+
+def test_receipts_for_a_register_that_is_gone_are_degraded(open_office):
+    office = open_office(registers=("kkt-1", "kkt-2"))
+    office.shop.break_register("kkt-2", offline=True)
+    office.shop.sell(receipt(kkt="kkt-2"))
+    office.shop.settings = office.shop.settings.model_copy(update={"kkt": office.shop.settings.kkt[:1]})
+    office.restart()
+    office.shop.print_all()
+    state = office.state("health")
+    assert state["status"] == "degraded"
+    assert "receipts wait for kkt-2, which is not configured" in state["components"]["journal"]["reason"]

@@ -7,6 +7,7 @@ from kkt_bridge.journal.commands import find_command, take_command
 from kkt_bridge.journal.receipts import find_refusal, insert_receipt, known_receipt, readdress, remember_refusal
 from kkt_bridge.journal.records import StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
+from kkt_bridge.journal.rows import Sale
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -107,6 +108,7 @@ class Recorder:
             current=None,
             target=Status.REJECTED,
             error=code,
+            sale=_sale(request, tx.instant.wall_ms),
         )
 
     def refuse_command(self, tx: Transaction, request: Request, error: CommandError) -> None:
@@ -161,3 +163,11 @@ class Recorder:
 def _answer(tx: Transaction, request: Request, payload: bytes) -> None:
     if request.answer_topic is not None:
         tx.publish(request.answer_topic, payload, request.correlation)
+
+
+def _sale(request: Request, received_ms: int) -> Sale:
+    """What a refused request tells of the sale: nothing but its time where it could not be read."""
+    receipt = request.content
+    if isinstance(receipt, Receipt):
+        return Sale(receipt.type, receipt.total, received_ms)
+    return Sale(received_ms=received_ms)
