@@ -138,6 +138,10 @@ class MqttSettings(Section):
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
+    client_id: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-~]+$")] | None = None
+    """The session's name at the broker; `kkt-bridge-{bridge_id}` if there is none."""
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    """Which MQTT is spoken; auto: 5, or 3.1.1 with a broker that does not know it."""
     topic_root: Annotated[str, AfterValidator(_publishable)] = "kkt/v1"
     keepalive_s: Annotated[float, Field(ge=5, le=65_535)] = 30
     session_expiry_s: Annotated[float, Field(ge=60, le=2**32 - 2)] = 30 * 86_400

@@ -16,6 +16,9 @@ class Listener(Protocol):
     def published(self, token: object) -> None:
         """The broker has taken the message with this token."""
 
+    def refused(self, token: object) -> None:
+        """The broker does not take the message with this token: it is held back (see `holds.py`), and not lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Occurrences:
@@ -58,6 +61,11 @@ class Outgoing:
     retain: bool = False
     correlation: bytes | None = None
     token: object = None
+
+    @property
+    def key(self) -> str | int:
+        """By what it is known on several connections: its number in the outbox, or its topic."""
+        return self.token if isinstance(self.token, int) else self.topic
 
     @property
     def size(self) -> int:

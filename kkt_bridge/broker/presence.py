@@ -16,6 +16,8 @@ class Presence:
     """What tells this run of the bridge from every other."""
     since: str
     """When it started, as it stands in the messages."""
+    repeat_s: float = 30.0
+    """The birth is published again this often, as all retained state is."""
 
 
 class RivalWatch:

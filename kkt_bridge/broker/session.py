@@ -5,7 +5,8 @@ ring a bell. Each connection gets a client of its own, so nothing of an old one 
 queues, in-flight counts) can reach into a new one: acknowledgements carry the epoch they belong to, and
 stale ones are dropped. What is to survive a lost connection is in the journal's outbox, not here.
 
-MQTT 5 is tried first, then 3.1.1 (OASIS MQTT 5.0 section 4.13, MQTT 3.1.1 section 3.2.2.3).
+When to dial next and with which protocol is decided in `redial.py`; what the broker does not take is held back by
+`holds.py`.
 """
 
 import enum
@@ -16,18 +17,22 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.broker.buffering import BufferedSocket
+from kkt_bridge.broker.holds import HoldKind, Holds, Key, Suspects
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.broker.link import Listener, Outgoing, SessionView
+from kkt_bridge.broker.link import Listener, Occurrences, Outgoing, SessionView
+from kkt_bridge.broker.oddities import Oddities
 from kkt_bridge.broker.packets import SessionClient, connect, correlated, session_client, subscriptions, topic_of
 from kkt_bridge.broker.presence import Presence, RivalWatch
+from kkt_bridge.broker.redial import DETOUR_S, STABLE_S, Ending, Protocol, Redial
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.topics import Topics
@@ -35,13 +40,11 @@ from kkt_bridge.wire.topics import Topics
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 """Until the broker's CONNACK and SUBACK."""
 
-RECONNECT_INITIAL_S: Final = 0.2
-RECONNECT_MAX_S: Final = 5.0
-STABLE_S: Final = 5.0
-"""A connection that lasted less is no success: whoever cuts it, a second bridge perhaps, is not to be raced."""
+PUBACK_TIMEOUT_S: Final = 20.0
+"""How long the broker may owe a PUBACK, while we read: one that answers pings alone serves nobody."""
 
-TAKEN_OVER_WAIT_S: Final = 30.0
-"""When another client has taken the session: two of a kind must not fight for it several times a second."""
+BIRTH_INTERVAL_S: Final = 1.0
+"""The shortest time between two answers to a presence that is not ours."""
 
 WINDOW_MAX: Final = 200
 """Messages of ours that may wait for the broker's PUBACK at once, if the broker allows so many."""
@@ -56,7 +59,12 @@ SELECT_TIMEOUT_S: Final = 1.0
 FULL_INBOX_WAIT_S: Final = 0.005
 
 _TAKEN_OVER: Final = 0x8E
+_UNSUPPORTED_PROTOCOL: Final = 0x84
 _FAILURE: Final = 0x80
+_OF_THE_MESSAGE: Final = frozenset({0x95, 0x99})
+"""Reasons that lie in the message and not in its topic: too large, and a payload that the broker does not like."""
+
+_PAHO: Final = {Protocol.MODERN: MQTTProtocolVersion.MQTTv5, Protocol.OLD: MQTTProtocolVersion.MQTTv311}
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +78,20 @@ class Phase(enum.Enum):
     ONLINE = "online"
 
 
+class _Sent(NamedTuple):
+    """A message that waits for its PUBACK."""
+
+    message: Outgoing
+    at: float
+
+
 class Session:
     """The bridge's one connection to the broker, kept up for ever."""
 
     def __init__(self, settings: MqttSettings, topics: Topics, presence: Presence, inbox: Inbox, clock: Clock) -> None:
         self._settings = settings
         self._topics = topics
-        self._client_id = f"kkt-bridge-{topics.bridge}"
+        self._client_id = settings.client_id or f"kkt-bridge-{topics.bridge}"
         self._presence = presence
         self._inbox = inbox
         self._clock = clock
@@ -85,21 +100,39 @@ class Session:
         self._bell_in.setblocking(False)
         self._bell_out.setblocking(False)
         self._outgoing: deque[Outgoing] = deque()
+        self._states: dict[str, Outgoing] = {}
+        """Retained messages that wait: the latest of each topic."""
+        self._early: list[Incoming] = []
+        """What came before the broker had agreed to the subscriptions."""
         self._acks: deque[AckToken] = deque()
         self._client: SessionClient | None = None
         self._phase = Phase.AWAY
         self._epoch = 0
-        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._redial = Redial.by(settings.protocol)
+        self._ending: Ending | None = None
+        """How this connection ends, where that is known before its end."""
         self._window = WINDOW_MAX
         self._packet_max = PACKET_MAX
-        self._in_flight: dict[int, Outgoing] = {}
+        self._in_flight: dict[int, _Sent] = {}
+        self._not_reading_until = float("-inf")
+        self._owed_since: float | None = None
+        """Since when the broker owes us the oldest PUBACK, as it stood in the last round."""
+        self._suspects = Suspects()
+        self._refused_subscriptions: tuple[str, ...] = ()
+        self._oddities = Oddities(topics, clock)
+        self.holds = Holds()
+        """What the broker does not take, and those who publish it try again."""
+        self._held_states = Holds()
+        """Retained topics that it does not take."""
         self._deadline = 0.0
         self._online_since = 0.0
+        self._born_at = float("-inf")
+        self._birth_wanted = False
         self._rivals = RivalWatch(presence.boot_id, presence.since)
         self._yielding = False
-        self._next_attempt = 0.0
-        self._backoff_s = RECONNECT_INITIAL_S
         self._complaint: str | None = None
+        """Of this attempt or connection."""
+        self._last_complaint: str | None = None
         self._farewell = False
         self._goodbye_said = False
 
@@ -117,23 +150,38 @@ class Session:
     @property
     def complaint(self) -> str | None:
         """Why the broker is away, for `state/health`; None while it is not."""
-        return None if self.online else (self._complaint or "not yet connected")
+        return None if self.online else (self._complaint or self._last_complaint or "not yet connected")
 
     @property
     def rival(self) -> str | None:
         """Why another client with our id is suspected; None while none is, and from the next attempt on."""
-        return self._complaint if self._yielding else None
+        return (self._complaint or self._last_complaint) if self._yielding else None
 
     @property
     def view(self) -> SessionView:
         """How it stands between the bridge and the broker; from any thread."""
-        return SessionView(online=self.online, complaint=self.complaint, rival=self.rival)
+        owed_since = self._owed_since
+        return SessionView(
+            online=self.online,
+            complaint=self.complaint,
+            rival=self.rival,
+            protocol=self._redial.protocol.value,
+            refused_subscriptions=self._refused_subscriptions,
+            refused_topics=_together(self.holds.refused, self._held_states.refused),
+            parked=_together(self.holds.parked, self._held_states.parked),
+            unroutable=self._oddities.unroutable,
+            last_puback_age_s=None if owed_since is None else max(0.0, self._clock.monotonic() - owed_since),
+        )
 
     def publish(self, message: Outgoing) -> None:
         """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
-        if self.online:
+        if not self.online:
+            return
+        if message.retain and message.token is None:
+            self._states[message.topic] = message
+        else:
             self._outgoing.append(message)
-            self.ring()
+        self.ring()
 
     def acknowledge(self, tokens: Iterable[AckToken]) -> None:
         """Acknowledge messages, in this order; those of an earlier connection are dropped."""
@@ -163,7 +211,7 @@ class Session:
             self._round(self._client, timeout_s)
         elif self._farewell:
             return
-        elif (wait := self._next_attempt - self._clock.monotonic()) > 0:
+        elif (wait := self._redial.not_before - self._clock.monotonic()) > 0:
             self._wait([], [], min(wait, timeout_s))
         else:
             self._connect()
@@ -176,20 +224,22 @@ class Session:
 
     def _connect(self) -> None:
         self._epoch += 1
+        now = self._clock.monotonic()
+        self._redial = self._redial.dialling(now)
+        self._complaint = self._ending = None
         client = self._new_client()
         try:
             connect(client, self._settings)
         except (OSError, ValueError) as error:
-            self._protocol = MQTTProtocolVersion.MQTTv5
-            self._retry_later(f"{self._settings.host}:{self._settings.port}: {error}")
+            self._dial_later(Ending.UNREACHABLE, f"{self._settings.host}:{self._settings.port}: {error}")
             return
         self._client = client
         self._yielding = False
         self._phase = Phase.CONNECTING
-        self._deadline = self._clock.monotonic() + HANDSHAKE_TIMEOUT_S
+        self._deadline = now + HANDSHAKE_TIMEOUT_S
 
     def _new_client(self) -> SessionClient:
-        client = session_client(self._settings, self._presence, self._client_id, self._protocol)
+        client = session_client(self._settings, self._presence, self._client_id, _PAHO[self._redial.protocol])
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -205,6 +255,8 @@ class Session:
             self._lost("the connection closed")
             return
         reading = [] if self._inbox.is_full() else [sock]
+        if not reading:
+            self._not_reading_until = self._clock.monotonic()
         if not reading or sock.has_input:
             # A full inbox empties without ringing here: look again soon.
             timeout_s = 0 if reading else FULL_INBOX_WAIT_S
@@ -213,10 +265,31 @@ class Session:
             self._read(client, sock)
         self._write(client)
         client.loop_misc()
-        if client.socket() is None or self._yielding:
+        if client.socket() is None or self._yielding or self._ending is not None:
             self._lost("the connection closed")
-        elif self._phase is not Phase.ONLINE and self._clock.monotonic() > self._deadline:
-            self._lost("the broker does not answer the handshake")
+        else:
+            self._look_at_the_clock(client)
+
+    def _look_at_the_clock(self, client: SessionClient) -> None:
+        now = self._clock.monotonic()
+        if self._phase is not Phase.ONLINE:
+            if now > self._deadline:
+                self._lost("the broker does not answer the handshake")
+        elif self._owes_a_puback(now):
+            self._lost(f"the broker acknowledges nothing: a message waits for its PUBACK for {PUBACK_TIMEOUT_S:g} s")
+        elif self._redial.is_detour and now - self._online_since > DETOUR_S:
+            self._ending = Ending.DETOUR_OVER
+            client.disconnect()
+            self._lost("back to MQTT 5")
+
+    def _owes_a_puback(self, now: float) -> bool:
+        """Whether the broker owes us the oldest PUBACK for too long; while we do not read, that cannot be told."""
+        if not self._in_flight:
+            self._owed_since = None
+            return False
+        oldest = next(iter(self._in_flight.values()))
+        self._owed_since = max(oldest.at, self._not_reading_until)
+        return now - self._owed_since > PUBACK_TIMEOUT_S
 
     def _wait(self, reading: list[Any], writing: list[Any], timeout: float) -> tuple[list[Any], list[Any], list[Any]]:
         try:
@@ -230,7 +303,10 @@ class Session:
 
     def _read(self, client: SessionClient, sock: BufferedSocket) -> None:
         for _ in range(READS_PER_STEP):
-            if client.loop_read() != 0 or client.socket() is None or self._inbox.is_full() or not sock.has_input:
+            result = client.loop_read()
+            if result == MQTTErrorCode.MQTT_ERR_PROTOCOL and self._phase is not Phase.CONNECTING:
+                self._ending, self._complaint = Ending.UNREADABLE, "the broker sent a packet that cannot be read"
+            if result != 0 or client.socket() is None or self._inbox.is_full() or not sock.has_input:
                 return
 
     def _write(self, client: SessionClient) -> None:
@@ -246,10 +322,41 @@ class Session:
                 client.ack(token.mid, token.qos)
         if self._phase is not Phase.ONLINE:
             return
-        while self._outgoing and len(self._in_flight) < self._window:
-            self._publish_now(client, self._outgoing.popleft())
-        if self._farewell and not self._outgoing and not self._in_flight:
+        self._say_who_we_are(client)
+        while len(self._in_flight) < self._window and (message := self._next_message()) is not None:
+            self._publish_now(client, message)
+        if self._farewell and not self._outgoing and not self._states and not self._in_flight:
             self._say_goodbye(client)
+
+    def _next_message(self) -> Outgoing | None:
+        while self._states:
+            _, message = self._states.popitem()
+            if self._may_go(message):
+                return message
+        return self._outgoing.popleft() if self._outgoing else None
+
+    def _may_go(self, state: Outgoing) -> bool:
+        """Whether a retained topic is not held back; who publishes it says it again soon."""
+        if state.topic not in self._held_states:
+            return True
+        if self._held_states.is_trying(state.topic) or state.topic not in self._held_states.due(
+            self._clock.monotonic()
+        ):
+            return False
+        self._held_states.try_again(state.topic)
+        return True
+
+    def _say_who_we_are(self, client: Client) -> None:
+        """The birth, where another presence stands in its place, and now and then besides."""
+        now = self._clock.monotonic()
+        if self._farewell or now - self._born_at < BIRTH_INTERVAL_S:
+            return
+        if self._birth_wanted or now - self._born_at >= self._presence.repeat_s:
+            self._publish_birth(client, now)
+
+    def _publish_birth(self, client: Client, now: float) -> None:
+        self._born_at, self._birth_wanted = now, False
+        self._publish_now(client, Outgoing(self._presence.topic, self._presence.online, retain=True))
 
     def _say_goodbye(self, client: Client) -> None:
         """The will is not sent at a clean end: say it ourselves, and go when the broker has it."""
@@ -260,27 +367,35 @@ class Session:
             self._goodbye_said = True
 
     def _publish_now(self, client: Client, message: Outgoing) -> None:
-        modern = self._protocol is MQTTProtocolVersion.MQTTv5
-        properties = correlated(message.correlation) if modern and message.correlation is not None else None
+        properties = None
+        if message.correlation is not None and self._redial.protocol is Protocol.MODERN:
+            properties = correlated(message.correlation)
         if message.size > self._packet_max:
-            self._give_up(message, f"{message.size} bytes are more than the broker takes ({self._packet_max})")
+            why = f"{message.size} bytes are more than the broker takes ({self._packet_max})"
+            self._hold(message, message.key, HoldKind.REFUSED, why)
             return
         try:
             info = client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
         except ValueError as error:
-            self._give_up(message, str(error))
+            self._hold(message, message.key, HoldKind.REFUSED, str(error))
         else:
-            self._in_flight[info.mid] = message
+            self._in_flight[info.mid] = _Sent(message, self._clock.monotonic())
 
-    def _give_up(self, message: Outgoing, why: str) -> None:
-        """The broker would cut the connection; kept in the outbox, it would come first again at the next one."""
-        log.error("a message on %.100s cannot be published: %s", message.topic, why)
-        self._report_published(message)
+    def _holds_of(self, message: Outgoing) -> Holds:
+        return self._held_states if message.token is None else self.holds
 
-    def _report_published(self, message: Outgoing) -> None:
+    def _hold(self, message: Outgoing, key: Key, kind: HoldKind, why: str) -> None:
+        """Keep a message back that the broker does not take, so that the rest goes on."""
+        if self._holds_of(message).hold(key, kind, f"{message.topic[:200]}: {why}", self._clock.monotonic()):
+            log.error(
+                "a message on %.200s is not taken (%s): it is kept and tried again; "
+                "check the broker's access list and limits",
+                message.topic,
+                why,
+            )
         if message.token is not None:
             for listener in self._listeners:
-                listener.published(message.token)
+                listener.refused(message.token)
 
     # -- paho's callbacks: in the session's thread, inside loop_read or loop_misc ------------------------
 
@@ -289,64 +404,92 @@ class Session:
     ) -> None:
         if reason.is_failure:
             self._complaint = f"the broker refused the connection: {reason}"
+            unsupported = reason.value == _UNSUPPORTED_PROTOCOL
+            self._ending = Ending.UNSUPPORTED if unsupported else Ending.REFUSED
             return
+        self._redial = self._redial.welcomed()
         # A limit of 0 is none (MQTT 5.0 section 3.2.2.3), and one above what MQTT can carry is legal.
         self._window = min(getattr(properties, "ReceiveMaximum", 0) or WINDOW_MAX, WINDOW_MAX)
         self._packet_max = min(getattr(properties, "MaximumPacketSize", 0) or PACKET_MAX, PACKET_MAX)
         self._phase = Phase.SUBSCRIBING
         # Also when the session is present: a broker that lost half of its database would not tell.
-        modern = self._protocol is MQTTProtocolVersion.MQTTv5
+        modern = self._redial.protocol is Protocol.MODERN
         client.subscribe(subscriptions(self._topics.subscriptions(), self._presence.topic, modern=modern))
         log.info(
             "connected to the broker %s:%d with MQTT %s, session %s",
             self._settings.host,
             self._settings.port,
-            "5" if self._protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1",
+            self._redial.protocol.value,
             "resumed" if flags.session_present else "new",
         )
 
     def _on_subscribe(
         self, client: Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        if refused := [str(reason) for reason in reasons if reason.value >= _FAILURE]:
-            self._complaint = f"the broker refused a subscription ({refused[0]}): check its access list"
+        filters = [*self._topics.subscriptions(), self._presence.topic]
+        refused = {
+            name: str(reason) for name, reason in zip(filters, reasons, strict=False) if reason.value >= _FAILURE
+        }
+        if filters[0] in refused or len(reasons) != len(filters):
+            # Without receipts there is nothing to serve; and what an old subscription lets in could not be answered.
+            why = refused.get(filters[0], "an answer of another length")
+            self._complaint = f"the broker refused the subscription to {filters[0]} ({why}): check its access list"
+            self._ending = Ending.REFUSED
             return
+        self._refused_subscriptions = tuple(refused)
+        for name, why in refused.items():
+            log.error(
+                "the broker refuses the subscription to %s (%s), the rest is served: check its access list", name, why
+            )
         self._phase = Phase.ONLINE
-        self._complaint = None
         self._online_since = self._clock.monotonic()
+        for message in self._early:
+            self._inbox.put(message)
+        self._early.clear()
         self._rivals.born()
-        self._publish_now(client, Outgoing(self._presence.topic, self._presence.online, retain=True))
+        self._publish_birth(client, self._online_since)
         for listener in self._listeners:
             listener.link_up()
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        payload = bytes(message.payload)
         if (topic := topic_of(message)) == self._presence.topic:
-            if self._rivals.is_rival(bytes(message.payload), retained=bool(message.retain)):
+            if self._rivals.is_rival(payload, retained=bool(message.retain)):
                 self._yield_to_rival()
+            elif payload != self._presence.online:
+                self._birth_wanted = True  # a will that came late, or somebody's forgery: the last word is ours
             return
         properties = message.properties
-        self._inbox.put(
-            Incoming(
-                token=AckToken(self._epoch, message.mid, message.qos),
-                topic=topic,
-                payload=bytes(message.payload),
-                redelivered=bool(message.dup or message.retain),
-                retained=bool(message.retain),
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-            )
+        incoming = Incoming(
+            token=AckToken(self._epoch, message.mid, message.qos),
+            topic=topic,
+            payload=payload,
+            redelivered=bool(message.dup or message.retain),
+            retained=bool(message.retain),
+            response_topic=getattr(properties, "ResponseTopic", None),
+            correlation=getattr(properties, "CorrelationData", None),
         )
+        self._oddities.look_at(topic, incoming.response_topic)
+        if self._phase is Phase.ONLINE:
+            self._inbox.put(incoming)
+        elif len(self._early) < self._settings.receive_maximum or message.qos:
+            self._early.append(incoming)
 
     def _on_publish(
         self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        message = self._in_flight.pop(mid, None)
-        if message is None:
+        sent = self._in_flight.pop(mid, None)
+        if sent is None:
             return
+        message = sent.message
         if reason.is_failure:
-            # Trying again would change nothing: the broker forbids the topic.
-            log.error("the broker refused a message on %s (%s): check its access list", message.topic, reason)
-        self._report_published(message)
+            key = message.key if reason.value in _OF_THE_MESSAGE else message.topic
+            self._hold(message, key, HoldKind.REFUSED, f"the broker refused it: {reason}")
+        elif message.token is None:
+            self._held_states.release(message.topic)
+        else:
+            for listener in self._listeners:
+                listener.published(message.token)
 
     def _on_disconnect(
         self,
@@ -371,36 +514,64 @@ class Session:
     # -- losing a connection -----------------------------------------------------------------------------
 
     def _lost(self, why: str) -> None:
-        was_handshake, was_online = self._phase is Phase.CONNECTING, self._phase is Phase.ONLINE
-        complaint, yielding = self._complaint or why, self._yielding
+        complaint, how = self._complaint or why, self._how_it_ended()
+        lasted_s = self._clock.monotonic() - self._online_since if self._phase is Phase.ONLINE else 0.0
+        cut = self._phase is Phase.ONLINE and how is Ending.LOST and self._complaint is not None
+        ours = self._presence.topic  # it is in flight on every young connection
+        in_flight = [sent.message for sent in self._in_flight.values() if sent.message.topic != ours]
         self._drop()
         if self._farewell:
             return
-        if was_handshake and self._protocol is MQTTProtocolVersion.MQTTv5:
-            # Refused, closed or silent before the CONNACK: an MQTT 3.1.1 broker's ways to meet an MQTT 5 client.
-            self._protocol = MQTTProtocolVersion.MQTTv311
-            return
-        self._protocol = MQTTProtocolVersion.MQTTv5
-        if yielding:
-            self._backoff_s = TAKEN_OVER_WAIT_S
-        elif was_online and self._clock.monotonic() - self._online_since > STABLE_S:
-            self._backoff_s = RECONNECT_INITIAL_S
-        self._retry_later(complaint)
+        if cut:
+            self._look_for_the_cause(in_flight, young=lasted_s <= STABLE_S)
+        for holds in (self.holds, self._held_states):
+            holds.link_down()
+        self._dial_later(how, complaint, lasted_s)
+
+    def _how_it_ended(self) -> Ending:
+        if self._yielding:
+            return Ending.TAKEN_OVER
+        if self._ending is not None:
+            return self._ending
+        return Ending.SILENT if self._phase is Phase.CONNECTING else Ending.LOST
+
+    def _look_for_the_cause(self, in_flight: list[Outgoing], *, young: bool) -> None:
+        """What was on its way at several cuts in a row, or is suspected already, is held back."""
+        tried = {message.key for message in in_flight if self._holds_of(message).is_trying(message.key, HoldKind.CUT)}
+        parked = list(tried)
+        if not young:
+            self._suspects = Suspects()
+        elif not tried:
+            self._suspects, parked = self._suspects.cut(message.key for message in in_flight)
+        for message in in_flight:
+            if message.key in parked:
+                why = "the broker cuts the connection when it is published"
+                self._hold(message, message.key, HoldKind.CUT, why)
 
     def _drop(self) -> None:
         client, self._client = self._client, None
         was_online = self._phase is Phase.ONLINE
         self._phase = Phase.AWAY
         self._in_flight.clear()
+        self._owed_since = None
         self._outgoing.clear()
+        self._states.clear()
+        self._early.clear()
+        self._refused_subscriptions = ()
         if client is not None and (sock := client.socket()) is not None:
             sock.close()
         if was_online:
             for listener in self._listeners:
                 listener.link_down()
 
-    def _retry_later(self, complaint: str) -> None:
-        log.warning("the broker is away: %s; next attempt in about %.1f s", complaint, self._backoff_s)
-        self._complaint = complaint
-        self._next_attempt = self._clock.monotonic() + self._backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-        self._backoff_s = min(self._backoff_s * 2, max(RECONNECT_MAX_S, self._backoff_s))
+    def _dial_later(self, how: Ending, complaint: str, lasted_s: float = 0.0) -> None:
+        now = self._clock.monotonic()
+        self._redial = self._redial.ended(how, now, lasted_s=lasted_s)
+        wait_s = (self._redial.not_before - now) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        self._redial = replace(self._redial, not_before=now + wait_s)
+        self._last_complaint = complaint
+        log.warning("the broker is away: %s; next attempt in about %.1f s", complaint, wait_s)
+
+
+def _together(first: Occurrences, second: Occurrences) -> Occurrences:
+    return Occurrences(first.count + second.count, first.example or second.example)

@@ -47,6 +47,11 @@ class Feed(Generic[R]):
         self._last = after
         self._behind = True
 
+    @property
+    def position(self) -> int:
+        """The last row that was taken."""
+        return self._last
+
     def take(self, limit: int) -> list[R]:
         """The next rows, at most so many; fewer only if there are no more, or these came meanwhile.
 

@@ -2,16 +2,18 @@
 
 Works in the session's thread. A message stays in the journal until the broker's PUBACK; on a new
 connection everything unacknowledged goes out again. Steps are gathered for a moment, so that a busy
-bridge publishes a few large events and not thousands of small ones.
+bridge publishes a few large events and not thousands of small ones. What the broker refuses stays in the journal
+too, and is tried again: replies for ever, events until they are too old.
 """
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from kkt_bridge.broker.holds import REFUSED_WAIT_MAX_S, Holds
 from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
@@ -22,7 +24,8 @@ from kkt_bridge.journal.steps import set_steps_published, steps_after, steps_pub
 from kkt_bridge.journal.transaction import Touched, Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.stages.feed import Feed
-from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptEvent, ReceiptStep
+from kkt_bridge.stages.held_messages import HeldMessages
+from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptStep
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
 
@@ -36,13 +39,31 @@ EVENT_DELAY_S: Final = 0.03
 """How long steps are gathered; the contract allows 100 ms."""
 
 STEPS_READ_MAX: Final = 2 * STEPS_PER_EVENT_MAX
-EVENTS_IN_FLIGHT_MAX: Final = 20
+EVENTS_IN_FLIGHT_MAX: Final = 60
+"""Events handed to the session and not yet acknowledged."""
+
+EVENT_BYTES_MAX: Final = 8 * 1024
+"""Of an event's whole packet: brokers with a limit that they do not tell cut the connection over more."""
+
+NAME_SHOWN_MAX: Final = 64
+"""Characters of a name in an event; names that the bridge takes are no longer, see the contract's identifiers."""
+
+HELD_LOOK_S: Final = 0.5
+"""The shortest time between two looks at what is held."""
+
+BATCHES_PER_STEP: Final = 10
+"""Reads of the outbox in one step, where what is read is held back."""
 
 log = logging.getLogger(__name__)
 
 
 class Link(Protocol):
     """What the publisher needs of the MQTT session."""
+
+    @property
+    def holds(self) -> Holds:
+        """What the broker does not take."""
+        ...
 
     def publish(self, message: Outgoing) -> None:
         """Queue a message at QoS 1."""
@@ -55,6 +76,20 @@ class _Sent:
 
     last_step: int
     acknowledged: bool = False
+
+
+class _Told(NamedTuple):
+    """A step as it is told."""
+
+    step: int
+    commit_no: int
+    body: bytes | None
+    """In JSON; None if it is too old to be news."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in an event."""
+        return 0 if self.body is None else len(self.body) + 1
 
 
 class Publisher:
@@ -75,6 +110,12 @@ class Publisher:
         self._steps: Feed[Step] = Feed(self._read_steps)
         self._cut_off: list[Step] = []
         """Steps of a commit of which there are more, taken and not yet told."""
+        self._holds = link.holds
+        self._held = HeldMessages(journal, link.holds, without=self._receipt_event)
+        self._steps_refused = False
+        self._all_again_at: float | None = None
+        """When the outbox is gone through anew: more was refused than could be noted."""
+        self._event_room = EVENT_BYTES_MAX - Outgoing(self._receipt_event, _event(())).size
         self._in_flight: set[int] = set()
         self._delivered: list[int] = []
         self._events: deque[_Sent] = deque()
@@ -101,9 +142,22 @@ class Publisher:
         match token:
             case _Sent():
                 token.acknowledged = True
+                if self._holds.is_trying(self._receipt_event):
+                    self._holds.release(self._receipt_event)
             case int():
                 self._in_flight.discard(token)
                 self._delivered.append(token)
+                if self._holds:
+                    self._held.taken(token)
+
+    def refused(self, token: object) -> None:
+        """The broker does not take a message: it stays in the journal, and is tried again when the holds say so."""
+        match token:
+            case _Sent():
+                self._steps_refused = True
+            case int():
+                self._in_flight.discard(token)
+                self._held.refused(token)
 
     def step(self) -> float | None:
         """Hand over what is due. A journal that cannot be read must not silence the session: it has the same thread."""
@@ -121,21 +175,49 @@ class Publisher:
     def _publish(self) -> float | None:
         if self._starting_over:
             self._start_over()
-        self._publish_messages()
-        return self._publish_steps()
+        waits = [self._publish_messages(), self._publish_held(), self._publish_steps()]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _start_over(self) -> None:
-        self._steps.start_over(self._journal.read(steps_published))
+        self._start_steps_over()
         self._messages.start_over(0)
-        self._cut_off = []
+        self._held.start_over()
         self._in_flight.clear()
-        self._events.clear()
-        self._steps_wait_since = self._clock.monotonic() - EVENT_DELAY_S
         self._starting_over = False
 
-    def _publish_messages(self) -> None:
-        for message in self._messages.take(IN_FLIGHT_MAX - len(self._in_flight)):
-            self._hand_over(message)
+    def _start_steps_over(self) -> None:
+        self._steps.start_over(self._journal.read(steps_published))
+        self._cut_off = []
+        self._events.clear()
+        self._steps_refused = False
+        self._steps_wait_since = self._clock.monotonic() - EVENT_DELAY_S
+
+    def _publish_messages(self) -> float | None:
+        for _ in range(BATCHES_PER_STEP):
+            room = IN_FLIGHT_MAX - len(self._in_flight)
+            messages = self._messages.take(room)
+            for message in messages:
+                if message.id not in self._in_flight and (not self._holds or self._held.may_go(message)):
+                    self._hand_over(message)
+            if len(messages) < room or room <= 0:
+                return None
+        return 0.0
+
+    def _publish_held(self) -> float | None:
+        """Try again what the broker refused, where that is due."""
+        if not self._holds:
+            return None
+        now = self._clock.monotonic()
+        if self._holds.overflowed:
+            self._holds.overflowed, self._all_again_at = False, now + REFUSED_WAIT_MAX_S
+        if self._all_again_at is not None and now >= self._all_again_at:
+            self._all_again_at = None
+            self._messages.start_over(0)
+        for message in self._held.due(now, self._messages.position, IN_FLIGHT_MAX - len(self._in_flight)):
+            if message.id not in self._in_flight:
+                self._hand_over(message)
+        dues = [due - now for due in (self._holds.next_due(), self._all_again_at) if due is not None]
+        return 0.0 if self._held.has_more else max(HELD_LOOK_S, min(dues)) if dues else None
 
     def _hand_over(self, message: Message) -> None:
         self._in_flight.add(message.id)
@@ -148,6 +230,8 @@ class Publisher:
         return self._journal.read(lambda connection: steps_after(connection, after, limit))
 
     def _publish_steps(self) -> float | None:
+        if self._receipt_event in self._holds and not self._may_try_steps():
+            return None
         since = self._steps_wait_since
         if since is None or len(self._events) >= EVENTS_IN_FLIGHT_MAX:
             return None
@@ -158,7 +242,7 @@ class Publisher:
         steps = self._steps.take(STEPS_READ_MAX)
         there_is_more = len(steps) == STEPS_READ_MAX
         steps, self._cut_off = _divided(self._cut_off + steps) if there_is_more else (self._cut_off + steps, [])
-        for event in _grouped(self._with_sales(steps)):
+        for event in _grouped(self._told(self._with_sales(steps)), self._event_room):
             self._publish_event(event)
         if there_is_more:
             self._steps_wait_since = since
@@ -170,13 +254,27 @@ class Publisher:
         except StorageUnavailable:
             return steps  # better told without their sums than taken from the feed and not told
 
-    def _publish_event(self, steps: list[Step]) -> None:
-        sent = _Sent(steps[-1].id)
-        self._events.append(sent)
+    def _may_try_steps(self) -> bool:
+        """Whether events go out although the broker refused the last ones: all of them again, if it is time."""
+        if self._holds.is_trying(self._receipt_event):
+            return not self._steps_refused
+        if self._receipt_event not in self._holds.due(self._clock.monotonic()):
+            return False
+        self._start_steps_over()
+        self._holds.try_again(self._receipt_event)
+        return True
+
+    def _told(self, steps: list[Step]) -> Iterator[_Told]:
         news = self._journal.steady_ms() - self._events_max_age_ms
-        told = [_told(step, self._zone) for step in steps if step.at_steady_ms >= news]
-        if told:
-            self._link.publish(Outgoing(self._receipt_event, ReceiptEvent(steps=told).payload(), token=sent))
+        for step in steps:
+            body = _step(step, self._zone).payload() if step.at_steady_ms >= news else None
+            yield _Told(step.id, step.commit_no, body)
+
+    def _publish_event(self, steps: list[_Told]) -> None:
+        sent = _Sent(steps[-1].step)
+        self._events.append(sent)
+        if bodies := [step.body for step in steps if step.body is not None]:
+            self._link.publish(Outgoing(self._receipt_event, _event(bodies), token=sent))
         else:
             sent.acknowledged = True
 
@@ -206,23 +304,36 @@ def _divided(steps: list[Step]) -> tuple[list[Step], list[Step]]:
     return whole, steps[len(whole) :]
 
 
-def _grouped(steps: list[Step]) -> Iterator[list[Step]]:
-    """Steps in messages of their size, those of one commit in one message where they fit."""
-    message: list[Step] = []
+def _event(steps: Sequence[bytes]) -> bytes:
+    """The payload of `event/receipt` with these steps, each in JSON."""
+    return b'{"steps":[' + b",".join(steps) + b"]}"
+
+
+def _grouped(steps: Iterable[_Told], room: int) -> Iterator[list[_Told]]:
+    """Steps in messages of so many bytes and `STEPS_PER_EVENT_MAX`, those of one commit in one where they fit."""
+    message: list[_Told] = []
+    size = 0
     for commit in _by_commit(steps):
-        if message and len(message) + len(commit) > STEPS_PER_EVENT_MAX:
+        commit_size = sum(step.size for step in commit)
+        if message and not _fits(len(message) + len(commit), size + commit_size, room):
             yield message
-            message = []
-        message += commit
-        while len(message) > STEPS_PER_EVENT_MAX:
-            yield message[:STEPS_PER_EVENT_MAX]
-            message = message[STEPS_PER_EVENT_MAX:]
+            message, size = [], 0
+        for step in commit:
+            if message and not _fits(len(message) + 1, size + step.size, room):
+                yield message
+                message, size = [], 0
+            message.append(step)
+            size += step.size
     if message:
         yield message
 
 
-def _by_commit(steps: list[Step]) -> Iterator[list[Step]]:
-    commit: list[Step] = []
+def _fits(count: int, size: int, room: int) -> bool:
+    return count <= STEPS_PER_EVENT_MAX and size <= room
+
+
+def _by_commit(steps: Iterable[_Told]) -> Iterator[list[_Told]]:
+    commit: list[_Told] = []
     for step in steps:
         if commit and commit[0].commit_no != step.commit_no:
             yield commit
@@ -232,11 +343,11 @@ def _by_commit(steps: list[Step]) -> Iterator[list[Step]]:
         yield commit
 
 
-def _told(step: Step, zone: tzinfo) -> ReceiptStep:
+def _step(step: Step, zone: tzinfo) -> ReceiptStep:
     return ReceiptStep(
-        receipt_id=step.receipt_id,
-        pos_id=step.pos_id,
-        kkt=step.kkt,
+        receipt_id=None if step.receipt_id is None else _shown(step.receipt_id),
+        pos_id=_shown(step.pos_id),
+        kkt=None if step.kkt is None else _shown(step.kkt),
         from_=step.from_status,
         to=step.to_status,
         fd_number=step.fd_number,
@@ -246,3 +357,8 @@ def _told(step: Step, zone: tzinfo) -> ReceiptStep:
         received_at=None if step.received_ms is None else rfc3339(step.received_ms, zone),
         at=rfc3339(step.at_ms, zone),
     )
+
+
+def _shown(name: str) -> str:
+    """A name as it stands in an event: one that is no identifier may be of any length."""
+    return name if len(name) <= NAME_SHOWN_MAX else name[: NAME_SHOWN_MAX - 1] + "…"

@@ -74,6 +74,9 @@ class Board:
     def published(self, token: object) -> None:
         """Nothing to do: state carries no tokens."""
 
+    def refused(self, token: object) -> None:
+        """The same."""
+
     def step(self) -> float | None:
         """Publish what became due; return the seconds until the next may."""
         now = self._clock.monotonic()

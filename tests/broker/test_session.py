@@ -14,13 +14,14 @@ from support.brokers import HOST, AmqttProcess, MosquittoProcess, free_port
 from support.clocks import ManualClock
 
 from kkt_bridge.broker.client import BrokerClient
+from kkt_bridge.broker.holds import CUTS_MAX
 from kkt_bridge.broker.inbox import AckToken, Inbox
-from kkt_bridge.broker.link import Outgoing
+from kkt_bridge.broker.link import Occurrences, Outgoing
 from kkt_bridge.broker.presence import Presence
+from kkt_bridge.broker.redial import DETOUR_S, TAKEN_OVER_WAIT_S, WAIT_MAX_S
 from kkt_bridge.broker.session import (
     HANDSHAKE_TIMEOUT_S,
-    RECONNECT_MAX_S,
-    TAKEN_OVER_WAIT_S,
+    PUBACK_TIMEOUT_S,
     WINDOW_MAX,
     Session,
 )
@@ -60,6 +61,9 @@ class Ears:
     def published(self, token):
         self.heard.append(token)
 
+    def refused(self, token):
+        self.heard.append(("refused", token))
+
 
 class Bench:
     """A session with its inbox and a listener; `until` steps it."""
@@ -88,7 +92,7 @@ class Bench:
     def hurry(self):
         """One step, without the pauses between attempts."""
         if self.session._client is None:
-            self.clock.advance(RECONNECT_MAX_S)
+            self.clock.advance(WAIT_MAX_S)
         self.session.step(0.01)
 
     def come_online(self):
@@ -396,12 +400,12 @@ def test_nobody_there_is_said_and_tried_again_less_and_less_often(caplog):
     waits = []
     for _ in range(10):
         bench.session.step(0)
-        waits.append(bench.session._next_attempt - clock.monotonic())
+        waits.append(bench.session._redial.not_before - clock.monotonic())
         clock.advance(waits[-1])
     assert f"{HOST}:{bench.session._settings.port}" in bench.session.complaint
     assert waits[0] < 0.3
-    assert max(waits) <= RECONNECT_MAX_S * 1.2
-    assert min(waits[-3:]) >= RECONNECT_MAX_S * 0.8
+    assert max(waits) <= WAIT_MAX_S * 1.2
+    assert min(waits[-3:]) >= WAIT_MAX_S * 0.8
     assert "the broker is away" in caplog.text
     bench.session.close()
 
@@ -412,9 +416,9 @@ def test_a_second_bridge_with_one_id_is_detected_and_not_fought(broker, caplog):
     second = Bench(broker.port, bridge="twin", boot_id=b"other", hour=b"15").come_online()
     first.until(lambda: not first.session.online, "the loss")
     if "second bridge" not in first.session.complaint:  # a broker that cuts without a word is found out at the next try
-        clock.advance(RECONNECT_MAX_S)
+        clock.advance(WAIT_MAX_S)
         first.until(lambda: "second bridge" in first.session.complaint, "the suspicion")
-    assert first.session._next_attempt - clock.monotonic() >= TAKEN_OVER_WAIT_S * 0.8
+    assert first.session._redial.not_before - clock.monotonic() >= TAKEN_OVER_WAIT_S * 0.8
     assert "kkt-bridge-twin" in caplog.text
     assert "second bridge" in (first.session.rival or "")
     assert second.session.rival is None
@@ -468,17 +472,17 @@ def test_a_refused_login_is_said(tmp_path):
 
 
 def protocol(bench):
-    return int(bench.session._protocol)
+    return bench.session.view.protocol
 
 
 def test_mqtt_5_is_spoken_where_it_is_understood(bench):
     bench.come_online()
-    assert protocol(bench) == 5
+    assert protocol(bench) == "5"
 
 
 def test_mqtt_3_is_spoken_where_it_is_not(amqtt):
     bench = Bench(amqtt.port).come_online()
-    assert protocol(bench) == 4
+    assert protocol(bench) == "3.1.1"
     with BrokerClient(HOST, amqtt.port) as pos:
         pos.subscribe([bench.topics.reply("pos-1")])
         pos.publish(bench.topics.receipt("pos-1"), b"request")
@@ -505,7 +509,7 @@ def test_a_broken_handshake_does_not_stick_to_the_old_protocol(tmp_path):
         bench.session.step(0.02)
     with MosquittoProcess(tmp_path, port):
         bench.come_online()
-        assert protocol(bench) == 5
+        assert protocol(bench) == "5"
         bench.session.close()
 
 
@@ -514,7 +518,6 @@ def test_a_broken_handshake_does_not_stick_to_the_old_protocol(tmp_path):
 
 CONNACK_5 = bytes.fromhex("20 03 00 00 00")
 SUBACK_5_GRANTED = "90 07 {:04x} 00 01 01 01 00"
-SUBACK_5_REFUSED = "90 07 {:04x} 00 01 87 01 00"
 
 
 class Doorway:
@@ -650,23 +653,38 @@ def test_the_brokers_own_limit_of_messages_on_their_way_is_kept():
             peer.read()
 
 
-def test_a_message_that_the_broker_refuses_is_complained_of(caplog):
-    """By an access list, say: it is gone, and somebody must hear of that."""
-    not_authorized = 0x87
+def mid_of(publish):
+    """The packet id of a PUBLISH at QoS 1."""
+    return publish[2 + struct.unpack("!H", publish[:2])[0] :][:2]
+
+
+def topic_of(publish):
+    return publish[2 : 2 + struct.unpack("!H", publish[:2])[0]].decode()
+
+
+def read_publish(bench, peer):
+    """The next PUBLISH of the session, which is stepped meanwhile."""
+    while True:
+        kind, content = play(bench, peer.read)
+        if kind == 3:
+            return content
+
+
+@pytest.mark.parametrize("reason", [0x80, 0x83, 0x87, 0x90, 0x97])
+def test_a_message_that_the_broker_refuses_is_told_held_and_no_end_of_the_rest(caplog, reason):
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
         assert peer.read()[0] == 3
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", token="refused"))
-        for _ in range(3):
-            bench.session.step(0.01)
-        kind, content = peer.read()
-        mid = content[2 + struct.unpack("!H", content[:2])[0] :][:2]
-        assert kind == 3
-        peer.send(b"\x40\x03" + mid + bytes([not_authorized]))
-        bench.until(lambda: "refused" in bench.ears.heard, "the answer")
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", token=1))
+        peer.send(b"\x40\x03" + mid_of(read_publish(bench, peer)) + bytes([reason]))
+        bench.until(lambda: ("refused", 1) in bench.ears.heard, "the answer")
+        assert 1 not in bench.ears.heard
         assert bench.session.online
         assert bench.topics.reply("pos-1") in caplog.text
-        assert "Not authorized" in caplog.text
+        refused = bench.session.view.refused_topics
+        assert refused.count == 1
+        assert bench.topics.reply("pos-1") in refused.example
+        assert bench.topics.reply("pos-1") in bench.session.holds
 
 
 def test_a_message_larger_than_the_broker_takes_does_not_cost_the_connection(caplog):
@@ -675,16 +693,36 @@ def test_a_message_larger_than_the_broker_takes_does_not_cost_the_connection(cap
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, maximum_packet_size_256), then=lambda: bench.session.online)
         assert peer.read()[0] == 3
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), bytes(1000), token="large"))
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"small", token="small"))
-        bench.until(lambda: "large" in bench.ears.heard, "an end of it")
-        kind, content = peer.read()
-        assert (kind, content[-5:]) == (3, b"small")
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), bytes(1000), token=1))
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"small", token=2))
+        bench.until(lambda: ("refused", 1) in bench.ears.heard, "an end of it")
+        assert read_publish(bench, peer)[-5:] == b"small"
         assert bench.session.online
         assert bench.topics.reply("pos-1") in caplog.text
 
 
-def test_a_refused_subscription_is_no_connection():
+@pytest.mark.parametrize("limit", ["ff ff ff ff", "10 00 00 00", "00 00 00 00"])
+def test_a_limit_that_is_none_keeps_nobody_from_mqtt_5(limit):
+    connack = bytes.fromhex("20 0b 00 00 08 27" + limit + "21 00 00")
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener, connack), then=lambda: bench.session.online)
+        assert bench.session.view.protocol == "5"
+        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", token=1))
+        assert topic_of(read_publish(bench, peer)) == bench.topics.state("online")
+        assert topic_of(read_publish(bench, peer)) == bench.topics.reply("pos-1")
+
+
+def answering(listener, granted):
+    peer = Peer(listener)
+    peer.read()
+    peer.send(CONNACK_5)
+    _, content = peer.read()
+    peer.send(b"\x90\x07" + content[:2] + b"\x00" + bytes(granted))
+    return peer
+
+
+def test_a_broker_that_refuses_receipts_is_served_with_nothing():
+    """A session that the broker remembers may let receipts in all the same: they would be printed, nobody answered."""
     with peer_session() as (bench, listener):
 
         def refuse():
@@ -692,12 +730,232 @@ def test_a_refused_subscription_is_no_connection():
             peer.read()
             peer.send(CONNACK_5)
             _, content = peer.read()
-            peer.send(SUBACK_5_REFUSED.format(struct.unpack("!H", content[:2])[0]))
+            peer.publish(7, bench.topics.receipt("pos-1"), b"{}")
+            peer.send(b"\x90\x07" + content[:2] + b"\x00" + bytes([0x87, 1, 1, 0]))
             return peer
 
-        play(bench, refuse, then=lambda: "check its access list" in bench.session.complaint)
+        play(bench, refuse, then=lambda: "check its access list" in (bench.session.complaint or ""))
         assert not bench.session.online
         assert bench.ears.heard == []
+        assert bench.inbox.take(10) == []
+        assert bench.session.view.protocol == "5", "that was no question of the protocol"
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_what_is_granted_is_served_and_what_is_refused_is_said(caplog, which):
+    with peer_session() as (bench, listener):
+        granted = [0x87 if number == which else 1 for number in range(4)]
+        peer = play(bench, lambda: answering(listener, granted), then=lambda: bench.session.online)
+        filters = [*bench.topics.subscriptions(), bench.topics.state("online")]
+        assert bench.session.view.refused_subscriptions == (filters[which],)
+        assert filters[which] in caplog.text
+        peer.publish(7, bench.topics.receipt("pos-1"), b"{}")
+        assert len(bench.receive(1)) == 1
+
+
+def test_what_comes_before_the_subscription_is_granted_is_not_lost():
+    with peer_session() as (bench, listener):
+
+        def early():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(CONNACK_5)
+            peer.publish(7, bench.topics.receipt("pos-1"), b"early")
+            _, content = peer.read()
+            peer.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
+            return peer
+
+        play(bench, early, then=lambda: bench.session.online)
+        assert payloads(bench.receive(1)) == [b"early"]
+
+
+# -- brokers that fall silent, cut, and say odd things --------------------------------------------------------------
+
+
+def test_a_broker_that_owes_a_puback_is_left_and_tried_again():
+    """One that answers pings and takes nothing would leave every POS without an answer, and nobody told."""
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        bench.session.step(0.01)
+        clock.advance(PUBACK_TIMEOUT_S - 1)
+        bench.session.step(0.01)
+        assert bench.session.online
+        assert bench.session.view.last_puback_age_s == PUBACK_TIMEOUT_S - 1
+        clock.advance(2)
+        bench.session.step(0.01)
+        assert not bench.session.online
+        assert "acknowledges nothing" in bench.session.complaint
+        assert bench.session.view.parked.count == 0
+        play(bench, lambda: in_good_time(listener, clock), then=lambda: bench.session.online)
+
+
+def in_good_time(listener, clock):
+    clock.advance(WAIT_MAX_S)
+    return welcomed(listener)
+
+
+def test_while_the_inbox_is_full_nobody_owes_a_puback():
+    clock = ManualClock()
+    with peer_session(clock=clock, inbox=1) as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        peer.publish(7, bench.topics.receipt("pos-1"), b"{}")
+        bench.until(bench.inbox.is_full, "a full inbox")
+        bench.session.step(0.01)
+        clock.advance(3 * PUBACK_TIMEOUT_S)
+        bench.session.step(0.01)
+        assert bench.session.online, "its PUBACK may have been lying there all the while"
+
+
+@pytest.mark.parametrize("token", [1, object()])
+def test_a_message_over_which_the_broker_cuts_is_parked_and_the_rest_goes_on(token):
+    clock = ManualClock()
+    poison = Outgoing("kkt/v1/poison", b"poison", token=token)
+    with peer_session(clock=clock) as (bench, listener):
+
+        def until_poison():
+            peer = welcomed(listener)
+            while True:
+                kind, content = peer.read()
+                if kind == 3 and topic_of(content) == poison.topic:
+                    peer.connection.close()
+                    return
+                if kind == 3:
+                    peer.send(b"\x40\x02" + mid_of(content))
+
+        for _ in range(CUTS_MAX):
+            thread, _ = in_thread(until_poison)
+            clock.advance(WAIT_MAX_S)
+            bench.until(lambda: bench.session.online, "online")
+            bench.session.publish(poison)
+            bench.until(lambda: not bench.session.online and not thread.is_alive(), "the cut")  # noqa: B023
+        assert ("refused", token) in bench.ears.heard
+        assert bench.session.view.parked.count == 1
+        assert poison.topic in bench.session.view.parked.example
+        assert poison.key in bench.session.holds
+
+
+def test_a_forged_or_cleared_presence_is_answered_with_the_birth(broker, bench, pos):
+    clock = bench.clock
+    bench.come_online()
+    bench.settle()
+    pos.subscribe([bench.topics.state("online")])
+    assert pos.get(SOON_S).payload == ONLINE
+    for said in (b"", OFFLINE, b"nonsense"):
+        pos.publish(bench.topics.state("online"), said, retain=True)
+        assert pos.get(SOON_S).payload == said
+        answers = []
+
+        def answered(answers=answers):
+            if (message := pos.get(0)) is not None:
+                answers.append(message.payload)
+            return answers == [ONLINE]
+
+        bench.until(answered, "the birth again")
+    assert retained(broker, bench.topics.state("online")).payload == ONLINE
+    assert clock is bench.clock
+
+
+def test_the_birth_is_repeated_as_all_retained_state_is():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        for _ in range(3):
+            content = read_publish(bench, peer)
+            assert content.endswith(ONLINE)
+            peer.send(b"\x40\x02" + mid_of(content))
+            bench.until(lambda: not bench.session._in_flight, "the acknowledgement")
+            clock.advance(30)
+
+
+def test_a_packet_that_cannot_be_read_is_taken_with_the_old_protocol_and_then_the_new_comes_back():
+    """Over MQTT 3.1.1 the same message comes without what could not be read, and can be acknowledged at last."""
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        peer.send(b"\x36\x02\x00\x00")  # a PUBLISH at QoS 3: no broker sends that
+        bench.until(lambda: not bench.session.online, "the end")
+        assert "cannot be read" in bench.session.complaint
+        clock.advance(WAIT_MAX_S)
+
+        def old():
+            peer = Peer(listener)
+            _, content = peer.read()
+            assert content[6] == 4
+            peer.send(b"\x20\x02\x01\x00")
+            _, content = peer.read()
+            peer.send(b"\x90\x06" + content[:2] + b"\x01\x01\x01\x00")
+            name = bench.topics.receipt("pos-1").encode()
+            body = struct.pack("!H", len(name)) + name + struct.pack("!H", 9) + b"{}"
+            peer.send(bytes([0x3A, len(body)]) + body)
+            return peer
+
+        peer = play(bench, old, then=lambda: bench.session.online)
+        (message,) = bench.receive(1)
+        bench.session.acknowledge([message.token])
+        while (packet := play(bench, peer.read))[0] != 4:
+            pass
+        assert packet[1] == struct.pack("!H", 9)
+        clock.advance(DETOUR_S + 1)
+        play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        assert bench.session.view.protocol == "5"
+
+
+def test_the_complaint_is_that_of_the_last_attempt():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+
+        def refuse_new_and_drop_old():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(b"\x20\x03\x00\x84\x00")
+            peer.connection.close()
+            peer = Peer(listener)
+            _, content = peer.read()
+            assert content[6] == 4
+            peer.send(b"\x20\x02\x00\x05")
+            peer.connection.close()
+
+        play(bench, refuse_new_and_drop_old, then=lambda: bench.session._client is None)
+        assert "Not authorized" in bench.session.complaint
+        assert "protocol" not in bench.session.complaint
+
+
+def test_a_protocol_that_is_set_is_the_only_one_tried():
+    with peer_session(protocol="3.1.1", client_id="shop-17") as (bench, listener):
+        peer = play(bench, lambda: Peer(listener))
+        kind, content = play(bench, peer.read)
+        assert (kind, content[6]) == (1, 4)
+        assert b"\x00\x07shop-17" in content
+
+
+def test_messages_for_nobody_and_answers_that_go_elsewhere_are_said_once(bench, pos, caplog):
+    bench.come_online()
+    topic = bench.topics.receipt("pos-1")
+    for _ in range(3):
+        pos.publish(topic, b"{}", response_topic="kkt/v1/another/branch")
+    bench.receive(3)
+    assert caplog.text.count("outside of its own branch") == 1
+    assert bench.session.view.unroutable.count == 0
+    bench.session._oddities.look_at("kkt/v1/store/017/pos/pos-1/receipt", None)
+    bench.session._oddities.look_at("kkt/v1/store/017/pos/pos-1/receipt", None)
+    assert caplog.text.count("is no topic of this bridge") == 1
+    assert bench.session.view.unroutable == Occurrences(2, "kkt/v1/store/017/pos/pos-1/receipt")
+
+
+def test_a_message_with_a_property_that_makes_no_sense_is_taken_as_any_other(broker, bench):
+    """Mosquitto forwards a payload format indicator of 2; without it the message would come back for ever."""
+    bench.come_online()
+    topic = bench.topics.receipt("pos-1").encode()
+    with socket.create_connection((HOST, broker.port)) as raw:
+        raw.sendall(bytes.fromhex("10 10 00044d515454 05 02 003c 00 0003 616263"))
+        raw.recv(100)
+        body = struct.pack("!H", len(topic)) + topic + b"\x00\x01" + b"\x02\x01\x02" + b"{}"
+        raw.sendall(bytes([0x32, len(body)]) + body)
+        (message,) = bench.receive(1)
+    assert message.payload == b"{}"
+    bench.acknowledge([message])
+    assert bench.session.online
 
 
 def test_a_peer_that_does_not_answer_is_given_up():

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from support.clocks import ManualClock
 from support.receipts import POS, encoded, small_receipt
 
+from kkt_bridge.broker.holds import Holds
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.journal.database import Database
@@ -104,6 +105,7 @@ class Line:
         self.online = True
         self.acknowledged: list[int] = []
         self.published: list[Outgoing] = []
+        self.holds = Holds()
 
     def acknowledge(self, tokens: Iterable[AckToken]) -> None:
         self.acknowledged += [token.mid for token in tokens]

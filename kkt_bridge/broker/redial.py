@@ -1,0 +1,170 @@
+"""When and how the session tries the broker next: a pure state machine, with its table.
+
+Which protocol: MQTT 5 first. MQTT 3.1.1 is fallen back to only where the broker says that it does not know MQTT 5, or
+meets its CONNECT with silence twice in a row, as old brokers do (OASIS MQTT 5.0 section 4.13, MQTT 3.1.1 section
+3.2.2.3); never at a broker that has spoken MQTT 5. What worked is remembered. A packet that this side cannot read
+is taken over MQTT 3.1.1, which carries fewer things that can be odd, and acknowledged there.
+"""
+
+import enum
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+Choice = Literal["auto", "5", "3.1.1"]
+"""The setting `mqtt.protocol`."""
+
+INITIAL_WAIT_S: Final = 0.2
+"""Before the second attempt."""
+
+WAIT_MAX_S: Final = 5.0
+"""Each failed attempt doubles the wait up to this."""
+
+STABLE_S: Final = 5.0
+"""A connection that lasted less is no success: whoever cuts it, a second bridge perhaps, is not to be raced."""
+
+TAKEN_OVER_WAIT_S: Final = 30.0
+"""When another client has taken the session: two of a kind must not fight for it several times a second."""
+
+SILENCES_MAX: Final = 2
+"""Unanswered MQTT 5 handshakes in a row that make a broker one of MQTT 3.1.1."""
+
+OLD_FOR_S: Final = 3600.0
+"""How long a broker counts as one of MQTT 3.1.1: it may have been starting, or be replaced."""
+
+DETOUR_S: Final = 5.0
+"""How long MQTT 3.1.1 is spoken after a packet that could not be read: time to take what waits and acknowledge it."""
+
+
+class Protocol(enum.Enum):
+    """A version of MQTT."""
+
+    MODERN = "5"
+    OLD = "3.1.1"
+
+
+class Ending(enum.Enum):
+    """How an attempt, or a connection, ended."""
+
+    UNREACHABLE = "unreachable"
+    """Nobody listens, or there is no way to him."""
+    SILENT = "silent"
+    """Connected, and no CONNACK came: closed, or past the deadline."""
+    UNSUPPORTED = "unsupported"
+    """The broker does not speak this version."""
+    REFUSED = "refused"
+    """The broker let us not in, or not read what we live on."""
+    LOST = "lost"
+    """A connection that had stood broke."""
+    UNREADABLE = "unreadable"
+    """The broker sent a packet that could not be read."""
+    DETOUR_OVER = "detour over"
+    """What could not be read over MQTT 5 had its time over MQTT 3.1.1."""
+    TAKEN_OVER = "taken over"
+    """Another client has our client id, or another bridge our name."""
+
+
+class Place(enum.Enum):
+    """Where the machine stands: what it tries, and what it knows of the broker."""
+
+    TRYING_MODERN = "trying MQTT 5"
+    TRYING_OLD = "trying MQTT 3.1.1"
+    KNOWN_MODERN = "the broker has spoken MQTT 5"
+    KNOWN_OLD = "the broker speaks MQTT 3.1.1 only"
+    ON_DETOUR = "it speaks MQTT 5, and MQTT 3.1.1 for a while"
+    FIXED = "the setting decides"
+
+
+PROTOCOLS: Final = {
+    Place.TRYING_MODERN: Protocol.MODERN,
+    Place.TRYING_OLD: Protocol.OLD,
+    Place.KNOWN_MODERN: Protocol.MODERN,
+    Place.KNOWN_OLD: Protocol.OLD,
+    Place.ON_DETOUR: Protocol.OLD,
+}
+"""What is spoken where; in `FIXED` the setting says so."""
+
+WELCOMED: Final = {
+    Place.TRYING_MODERN: Place.KNOWN_MODERN,
+    Place.TRYING_OLD: Place.KNOWN_OLD,
+}
+"""Where a successful handshake leads; elsewhere it changes nothing."""
+
+TRANSITIONS: Final = {
+    (Place.TRYING_MODERN, Ending.UNSUPPORTED): Place.TRYING_OLD,
+    (Place.TRYING_OLD, Ending.UNSUPPORTED): Place.TRYING_MODERN,
+    (Place.TRYING_OLD, Ending.SILENT): Place.TRYING_MODERN,
+    (Place.KNOWN_OLD, Ending.UNSUPPORTED): Place.TRYING_MODERN,
+    # It answered so when it was asked in the other way: another broker stands there now.
+    (Place.KNOWN_MODERN, Ending.UNSUPPORTED): Place.TRYING_OLD,
+    (Place.KNOWN_MODERN, Ending.UNREADABLE): Place.ON_DETOUR,
+    (Place.ON_DETOUR, Ending.DETOUR_OVER): Place.KNOWN_MODERN,
+    # No way to take it: back, rather than stay where response topics are not heard of.
+    (Place.ON_DETOUR, Ending.UNSUPPORTED): Place.KNOWN_MODERN,
+    (Place.ON_DETOUR, Ending.SILENT): Place.KNOWN_MODERN,
+    (Place.ON_DETOUR, Ending.UNREADABLE): Place.KNOWN_MODERN,
+}
+"""Where an ending leads; what is not here stays where it is. Silence while trying MQTT 5 is counted besides."""
+
+AT_ONCE: Final = frozenset({Ending.UNSUPPORTED, Ending.DETOUR_OVER})
+"""After these the next attempt does not wait, where it is another one, and not the first one again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redial:
+    """What is to be tried next, and when. Each event gives a new value; times are steady seconds."""
+
+    choice: Choice = "auto"
+    place: Place = Place.TRYING_MODERN
+    silences: int = 0
+    """Unanswered MQTT 5 handshakes in a row."""
+    old_since: float = 0.0
+    """Since when the broker counts as one of MQTT 3.1.1, where it does."""
+    next_wait_s: float = INITIAL_WAIT_S
+    """How long the next failure makes wait."""
+    not_before: float = float("-inf")
+    """When the next attempt may be made."""
+
+    @classmethod
+    def by(cls, choice: Choice) -> "Redial":
+        """The state before the first attempt."""
+        return cls(choice, Place.TRYING_MODERN if choice == "auto" else Place.FIXED)
+
+    @property
+    def protocol(self) -> Protocol:
+        """What the next attempt, or the present connection, speaks."""
+        return Protocol(self.choice) if self.place is Place.FIXED else PROTOCOLS[self.place]
+
+    @property
+    def is_detour(self) -> bool:
+        """Whether this connection is to last `DETOUR_S` only."""
+        return self.place is Place.ON_DETOUR
+
+    def dialling(self, now: float) -> "Redial":
+        """An attempt is about to be made: that a broker is an old one is forgotten after a while."""
+        if self.place is Place.KNOWN_OLD and now - self.old_since > OLD_FOR_S:
+            return replace(self, place=Place.TRYING_MODERN, silences=0)
+        return self
+
+    def welcomed(self) -> "Redial":
+        """The broker has let us in."""
+        return replace(self, place=WELCOMED.get(self.place, self.place), silences=0)
+
+    def ended(self, how: Ending, now: float, *, lasted_s: float = 0.0) -> "Redial":
+        """An attempt or connection is over; `lasted_s` is how long it was online."""
+        place, silences = TRANSITIONS.get((self.place, how), self.place), 0
+        if self.place is Place.TRYING_MODERN and how is Ending.SILENT:
+            silences = self.silences + 1
+            place = Place.TRYING_OLD if silences >= SILENCES_MAX else place
+        moved = place is not self.place
+        old_since = now if place is Place.TRYING_OLD and moved else self.old_since
+        state = replace(self, place=place, silences=0 if moved else silences, old_since=old_since)
+        if moved and how in AT_ONCE and self.place is not Place.TRYING_OLD:
+            return replace(state, not_before=now)
+        wait = _wait(how, self.next_wait_s, lasted_s)
+        return replace(state, not_before=now + wait, next_wait_s=min(wait * 2, max(WAIT_MAX_S, wait)))
+
+
+def _wait(how: Ending, next_wait_s: float, lasted_s: float) -> float:
+    if how is Ending.TAKEN_OVER:
+        return TAKEN_OVER_WAIT_S
+    return INITIAL_WAIT_S if lasted_s > STABLE_S else next_wait_s
