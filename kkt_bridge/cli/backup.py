@@ -16,8 +16,7 @@ from kkt_bridge.settings import load_settings
 
 HELP: Final = """\
 The copy is one file, taken from one moment, checked, and on the disk when the command ends; the bridge may run, and is
-not delayed. It holds every receipt, so it must be as well guarded as the journal itself. To go back to it: stop the
-bridge, put the copy in the place of the journal, and look with `kkt-bridge verify` at what it does not know.
+not delayed. It holds every receipt, so only the user who makes it can read it. To go back to it: `kkt-bridge restore`.
 
 exit status:
   0  the copy is there

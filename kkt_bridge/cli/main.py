@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "doctor": ("doctor", "check the configuration and everything that it names"),
     "verify": ("verify", "hold journal, fiscal storages and OFD against each other; make a lost journal anew"),
     "backup": ("backup", "copy the journal, also while the bridge runs"),
+    "restore": ("restore", "put a backup in the journal's place"),
     "schemas": ("schemas", "write the JSON Schemas and the AsyncAPI document"),
 }
 SIMULATORS: Final = {

@@ -22,9 +22,10 @@ Reads the journal, every virtual fiscal storage, and the books of a simulated OF
 each with its kind, the receipt, the register, FN and FD, what is wrong, and what to do. Nothing is changed, and a
 running bridge is not disturbed: what is in progress is no difference.
 
-With --rebuild, while the bridge is down, a journal that is not there or empty is made anew: from the rows that can be
-read of the damaged one that was moved aside, and from the documents in the fiscal storages. Acknowledged receipts that
-were not printed yet come back; a receipt that was printed is not printed again, whoever repeats it.
+With --rebuild, while the bridge is down, the journal is made anew: from the rows of the one that is there (an old copy,
+say, which is then moved aside), or, where there is none, from those that can be read of the damaged one that was moved
+aside; and from the documents in the fiscal storages. Acknowledged receipts that were not printed yet come back; a
+receipt that was printed is not printed again, whoever repeats it.
 
 exit status:
   0  the books agree, or the journal was made anew
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rebuild",
         action="store_true",
-        help="make a journal that was lost, or moved aside as damaged, anew from what is left; the bridge must be down",
+        help="make the journal anew from its rows, or what is left of them, and the storages; the bridge must be down",
     )
     parser.add_argument("--json", action="store_true", help="print everything as one line of JSON")
 
@@ -94,7 +95,8 @@ def _rebuild(args: argparse.Namespace, settings: Settings, journal: Path) -> int
 def _told(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
     """What was saved and what was not, a line each."""
     if rebuilt.damaged:
-        yield f"from {rebuilt.damaged}, which stays where it is:", PLAIN
+        where = f"now {rebuilt.moved[0]}" if rebuilt.moved else "which stays where it is"
+        yield f"from {rebuilt.damaged}, {where}:", PLAIN
         kept = f"{rebuilt.receipts} receipts ({rebuilt.waiting} to be printed, {rebuilt.found_printed} found printed)"
         yield f"  {kept}, {rebuilt.tombstones} purged ones", PLAIN
     if rebuilt.awaited:

@@ -55,7 +55,7 @@ def require_own_log(path: Path, known: frozenset[str] | None = None) -> None:
     if not known:
         return
     try:
-        found = _generation_without_log(path)
+        found = generation_without_log(path)
     except sqlite3.Error:
         return  # damaged, or no journal: the checks that follow say so
     if found not in known:
@@ -71,7 +71,7 @@ def _remembered(path: Path) -> frozenset[str]:
     return generations_in(lock.read_bytes()) if lock.exists() else frozenset()
 
 
-def _generation_without_log(path: Path) -> str | None:
+def generation_without_log(path: Path) -> str | None:
     """What the database file itself says: opened as immutable, SQLite looks at no log."""
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as connection:
         row = connection.execute("SELECT value FROM settings WHERE name = ?", (SETTING,)).fetchone()

@@ -36,7 +36,7 @@ def set_aside(journal: Path, now_s: float | None = None, *, mark: str = MARK) ->
     target = _next_name(journal, now_s, mark)
     journal.rename(target)
     sync_directory(journal.parent)
-    _move_companions(journal, target)
+    move_companions(journal, target)
     return target
 
 
@@ -44,11 +44,11 @@ def finish_setting_aside(journal: Path, mark: str = MARK) -> Path | None:
     """Of a journal that is not there: the newest that was moved aside, whole now; None if there is none."""
     newest = max(set_aside_files(journal, mark), default=None)
     if newest is not None:
-        _move_companions(journal, newest)
+        move_companions(journal, newest)
     return newest
 
 
-def _move_companions(journal: Path, target: Path) -> None:
+def move_companions(journal: Path, target: Path) -> None:
     """Bring them after the database; a new journal must never meet the log of an old one."""
     for suffix in COMPANIONS:
         source = journal.with_name(journal.name + suffix)

@@ -1,33 +1,32 @@
-"""A lost journal made anew: from the damaged file that was moved aside, and from the fiscal storages.
+"""A journal made anew: from rows, and from the fiscal storages.
 
-It is built beside the place of the journal and moved there whole, so a rebuild that is interrupted has changed
-nothing. The damaged file is only read.
+The rows are those of the journal that is there (an old copy, say), or of a damaged file that was moved aside. The new
+one is built beside the place of the journal and moved there whole, so a rebuild that is interrupted has changed
+nothing. What rows are saved from is only read; a journal that is there is moved aside.
 """
 
-import os
-import shutil
 import sqlite3
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
+from kkt_bridge.journal.beside import open_beside
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.lock import JournalLock
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
 from kkt_bridge.journal.restore import restore
 from kkt_bridge.journal.salvage import Salvage, salvage
-from kkt_bridge.journal.set_aside import COMPANIONS, finish_setting_aside, set_aside, sync_directory
+from kkt_bridge.journal.set_aside import finish_setting_aside, set_aside, set_aside_files
 from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
 from kkt_bridge.registers.virtual_document import fiscal_mark
 from kkt_bridge.settings import Settings
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT
@@ -50,7 +49,9 @@ class Rebuilt:
     """What came of it."""
 
     damaged: str | None
-    """The file that rows were saved from; None where there was none."""
+    """The file that rows were saved from, damaged or the journal itself; None where there was none."""
+    moved: Sequence[str] = ()
+    """What the files are called now that stood in the journal's place."""
     receipts: int = 0
     waiting: int = 0
     """Of the receipts: still to be printed, or in doubt; the bridge goes on with them."""
@@ -70,18 +71,19 @@ class Rebuilt:
 def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clock) -> Rebuilt:
     """Make the journal anew; `extra` are files of fiscal storages that were replaced.
 
-    Errors: JournalInUse; JournalError where a journal is there that holds anything; StorageUnreadable.
+    Errors: JournalInUse; JournalError where there is nothing to make it from; StorageUnreadable.
     """
     files = read_storages(settings, extra)
     lock = JournalLock(journal)
     lock.take()
     try:
-        source = _make_room(journal, known=lock.is_known)
+        source = _source(journal, lock)
         if source is None and not files:
             raise JournalError(f"{journal}: nothing is left to make it from: start the bridge, it begins an empty one")
-        with _workshop(journal) as workshop:
-            made, rebuilt = _build(settings, files, source, workshop, clock)
-            _put_in_place(made, journal)
+        with workshop(journal, "rebuild") as folder:
+            made, rebuilt = _build(settings, files, source, folder, clock)
+            one_file(made)
+            rebuilt.moved = put_in_place(made, journal, lock.generations)
         lock.remember(frozenset())  # the next start gives it its generation
         return rebuilt
     except OSError as error:
@@ -90,58 +92,44 @@ def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clo
         lock.release()
 
 
-def _make_room(journal: Path, *, known: bool) -> Path | None:
-    """See that nothing would be overwritten; return the newest damaged journal, if there is one."""
-    if journal.exists():
-        try:
-            held = _holdings(journal)
-        except sqlite3.OperationalError as error:
-            raise StorageUnavailable(f"{journal}: cannot be read: {error}") from None
-        except sqlite3.DatabaseError as error:
-            if not known:
-                raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
-            return set_aside(journal)
-        if held:
-            raise JournalError(f"{journal}: holds {held} receipts: only a lost journal, or an empty one, is made anew")
-    return finish_setting_aside(journal)
+def _source(journal: Path, lock: JournalLock) -> Path | None:
+    """Where rows are to be saved from: the journal that is there and holds some, else the newest damaged one."""
+    if not journal.exists():
+        return finish_setting_aside(journal)
+    try:
+        held = _holdings(journal)
+    except sqlite3.OperationalError as error:
+        raise StorageUnavailable(f"{journal}: cannot be read: {error}") from None
+    except sqlite3.DatabaseError as error:
+        if not lock.is_known:
+            raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
+        return set_aside(journal)
+    return journal if held else max(set_aside_files(journal), default=None)
 
 
 def _holdings(journal: Path) -> int:
     """How many receipts the journal that is there holds; sqlite3.DatabaseError if it is damaged."""
     if journal.stat().st_size == 0:
         raise sqlite3.DatabaseError("the file is empty")
-    with closing(sqlite3.connect(journal)) as connection:
+    with closing(open_beside(journal, held=False)) as connection:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise sqlite3.DatabaseError(finding)
-        if connection.execute("PRAGMA user_version").fetchone() == (0,):
-            return 0
-        counts = (connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in _HOLDINGS)  # noqa: S608
-        return int(sum(counts))
+            raise sqlite3.DatabaseError(str(finding))
+        return sum(int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in _HOLDINGS)  # noqa: S608 (names of our own)
 
 
 _HOLDINGS: Final = ("receipts", "tombstones", "recovered")
 
 
-@contextmanager
-def _workshop(journal: Path) -> Iterator[Path]:
-    """A folder on the journal's own disk, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{journal.name}.", suffix=".rebuild", dir=journal.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _build(
-    settings: Settings, files: Sequence[StorageFile], source: Path | None, workshop: Path, clock: Clock
+    settings: Settings, files: Sequence[StorageFile], source: Path | None, folder: Path, clock: Clock
 ) -> tuple[Path, Rebuilt]:
     """The new journal in the workshop, and what is in it."""
-    made = workshop / "journal.db"
+    made = folder / "journal.db"
     database = Database(f"sqlite:///{made}", anew=True)
     database.open()
     database.close()
-    saved = salvage(source, made, workshop) if source is not None else Salvage()
+    saved = salvage(source, made, folder) if source is not None else Salvage()
     found = _documents(files)
     stones = saved.rows.get("tombstones", [])
     topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
@@ -251,22 +239,3 @@ def _told(source: Path | None, saved: Salvage, fates: Fates, given: set[str]) ->
         unread_storages=sorted(number for number in named - given if number is not None),
         unread_tables=[name for name, gaps in saved.gaps.items() if gaps],
     )
-
-
-def _put_in_place(made: Path, journal: Path) -> None:
-    """Move the new journal to where it belongs; an empty one that stands there is kept under another name."""
-    for suffix in COMPANIONS:
-        assert not made.with_name(made.name + suffix).exists(), "the new journal is not closed"
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    if journal.exists():
-        with closing(sqlite3.connect(journal)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        journal.rename(journal.with_name(f"{journal.name}.empty-{stamp}"))
-    for suffix in COMPANIONS:
-        stray = journal.with_name(journal.name + suffix)
-        if stray.exists():  # of a journal that somebody took away: the new one must not meet it
-            stray.rename(stray.with_name(f"{stray.name}.stray-{stamp}"))
-    made.replace(journal)
-    sync_directory(journal.parent)

@@ -10,7 +10,9 @@ from support.receipts import receipt, small_receipt
 from support.stages import Shop, check_counts, meddle, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse
+from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.set_aside import set_aside_files
+from kkt_bridge.recovery.restore import restore
 from kkt_bridge.verification.audit import audit
 from kkt_bridge.verification.rebuild import rebuild
 from kkt_bridge.verification.storages import StorageUnreadable
@@ -298,12 +300,44 @@ def test_a_pause_does_not_come_back(shop, sold):
     assert not shop.admission.paused
 
 
-def test_a_journal_that_holds_anything_is_never_replaced(shop, sold):
+def test_on_an_old_copy_what_its_rows_hold_and_what_the_storages_hold_becomes_one_journal(shop, sold):
+    """A receipt that waits in the copy was printed since; another was taken and printed since."""
+    shop.break_register(offline=True)
+    waiting, later = receipt(), receipt()
+    shop.sell(waiting)
+    back_up(shop.folder / "journal.db", shop.folder / "copy.db", held=True, replace=False)
+    shop.heal_register()
+    shop.sell(later)
+    shop.print_patiently()
+    shop.sync.run()
+    told_before = {reply["receipt_id"]: reply["fiscal"] for reply in shop.replies() if reply["fiscal"]}
     shop.kill()
     content = (shop.folder / "journal.db").read_bytes()
-    with pytest.raises(JournalError, match="holds 4 receipts: only a lost journal, or an empty one"):
+    restore(shop.folder / "journal.db", shop.folder / "copy.db", "store-017")
+    told = rebuilt(shop)
+    assert (told.damaged, told.receipts, told.found_printed, told.awaited) == ("journal.db", 5, 1, 1)
+    kept = sorted(shop.folder.glob("journal.db.replaced-*"))
+    assert [path.name for path in kept][-1] == told.moved[0]
+    assert content in {path.read_bytes() for path in kept}, "what the copy took the place of"
+    assert shop.status(waiting) == "printed"
+    repeat_all(shop, [*sold, waiting, later])
+    shop.sync.run()
+    told_again = {reply["receipt_id"]: reply["fiscal"] for reply in shop.replies() if reply["fiscal"]}
+    assert told_again == told_before
+    assert agreed(shop) == "taken 6 = printed 6 = fiscal documents 6 = at the OFD 6"
+
+
+def test_of_a_journal_beside_which_another_ones_log_stands_nothing_is_made(shop, sold):
+    back_up(shop.folder / "journal.db", shop.folder / "copy.db", held=True, replace=False)
+    shop.sell(receipt())
+    log = (shop.folder / "journal.db-wal").read_bytes()
+    shop.kill()
+    (shop.folder / "journal.db").write_bytes((shop.folder / "copy.db").read_bytes())
+    (shop.folder / "journal.db-wal").write_bytes(log)
+    with pytest.raises(JournalError, match="the log of another file"):
         rebuild(shop.settings, shop.folder / "journal.db", [], shop.clock)
-    assert (shop.folder / "journal.db").read_bytes() == content
+    assert (shop.folder / "journal.db-wal").read_bytes() == log
+    restore(shop.folder / "journal.db", shop.folder / "copy.db", "store-017")
     shop._start()
 
 
@@ -313,7 +347,7 @@ def test_an_empty_journal_that_took_the_place_of_a_lost_one_is_replaced_and_kept
     shop._start()
     shop.kill()
     assert rebuilt(shop).awaited == 4
-    assert len(list(shop.folder.glob("journal.db.empty-*"))) == 1
+    assert len(list(shop.folder.glob("journal.db.replaced-*"))) == 1
     repeat_all(shop, sold)
 
 

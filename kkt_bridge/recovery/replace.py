@@ -1,0 +1,88 @@
+"""Another file put in the journal's place, so that a power cut anywhere leaves the old one, the new one, or neither.
+
+The new file is made whole in a folder beside. Then the old database is moved aside, and after it its log and index;
+then the new one is moved in. In between there is no journal, and a bridge that is started then refuses to begin one.
+The log is never left without its database while there is one in its place: SQLite would read it into the new file, or
+an old file would open without its last commits.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from kkt_bridge.journal.generation import generation_without_log
+from kkt_bridge.journal.set_aside import (
+    COMPANIONS,
+    REPLACED,
+    move_companions,
+    set_aside,
+    set_aside_files,
+    sync_directory,
+)
+
+
+@contextmanager
+def workshop(journal: Path, purpose: str) -> Iterator[Path]:
+    """A folder on the journal's own disk, gone afterwards; so is what a killed process left of such a one."""
+    for left in journal.parent.glob(f".{journal.name}.*.{purpose}"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{journal.name}.", suffix=f".{purpose}", dir=journal.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def one_file(path: Path) -> None:
+    """Bring a database and its log into one file, with everything on the disk. sqlite3.Error where that fails."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def put_in_place(made: Path, journal: Path, generations: frozenset[str]) -> list[str]:
+    """Move what is there aside, and `made` to where it belongs; return the names that the old files have now.
+
+    The caller holds the journal's lock; `generations` are those that it remembers. Errors: OSError.
+    """
+    assert not any(made.with_name(made.name + suffix).exists() for suffix in COMPANIONS), "the new file is in use"
+    moved = _make_way(journal, generations)
+    made.replace(journal)
+    sync_directory(journal.parent)
+    return moved
+
+
+def _make_way(journal: Path, generations: frozenset[str]) -> list[str]:
+    if journal.exists():
+        target = set_aside(journal, mark=REPLACED)
+        return [target.name, *(_names_beside(target))]
+    # What was interrupted is finished; a log of anything else keeps to itself.
+    newest = max(set_aside_files(journal, REPLACED), default=None)
+    if newest is not None and _is_of(newest, generations):
+        move_companions(journal, newest)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    moved = []
+    for suffix in COMPANIONS:
+        stray = journal.with_name(journal.name + suffix)
+        if stray.exists():
+            moved.append(stray.rename(journal.with_name(f"{journal.name}.stray-{stamp}{suffix}")).name)
+    sync_directory(journal.parent)
+    return moved
+
+
+def _is_of(database: Path, generations: frozenset[str]) -> bool:
+    try:
+        return generation_without_log(database) in generations
+    except sqlite3.Error:
+        return False
+
+
+def _names_beside(database: Path) -> list[str]:
+    beside = (database.with_name(database.name + suffix) for suffix in COMPANIONS)
+    return [path.name for path in beside if path.exists()]
