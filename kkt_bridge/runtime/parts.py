@@ -22,6 +22,7 @@ from kkt_bridge.registers.virtual import VirtualRegister
 from kkt_bridge.settings import Settings, VirtualKktSettings
 from kkt_bridge.stages.courier import Courier
 from kkt_bridge.stages.delivery import Delivery
+from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
@@ -50,7 +51,6 @@ from kkt_bridge.steering.components import (
     ShopTime,
 )
 from kkt_bridge.steering.desk import Desk
-from kkt_bridge.steering.facts import DeliveryFacts
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.messages import Online
@@ -139,13 +139,7 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
     time = ShopTime(clock, zone)
     # The breaker is built before what shows it: this finds it when a change comes.
     road = _road(base, lambda: board.put("breaker", ofd.breaker_state()))
-    ofd = OfdComponent(
-        delivery=road.delivery,
-        breaker=road.breaker,
-        network=road.network,
-        evidence=DeliveryFacts,
-        time=time,
-    )
+    ofd = OfdComponent(lambda: _delivery_view(road), road.breaker, time)
     telemetry = Telemetry(
         board=board,
         components=components(base, admission, lanes, lambda: session.view, ofd),
@@ -190,6 +184,17 @@ def components(
             ClockWatch(base.clock, base.settings.zone), journal, lambda: [lane.view for lane in lanes.values()]
         ),
         *(RegisterComponent(kkt, partial(_view, lane), journal, time) for kkt, lane in lanes.items()),
+    )
+
+
+def _delivery_view(road: Road) -> DeliveryView:
+    delivery = road.delivery
+    return DeliveryView(
+        network=road.network.state,
+        in_progress=delivery.in_progress,
+        sent_total=delivery.sent_total,
+        failed_total=delivery.failed_total,
+        last_success_ms=delivery.last_success_ms,
     )
 
 

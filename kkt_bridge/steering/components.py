@@ -16,11 +16,10 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import first_unsent_ms, oldest_pending_ms
 from kkt_bridge.journal.transaction import DLQ
 from kkt_bridge.ofd.breaker import Breaker
-from kkt_bridge.ofd.network import Network
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.delivery import Delivery
+from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.lane import NOT_YET_REACHED, Doubt, LaneView
 from kkt_bridge.steering.clock_watch import ClockWatch
@@ -28,7 +27,6 @@ from kkt_bridge.steering.conditions import BUFFER_LEVELS
 from kkt_bridge.steering.facts import (
     BrokerFacts,
     BufferFacts,
-    DeliveryFacts,
     FloodFacts,
     JournalFacts,
     RegisterFacts,
@@ -227,27 +225,17 @@ class OfdComponent:
 
     name = "ofd"
 
-    def __init__(
-        self,
-        *,
-        delivery: Delivery,
-        breaker: Breaker,
-        network: Network,
-        evidence: Callable[[], DeliveryFacts],
-        time: ShopTime,
-    ) -> None:
-        self._delivery = delivery
+    def __init__(self, view: Callable[[], DeliveryView], breaker: Breaker, time: ShopTime) -> None:
+        self._view = view
         self._breaker = breaker
-        self._network = network
-        self._evidence = evidence
         self._time = time
         self._sent = Trend(RATE_WINDOW_S)
 
     def look(self) -> Report:
         """See `Component`."""
-        facts = self._evidence()
-        states = {"breaker": self.breaker_state(), "sync": self._sync(facts)}
-        return Report(self._health(facts), states, (facts,))
+        view = self._view()
+        states = {"breaker": self.breaker_state(), "sync": self._sync(view)}
+        return Report(self._health(view), states, (view,))
 
     def breaker_state(self) -> BreakerState:
         """`state/breaker` as it is now; safe in any thread."""
@@ -263,30 +251,32 @@ class OfdComponent:
             at=self._time.now(),
         )
 
-    def _health(self, facts: DeliveryFacts) -> ComponentHealth:
-        breaker, network = self._breaker, self._network.state
+    def _health(self, view: DeliveryView) -> ComponentHealth:
+        breaker = self._breaker
         is_closed = breaker.state == "closed"
         return degraded_by(
             (
-                f"refuses this bridge: {facts.bridge_refused}" if facts.bridge_refused is not None else None,
-                f"refuses every document: {facts.refuses_all}" if facts.refuses_all is not None else None,
-                "takes nothing, though documents are waiting" if facts.takes_nothing_s is not None else None,
+                f"refuses this bridge: {view.bridge_refused}" if view.bridge_refused is not None else None,
+                f"refuses every document: {view.refuses_all}" if view.refuses_all is not None else None,
+                "takes nothing, though documents are waiting" if view.takes_nothing_since is not None else None,
                 None if is_closed else f"breaker {breaker.state}: {breaker.last_error}",
-                f"network {network}" if is_closed and network != "online" else None,
+                f"network {view.network}" if is_closed and view.network != "online" else None,
             )
         )
 
-    def _sync(self, facts: DeliveryFacts) -> SyncState:
-        delivery, now = self._delivery, self._time.clock.monotonic()
-        self._sent.note(delivery.sent_total, now)
+    def _sync(self, view: DeliveryView) -> SyncState:
+        now = self._time.clock.monotonic()
+        self._sent.note(view.sent_total, now)
+        until = view.paused_until
+        paused_ms = None if until is None else self._time.clock.now_ms() + int((until - now) * 1000)
         return SyncState(
-            network=self._network.state,
-            in_progress=delivery.in_progress,
-            last_success_at=self._time.at(delivery.last_success_ms),
-            sent_total=delivery.sent_total,
-            failed_total=delivery.failed_total,
-            rate_per_s=round(self._sent.per_second(delivery.sent_total, now), 2),
-            paused_until=self._time.at(facts.paused_until_ms),
+            network=view.network,
+            in_progress=view.in_progress,
+            last_success_at=self._time.at(view.last_success_ms),
+            sent_total=view.sent_total,
+            failed_total=view.failed_total,
+            rate_per_s=round(self._sent.per_second(view.sent_total, now), 2),
+            paused_until=self._time.at(paused_ms),
             at=self._time.now(),
         )
 

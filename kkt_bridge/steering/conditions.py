@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
+from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.lane import NOT_YET_REACHED
 from kkt_bridge.steering.clock_watch import ADVICE, ClockVerdict
 from kkt_bridge.steering.facts import (
     Broken,
     BrokerFacts,
     BufferFacts,
-    DeliveryFacts,
     FloodFacts,
     JournalFacts,
     RegisterFacts,
@@ -127,21 +127,21 @@ def _buffer_fill(sight: Sight) -> Iterator[Finding]:
 
 
 def _ofd_refuses_bridge(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryFacts):
+    for delivery in sight.of(DeliveryView):
         message = f"the OFD refuses this bridge, whatever it sends: {delivery.bridge_refused}"
         yield Finding(None, message if delivery.bridge_refused is not None else None)
 
 
 def _ofd_refuses_all(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryFacts):
+    for delivery in sight.of(DeliveryView):
         message = f"the OFD refuses one document after the other and takes none: {delivery.refuses_all}"
         yield Finding(None, message if delivery.refuses_all is not None else None)
 
 
 def _ofd_takes_nothing(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryFacts):
+    for delivery in sight.of(DeliveryView):
         message = "documents are waiting and were tried, and the OFD has taken none for some time"
-        yield Finding(None, message if delivery.takes_nothing_s is not None else None)
+        yield Finding(None, message if delivery.takes_nothing_since is not None else None)
 
 
 def _unsent_documents(sight: Sight) -> Iterator[Finding]:

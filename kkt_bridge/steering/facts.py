@@ -49,20 +49,6 @@ class RegisterFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryFacts:
-    """What the answers of the OFD, taken together, say of the way to it."""
-
-    bridge_refused: str | None = None
-    """Its answer, where it refuses this bridge and not a document."""
-    refuses_all: str | None = None
-    """Its answer, where it has refused many different documents in a row and accepted none between."""
-    takes_nothing_s: float | None = None
-    """For how long documents were tried and none was accepted."""
-    paused_until_ms: int | None = None
-    """Until when it has asked to be left alone, by the system clock."""
-
-
-@dataclass(frozen=True, slots=True)
 class BrokerFacts:
     """The session at the broker."""
 

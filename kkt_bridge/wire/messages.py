@@ -206,7 +206,7 @@ class BreakerState(Outgoing):
 class SyncState(Outgoing):
     """`state/sync`: the delivery to the OFD. `rate_per_s` is over the last minute; totals are since the start."""
 
-    no_news = frozenset({"at", "rate_per_s"})
+    no_news = frozenset({"at", "rate_per_s", "paused_until"})
 
     network: Literal["online", "degraded", "offline"]
     in_progress: bool

@@ -10,12 +10,12 @@ from support.stages import TOPICS, ZONE, Shop
 
 from kkt_bridge.broker.link import SessionView
 from kkt_bridge.runtime.parts import Base, components
+from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
 from kkt_bridge.steering.commands import Commands
 from kkt_bridge.steering.components import OfdComponent, ShopTime
 from kkt_bridge.steering.desk import Desk
-from kkt_bridge.steering.facts import DeliveryFacts
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.messages import Online
 
@@ -28,7 +28,8 @@ class Office:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shop = Shop(folder, **settings)
         self.session = SessionView(online=True)
-        self.evidence = DeliveryFacts()
+        self.evidence: dict[str, Any] = {}
+        """What the delivery's view says otherwise than it would by itself."""
         self._open()
 
     def _open(self) -> None:
@@ -38,13 +39,7 @@ class Office:
             link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
         )
         time = ShopTime(shop.clock, ZONE)
-        ofd = OfdComponent(
-            delivery=shop.sync.delivery,
-            breaker=shop.sync.breaker,
-            network=shop.sync.network,
-            evidence=lambda: self.evidence,
-            time=time,
-        )
+        ofd = OfdComponent(self._delivery_view, shop.sync.breaker, time)
         base = Base(shop.settings, shop.clock, TOPICS, shop.journal)
         self.components = list(components(base, shop.admission, shop.lanes, lambda: self.session, ofd))
         self.alerts = Alerts(
@@ -72,6 +67,17 @@ class Office:
             zone=ZONE,
             wake=lambda: self.woken.append("desk"),
         )
+
+    def _delivery_view(self) -> DeliveryView:
+        sync = self.shop.sync
+        view = DeliveryView(
+            network=sync.network.state,
+            in_progress=sync.delivery.in_progress,
+            sent_total=sync.delivery.sent_total,
+            failed_total=sync.delivery.failed_total,
+            last_success_ms=sync.delivery.last_success_ms,
+        )
+        return replace(view, **self.evidence)
 
     @property
     def rival(self) -> str | None:

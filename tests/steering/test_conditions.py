@@ -8,6 +8,7 @@ from support.stages import ZONE
 
 from kkt_bridge.broker.link import Occurrences, SessionView
 from kkt_bridge.registers.base import RegisterStatus
+from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.intake.flood import FloodView
 from kkt_bridge.stages.lane import LaneView
 from kkt_bridge.steering.clock_watch import ADVICE, ClockVerdict
@@ -17,7 +18,6 @@ from kkt_bridge.steering.facts import (
     Broken,
     BrokerFacts,
     BufferFacts,
-    DeliveryFacts,
     FloodFacts,
     JournalFacts,
     RegisterFacts,
@@ -45,7 +45,7 @@ WELL = [
     JournalFacts(None, {"kkt-1": 0}, {"kkt-1": 0}),
     BufferFacts(3, 200, 0),
     RegisterFacts(VIEW, fn_days_left=300),
-    DeliveryFacts(),
+    DeliveryView(),
     BrokerFacts(SESSION),
     FloodFacts(None),
     ClockVerdict(),
@@ -65,9 +65,9 @@ HOLDING = {
     "buffer_fill": (BufferFacts(162, 200, 80, "2026-11-22T16:25:00.000+03:00"), None, "81 % full"),
     "dead_letters": (JournalFacts(None, {"kkt-1": 3}), "kkt-1", "3 fiscal documents of kkt-1 wait for a decision"),
     "orphaned_queue": (JournalFacts(None, {}, {"kkt-9": 1}), "kkt-9", "1 receipt for kkt-9 waits"),
-    "ofd_refuses_bridge": (DeliveryFacts(bridge_refused="401 Unauthorized"), None, "401 Unauthorized"),
-    "ofd_refuses_all": (DeliveryFacts(refuses_all="422: bad tag"), None, "422: bad tag"),
-    "ofd_takes_nothing": (DeliveryFacts(takes_nothing_s=900), None, "has taken none"),
+    "ofd_refuses_bridge": (DeliveryView(bridge_refused="401 Unauthorized"), None, "401 Unauthorized"),
+    "ofd_refuses_all": (DeliveryView(refuses_all="422: bad tag"), None, "422: bad tag"),
+    "ofd_takes_nothing": (DeliveryView(takes_nothing_since=900), None, "has taken none"),
     "unsent_documents": (RegisterFacts(VIEW, 6, 5.2), "kkt-1", "6 documents of kkt-1 did not reach the OFD for 5 days"),
     "replies_refused": (
         BrokerFacts(replace(SESSION, refused_topics=Occurrences(2, "pos-1/reply: not authorized"))),

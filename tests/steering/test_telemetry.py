@@ -9,7 +9,6 @@ from support.stages import break_disk, meddle, mend_disk
 from kkt_bridge.broker.link import Occurrences
 from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
 from kkt_bridge.steering.components import Report
-from kkt_bridge.steering.facts import DeliveryFacts
 from kkt_bridge.steering.health import WELL
 from kkt_bridge.steering.telemetry import INTERVAL_S
 
@@ -326,9 +325,9 @@ def test_what_the_broker_refuses_is_degraded(office):
 @pytest.mark.parametrize(
     ("evidence", "words"),
     [
-        (DeliveryFacts(bridge_refused="401"), "refuses this bridge: 401"),
-        (DeliveryFacts(refuses_all="422"), "refuses every document: 422"),
-        (DeliveryFacts(takes_nothing_s=900), "takes nothing"),
+        ({"bridge_refused": "401"}, "refuses this bridge: 401"),
+        ({"refuses_all": "422"}, "refuses every document: 422"),
+        ({"takes_nothing_since": 0.0}, "takes nothing"),
     ],
 )
 def test_an_ofd_that_takes_nothing_is_degraded_whatever_breaker_and_network_say(office, evidence, words):
@@ -338,7 +337,7 @@ def test_an_ofd_that_takes_nothing_is_degraded_whatever_breaker_and_network_say(
     assert state["status"] == "degraded"
     assert words in state["components"]["ofd"]["reason"]
     assert len(office.state("alerts")["alerts"]) == 1
-    office.evidence = DeliveryFacts()
+    office.evidence = {}
     assert office.state("health")["status"] == "healthy"
     assert office.state("alerts")["alerts"] == []
 
@@ -353,3 +352,8 @@ def test_receipts_for_a_register_that_is_gone_are_degraded(open_office):
     state = office.state("health")
     assert state["status"] == "degraded"
     assert "receipts wait for kkt-2, which is not configured" in state["components"]["journal"]["reason"]
+
+
+def test_a_pause_that_the_ofd_asked_for_is_shown(office):
+    office.evidence = {"paused_until": office.shop.clock.monotonic() + 60}
+    assert office.state("sync")["paused_until"] == "2026-11-22T12:04:00.000+03:00"
