@@ -2,21 +2,35 @@
 
 import json
 import logging
-import sys
+import os
+import queue
+import select
 import threading
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import Any, Final
 
 from kkt_bridge.settings import LogSettings
 
 IDS: Final = ("receipt_id", "pos_id", "kkt")
 """What a line about a receipt carries; nothing of the customer or the goods ever does."""
 
-
 GATHER_S: Final = 0.05
-"""How long a line waits for company."""
+"""Seconds for which a line waits for company."""
+
+LINES_MAX: Final = 5000
+"""Lines that wait for a reader who stands still; beyond that they are counted."""
+
+LINES_AT_ONCE: Final = 500
+"""Lines in one write."""
+
+FLUSH_S: Final = 1.0
+"""Seconds for which the end of the process waits for a reader who stands still."""
+
+STANDARD_ERROR: Final = 2
+"""The file descriptor."""
 
 
 class TextFormatter(logging.Formatter):
@@ -24,7 +38,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, or several where a traceback follows."""
-        ids = "".join(f" {name}={value}" for name, value in _ids(record).items())
+        ids = "".join(f" {name}={_one_line(value)}" for name, value in _ids(record).items())
         line = f"{_time(record)} {record.levelname:7} {_part(record)}: {_one_line(record.getMessage())}{ids}"
         return f"{line}\n{_indented(self.formatException(record.exc_info))}" if record.exc_info else line
 
@@ -43,61 +57,132 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(event, ensure_ascii=False)
+        return json.dumps(event, ensure_ascii=False).translate(_ESCAPED)
 
 
-class GatheringHandler(logging.Handler):
+class LineHandler(QueueHandler):
+    """Formats a line where it is said and hands it to the writer: whoever says something never waits for a reader.
+
+    While the reader stands still, `LINES_MAX` lines are kept for it; more are counted.
+    """
+
+    def __init__(self, lines: "SimpleQueue[str | None]", formatter: logging.Formatter) -> None:
+        super().__init__(lines)
+        self.setFormatter(formatter)
+        self._lines = lines
+        self.said = 0
+        """Lines handed over so far."""
+        self.dropped = 0
+        """Lines that found no room since the writer last told of them."""
+        self.hurry = threading.Event()
+        """Set when a line should not wait for company."""
+        self.writer: LineWriter | None = None
+
+    def prepare(self, record: logging.LogRecord) -> str:
+        """The line; of a record that cannot be formatted, where it was said."""
+        try:
+            return self.format(record)
+        except Exception:  # noqa: BLE001 (no line is worth a receipt, and standard error is where lines go)
+            return f"{_time(record)} ERROR   logs: a line of {record.pathname}:{record.lineno} cannot be formatted"
+
+    def enqueue(self, line: str) -> None:  # type: ignore[override]
+        """Hand it over, or count it."""
+        if self._lines.qsize() >= LINES_MAX:
+            self.dropped += 1
+        else:
+            self.said += 1
+            self._lines.put(line)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        self.enqueue(self.prepare(record))
+        if record.levelno >= logging.WARNING:
+            self.hurry.set()
+
+    def flush(self) -> None:
+        """Wait until all that was said is written, at most `FLUSH_S`."""
+        if self.writer is not None:
+            self.hurry.set()
+            self.writer.wait_for(self.said, FLUSH_S)
+
+
+class LineWriter(QueueListener):
     """Writes the lines of a moment together, in a thread of its own; a warning, and what led to it, at once.
 
     A line is small, and to write it gives the interpreter to another thread, in the middle of a receipt.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._lines: list[str] = []
-        self._any = threading.Event()
-        threading.Thread(target=self._write_for_ever, name="log", daemon=True).start()
+    def __init__(self, lines: "SimpleQueue[str | None]", descriptor: int, source: LineHandler) -> None:
+        super().__init__(lines)
+        self._lines = lines
+        self._descriptor = descriptor
+        self._source = source
+        self._written = 0
+        self._taken = 0
+        """Lines in the text that is written next."""
+        self._progress = threading.Condition()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a line; a record that cannot be formatted is told of on standard error."""
-        try:
-            self._lines.append(self.format(record) + "\n")
-        except Exception:  # noqa: BLE001 (logging's own way: no line is worth a receipt)
-            self.handleError(record)
-        if record.levelno >= logging.WARNING:
-            self.flush()
-        elif len(self._lines) == 1:
-            self._any.set()
+    def dequeue(self, block: bool) -> str | None:  # type: ignore[override]  # noqa: FBT001 (the base class has it so)
+        """The lines of a moment as one text, after the first of them has come."""
+        first = self._lines.get(block)
+        if first is None:
+            return None
+        self._source.hurry.wait(GATHER_S)
+        self._source.hurry.clear()
+        lines = [first]
+        with suppress(queue.Empty):
+            while len(lines) < LINES_AT_ONCE and (line := self._lines.get_nowait()) is not None:
+                lines.append(line)
+        self._taken = len(lines)
+        return "\n".join(lines) + "\n"
 
-    def flush(self) -> None:
-        """Write what was taken; a stream that is gone takes nothing more."""
-        self.acquire()
-        try:
-            lines, self._lines = self._lines, []
-            with suppress(OSError, ValueError):
-                self._stream.write("".join(lines))
-                self._stream.flush()
-        finally:
-            self.release()
+    def handle(self, text: str) -> None:  # type: ignore[override]
+        """Write it; what a reader who is gone does not take is lost, and nothing else."""
+        with suppress(OSError):
+            self._write(text)
+            if dropped := self._source.dropped:
+                self._source.dropped -= dropped
+                self._write(self._source.prepare(_of_dropped(dropped)) + "\n")
+        with self._progress:
+            self._written += self._taken
+            self._progress.notify_all()
 
-    def _write_for_ever(self) -> None:
-        while True:
-            self._any.wait()
-            time.sleep(GATHER_S)
-            self._any.clear()
-            with suppress(Exception):  # whatever the stream raises: the next lines are tried again
-                self.flush()
+    def wait_for(self, said: int, timeout_s: float) -> bool:
+        """Wait until so many lines are written; False if they were not in time."""
+        with self._progress:
+            return self._progress.wait_for(lambda: self._written >= said, timeout_s)
+
+    def _write(self, text: str) -> None:
+        # Past the stream of Python: whoever holds its lock while the process ends, ends it with an error.
+        left = memoryview(text.encode("utf-8", "backslashreplace"))
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
 
 
-def configure_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
-    """Log to this stream; libraries speak from warnings up."""
-    handler = GatheringHandler(stream)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+def configure_logging(settings: LogSettings, descriptor: int = STANDARD_ERROR) -> None:
+    """Log to this file descriptor; libraries speak from warnings up."""
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    handler = LineHandler(lines, JsonFormatter() if settings.format == "json" else TextFormatter())
+    handler.writer = LineWriter(lines, descriptor, handler)
+    handler.writer.start()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("kkt_bridge").setLevel(settings.level.upper())
+
+
+def _of_dropped(count: int) -> logging.LogRecord:
+    message = "%d lines were dropped: whoever reads the log stood still"
+    return logging.LogRecord("kkt_bridge.logs", logging.WARNING, __file__, 0, message, (count,), None)
+
+
+_DRIVES_A_TERMINAL: Final = (*range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""Control characters, line separators and changes of direction that JSON would let through as they are."""
+
+_ESCAPED: Final = {code: f"\\u{code:04x}" for code in _DRIVES_A_TERMINAL}
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -109,7 +194,7 @@ def _part(record: logging.LogRecord) -> str:
 
 
 def _ids(record: logging.LogRecord) -> dict[str, str]:
-    return {name: value for name in IDS if (value := getattr(record, name, None)) is not None}
+    return {name: str(value) for name in IDS if (value := getattr(record, name, None)) is not None}
 
 
 def _one_line(text: str) -> str:
