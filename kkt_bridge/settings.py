@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -412,19 +412,26 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise SettingsError(f"environment {name}: {parent!r} is no table of settings")
-        table[key] = _environment_value(environment[name])
+        table[key] = _environment_value(keys, environment[name])
         origins[keys] = name
     return origins
 
 
-def _environment_value(text: str) -> Any:
-    """Arrays and tables as JSON; everything else as text, which each key converts for itself."""
-    if text[:1] in {"[", "{"}:
+def _environment_value(keys: tuple[str, ...], text: str) -> Any:
+    """Keys that are arrays or tables as JSON; everything else as text, which each key converts for itself."""
+    if keys in _ARRAYS_AND_TABLES:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
             return text
     return text
+
+
+def _is_array_or_table(annotation: Any) -> bool:
+    """Whether an array or a table may stand where this is expected."""
+    if get_origin(annotation) in {tuple, dict} or (isinstance(annotation, type) and issubclass(annotation, Section)):
+        return True
+    return any(_is_array_or_table(part) for part in get_args(annotation))
 
 
 def _sections_in(annotation: Any) -> Iterator[type[Section]]:
@@ -441,6 +448,18 @@ def _keys_in(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple
         yield (*path, name)
         for section in _sections_in(field.annotation):
             yield from _keys_in(section, (*path, name))
+
+
+def _arrays_and_tables(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of those keys that are no plain values."""
+    for name, field in model.model_fields.items():
+        if _is_array_or_table(field.annotation):
+            yield (*path, name)
+        for section in _sections_in(field.annotation):
+            yield from _arrays_and_tables(section, (*path, name))
+
+
+_ARRAYS_AND_TABLES: Final = frozenset(_arrays_and_tables(Settings))
 
 
 def _as_misspelt(variable: str) -> str:
