@@ -321,7 +321,8 @@ class OfdHttp:
             case OSError():
                 via = f" by way of the proxy {self._proxy.host_and_port}" if self._proxy else ""
                 # asyncio words it in its own way; a resolver's numbers are negative, and no errno.
-                text = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+                number = error.errno or 0
+                text = os.strerror(number) if number > 0 else error.strerror or str(error)
                 return f"{self._address.host_and_port}{via}: {text}"
             case _:
                 return str(error)

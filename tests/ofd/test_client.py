@@ -53,7 +53,7 @@ def a_document():
     receipt_id = str(uuid.uuid4())
     body = {
         "receipt": {"pos_id": "pos-1", "receipt_id": receipt_id},
-        "fiscal": {"kkt": "kkt-1", "fn_number": "9999078900000001", "fd_number": 2},
+        "fiscal": {"kkt": "kkt-1", "fn_number": "9999078900000001", "fd_number": 2 + int(receipt_id[:6], 16)},
         "hlc": {},
         "ffd": {},
     }

@@ -5,6 +5,7 @@ import json
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,8 +16,10 @@ from datetime import datetime
 
 import httpx
 import pytest
+from support.hostile_ofd import make_authority
 
 from kkt_bridge.simulators.ofd import OfdSimulator, StateFileError
+from kkt_bridge.simulators.ofd.faults import FIELDS
 
 KEY = "pos-1:0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
 COMMAND = """
@@ -28,8 +31,10 @@ sys.exit(sim_ofd.run(parser.parse_args()))
 """
 
 
-def document(key=KEY, fd_number=412, **fiscal):
+def document(key=KEY, fd_number=..., **fiscal):
     pos_id, _, receipt_id = key.partition(":")
+    if fd_number is ...:  # another receipt is another document
+        fd_number = 412 if key == KEY else 1000 + int(receipt_id[:7], 16)
     return {
         "receipt": {"pos_id": pos_id, "receipt_id": receipt_id, "items": [{"name": "Оправа", "price": "1.00"}]},
         "fiscal": {"kkt": "kkt-1", "fn_number": "9999078900000001", "fd_number": fd_number, **fiscal},
@@ -141,11 +146,24 @@ class TestAccepting:
         assert KEY in answer.json()["error"]
         books = received(client)
         (conflict,) = books["conflicts"]
-        first = {"fn_number": "9999078900000001", "fd_number": 412}
+        first = {"key": KEY, "fn_number": "9999078900000001", "fd_number": 412}
         assert datetime.fromisoformat(conflict.pop("at"))
         assert conflict == {"key": KEY, "accepted": first, "refused": first | change}
         assert (books["total"], books["duplicates"], books["requests"]) == (1, 0, 2)
         assert post(client).json()["duplicate"], "the first document is untouched"
+
+    def test_a_document_under_another_key_is_a_conflict(self, client):
+        """Two shops whose registers have the same fiscal storage."""
+        post(client)
+        other = new_key("pos-9")
+        answer = post(client, other, document(other, 412))
+        assert answer.status_code == 409
+        assert "no two registers have the same storage" in answer.json()["error"]
+        books = received(client)
+        (conflict,) = books["conflicts"]
+        assert (conflict["accepted"]["key"], conflict["refused"]["key"]) == (KEY, other)
+        assert books["total"] == 1
+        assert post(client, other, document(other, 413)).status_code == 200
 
     def test_concurrent_documents_and_repeats_are_each_counted_once(self, ofd):
         keys = [new_key(f"pos-{number}") for number in range(40)]
@@ -342,6 +360,16 @@ class TestFaults:
             ("error_keys", [1]),
             ("retry_after_s", 0.5),
             ("outtage", True),
+            ("post_status", 200),
+            ("health_status", None),
+            ("login_page", 1),
+            ("rate_limit_per_s", 0),
+            ("rate_limit_per_s", True),
+            ("drip", "tail"),
+            ("drip", []),
+            ("body_bytes", -1),
+            ("deep_json", 1.5),
+            ("location", "http://x\r\n"),
         ],
     )
     def test_a_fault_not_understood_is_named_and_changes_nothing(self, client, name, value):
@@ -350,6 +378,74 @@ class TestFaults:
         assert answer.status_code == 400
         assert answer.json()["error"].startswith(f"{name}: ")
         assert client.get("/_faults").json() == {"fail_next": 5}
+
+    def test_documents_can_be_refused_while_the_health_check_is_well(self, client):
+        put_faults(client, post_status=401)
+        assert (post(client).status_code, client.get("/ofd/v1/health").status_code) == (401, 200)
+        assert received(client)["total"] == 0
+
+    def test_the_health_check_can_fail_or_be_absent_while_documents_go_in(self, client):
+        put_faults(client, health_status=404)
+        assert (post(client).status_code, client.get("/ofd/v1/health").status_code) == (200, 404)
+
+    def test_a_redirection_leads_somewhere(self, client):
+        put_faults(client, outage=True, status=302, location="http://127.0.0.1:1/x")
+        assert post(client).headers["location"] == "http://127.0.0.1:1/x"
+
+    def test_a_captive_portal_answers_everything_with_a_page_and_takes_nothing(self, client):
+        put_faults(client, login_page=True)
+        for answer in (post(client), client.get("/ofd/v1/health")):
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            assert "<form>" in answer.text
+        assert received(client)["total"] == 0
+
+    @pytest.mark.parametrize("wait", [{}, {"retry_after_s": 3}])
+    def test_more_documents_than_allowed_are_told_to_come_later(self, client, wait):
+        put_faults(client, rate_limit_per_s=0.001, **wait)
+        first, second = post(client), post(client)
+        assert (first.status_code, second.status_code) == (200, 429)
+        assert second.headers.get("retry-after") == ("3" if wait else None)
+        assert client.get("/ofd/v1/health").status_code == 200
+
+    @pytest.mark.parametrize("part", ["head", "body"])
+    def test_an_answer_can_drip(self, client, part):
+        put_faults(client, drip=part, drip_s=0.001)
+        assert post(client).json()["accepted"]
+
+    def test_interim_answers_can_come_without_end(self, ofd, client):
+        put_faults(client, drip="continue", drip_s=0)
+        with socket.create_connection(("127.0.0.1", ofd.port), timeout=20) as raw:
+            raw.sendall(b"GET /ofd/v1/health HTTP/1.1\r\n\r\n")
+            heard = b"".join(raw.recv(65536) for _ in range(5))
+        assert heard.startswith(b"HTTP/1.1 100 Continue\r\n\r\n" * 3)
+        assert b"200 OK" not in heard
+
+    def test_an_answer_can_be_long_or_deep(self, client):
+        put_faults(client, body_bytes=100_000)
+        assert len(post(client).content) > 100_000
+        put_faults(client, deep_json=60_000)
+        assert post(client).content == b"[" * 60_000
+
+    def test_an_answer_can_be_garbage(self, client):
+        put_faults(client, garbage=True)
+        with pytest.raises(httpx.RemoteProtocolError):
+            post(client)
+
+    def test_a_kept_connection_can_close_as_the_next_request_comes_in(self, client):
+        assert post(client).status_code == 200
+        put_faults(client, close_kept_next=1)
+        second = new_key()
+        with pytest.raises(httpx.RemoteProtocolError):
+            post(client, second)
+        assert received(client)["total"] == 1
+        assert post(client, second).status_code == 200
+
+    def test_only_who_shows_the_token_is_served(self):
+        with OfdSimulator(token="let me in") as ofd, client_of(ofd.url) as client:
+            assert [post(client).status_code, client.get("/ofd/v1/health").status_code] == [401, 401]
+            assert post(client, Authorization="Bearer let me out").status_code == 401
+            assert post(client, Authorization="Bearer let me in").status_code == 200
+            assert received(client)["total"] == 1
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{"])
     def test_faults_that_are_no_object_are_a_bad_request(self, client, body):
@@ -522,6 +618,30 @@ class TestState:
 
 
 class TestCommand:
+    def test_the_help_says_how_to_make_it_fail(self):
+        command = [sys.executable, "-c", COMMAND, "--help"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert 'curl -X PUT http://127.0.0.1:9000/_faults -d \'{"outage": true, "status": 503}\'' in text
+        assert [name for name in FIELDS if name not in text] == []
+
+    def test_it_speaks_tls_and_wants_a_token(self, tmp_path):
+        make_authority(tmp_path)
+        (tmp_path / "token").write_text("let-me-in\n")
+        pair = (tmp_path / "server.pem", tmp_path / "server.key")
+        with process("--port", 0, "--json", "--token-file", tmp_path / "token", "--tls", *pair) as child:
+            url = url_of(child)
+            assert url.startswith("https://")
+            trusted = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+            with httpx.Client(base_url=url, trust_env=False, verify=trusted) as client:
+                assert post(client).status_code == 401
+                assert post(client, Authorization="Bearer let-me-in").status_code == 200
+
+    def test_files_that_cannot_be_used_are_named(self, tmp_path):
+        with process("--tls", tmp_path / "none.pem", tmp_path / "none.key") as child:
+            _, complaint = child.communicate(timeout=60)
+        assert child.returncode == 1
+        assert complaint.startswith("kkt-bridge sim ofd: --token-file or --tls: ")
+
     def test_it_serves_until_terminated_and_exits_with_zero(self):
         for stop_signal in (signal.SIGTERM, signal.SIGINT):
             with process("--port", 0, "--json") as child:

@@ -16,7 +16,7 @@ HOUR_S = 3600
 WEEK_S = 7 * 24 * HOUR_S
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def simulator():
     with OfdSimulator() as running:
         yield running

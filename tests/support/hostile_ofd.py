@@ -1,5 +1,6 @@
 """OFDs written by hand, byte by byte: what no well-behaved server would send, and when it would not."""
 
+import itertools
 import json
 import socket
 import ssl
@@ -16,8 +17,12 @@ from kkt_bridge.ofd.exchange import Request
 ACCEPTED = b'{"accepted": true, "server_time": 1795345381}'
 
 
-def a_document(pos: str = "pos-1", fd_number: int = 2, fn_number: str = "9999078900000001") -> Request:
-    """A document as the simulated OFD takes it."""
+_fd_numbers = itertools.count(2)
+
+
+def a_document(pos: str = "pos-1", fn_number: str = "9999078900000001") -> Request:
+    """A document as the simulated OFD takes it, each with the next number."""
+    fd_number = next(_fd_numbers)
     receipt_id = str(uuid.uuid4())
     body = {
         "receipt": {"pos_id": pos, "receipt_id": receipt_id},

@@ -4,11 +4,14 @@ The request head is parsed here and not by `http.server`, whose e-mail parser co
 that is done for a document: what is measured against this OFD shall be the bridge, not the OFD.
 """
 
+import itertools
 import socketserver
 import threading
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Protocol, cast
 
+from kkt_bridge.simulators.ofd.faults import Drip
 from kkt_bridge.simulators.ofd.service import Answer, OfdService, Request, refusal
 
 BODY_MAX = 4 * 1024 * 1024
@@ -17,6 +20,9 @@ DRAIN_CHUNK = 64 * 1024
 LINE_MAX = 16 * 1024
 HEADERS_MAX = 100
 VERSIONS = ("HTTP/1.1", "HTTP/1.0")
+
+GARBAGE = b"\x16\x03\x01SSH-2.0-OpenSSH_9.2\r\n\x00\xff<html>\r\n"
+"""What is not HTTP."""
 
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -45,9 +51,10 @@ class Connection(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Serve the client; a client that goes away is no error."""
         host = cast("Host", self.server)
+        self._served = 0
         try:
             while not host.stopping.is_set() and self._exchange(host):
-                pass
+                self._served += 1
         except OSError:
             return
 
@@ -56,7 +63,7 @@ class Connection(socketserver.StreamRequestHandler):
         try:
             request = self._read_request()
         except UnreadableRequestError as error:
-            self._send(refusal(error.status, error.message), keep_alive=False)
+            self._send(refusal(error.status, error.message), host, keep_alive=False)
             return False
         answer = host.service.answer(request)
         if answer.delay_s and host.stopping.wait(answer.delay_s):
@@ -64,19 +71,33 @@ class Connection(socketserver.StreamRequestHandler):
         if answer.dropped:
             return False
         keep_alive = request.headers.get("connection", "").lower() != "close"
-        self._send(answer, keep_alive=keep_alive, with_body=request.method != "HEAD")
-        return keep_alive
+        self._send(answer, host, keep_alive=keep_alive, with_body=request.method != "HEAD")
+        return keep_alive and not answer.garbage
 
-    def _send(self, answer: Answer, *, keep_alive: bool, with_body: bool = True) -> None:
+    def _send(self, answer: Answer, host: Host, *, keep_alive: bool, with_body: bool = True) -> None:
         """Write the whole answer at once: two small writes would wait for each other's acknowledgement."""
+        if answer.garbage:
+            self.wfile.write(GARBAGE)
+            return
         body = answer.encode()
         extra = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
         head = (
             f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Unknown')}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}"
+            f"Content-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\n{extra}"
             f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n"
         ).encode("ascii")
-        self.wfile.write(head + body if with_body else head)
+        body = body if with_body else b""
+        if answer.drip is None:
+            self.wfile.write(head + body)
+        else:
+            self._drip(answer.drip, head, body, answer.drip_s, host.stopping)
+
+    def _drip(self, part: Drip, head: bytes, body: bytes, pause_s: float, stopping: threading.Event) -> None:
+        """Write it piece by piece, until it is whole, the client has had enough, or the OFD ends."""
+        for piece in _pieces(part, head, body):
+            self.wfile.write(piece)
+            if stopping.wait(pause_s):
+                return
 
     def _read_request(self) -> Request:
         """Read one whole request.
@@ -103,7 +124,7 @@ class Connection(socketserver.StreamRequestHandler):
         body = self.rfile.read(length) if length else b""
         if len(body) != length:
             raise ConnectionAbortedError("the client left in the middle of a body")
-        return Request(words[0], words[1], headers, body)
+        return Request(words[0], words[1], headers, body, kept=self._served > 0)
 
     def _read_line(self) -> bytes:
         line = self.rfile.readline(LINE_MAX + 1)
@@ -139,3 +160,14 @@ class Connection(socketserver.StreamRequestHandler):
         """Read a body away: closing on unread bytes would reset the connection and lose the answer."""
         while size > 0 and (chunk := self.rfile.read(min(size, DRAIN_CHUNK))):
             size -= len(chunk)
+
+
+def _pieces(part: Drip, head: bytes, body: bytes) -> Iterator[bytes]:
+    """An answer of which one part comes byte by byte; `continue`: interim answers for ever, and no other."""
+    match part:
+        case "continue":
+            return itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n")
+        case "head":
+            return (bytes([byte]) for byte in head + body)
+        case "body":
+            return itertools.chain([head], (bytes([byte]) for byte in body))

@@ -10,7 +10,17 @@ from typing import Any, Literal
 LATENCY_MAX_S = 3600
 COUNT_MAX = 1_000_000_000
 
-Countdown = Literal["fail_next", "drop_answers_next"]
+BODY_BYTES_MAX = 100_000_000
+DEPTH_MAX = 1_000_000
+RATE_MAX_PER_S = 1_000_000
+DRIP_S = 0.3
+"""Seconds between two bytes of an answer that drips."""
+
+PORTAL_URL = "http://portal.example/login"
+"""Where a redirection leads that nobody has given a place to."""
+
+Countdown = Literal["fail_next", "drop_answers_next", "close_kept_next"]
+Drip = Literal["head", "body", "continue"]
 
 
 class InvalidFaultsError(Exception):
@@ -19,10 +29,7 @@ class InvalidFaultsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is wrong with the OFD; the default is nothing.
-
-    `status` is the answer of an outage (503 if None) and of `fail_next` (500 if None).
-    """
+    """What is wrong with the OFD; the default is nothing. `FIELDS` says of each what it does."""
 
     outage: bool = False
     status: int | None = None
@@ -32,6 +39,17 @@ class Faults:
     refuse_keys: tuple[str, ...] = ()
     error_keys: tuple[str, ...] = ()
     retry_after_s: int | None = None
+    post_status: int | None = None
+    health_status: int | None = None
+    location: str = PORTAL_URL
+    login_page: bool = False
+    rate_limit_per_s: float | None = None
+    drip: Drip | None = None
+    drip_s: float = DRIP_S
+    body_bytes: int = 0
+    deep_json: int = 0
+    garbage: bool = False
+    close_kept_next: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Only what is in force: a healthy OFD is an empty object, a used-up counter is gone."""
@@ -40,6 +58,10 @@ class Faults:
             for field in dataclasses.fields(self)
             if (value := getattr(self, field.name)) != field.default
         }
+
+
+HEALTHY = Faults()
+"""Nothing is wrong."""
 
 
 def _is_count(value: Any) -> bool:
@@ -59,16 +81,73 @@ def _is_keys(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(key, str) for key in value)
 
 
-FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "outage": (lambda value: isinstance(value, bool), "true or false"),
-    "status": (_is_status, "an HTTP status from 300 to 599"),
-    "fail_next": (_is_count, "a whole number of requests, 0 or more"),
-    "latency_s": (_is_latency, f"seconds from 0 to {LATENCY_MAX_S}"),
-    "drop_answers_next": (_is_count, "a whole number of answers, 0 or more"),
-    "refuse_keys": (_is_keys, 'a list of keys "pos:uuid"'),
-    "error_keys": (_is_keys, 'a list of keys "pos:uuid"'),
-    "retry_after_s": (_is_count, "whole seconds, 0 or more (Retry-After knows no fractions)"),
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_rate(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value <= RATE_MAX_PER_S
+
+
+def _is_location(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= 2000
+
+
+def _is_up_to(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 0 <= value <= most
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A key of `PUT /_faults`."""
+
+    is_valid: Callable[[Any], bool]
+    expected: str
+    does: str
+    """For the help."""
+
+
+_STATUS = "an HTTP status from 300 to 599"
+_KEYS = 'a list of keys "pos:uuid"'
+
+FIELDS: Mapping[str, Field] = {
+    "outage": Field(_is_flag, "true or false", "answer `status` (503) to everything, the health check included"),
+    "status": Field(_is_status, _STATUS, "what an outage answers, and fail_next (500)"),
+    "fail_next": Field(_is_count, "a whole number of requests, 0 or more", "answer `status` to so many documents"),
+    "latency_s": Field(_is_latency, f"seconds from 0 to {LATENCY_MAX_S}", "wait before each answer"),
+    "drop_answers_next": Field(
+        _is_count, "a whole number of answers, 0 or more", "take so many documents, and close without an answer"
+    ),
+    "refuse_keys": Field(_is_keys, _KEYS, "answer 422 to these documents"),
+    "error_keys": Field(_is_keys, _KEYS, "answer 500 to these documents"),
+    "retry_after_s": Field(
+        _is_count, "whole seconds, 0 or more (Retry-After knows no fractions)", "say Retry-After with each error"
+    ),
+    "post_status": Field(_is_status, _STATUS, "answer so to every document; the health check is as it is"),
+    "health_status": Field(_is_status, _STATUS, "answer so to the health check (404: there is none); documents go in"),
+    "location": Field(_is_location, "an address of printable ASCII", "where a 3xx leads"),
+    "login_page": Field(_is_flag, "true or false", "be a captive portal: 200 and a web page to everything"),
+    "rate_limit_per_s": Field(
+        _is_rate, f"a number above 0, up to {RATE_MAX_PER_S}", "answer 429 to documents beyond so many a second"
+    ),
+    "drip": Field(
+        lambda value: value in ("head", "body", "continue"),
+        '"head", "body" or "continue"',
+        "send the head or the body byte by byte; or `100 Continue` again and again, and nothing else",
+    ),
+    "drip_s": Field(_is_latency, f"seconds from 0 to {LATENCY_MAX_S}", f"how long between two of them ({DRIP_S:g})"),
+    "body_bytes": Field(
+        _is_up_to(BODY_BYTES_MAX), f"bytes, up to {BODY_BYTES_MAX}", "make each answer's object at least so long"
+    ),
+    "deep_json": Field(_is_up_to(DEPTH_MAX), f"a depth, up to {DEPTH_MAX}", "answer 200 with so many opening brackets"),
+    "garbage": Field(_is_flag, "true or false", "answer with bytes that are not HTTP"),
+    "close_kept_next": Field(
+        _is_count,
+        "a whole number of connections, 0 or more",
+        "close so many kept-alive connections as the next request comes in, and do not take it",
+    ),
 }
+"""Every fault; an empty object heals them all."""
 
 
 def parse_faults(content: Mapping[str, Any]) -> Faults:
@@ -80,9 +159,8 @@ def parse_faults(content: Mapping[str, Any]) -> Faults:
     for name, value in content.items():
         if name not in FIELDS:
             raise InvalidFaultsError(f"{name[:100]}: unknown fault; known are {', '.join(FIELDS)}")
-        is_valid, expected = FIELDS[name]
-        if not is_valid(value):
-            raise InvalidFaultsError(f"{name}: expected {expected}")
+        if not FIELDS[name].is_valid(value):
+            raise InvalidFaultsError(f"{name}: expected {FIELDS[name].expected}")
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
@@ -94,7 +172,7 @@ class FaultBoard:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._current = Faults()
+        self._current = HEALTHY
 
     @property
     def current(self) -> Faults:

@@ -25,6 +25,9 @@ class Verdict(enum.Enum):
     NEW = "new"
     REPEAT = "repeat"
     CONFLICT = "conflict"
+    """The key came with another document before."""
+    TAKEN = "taken"
+    """The document came under another key before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A second fiscal document under a key that already has one: a receipt printed twice."""
+    """A submission that contradicts an accepted one: a second document under its key, or its document under another.
+
+    The first is a receipt printed twice; the second are two registers, or two shops, with the same fiscal storage.
+    """
 
     accepted: Submission
     refused: Submission
@@ -64,10 +70,14 @@ class Conflict:
         """The conflict as `/_received` shows it."""
         return {
             "key": self.accepted.key,
-            "accepted": {"fn_number": self.accepted.fn_number, "fd_number": self.accepted.fd_number},
-            "refused": {"fn_number": self.refused.fn_number, "fd_number": self.refused.fd_number},
+            "accepted": _shown(self.accepted),
+            "refused": _shown(self.refused),
             "at": _rfc3339(self.at),
         }
+
+
+def _shown(submission: Submission) -> dict[str, Any]:
+    return {"key": submission.key, "fn_number": submission.fn_number, "fd_number": submission.fd_number}
 
 
 class StateFile:
@@ -139,6 +149,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._state = StateFile(state) if state is not None else None
         self._entries: dict[str, Entry] = {}
+        self._keys: dict[tuple[str, int], str] = {}
+        """Of each document, the key under which it was accepted."""
         self._conflicts: list[Conflict] = []
         self._repeats = 0
         self._requests = 0
@@ -150,7 +162,7 @@ class Ledger:
             StateFileError: The file cannot be used.
         """
         if self._state is not None:
-            self._entries, self._conflicts, self._repeats, self._requests = {}, [], 0, 0
+            self._entries, self._keys, self._conflicts, self._repeats, self._requests = {}, {}, [], 0, 0
             self._state.open(self._recall)
 
     def close(self) -> None:
@@ -182,6 +194,10 @@ class Ledger:
     def _enter(self, at: float, submission: Submission) -> Verdict:
         known = self._entries.get(submission.key)
         if known is None:
+            if (other := self._keys.get(submission.document)) is not None:
+                self._conflicts.append(Conflict(self._entries[other].last, submission, at))
+                return Verdict.TAKEN
+            self._keys[submission.document] = submission.key
             self._entries[submission.key] = Entry(submission, len(self._entries) + 1, 1, at, at)
             return Verdict.NEW
         if known.last.document != submission.document:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -23,8 +24,9 @@ class OfdServer(socketserver.TCPServer):
     allow_reuse_address = True  # a restart on the same port must not wait for old connections to time out
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], service: OfdService) -> None:
+    def __init__(self, address: tuple[str, int], service: OfdService, tls: ssl.SSLContext | None) -> None:
         self.service = service
+        self._tls = tls
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._live: dict[socket.socket, threading.Thread] = {}
@@ -41,11 +43,22 @@ class OfdServer(socketserver.TCPServer):
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:
+            if self._tls is not None:
+                request = self._secured(request, self._tls)
             self.finish_request(request, client_address)
+        except OSError:
+            return  # no TLS, or none that suits both: the client is told by its own side
         finally:
             with self._lock:
                 del self._live[request]
             self.shutdown_request(request)
+
+    def _secured(self, request: socket.socket, tls: ssl.SSLContext) -> socket.socket:
+        with self._lock:  # the plain one is an empty shell from now on
+            # The handshake is made by the first read.
+            secured = tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            self._live[secured] = self._live.pop(request)
+        return secured
 
     def end_connections(self) -> None:
         """Cut every live connection and wait, at most `STOP_WAIT_S`, until its thread has ended."""
@@ -63,13 +76,28 @@ class OfdSimulator:
     """An OFD on this machine: `start` and `stop` as often as needed, or a `with` block.
 
     Port 0 takes a free port at the first start and keeps it. With `state` the received documents outlive the
-    process; without, they live as long as this object. A start heals all faults.
+    process; without, they live as long as this object. A start heals all faults. With a `token` only who shows it is
+    served; `tls` are the PEM files of a certificate and its key.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, state: Path | None = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        state: Path | None = None,
+        *,
+        token: str | None = None,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        """OSError: the files of `tls` cannot be used."""
         self._host = host
         self._port = port
         self._ledger = Ledger(state)
+        self._token = token
+        self._tls: ssl.SSLContext | None = None
+        if tls is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*tls)
         self._server: OfdServer | None = None
         self._acceptor: threading.Thread | None = None
 
@@ -81,7 +109,7 @@ class OfdSimulator:
     @property
     def url(self) -> str:
         """The base address, without a slash at the end."""
-        return f"http://{self._host}:{self._port}"
+        return f"{'http' if self._tls is None else 'https'}://{self._host}:{self._port}"
 
     def start(self) -> None:
         """Read the state file and listen; on return, requests are answered.
@@ -94,7 +122,7 @@ class OfdSimulator:
             raise RuntimeError("the simulated OFD is running already")
         self._ledger.open()
         try:
-            self._server = OfdServer((self._host, self._port), OfdService(self._ledger))
+            self._server = OfdServer((self._host, self._port), OfdService(self._ledger, self._token), self._tls)
         except BaseException:
             self._ledger.close()
             raise

@@ -1,14 +1,16 @@
 """What the simulated OFD answers: a request in, an answer out, no sockets."""
 
 import dataclasses
+import hmac
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from kkt_bridge.simulators.ofd.faults import FaultBoard, InvalidFaultsError, parse_faults
+from kkt_bridge.simulators.ofd.faults import HEALTHY, Drip, FaultBoard, Faults, InvalidFaultsError, parse_faults
 from kkt_bridge.simulators.ofd.ledger import Ledger, Verdict
 from kkt_bridge.simulators.ofd.submission import (
     Submission,
@@ -21,6 +23,12 @@ RECEIPT_PATH = "/ofd/v1/receipt"
 HEALTH_PATH = "/ofd/v1/health"
 OPERATOR_PREFIX = "/_"  # what belongs to the person at the simulator never fails
 
+LOGIN_PAGE = (
+    b"<!DOCTYPE html>\n<html><head><title>Wi-Fi login</title></head>"
+    b"<body><form>Your phone number: <input name=phone></form></body></html>\n"
+)
+"""What a captive portal says to everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -30,6 +38,8 @@ class Request:
     target: str
     headers: Mapping[str, str]
     body: bytes
+    kept: bool = False
+    """Whether the connection served another request before."""
 
     @property
     def path(self) -> str:
@@ -46,10 +56,21 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     dropped: bool = False
+    body: bytes | None = None
+    """Instead of the payload."""
+    content_type: str = "application/json"
+    drip: Drip | None = None
+    """Which part of it is sent byte by byte."""
+    drip_s: float = 0.0
+    """Seconds between two bytes."""
+    garbage: bool = False
+    """Whether something is sent in its place that is not HTTP."""
 
     def encode(self) -> bytes:
-        """The payload as JSON bytes; empty where HTTP allows none."""
-        return b"" if self.status == 304 else json.dumps(self.payload).encode()
+        """The body as bytes; empty where HTTP allows none."""
+        if self.status == 304:
+            return b""
+        return json.dumps(self.payload).encode() if self.body is None else self.body
 
 
 def refusal(status: int, message: str) -> Answer:
@@ -57,11 +78,33 @@ def refusal(status: int, message: str) -> Answer:
     return Answer(status, {"error": message})
 
 
-class OfdService:
-    """The OFD itself: its ledger behind its faults."""
+class RateLimit:
+    """So many requests a second, a second's worth of them at once."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = 0.0
+        self._at = 0.0
+
+    def allows(self, per_s: float) -> bool:
+        """Take one; False if there is none left to take."""
+        with self._lock:
+            now = time.time()
+            self._left = min(max(per_s, 1.0), self._left + max(0.0, now - self._at) * per_s)
+            self._at = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+class OfdService:
+    """The OFD itself: its ledger behind its faults. With a `token`, only who shows it is served."""
+
+    def __init__(self, ledger: Ledger, token: str | None = None) -> None:
         self._ledger = ledger
+        self._token = token
+        self._rate = RateLimit()
         self._faults = FaultBoard()
         self._routes: dict[str, dict[str, Callable[[Request], Answer]]] = {
             RECEIPT_PATH: {"POST": self._take},
@@ -78,10 +121,39 @@ class OfdService:
         if path == RECEIPT_PATH and request.method == "POST":
             self._ledger.count_request()
         faults = self._faults.current
-        answer = refusal(faults.status or 503, "outage") if faults.outage else self._route(path, request)
-        if faults.retry_after_s is not None and answer.status >= 400:
-            answer = dataclasses.replace(answer, headers={**answer.headers, "Retry-After": str(faults.retry_after_s)})
-        return dataclasses.replace(answer, delay_s=faults.latency_s) if faults.latency_s else answer
+        if request.kept and self._faults.spend("close_kept_next"):
+            return Answer(503, {}, dropped=True)
+        answer = self._instead(path, faults) or self._unauthorized(request) or self._route(path, request)
+        return _as_sent(answer, faults)
+
+    def _instead(self, path: str, faults: Faults) -> Answer | None:
+        """The answer of a fault that keeps the request from being looked at, if one is in force."""
+        if faults.outage:
+            return refusal(faults.status or 503, "outage")
+        if faults.login_page:
+            return Answer(200, {}, body=LOGIN_PAGE, content_type="text/html; charset=utf-8")
+        if faults.deep_json:
+            return Answer(200, {}, body=b"[" * faults.deep_json)
+        if path == HEALTH_PATH and faults.health_status is not None:
+            return refusal(faults.health_status, "health_status")
+        return self._instead_of_taking(faults) if path == RECEIPT_PATH else None
+
+    def _instead_of_taking(self, faults: Faults) -> Answer | None:
+        if faults.post_status is not None:
+            return refusal(faults.post_status, "post_status")
+        if faults.rate_limit_per_s and not self._rate.allows(faults.rate_limit_per_s):
+            return refusal(429, f"more than {faults.rate_limit_per_s:g} documents a second")
+        return None
+
+    def _unauthorized(self, request: Request) -> Answer | None:
+        if self._token is None:
+            return None
+        shown = request.headers.get("authorization", "")
+        if hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
+            return None
+        return dataclasses.replace(
+            refusal(401, "send the token as Authorization: Bearer"), headers={"WWW-Authenticate": "Bearer"}
+        )
 
     def _route(self, path: str, request: Request) -> Answer:
         methods = self._routes.get(path)
@@ -117,6 +189,12 @@ class OfdService:
             return refusal(503, f"the document could not be stored: {error}")
         if verdict is Verdict.CONFLICT:
             return refusal(409, f"{submission.key} was accepted with another fiscal document")
+        if verdict is Verdict.TAKEN:
+            return refusal(
+                409,
+                f"document {submission.fd_number} of fiscal storage {submission.fn_number} was accepted from another "
+                "receipt: no two registers have the same storage",
+            )
         return Answer(
             200,
             {"accepted": True, "duplicate": verdict is Verdict.REPEAT, "server_time": int(now)},
@@ -142,3 +220,26 @@ class OfdService:
             return refusal(400, str(error))
         self._faults.replace(faults)
         return Answer(200, faults.as_json())
+
+
+def _as_sent(answer: Answer, faults: Faults) -> Answer:
+    """The answer with what faults do to every answer."""
+    if faults == HEALTHY:
+        return answer
+    headers = dict(answer.headers)
+    if faults.retry_after_s is not None and answer.status >= 400:
+        headers["Retry-After"] = str(faults.retry_after_s)
+    if 300 <= answer.status < 400:
+        headers["Location"] = faults.location
+    payload = answer.payload
+    if faults.body_bytes:
+        payload = {**payload, "padding": "x" * faults.body_bytes}
+    return dataclasses.replace(
+        answer,
+        payload=payload,
+        headers=headers,
+        delay_s=faults.latency_s,
+        drip=faults.drip,
+        drip_s=faults.drip_s,
+        garbage=faults.garbage,
+    )
