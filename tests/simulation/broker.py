@@ -16,6 +16,19 @@ from simulation.effects import Effects
 from simulation.packets import Packet, Publish
 
 MID_MAX = 65_535
+PACKET_MAX = 8192
+"""Over a larger one the broker cuts the connection, and does not tell of the limit before."""
+
+NOT_AUTHORIZED = 0x87
+ODD_PROPERTIES = (
+    b"\x01\x02",  # a payload format indicator of 2
+    b"\x01\x00\x01\x01",  # the same property twice
+    b"\x23\x00\x00",  # a topic alias of 0
+    b"\x26\x00\x03\xef\xbb\xbf\x00\x01\xff",  # U+FEFF, and what is no text
+    b"\x0b\x01\x0b\x02",  # two subscriptions
+)
+"""What brokers forward although no client should say it."""
+
 WINDOW_FOR_THE_BRIDGE = 50
 
 
@@ -33,6 +46,8 @@ class Letter:
     acknowledged: bool = False
     lost: bool = False
     """The broker forgot it."""
+    odd: bytes = b""
+    """Properties that make no sense."""
 
 
 class BridgeSocket(socket.socket):
@@ -72,6 +87,12 @@ class Broker:
         """Somebody who hears every message of the bridge."""
         self.puback: Callable[[Letter | None], None] = lambda *_: None
         """Somebody who sees every PUBACK leave the bridge; None for one that acknowledges nothing."""
+        self.refused: set[str] = set()
+        """Topics on which the bridge may not publish."""
+        self.mute = False
+        """On this connection it answers pings alone: nothing is taken, nothing acknowledged."""
+        self.odd: Callable[[], bytes] = bytes
+        """Properties that the senders' programs add."""
         self._queue: deque[Letter] = deque()
         self._in_flight: dict[int, Letter] = {}
         self._has_session = False
@@ -87,6 +108,7 @@ class Broker:
     def take(self, letter: Letter) -> bool:
         """A client publishes to the bridge; False if the broker is not there."""
         if self.up:
+            letter.odd = self.odd()
             self._queue.append(letter)
         return self.up
 
@@ -121,7 +143,7 @@ class Broker:
             self._socket = None
             if self._will is not None:
                 self._publish(self._will)
-        self._will, self._subscribed = None, False
+        self._will, self._subscribed, self.mute = None, False, False
         self._stream.clear()
         self.unread = 0
         self.wrote = True  # the bridge will notice
@@ -189,7 +211,14 @@ class Broker:
     def _send_letter(self, letter: Letter) -> None:
         letter.times += 1
         self._send_publish(
-            Publish(letter.topic, letter.payload, dup=letter.times > 1, mid=letter.mid, properties=letter.properties)
+            Publish(
+                letter.topic,
+                letter.payload,
+                dup=letter.times > 1,
+                mid=letter.mid,
+                properties=letter.properties,
+                odd=letter.odd,
+            )
         )
 
     def _send_publish(self, message: Publish) -> None:
@@ -222,6 +251,14 @@ class Broker:
 
     def _published(self, packet: Packet) -> None:
         message = packets.read_publish(packet, modern=self._modern)
+        if self.mute:
+            return
+        if len(packet.body) > PACKET_MAX:
+            self.cut()
+            return
+        if message.topic in self.refused and self._modern:
+            self._send(packets.packet(packets.PUBACK, 0, message.mid.to_bytes(2) + bytes([NOT_AUTHORIZED])))
+            return
         self._publish(message)
         if message.qos:
             self._send(packets.packet(packets.PUBACK, 0, message.mid.to_bytes(2)))

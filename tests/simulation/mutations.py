@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from kkt_bridge.broker import session
+from paho.mqtt.exception import MalformedPacket
+
+from kkt_bridge.broker import holds, packets, redial, session
 from kkt_bridge.errors import InDoubt, JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
@@ -301,6 +303,36 @@ def refuse_twice_differently() -> None:
     record.remember_refusal = lambda *_, **__: None  # type: ignore[attr-defined]
 
 
+def judge_foreign_properties() -> None:
+    """A property that no client should send ends the connection; the broker sends the same message again."""
+    real = packets.read_properties
+
+    def read(data: Any) -> Any:
+        if b"\x01\x02" in bytes(data[:40]) or b"\x23\x00\x00" in bytes(data[:40]):
+            raise MalformedPacket("a property with a value that it cannot have")
+        return real(data)
+
+    packets.read_properties = read  # type: ignore[attr-defined]
+    redial.TRANSITIONS.pop((redial.Place.KNOWN_MODERN, redial.Ending.UNREADABLE), None)  # type: ignore[attr-defined]
+
+
+def events_of_any_size() -> None:
+    """Steps travel together without a bound in bytes, and what the broker cuts over comes first again."""
+    publishing.EVENT_BYTES_MAX = 1 << 20  # type: ignore[misc]
+    publishing._shown = lambda name: name
+    holds.Suspects.cut = lambda self, _in_flight: (self, [])  # type: ignore[method-assign]
+
+
+def believe_a_refusal() -> None:
+    """A reply that the broker refuses is taken out of the outbox as if it had arrived."""
+    publishing.Publisher.refused = publishing.Publisher.published  # type: ignore[method-assign]
+
+
+def wait_for_a_puback_for_ever() -> None:
+    """Nobody notices that the broker answers pings alone."""
+    session.Session._owes_a_puback = lambda *_: False  # type: ignore[assignment, method-assign]
+
+
 MUTATIONS: Final = MappingProxyType(
     {
         mutation.__name__: mutation
@@ -331,6 +363,10 @@ MUTATIONS: Final = MappingProxyType(
             refuse_twice_differently,
             bury_silently,
             take_while_paused,
+            judge_foreign_properties,
+            events_of_any_size,
+            believe_a_refusal,
+            wait_for_a_puback_for_ever,
         )
     }
 )

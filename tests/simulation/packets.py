@@ -43,12 +43,14 @@ class Publish:
     dup: bool = False
     mid: int = 0
     properties: dict[int, Any] = field(default_factory=dict)
+    odd: bytes = b""
+    """More properties, as their bytes: what a client sent that no client should."""
 
     def encode(self, *, modern: bool) -> bytes:
         """The packet."""
         flags = self.dup << 3 | self.qos << 1 | self.retain
         mid = self.mid.to_bytes(2) if self.qos else b""
-        properties = _properties(self.properties) if modern else b""
+        properties = _properties(self.properties, self.odd) if modern else b""
         return packet(PUBLISH, flags, _text(self.topic) + mid + properties + self.payload)
 
 
@@ -191,8 +193,8 @@ def _text(text: str) -> bytes:
     return len(encoded).to_bytes(2) + encoded
 
 
-def _properties(properties: dict[int, Any]) -> bytes:
-    encoded = b""
+def _properties(properties: dict[int, Any], odd: bytes = b"") -> bytes:
+    encoded = odd
     for key, value in properties.items():
         body = value.to_bytes(_WIDTHS[key]) if key in _WIDTHS else len(value).to_bytes(2) + value
         encoded += bytes([key]) + body

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from simulation.broker import ODD_PROPERTIES
+
 if TYPE_CHECKING:
     from simulation.world import World
 
@@ -234,6 +236,39 @@ BLOWS: Final = (
     Blow("operator", 1, ask_for_status),
 )
 """Every blow, with how often it falls among those of the day."""
+
+
+def refuse_a_topic(world: World) -> None:
+    topics = [world.topics.reply(name) for name in world.terminals]
+    topics += [world.topics.event("receipt"), world.topics.state("health"), world.topics.command_result("status")]
+    world.broker.refused.add(world.whims.choice(topics))
+
+
+def allow_all_topics(world: World) -> None:
+    world.broker.refused.clear()
+
+
+def take_nothing_more(world: World) -> None:
+    world.broker.mute = True
+
+
+def add_odd_properties(world: World) -> None:
+    world.broker.odd = lambda: world.whims.choice([b"", *ODD_PROPERTIES])
+
+
+def add_no_properties(world: World) -> None:
+    world.broker.odd = bytes
+
+
+WHIMS: Final = (
+    Blow("whims", 2, refuse_a_topic, allow_all_topics, 60),
+    Blow("whims", 1, take_nothing_more),
+    Blow("whims", 1, add_odd_properties, add_no_properties, 60),
+)
+"""What only some brokers do; it comes over a day besides what else it has. No new connection, nothing else mends."""
+
+WHIMSICAL_DAYS: Final = 0.3
+"""The share of days with such a broker."""
 
 WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
 """What does the most harm between a crash and the look at what it left."""

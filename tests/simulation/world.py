@@ -27,7 +27,17 @@ from simulation.packets import CORRELATION_DATA, Publish
 from simulation.process import Process, content_of, journal_rows
 from simulation.registers import Register
 from simulation.terminals import Operator, Sale, Terminal
-from simulation.weather import BLOWS, KINDS, WORST_WHILE_DOWN, Blow, Deed
+from simulation.weather import (
+    BLOWS,
+    KINDS,
+    WHIMS,
+    WHIMSICAL_DAYS,
+    WORST_WHILE_DOWN,
+    Blow,
+    Deed,
+    add_no_properties,
+    allow_all_topics,
+)
 
 BRIDGE = "store-017"
 LAZY = frozenset({"keep", "mqtt", "show"})
@@ -103,6 +113,7 @@ class World:
         throw_again(seed)
         self.chance = self.chance_of("world")
         self.day = Day.of(self.chance_of("day"))
+        self.whims = self.chance_of("whims")
         self.clock = ManualClock()
         self.register_clock = self.clock if self.day.registers_follow_our_clock else ManualClock()
         self._began_s = self.clock.monotonic_s
@@ -193,6 +204,7 @@ class World:
         self.trace(f"seed {self.seed}: {self.day}")
         try:
             self._start()
+            self._plan_the_whims()
             self._go_through_the_day()
             self._heal()
             self._come_to_rest()
@@ -224,6 +236,19 @@ class World:
                 self._turn()
             if turns > 5000:
                 self.fail("no input ends a loop", "the day does not end")
+
+    def _plan_the_whims(self) -> None:
+        """The broker of this day may be one of a kind: when it does what is settled in the morning."""
+        if self.whims.random() >= WHIMSICAL_DAYS:
+            return
+        for whim in self.whims.choices(WHIMS, [whim.weight for whim in WHIMS], k=self.whims.randint(1, 3)):
+            self._appoint(self.whims.uniform(0, 10), lambda world, whim=whim: world._strike_with(whim))
+
+    def _strike_with(self, whim: Blow) -> None:
+        self.blows[whim.name] += 1
+        whim.strike(self)
+        if whim.mend is not None:
+            self._appoint(self.whims.uniform(0.1, whim.lasts_s), whim.mend)
 
     def _fall(self, blow: Blow) -> None:
         self.trace(f"BLOW {blow.name}")
@@ -383,6 +408,8 @@ class World:
             register.switch.put()
         self.ofd.heal()
         self.disk.heal()
+        allow_all_topics(self)
+        add_no_properties(self)
         self.set_the_clock(self.true_ms())
         if not self.broker.up:
             self.broker.start()
