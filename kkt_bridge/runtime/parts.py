@@ -130,7 +130,7 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
     )
     online = Online(online=True, since=rfc3339(clock.now_ms(), zone), version=__version__, boot_id=str(uuid.uuid4()))
     inbox = Inbox(INBOX_MAX)
-    session = Session(settings.mqtt, base.topics, _presence(base.topics, online), inbox, clock)
+    session = Session(settings.mqtt, base.topics, _presence(base, online), inbox, clock)
     board = Board(link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock)
     lanes = {kkt.id: _lane(base, kkt) for kkt in settings.kkt}
     admission = Admission(
@@ -202,13 +202,14 @@ def _view(lane: PrintLane) -> LaneView:
     return lane.view
 
 
-def _presence(topics: Topics, online: Online) -> Presence:
+def _presence(base: Base, online: Online) -> Presence:
     return Presence(
-        topic=topics.state("online"),
+        topic=base.topics.state("online"),
         online=online.payload(),
         offline=online.model_copy(update={"online": False}).payload(),
         boot_id=online.boot_id,
         since=online.since,
+        repeat_s=base.settings.telemetry.interval_s,
     )
 
 
