@@ -9,7 +9,11 @@ SEED ?= 1
 SEEDS ?= 2000
 JOBS ?= $(shell nproc)
 
-.PHONY: setup demo test coverage campaign chaos simulate bench bench-quick check schemas clean
+# Where `make install` puts the program, and a link to it.
+PREFIX ?= /opt/kkt-bridge
+BINDIR ?= /usr/local/bin
+
+.PHONY: setup install demo test coverage campaign chaos simulate bench bench-quick check schemas clean
 
 setup: $(STAMP)
 
@@ -17,6 +21,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $(STAMP)
+
+# For a machine that only runs the bridge: no test tools, a copy of the sources, readable by the service's user.
+install:
+	umask 022 && $(PYTHON) -m venv $(PREFIX)/.venv
+	umask 022 && $(PREFIX)/.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+	rm -rf build
+	mkdir -p $(BINDIR)
+	ln -sf $(PREFIX)/.venv/bin/kkt-bridge $(BINDIR)/kkt-bridge
 
 demo: setup
 	$(BIN)/kkt-bridge demo

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def test_the_look_for_the_environment_finds_it(text: str) -> None:
 def test_the_whole_package_is_looked_at() -> None:
     assert PACKAGE / "receipts" / "model.py" in MODULES
     assert list(environment_uses(parsed(ENVIRONMENT_READER)))
+
+
+def test_an_installed_copy_has_every_file_that_is_no_module() -> None:
+    """A copy made by `make install` has what pyproject.toml names; a checkout has everything, and would not notice."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = {
+        file
+        for package, patterns in config["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    others = (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
+    assert sorted(others) == sorted(named)

@@ -1,21 +1,32 @@
 """The pages for people: what they list is what the program has."""
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 from support.invalid_receipts import invalid_kinds
 
+from kkt_bridge.cli.main import COMMANDS
 from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
 from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.flood import FLOOD_PER_S
 from kkt_bridge.stages.intake.refusals import REASONS
+from kkt_bridge.steering.conditions import CONDITIONS
 from kkt_bridge.wire.decode import FAULTS_SHOWN_MAX, Undecodable, decode_receipt
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, ErrorCode
 
 ROOT = Path(__file__).parents[1]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+SUB_COMMANDS = {"list", "requeue", "discard", "adopt", "print-again", "open", "close", "x-report"}
 POS = (ROOT / "docs" / "pos.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("docs/*.md"), ROOT / "README.md"]
 
@@ -73,6 +84,67 @@ def test_the_limits_are_the_programs() -> None:
         f"more than {FLOOD_PER_S:.0f} messages a second",
     ):
         assert limit in words
+
+
+def test_every_alert_is_explained_with_its_severity() -> None:
+    told = [(row[0], row[1]) for row in rows(section(OPERATIONS, "Alerts"))]
+    assert sorted(told) == sorted((condition.code, condition.severity) for condition in CONDITIONS)
+
+
+def test_every_key_of_the_configuration_is_explained() -> None:
+    told = {word for row in rows(SETTINGS) for word in re.findall(r"[a-z_.]*[a-z_]", f"{row[0]} {row[2]}")}
+    for name in keys_of(Settings):
+        assert name in told, f"{name} is not in docs/settings.md"
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        sections = [*sections_in(field.annotation)]
+        if not sections:
+            yield f"{prefix}{name}"
+        for each in sections:
+            yield from keys_of(each, f"{prefix}{name}.")
+
+
+def sections_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
+    for name, options in commands_in(page.read_text(encoding="utf-8")):
+        helped = help_of(*name)
+        for option in options:
+            assert re.search(rf"(^|[ ,\[|]){re.escape(option)}\b", helped), f"{page.name}: {' '.join(name)} {option}"
+
+
+def commands_in(text: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Each `kkt-bridge COMMAND` in code, with the options behind it."""
+    for line in re.findall(
+        r"`kkt-bridge ([^`]+)`|^(?:.*[ /])?kkt-bridge ((?:[a-z]+ ?)+.*)$", code_of(text), re.MULTILINE
+    ):
+        words = (line[0] or line[1]).partition("#")[0].split()
+        name = tuple(word for word in words[:2] if word in COMMANDS or words[0] == "sim" or word in SUB_COMMANDS)
+        if name and (name[0] in COMMANDS or name[0] == "sim"):
+            yield name, [word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][a-z-]+(=.*)?", word)]
+
+
+def code_of(text: str) -> str:
+    """What stands in code: blocks as they are, and each piece of a line with its marks."""
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return "\n".join([*blocks, *re.findall(r"`[^`\n]+`", rest)])
+
+
+@cache
+def help_of(*name: str) -> str:
+    words = [sys.executable, "-m", "kkt_bridge", *name, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"there is no kkt-bridge {' '.join(name)}"
+    return done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,7 @@
 """`kkt-bridge doctor`: examine an installation, and say what to do about what is found."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.checkup.machine import examine_clock, examine_journal_directory
 from kkt_bridge.cli.checkup.ofd import examine_ofd
 from kkt_bridge.cli.checkup.registers import examine_registers
+from kkt_bridge.cli.checkup.rights import Account, account, bridge_account, examine_rights
 from kkt_bridge.cli.connection import address_in, describe
 from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, Screen, line, print_json
 from kkt_bridge.cli.remarks import remarks_on
@@ -23,7 +25,8 @@ from kkt_bridge.settings import Settings, load_settings
 
 HELP: Final = """\
 Nothing is changed, and a running bridge is not disturbed: its journal is read without its lock, its registers are
-asked through it, and of its commands only `status` is sent. Run it as the bridge's user, on the bridge's machine.
+asked through it, and of its commands only `status` is sent. Run it on the bridge's machine, as the bridge's user or as
+root: root is shown what the bridge's user may do.
 
 exit status:
   0  nothing FAILs
@@ -41,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     describe(parser, HELP)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the bridge's TOML file")
+    parser.add_argument(
+        "--user",
+        type=_account,
+        metavar="NAME",
+        help="root only: as whom the bridge runs (default: the owner of the journal's folder)",
+    )
     parser.add_argument("--json", action="store_true", help='print {"ok", "checks"} as one line of JSON')
 
 
@@ -48,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Examine everything; return the exit status."""
     findings = []
     out = Screen()
-    for finding in examine(args.config):
+    for finding in examine(args.config, args.user):
         findings.append(finding)
         if not args.json:
             _show(out, finding)
@@ -64,8 +73,18 @@ def _show(out: Screen, finding: Finding) -> None:
         out.print(line((f"     > {finding.advice}", WARNING)))
 
 
-def examine(config: Path) -> Iterator[Finding]:
-    """Every finding, as it is made."""
+def _account(name: str) -> Account:
+    try:
+        user = account(name)
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user {name!r} on this machine") from None
+    if os.geteuid() not in {0, user.uid}:
+        raise argparse.ArgumentTypeError("only root can find out what another user may do")
+    return user
+
+
+def examine(config: Path, user: Account | None = None) -> Iterator[Finding]:
+    """Every finding, as it is made; `user` is who runs the bridge, where that is known."""
     try:
         settings = load_settings(config)
     except SettingsError as error:
@@ -75,6 +94,8 @@ def examine(config: Path) -> Iterator[Finding]:
     yield ok("configuration", f"{config}: bridge {settings.bridge_id}, {registers}")
     for remark in remarks_on(settings):
         yield warn("configuration", f"{remark.key}: {remark.message}", remark.advice)
+    # First of all, as it may fork: nothing here has a thread yet.
+    yield from examine_rights(config, settings, user or bridge_account(settings))
     yield from _examine_all(settings)
 
 
@@ -88,7 +109,7 @@ def _examine_all(settings: Settings) -> Iterator[Finding]:
         yield from examine_journal_directory(journal.parent)
         yield from examine_journal(journal, hold)
     except OSError as error:
-        yield fail("journal", f"{error.filename}: {error.strerror}", "run this as the bridge's user")
+        yield fail("journal", f"{error.filename}: {error.strerror}", "run this as root or as the bridge's user")
     broker = examine_broker(address_in(settings.mqtt, settings.bridge_id), hold)
     yield from broker.findings
     yield from examine_registers(settings, broker.registers, clock)

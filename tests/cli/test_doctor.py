@@ -1,5 +1,9 @@
 import json
+import os
+import pwd
+import shutil
 import sqlite3
+import tempfile
 import threading
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 
 CHECKS = [
     "configuration",
+    "rights",
     "clock",
     "journal directory",
     "free space",
@@ -254,6 +259,81 @@ def test_a_journal_in_memory_is_warned_of(shop):
 
     assert status == 0
     assert found(checks, "file system", "warn")["reason"] == "tmpfs at /dev/shm"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+NOBODY = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def open_place(place):
+    """The place, with every folder above it open to all: pytest's own are not."""
+    if os.geteuid() != 0:
+        return place
+    moved = Path(tempfile.mkdtemp(prefix="kkt-bridge-doctor-"))
+    try:
+        for file in place.directory.iterdir():
+            shutil.move(file, moved)
+        os.chown(moved, NOBODY.pw_uid, NOBODY.pw_gid)
+        for file in moved.iterdir():
+            os.chown(file, NOBODY.pw_uid, NOBODY.pw_gid)
+        yield Place(moved, moved / "journal.db", moved / "kkt-1.fn")
+    finally:
+        shutil.rmtree(moved)
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["journal.db", "journal.db.lock", "kkt-1.fn"])
+def test_what_another_user_has_made_is_found_by_trying_and_chown_advised(shop, open_place, name):
+    """As after a first start as root: the folder is the service's, a file in it is root's."""
+    file = open_place.directory / name
+    file.touch()
+    os.chown(file, 0, 0)
+    file.chmod(0o600)
+
+    status, checks = examined(shop, directory=open_place.directory)
+
+    assert status == 1
+    finding = next(each for each in checks if each["check"] == "rights" and "cannot write" in each["reason"])
+    assert f"user nobody cannot write {file} (of root, mode 0600): Permission denied" in finding["reason"]
+    assert finding["advice"] == f"chown nobody: {file}"
+
+
+@needs_root
+def test_a_folder_that_its_user_cannot_write_to_fails(shop, open_place):
+    os.chown(open_place.directory, 0, 0)
+    open_place.directory.chmod(0o755)
+
+    done = run("doctor", "--config", config_at(shop, open_place), "--user", "nobody", "--json")
+
+    findings = [each for each in json.loads(done.stdout)["checks"] if each["check"] == "rights"]
+    assert any(f"cannot write {open_place.directory} (of root, mode 0755)" in each["reason"] for each in findings)
+
+
+@needs_root
+def test_settings_that_the_user_cannot_read_fail_with_a_group_that_could(shop, open_place):
+    config = config_at(shop, open_place)
+    Path(config).chmod(0o600)
+
+    done = run("doctor", "--config", config, "--user", "nobody", "--json")
+
+    (finding,) = (each for each in json.loads(done.stdout)["checks"] if each["check"] == "rights")
+    assert f"user nobody cannot read {config} (of root, mode 0600)" in finding["reason"]
+    assert finding["advice"].startswith(f"chgrp nogroup {config} && chmod 640 {config}")
+
+
+def config_at(shop, place):
+    """The shop's configuration for this place, in the place itself, where anybody may look for it."""
+    target = place.directory / "bridge.toml"
+    shutil.copy(shop.config_with(directory=place.directory), target)
+    target.chmod(0o644)
+    return target
+
+
+def test_there_must_be_such_a_user(shop):
+    done = run("doctor", "--config", shop.config, "--user", "no-such-user")
+    assert done.returncode == 2
+    assert "there is no user 'no-such-user' on this machine" in done.stderr
 
 
 def test_a_torn_storage_is_warned_of(shop, place):

@@ -31,7 +31,7 @@ def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
         with closing(_open(path, hold)) as connection:
             return [held, _examine_pages(connection, path), _examine_schema(connection, path)]
     except sqlite3.OperationalError as error:
-        return [held, warn(_CHECK, f"{path} cannot be read: {error}", "run this as the bridge's user")]
+        return [held, warn(_CHECK, f"{path} cannot be read: {error}", "run this as root or as the bridge's user")]
     except sqlite3.DatabaseError as error:
         return [held, _damaged(path, str(error))]
 

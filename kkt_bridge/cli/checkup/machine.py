@@ -1,6 +1,5 @@
 """The machine's clock, and the disk under the journal."""
 
-import os
 import shutil
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -43,17 +42,14 @@ def local_time(clock: Clock, zone: tzinfo) -> datetime:
 def examine_journal_directory(directory: Path) -> list[Finding]:
     """Whether the journal can live there: is it there, writable, roomy, and on a disk of this machine?"""
     check = "journal directory"
-    place = _nearest_existing(directory)
+    place = nearest_existing(directory)
     if not place.is_dir():
         return [fail(check, f"{place} is no directory", "name another one in journal.url")]
-    if not os.access(place, os.W_OK | os.X_OK):
-        advice = "run this as the bridge's user; if it fails there too, give that user the directory"
-        return [fail(check, f"{place} cannot be written to by this user", advice)]
-    there = f"{directory} is writable" if place == directory else f"{directory} is made at the first start"
+    there = f"{directory} is there" if place == directory else f"{directory} is made at the first start"
     return [ok(check, there), _examine_room(place), _examine_file_system(place)]
 
 
-def _nearest_existing(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
     """The path itself, or the nearest directory above that is there."""
     absolute = path.absolute()
     return next(place for place in (absolute, *absolute.parents) if place.exists())

@@ -38,6 +38,8 @@ def _examine_storage(check: str, path: Path, settings: Settings, clock: Clock) -
         hold = holder(path)
         number, last = _last_document(path)
         torn = not _ends_whole(path)
+    except PermissionError as error:
+        return fail(check, f"{path}: {error.strerror}", "run this as root or as the bridge's user; see `rights` above")
     except (StorageError, OSError, ValueError) as error:
         return fail(check, str(error), "restore the file from a backup, or give the register another `state`")
     reason = f"virtual, FN {number}, last FD {last.fd_number}, held by {hold or 'nobody'}"
