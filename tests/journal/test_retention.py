@@ -9,11 +9,14 @@ from kkt_bridge.journal.commands import find_command, finish_command, take_comma
 from kkt_bridge.journal.delivery import bury, dead_letters, discard, ready_documents, record_sent, requeue
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import (
+    REFUSALS_BYTES_MAX,
+    REFUSALS_OF_POS_MAX,
     find_original,
     find_receipt,
     find_refusal,
     insert_receipt,
     remember_refusal,
+    trim_refusals,
 )
 from kkt_bridge.journal.retention import (
     TRACES,
@@ -392,6 +395,56 @@ def test_commands_are_kept_from_when_they_were_finished(journal, clock, name, ki
     clock.advance(1)
     assert drop(journal, kind) == [1]
     assert not is_known(journal, "1")
+
+
+def test_answers_to_commands_that_only_ask_are_kept_for_a_minute_not_for_a_week(journal, clock):
+    def ask(number, name):
+        command_id = f"00000000-0000-4000-8000-{number:012d}"
+        journal.write(lambda tx: take(tx, command_id, name))
+        taken = journal.read(lambda c: find_command(c, command_id))
+        journal.write(lambda tx: finish_command(tx, taken, "x" * 10_000))
+        return command_id
+
+    audited = ask(0, "pause")
+    asked = []
+    for number in range(1, 200):
+        asked.append(ask(number, "status"))
+        clock.advance(1)
+    kept = [journal.read(lambda c, each=each: find_command(c, each)) is not None for each in asked]
+    assert 55 <= sum(kept) <= 65
+    assert all(kept[-55:]), "a redelivery still finds its answer"
+    assert journal.read(lambda c: find_command(c, audited)) is not None
+
+
+def take(tx, command_id, name):
+    take_command(
+        tx, command_id=command_id, name=name, issued_by="ops", args="{}", reply_topic="result", correlation=None
+    )
+
+
+def test_only_the_newest_refusals_of_a_pos_are_kept_and_those_of_others_stay(journal):
+    def refuse(first, last, pos):
+        for number in range(first, last):
+            journal.write(
+                lambda tx, number=number: remember_refusal(tx, pos_id=pos, digest=b"%d" % number, reply=b"reply")
+            )
+
+    refuse(0, 1, "pos-2")
+    refuse(1, REFUSALS_OF_POS_MAX + 21, "pos-1")
+    journal.write(trim_refusals)
+    found = [journal.read(lambda c, n=n: find_refusal(c, b"%d" % n)) is not None for n in (0, 1, 20, 21, 1020)]
+    assert found == [True, False, False, True, True]
+
+
+def test_all_refusals_together_are_bounded_in_bytes(journal):
+    reply = b"x" * (REFUSALS_BYTES_MAX // 10)
+    for number in range(15):
+        journal.write(
+            lambda tx, number=number: remember_refusal(tx, pos_id=f"pos-{number}", digest=b"%d" % number, reply=reply)
+        )
+    journal.write(trim_refusals)
+    kept = [journal.read(lambda c, n=n: find_refusal(c, b"%d" % n)) is not None for n in range(15)]
+    assert kept == [False] * 5 + [True] * 10
 
 
 def test_refusals_are_kept_for_their_time(journal, clock):

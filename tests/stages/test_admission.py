@@ -229,6 +229,30 @@ def test_a_rejected_refund_gives_its_sum_back(shop):
     assert refusal(shop, a_refund(sale)) is None
 
 
+def test_a_refund_means_the_sale_of_its_own_pos_where_several_used_the_id(shop):
+    small = printed(shop)
+    large = printed(
+        shop,
+        pos_id="pos-2",
+        receipt_id=small["receipt_id"],
+        position={"price": "90.00", "total": "90.00"},
+        payments=[{"type": "cash", "amount": "90"}],
+    )
+    sync(shop)
+    sync(shop, "kkt-2")
+    for pos, sale, total in (("pos-2", large, "90.00"), ("pos-1", small, "10.00")):
+        refund = a_refund(
+            sale,
+            pos_id=pos,
+            position={"price": total, "total": total},
+            payments=[{"type": "cash", "amount": total}],
+        )
+        assert refusal(shop, refund, pos) is None
+        again = refusal(shop, {**refund, "receipt_id": receipt()["receipt_id"]}, pos)
+        assert again["code"] == "refund_exceeds_original"
+        assert " 0.00 can still be refunded" in again["message"]
+
+
 def test_a_sale_of_another_pos_can_be_refunded(shop):
     sale = printed(shop, pos_id="pos-2")
     sync(shop, "kkt-2")

@@ -10,7 +10,8 @@ from support.receipts import encoded, item, receipt, small_receipt
 from support.stages import TOPICS, Shop, check_counts, meddle
 
 from kkt_bridge.broker.inbox import AckToken, Incoming
-from kkt_bridge.stages.intake.intake import BATCH_MAX
+from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
+from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
 
 
 @pytest.fixture
@@ -278,6 +279,127 @@ def test_a_refusal_on_one_topic_says_nothing_about_another(shop):
     assert error_of(reply) == "pos_mismatch"
 
 
+def test_the_text_of_an_id_comes_back_also_where_it_is_none(shop):
+    for text, told in (("0B9F6C52-6A1E-4C07-9D1C-0A4F4E1B5A11",) * 2, ("17", "17"), ("x" * 100, "x" * 64)):
+        shop.sell(receipt(receipt_id=text))
+        assert last(shop.replies())["receipt_id"] == told
+    assert [step[0] for step in shop.steps()][-1] == "x" * 64
+
+
+def test_each_refusal_is_a_warning_in_the_log(shop, caplog):
+    request = receipt(items=[])
+    shop.sell(request)
+    shop.command("reboot", str(uuid.uuid4()))
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage().split(":")[0] for record in warnings] == ["receipt refused", "command reboot refused"]
+    assert (warnings[0].receipt_id, warnings[0].pos_id) == (request["receipt_id"], "pos-1")
+
+
+# -- names that are none ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["receipt", "query"])
+def test_a_name_of_absurd_length_is_refused_without_a_word_and_recorded_shortened(shop, kind):
+    """No broker need take an answer on such a topic, and one that does not cuts the connection."""
+    pos, payload = "p" * 65_000, receipt() if kind == "receipt" else {"receipt_id": str(uuid.uuid4())}
+    mid = shop.arrive(f"{TOPICS.branch}/pos/{pos}/{kind}", payload)
+    shop.intake.step()
+    assert shop.line.acknowledged == [mid]
+    assert shop.outbox() == []
+    assert shop.rows("SELECT pos_id, to_status, error FROM steps") == [("p" * 64, "rejected", "pos_mismatch")]
+
+
+@pytest.mark.parametrize("pos", ["касса", "a b", "-", "p" * 64])
+def test_a_name_that_is_no_identifier_but_fits_a_topic_is_told_so(shop, pos):
+    shop.query(str(uuid.uuid4()), pos=pos)
+    (reply,) = shop.replies(pos)
+    assert reply["pos_id"] == pos
+    assert error_of(reply) == ("pos_mismatch" if pos[0] != "p" else "not_found")
+
+
+def test_a_command_of_absurd_length_is_refused_and_told_shortened(shop):
+    shop.command("c" * 65_000, str(uuid.uuid4()))
+    assert [(event["name"], event["error"]) for event in shop.events("command")] == [("c" * 64, "unknown_command")]
+    assert len(shop.outbox()) == 1
+
+
+# -- retained --------------------------------------------------------------------------------------------
+
+
+def test_a_retained_receipt_that_is_unknown_is_refused_and_never_printed(shop):
+    """It comes at every new subscription, also when its refusal, or the receipt, was purged long ago."""
+    request = receipt()
+    for _ in range(2):
+        shop.sell(request, retained=True)
+        shop.rows("SELECT 1")
+        shop.journal.write(lambda tx: tx.connection.exec_driver_sql("DELETE FROM refusals"))
+    shop.print_all()
+    assert [error_of(reply) for reply in shop.replies()] == ["invalid_receipt"] * 2
+    assert not last(shop.replies())["error"]["retryable"]
+    assert "clear it" in last(shop.replies())["error"]["message"]
+    assert shop.documents() == []
+
+
+def test_a_retained_repeat_of_a_known_receipt_gets_the_stored_reply(shop):
+    request = receipt()
+    shop.sell(request)
+    shop.print_all()
+    shop.sell(request, retained=True)
+    first, repeat = shop.replies()
+    assert repeat == {**first, "duplicate": True}
+
+
+def test_a_retained_command_is_refused(shop):
+    shop.arrive(
+        TOPICS.command("pause"), {"command_id": str(uuid.uuid4()), "issued_by": "ops", "args": {}}, retained=True
+    )
+    shop.intake.step()
+    (result,) = shop.sent_to(TOPICS.command_result("pause"))
+    assert result["error"]["code"] == "invalid_command"
+    assert "without retain" in result["error"]["message"]
+    assert shop.rows("SELECT * FROM commands") == []
+
+
+# -- a flood ---------------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_one_terminal_leaves_the_others_their_turn(shop):
+    flood = [shop.arrive(TOPICS.receipt("pos-1"), b"rubbish %d" % number) for number in range(5 * BATCH_MAX)]
+    request = receipt(pos_id="pos-2")
+    honest = shop.arrive(TOPICS.receipt("pos-2"), request)
+    shop.intake.step()
+    assert shop.status(request) == "buffered", "in the first batch, although it came last"
+    assert honest not in shop.line.acknowledged
+    while shop.intake.step() == 0.0:
+        pass
+    assert shop.line.acknowledged == [*flood, honest], "in the order of arrival all the same"
+
+
+def test_of_a_flood_of_refusals_only_the_newest_are_kept_and_a_redelivery_finds_them(shop):
+    shop.restart(buffer={"capacity": 0})
+    requests = [encoded(receipt()) for _ in range(REFUSALS_OF_POS_MAX + 2 * TRIM_AFTER)]
+    for request in requests:
+        shop.arrive(TOPICS.receipt("pos-1"), request)
+    while shop.intake.step() == 0.0:
+        pass
+    ((kept,),) = shop.rows("SELECT count(*) FROM refusals")
+    assert kept <= REFUSALS_OF_POS_MAX + TRIM_AFTER + BATCH_MAX
+    shop.restart(buffer={"capacity": 10})
+    for request in requests[-10:]:
+        shop.sell(request, redelivered=True)
+        assert error_of(last(shop.replies())) == "buffer_full"
+    assert shop.journal.pending() == 0
+
+
+def test_the_flood_is_named(shop):
+    for number in range(600):
+        shop.arrive(TOPICS.receipt("pos-1"), b"rubbish %d" % number)
+    while shop.intake.step() == 0.0:
+        pass
+    shop.clock.advance(5)
+    assert shop.admission.flood.pos == "pos-1"
+
+
 # -- where answers go ------------------------------------------------------------------------------------
 
 
@@ -393,6 +515,13 @@ def test_an_unknown_command_is_refused_by_name(shop):
     (result,) = results(shop, "reboot")
     assert (result["ok"], result["error"]["code"]) == (False, "unknown_command")
     assert "dlq-requeue" in result["error"]["message"]
+    (event,) = shop.events("command")
+    assert (event["name"], event["issued_by"], event["ok"], event["error"]) == (
+        "reboot",
+        "ops",
+        False,
+        "unknown_command",
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from support.receipts import encoded, item, receipt
 from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk, run
 
-from kkt_bridge.stages.intake.intake import STORAGE_RETRY_S
+from kkt_bridge.stages.intake.intake import BATCH_MAX, STORAGE_RETRY_S
 
 
 @pytest.fixture
@@ -158,6 +158,52 @@ def test_rubbish_is_answered_and_acknowledged_all_the_same(shop, payload):
     mend_disk(shop.journal)
     shop.intake.step()
     assert shop.line.acknowledged == [mid]
+
+
+def test_thousands_that_wait_for_the_disk_are_recorded_a_batch_at_a_time(shop):
+    """Each is refused once; of it is kept what must be written, and neither decoded nor answered again."""
+    break_disk(shop.journal)
+    mids = [shop.arrive(TOPICS.receipt("pos-1"), receipt()) for _ in range(1000)]
+    while shop.inbox.arrived.is_set():
+        assert shop.intake.step() == STORAGE_RETRY_S
+    assert codes(spoken(shop)) == ["storage_unavailable"] * len(mids)
+    for _ in range(3):
+        assert shop.intake.step() == STORAGE_RETRY_S
+    assert shop.line.published == []
+    assert all(each.request.content is None for each in shop.intake._unrecorded.values())
+    mend_disk(shop.journal)
+    commits_before = shop.journal._clock_figures.commit_no
+    while shop.intake.step() == 0.0:
+        pass
+    assert shop.line.acknowledged == mids
+    assert shop.journal._clock_figures.commit_no - commits_before == -(-len(mids) // BATCH_MAX)
+    assert shop.rows("SELECT count(*) FROM refusals") == [(len(mids),)]
+
+
+def test_a_redelivery_while_the_disk_takes_nothing_is_answered_and_recorded_once(shop):
+    break_disk(shop.journal)
+    request = encoded(receipt())
+    first = shop.sell(request)
+    again = shop.sell(request, redelivered=True)
+    told, repeated = spoken(shop)
+    assert told == repeated
+    mend_disk(shop.journal)
+    shop.intake.step()
+    assert shop.line.acknowledged == [first, again]
+    assert len(shop.steps()) == 1
+
+
+def test_a_journal_that_cannot_even_write_the_refusal_is_like_a_full_disk(shop, tmp_path):
+    """Whatever is wrong with it: the POS is answered, nothing is acknowledged, and nothing turns in circles."""
+    meddle(tmp_path, "CREATE TRIGGER broken BEFORE INSERT ON refusals BEGIN SELECT RAISE(ABORT, 'a bug'); END")
+    mids = [shop.arrive(TOPICS.receipt("pos-1"), payload) for payload in (b"rubbish", b"more of it")]
+    assert shop.intake.step() == STORAGE_RETRY_S
+    assert codes(spoken(shop)) == ["storage_unavailable"] * 2
+    assert shop.intake.step() == STORAGE_RETRY_S
+    assert shop.line.acknowledged == []
+    meddle(tmp_path, "DROP TRIGGER broken")
+    assert run(shop.intake.step) is None
+    assert shop.line.acknowledged == mids
 
 
 def test_a_stray_message_is_acknowledged_when_the_disk_is_back(shop):

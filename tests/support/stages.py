@@ -158,7 +158,7 @@ class Shop:
     def _start(self) -> None:
         self.journal = new_journal(self.folder, self.clock, self._journal_kind)
         self.line = Line()
-        self.inbox = Inbox(1000)
+        self.inbox = Inbox(10_000)
         self.registers = {
             kkt.id: VirtualRegister(kkt.id, kkt.state, ZONE, self.clock, kkt.print_time_s, wait=self._wait)
             for kkt in self.settings.kkt
@@ -230,6 +230,7 @@ class Shop:
         payload: bytes | dict[str, Any],
         *,
         redelivered: bool = False,
+        retained: bool = False,
         response_topic: str | None = None,
         correlation: bytes | None = None,
     ) -> int:
@@ -240,7 +241,8 @@ class Shop:
                 token=AckToken(1, self._mid, 1),
                 topic=topic,
                 payload=payload if isinstance(payload, bytes) else encoded(payload),
-                redelivered=redelivered,
+                redelivered=redelivered or retained,
+                retained=retained,
                 response_topic=response_topic,
                 correlation=correlation,
             )
