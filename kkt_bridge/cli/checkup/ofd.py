@@ -1,38 +1,71 @@
-"""The OFD: does it answer, and does its clock agree with ours?"""
+"""The OFD: does it answer, is it the OFD, does it know us, and does its clock agree with ours?"""
 
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Final
 
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.clock import Clock
-from kkt_bridge.errors import OfdError
-from kkt_bridge.ofd.client import OfdClient
-from kkt_bridge.ofd.probe import clock_ahead_s
+from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.ofd.probe import Look, check
 from kkt_bridge.settings import OfdSettings
 
 CLOCK_WARN_S: Final = 60.0
 """Further apart, one of the two clocks is wrong rather than late."""
 
+CERTIFICATE_WARN_DAYS: Final = 14.0
+"""So many days before the OFD's certificate ends, somebody should ask whether it will be renewed."""
+
+_NO_HEALTH_CHECK: Final = frozenset({404, 405})
+_UNAUTHORIZED: Final = frozenset({401, 403})
+
 
 def examine_ofd(settings: OfdSettings, clock: Clock) -> Iterator[Finding]:
-    """Its health check, and its time."""
-    with closing(OfdClient(settings, clock)) as ofd:
-        started = clock.monotonic()
-        try:
-            has_health_check = ofd.ask_health()
-        except OfdError as error:
-            advice = "check ofd.url, the network, and the OFD; receipts are printed meanwhile, and sent when it is back"
-            yield fail("OFD", f"{settings.url}{settings.health_path} does not answer, or not well: {error}", advice)
-            return
-        took_ms = (clock.monotonic() - started) * 1000
-    if not has_health_check:
-        yield warn(
-            "OFD", f"{settings.url} has no health check", "see with `kkt-bridge status` whether documents go out"
-        )
+    """Its health check, its time, and its certificate."""
+    look = check(settings, clock)
+    yield _examine_answer(settings, look)
+    if look.answer.status is None:
         return
-    yield ok("OFD", f"{settings.url} answers, in {took_ms:.0f} ms")
-    yield _examine_clock(clock_ahead_s(settings, clock))
+    yield _examine_clock(look.clock_ahead_s)
+    if look.certificate_days is not None:
+        yield _examine_certificate(look.certificate_days)
+
+
+def _examine_answer(settings: OfdSettings, look: Look) -> Finding:
+    answer = look.answer
+    match answer.kind:
+        case AnswerKind.ACCEPTED:
+            return ok("OFD", f"{look.asked} answers, in {look.took_s * 1000:.0f} ms")
+        case AnswerKind.BRIDGE_REFUSED:
+            return _examine_refusal(settings, look)
+        case AnswerKind.NOT_THE_OFD if not settings.health_path:
+            return warn("OFD", f"{look.asked} is reached; it has no health check", _WATCH)
+        case AnswerKind.NOT_THE_OFD:
+            advice = "open the address in a browser on this machine: a network's login page may be in between"
+            return fail("OFD", f"{look.asked}: somebody else answers: {answer.text}", advice)
+        case AnswerKind.SLOW_DOWN:
+            return warn("OFD", f"{look.asked} asks to be left alone for a while: {answer.text}", _WATCH)
+        case _:
+            advice = "check ofd.url, the network, and the OFD; receipts are printed meanwhile, and sent when it is back"
+            return fail("OFD", f"{look.asked} does not answer, or not well: {answer.text}", advice)
+
+
+_WATCH: Final = "see with `kkt-bridge status` whether documents go out"
+
+
+def _examine_refusal(settings: OfdSettings, look: Look) -> Finding:
+    answer = look.answer
+    if answer.status in _NO_HEALTH_CHECK:
+        return warn("OFD", f"{settings.shown_url} has no health check: {answer.text}", _WATCH)
+    return fail("OFD", f"{look.asked} refuses this bridge: {answer.text}", _advice_on(answer, settings))
+
+
+def _advice_on(answer: Answer, settings: OfdSettings) -> str:
+    if answer.status in _UNAUTHORIZED:
+        shown = "the token in ofd.token_file" if settings.token_file else "the name and password in ofd.url"
+        return f"renew {shown}, or ask the OFD what it wants to be shown"
+    if answer.status == 407:
+        return "check the name and password in ofd.proxy"
+    return "check ofd.url: it has moved, or a network's login page is in between"
 
 
 def _examine_clock(ahead_s: float | None) -> Finding:
@@ -42,3 +75,10 @@ def _examine_clock(ahead_s: float | None) -> Finding:
         advice = "see that NTP keeps this machine's clock"
         return warn("OFD clock", f"{ahead_s:+.0f} s from this machine's", advice)
     return ok("OFD clock", f"{ahead_s:+.1f} s from this machine's")
+
+
+def _examine_certificate(days: float) -> Finding:
+    text = f"valid for {days:.0f} days more"
+    if days < CERTIFICATE_WARN_DAYS:
+        return warn("OFD certificate", text, "ask the OFD when it will be renewed; with a private one, renew it")
+    return ok("OFD certificate", text)
