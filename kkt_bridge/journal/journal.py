@@ -8,7 +8,7 @@ a crowd pays for one commit, and a single thread (a simulation, a tool) needs no
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -18,9 +18,12 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
-from kkt_bridge.journal.transaction import ClockFigures, CountKey, Instant, Touched, Transaction
+from kkt_bridge.journal.transaction import FD_MARK, ClockFigures, CountKey, Instant, Touched, Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import PENDING
+
+WALL_AGE_MAX_MS: Final = 400 * 86_400_000
+"""A receipt that looks older than this, milliseconds, was taken while the wall clock was wrong."""
 
 COMMIT_OPERATIONS_MAX: Final = 64
 """Operations in one transaction: bounds how long the first of them waits for the last."""
@@ -79,9 +82,12 @@ class Journal:
         self._listeners: list[Callable[[Touched], None]] = []
         self._counts: Counter[CountKey] = Counter()
         self._pending = 0
+        self._fd_marks: Mapping[str, int] = {}
+        self._may_be_recovered = True
         self._clock_figures = ClockFigures()
         self._steady_at_open = 0
         self._opened_at = 0.0
+        self._wall_at_open_ms = 0
         self._damage: str | None = None
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
@@ -91,11 +97,16 @@ class Journal:
         self._database.open()
         with self._database.reader() as connection:
             figures = {(row.kkt, row.name): row.value for row in connection.execute(select(tables.figures))}
+            awaited = connection.execute(select(tables.recovered.c.fd_number).limit(1)).first()
         self._clock_figures = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
+        marks = [name for kkt, name in figures if not kkt and name.startswith(FD_MARK)]
+        self._fd_marks = {name.removeprefix(FD_MARK): figures.pop(("", name)) for name in marks}
+        self._may_be_recovered = awaited is not None
         self._counts = Counter(figures)
         self._pending = sum(n for (_, kind), n in figures.items() if kind in PENDING)
         self._steady_at_open = self._clock_figures.steady_ms
         self._opened_at = self._clock.monotonic()
+        self._wall_at_open_ms = self._clock.now_ms()
 
     def close(self) -> None:
         """Write what was posted, and let go of the file."""
@@ -173,9 +184,30 @@ class Journal:
         """Receipts that fill the buffer, as committed."""
         return self._pending
 
+    def fd_mark(self, fn_number: str) -> int | None:
+        """Of this fiscal storage's documents, the last one up to which the journal knows what each of them is.
+
+        Recorded as a receipt's or a shift's, or looked at. Kept for ever: a storage that ends before it has lost
+        documents, and what one holds behind it has to be looked at. None where the storage was never seen.
+        """
+        return self._fd_marks.get(fn_number)
+
     def steady_ms(self) -> int:
         """The steady clock: milliseconds that the bridge has lived with this journal."""
         return self._steady_at_open + int((self._clock.monotonic() - self._opened_at) * 1000)
+
+    def age_ms(self, received_ms: int, received_steady_ms: int, *, count_downtime: bool) -> int:
+        """How old a receipt is, milliseconds.
+
+        The steady clock stands still while the bridge is down. For what was taken before this start the wall clock can
+        count that time too, as it showed when the journal was opened: later jumps make no receipt older.
+        """
+        age_ms = self.steady_ms() - received_steady_ms
+        if count_downtime and received_steady_ms <= self._steady_at_open:
+            wall_ms = self._wall_at_open_ms - received_ms
+            if wall_ms <= WALL_AGE_MAX_MS:
+                age_ms = max(age_ms, wall_ms + self.steady_ms() - self._steady_at_open)
+        return age_ms
 
     @property
     def hlc_wall_ms(self) -> int:
@@ -253,6 +285,8 @@ class Journal:
             commit_no=self._clock_figures.commit_no + 1,
             counts_before=self._counts,
             pending_before=self._pending,
+            fd_marks_before=self._fd_marks,
+            may_be_recovered=self._may_be_recovered,
         )
 
     def _apply(self, transaction: Transaction) -> None:
@@ -265,6 +299,9 @@ class Journal:
             counts.update(transaction.counts_delta)
             self._counts = counts
             self._pending = transaction.pending()
+        if transaction.fd_marks:
+            self._fd_marks = {**self._fd_marks, **transaction.fd_marks}
+        self._may_be_recovered = transaction.may_be_recovered
         touched = transaction.touched()
         for listener in self._listeners:
             try:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
-from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
+from kkt_bridge.journal.tables import IS_PENDING, IS_UNPRINTED, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Movable, Transaction
 from kkt_bridge.receipts.delivery_state import DeliveryState
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -35,6 +36,31 @@ def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
     """Receipts that were leased when the lane last stopped: each may or may not have been printed."""
     rows = _rows_in(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
     return [_task(row, row.fn_before, row.fd_before) for row in rows]
+
+
+class Unprinted(NamedTuple):
+    """A receipt without a document, by its row."""
+
+    id: int
+    receipt_id: str
+    pos_id: str
+
+
+def unprinted(connection: Connection) -> list[Unprinted]:
+    """Every receipt that has no document yet, of any register."""
+    return [Unprinted(row.id, row.receipt_id, row.pos_id) for row in _UNPRINTED(connection, {})]
+
+
+def unprinted_task(connection: Connection, receipt: int) -> PrintTask:
+    """The task of a receipt that has no document yet."""
+    row = _TASK(connection, {"receipt": receipt}).one_or_none()
+    assert row is not None
+    return replace(_task(row, row.fn_before, row.fd_before), status=Status(row.status))
+
+
+def hold_in_doubt(tx: Transaction, task: PrintTask, fn_number: str, fd_before: int) -> None:
+    """Take a buffered receipt whose fate has to be looked into before anything is printed."""
+    tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=fd_before)
 
 
 def record_printed(
@@ -65,6 +91,7 @@ def record_printed(
     if body is not None:
         tx.add(_INSERT_BODY, (document, body))
     tx.documents_touched = True
+    tx.note_next_document(mark.fn_number, mark.fd_number)
 
 
 def record_rejected(tx: Transaction, task: PrintTask, code: str, message: str) -> None:
@@ -90,9 +117,10 @@ def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> s
     return {row.fd_number for row in rows}
 
 
-def last_known_fd(connection: Connection, fn_number: str) -> int:
-    """The highest number of a document of this storage that belongs to a receipt here; 0 if there is none."""
-    return _LAST_KNOWN_FD(connection, {"fn_number": fn_number}).scalar(int) or 0
+def last_document_before(connection: Connection, fn_number: str, fd_number: int) -> FiscalMark | None:
+    """The mark of the newest receipt of ours on this storage up to this number."""
+    row = _LAST_BEFORE(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
+    return None if row is None else FiscalMark.model_validate_json(row.mark)
 
 
 def document_owner(connection: Connection, fn_number: str, fd_number: int) -> tuple[str, str] | None:
@@ -151,9 +179,11 @@ _KNOWN_FDS: Final = Prepared(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
     )
 )
-_LAST_KNOWN_FD: Final = Prepared(
-    select(documents.c.fd_number)
-    .where(documents.c.fn_number == bindparam("fn_number"))
+_UNPRINTED: Final = Prepared(select(_r.id, _r.receipt_id, _r.pos_id).where(IS_UNPRINTED).order_by(_r.id))
+_TASK: Final = Prepared(_tasks.where(_r.id == bindparam("receipt")))
+_LAST_BEFORE: Final = Prepared(
+    select(documents.c.mark)
+    .where(documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number <= bindparam("fd_number"))
     .order_by(documents.c.fd_number.desc())
     .limit(1)
 )

@@ -1,4 +1,4 @@
-"""Documents whose receipts were lost with a journal: what `verify --rebuild` found in the fiscal storages."""
+"""Documents whose receipts were lost with a journal: what the fiscal storages hold of ours beyond its knowledge."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,6 +17,7 @@ from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 
 RECEIPT_FORM, CORRECTION_FORM = 3, 31
+"""FFD forms."""
 
 REMARK: Final = "recovered: its fiscal document was made before the journal was lost"
 """What the history of an adopted receipt says."""
@@ -39,9 +40,10 @@ class RecoveredDocument:
         return (self.form, self.operation, self.total) == (form, receipt.operation, receipt.total)
 
 
-def any_recovered(connection: Connection) -> bool:
-    """Whether there are any: nearly always there are none."""
-    return _ANY(connection, {}).scalar(int) is not None
+def recovered_owner(connection: Connection, fn_number: str, fd_number: int) -> str | None:
+    """The requisite of the receipt that this document waits for."""
+    row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
+    return None if row is None else str(row.requisite)
 
 
 def find_recovered(connection: Connection, requisite: str) -> RecoveredDocument | None:
@@ -52,6 +54,7 @@ def find_recovered(connection: Connection, requisite: str) -> RecoveredDocument 
 
 def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
     """Keep a document until its receipt comes again."""
+    tx.may_be_recovered = True
     tx.execute(
         _INSERT,
         {
@@ -128,7 +131,9 @@ def _document(row: Any) -> RecoveredDocument:
 
 
 _c = recovered.c
-_ANY: Final = Prepared(select(_c.fd_number).where(_c.requisite > "").limit(1))
+_OWNER: Final = Prepared(
+    select(_c.requisite).where(_c.fn_number == bindparam("fn_number"), _c.fd_number == bindparam("fd_number")).limit(1)
+)
 _FIND: Final = Prepared(
     select(_c.requisite, _c.kkt, _c.form, _c.operation, _c.total, _c.mark).where(_c.requisite == bindparam("requisite"))
 )

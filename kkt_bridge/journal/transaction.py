@@ -22,6 +22,9 @@ CountKey = tuple[str, str]
 
 DLQ: Final = "dlq"
 
+FD_MARK: Final = "fd/"
+"""Before the number of a fiscal storage: the figure that is its mark, see `Journal.fd_mark`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:
@@ -94,9 +97,14 @@ class Transaction:
     commit_no: int
     counts_before: Mapping[CountKey, int]
     pending_before: int
+    fd_marks_before: Mapping[str, int]
+    may_be_recovered: bool
+    """Whether there may be documents in `recovered`: nearly always there are none."""
     _connection: Connection
     counts_delta: Counter[CountKey] = field(default_factory=Counter)
     queues: set[str] = field(default_factory=set)
+    fd_marks: dict[str, int] = field(default_factory=dict)
+    """Of fiscal storages, those that this transaction moved on."""
     documents_touched: bool = False
     commands_touched: bool = False
     known: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -145,6 +153,19 @@ class Transaction:
     def count(self, kkt: str, kind: str, change: int) -> None:
         """Add to a counter."""
         self.counts_delta[kkt, kind] += change
+
+    def fd_mark(self, fn_number: str) -> int | None:
+        """See `Journal.fd_mark`; what this transaction did to it included."""
+        return self.fd_marks.get(fn_number, self.fd_marks_before.get(fn_number))
+
+    def advance_fd_mark(self, fn_number: str, fd_number: int) -> None:
+        """Each document of this storage is known, up to this one. The mark never goes back."""
+        self.fd_marks[fn_number] = max(fd_number, self.fd_mark(fn_number) or 0)
+
+    def note_next_document(self, fn_number: str, fd_number: int) -> None:
+        """A document was made just now: where all before it are known, this one is too."""
+        if self.fd_mark(fn_number) == fd_number - 1:
+            self.advance_fd_mark(fn_number, fd_number)
 
     def publish(self, topic: str, payload: bytes, correlation: bytes | None = None, *, is_event: bool = False) -> None:
         """Put a message into the outbox: it goes out if, and only if, this transaction commits."""
@@ -226,7 +247,7 @@ class Transaction:
             _INSERT_STEPS(self._connection, self._steps)
         if self._messages:
             _INSERT_MESSAGES(self._connection, self._messages)
-        _SET_FIGURES(self._connection, [*self._changed_counts(), *self._clock_figures()])
+        _SET_FIGURES(self._connection, [*self._changed_counts(), *self._clock_figures(), *self._marks()])
 
     def _flush(self) -> None:
         """Write new rows, then moves. Two moves of one receipt never wait together, so their order holds."""
@@ -261,6 +282,10 @@ class Transaction:
         row = ClockFigures(self.hlc.wall_ms, self.hlc.counter, self.instant.steady_ms, self.commit_no)
         for name, value in zip(ClockFigures._fields, row, strict=True):
             yield "", name, value
+
+    def _marks(self) -> Iterator[tuple[str, str, int]]:
+        for fn_number, fd_number in self.fd_marks.items():
+            yield "", FD_MARK + fn_number, fd_number
 
     def touched(self) -> Touched:
         """What this transaction changed."""

@@ -1,7 +1,9 @@
 """Digests by which the bridge knows a receipt again."""
 
 import base64
+import re
 from hashlib import blake2b
+from typing import Final, TypeGuard
 
 from kkt_bridge.receipts.model import Receipt
 
@@ -26,3 +28,11 @@ def requisite_1192(pos_id: str, receipt_id: str) -> str:
     """
     digest = blake2b(f"{pos_id}:{receipt_id}".encode(), digest_size=10).digest()
     return base64.b32encode(digest).decode()
+
+
+def is_requisite(text: str | None) -> TypeGuard[str]:
+    """Whether a tag 1192 is one of `requisite_1192`'s making, by its form."""
+    return text is not None and _REQUISITE.fullmatch(text) is not None
+
+
+_REQUISITE: Final = re.compile("[A-Z2-7]{16}")

@@ -11,7 +11,7 @@ from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.runtime.service import SESSION_STEP_S, Service
 from kkt_bridge.runtime.worker import AFTER_A_BUG_S, Worker
 from kkt_bridge.settings import Settings
-from kkt_bridge.stages.printing import PrintLane
+from kkt_bridge.stages.printing.lane import PrintLane
 
 STOP_LANES_S: Final = 6.0
 """How long a stop waits for documents on the line."""

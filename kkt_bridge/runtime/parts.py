@@ -31,7 +31,7 @@ from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.notices import Notices
-from kkt_bridge.stages.printing import PrintLane
+from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.sender import SENDERS_MAX, Crew
 from kkt_bridge.steering.alerts import Alerts
@@ -224,6 +224,7 @@ def _lane(base: Base, kkt: VirtualKktSettings) -> PrintLane:
             max_age_s=settings.print.max_age_s,
             status_interval_s=settings.telemetry.interval_s,
             zone=settings.zone,
+            repeats_come_for_s=settings.mqtt.session_expiry_s,
         ),
         register=_register(base, kkt),
         journal=base.journal,

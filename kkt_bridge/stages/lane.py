@@ -1,11 +1,14 @@
 """What a print lane is told, and what it shows of itself."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
 from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.transaction import CountKey
 from kkt_bridge.receipts.codes import TaxSystem
+from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RegisterStatus
 
 NOT_YET_REACHED: Final = "not_yet_reached"
@@ -24,6 +27,8 @@ class LaneSettings:
     """Receipts older than this are rejected unprinted; 0: never."""
     status_interval_s: float
     zone: tzinfo
+    repeats_come_for_s: float = 30 * 86_400
+    """For how long a receipt may be brought again by the broker, or by a POS that it could not reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Doubt:
     """When printing began, by the system clock."""
     reason: str
     """What is in the way, in one line."""
+    parked: bool = False
+    """Whether it is proven that it was not printed, and the others go on: the bridge or its driver failed on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +63,16 @@ class LaneView:
     detail: str | None = None
     doubts: tuple[Doubt, ...] | None = None
     """What is left to a person; None before the register was asked."""
+    journal_behind: int = 0
+    """Documents of ours that the fiscal storages held beyond the journal's knowledge, in this process's life."""
+    journal_behind_detail: str | None = None
+    """Which they were."""
+
+
+def orphaned_queues(counts: Mapping[CountKey, int], registers: Collection[str]) -> dict[str, int]:
+    """Receipts not printed yet whose register the settings no longer name, by that register."""
+    orphans: dict[str, int] = {}
+    for (kkt, kind), count in counts.items():
+        if kind in {Status.BUFFERED, Status.PRINTING} and count and kkt not in registers:
+            orphans[kkt] = orphans.get(kkt, 0) + count
+    return orphans

@@ -19,7 +19,9 @@ from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery import Delivery, SyncInProgress
-from kkt_bridge.stages.hand_settling import (
+from kkt_bridge.stages.intake.admission import Admission
+from kkt_bridge.stages.printing.lane import PrintLane
+from kkt_bridge.stages.printing.manual_resolution import (
     HandOrder,
     HandSettled,
     OnPaper,
@@ -28,8 +30,6 @@ from kkt_bridge.stages.hand_settling import (
     SettleRefused,
     not_in_doubt,
 )
-from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.printing import PrintLane
 from kkt_bridge.stages.rounds import SyncResult
 from kkt_bridge.steering.desk import Answer, CommandFailed, Handler
 from kkt_bridge.steering.telemetry import Telemetry

@@ -19,18 +19,16 @@ from kkt_bridge.broker import holds, packets, redial, session
 from kkt_bridge.errors import InDoubt, JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
-from kkt_bridge.receipts import hlc
+from kkt_bridge.receipts import hlc, identity
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import (
     courier,
     judge,
-    outcomes,
     publishing,
-    settling,
 )
 from kkt_bridge.stages import delivery as delivery_stage
-from kkt_bridge.stages import printing as lane
 from kkt_bridge.stages.intake import admission, decide, intake, record
+from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, storage_reader
 
 Mutation = Callable[[], None]
 
@@ -84,42 +82,102 @@ def forget_the_poison() -> None:
     intake.Intake._commit = commit  # type: ignore[method-assign]
 
 
-def drop_the_requisite_check() -> None:
-    """Whatever has the right total is taken for our own document."""
-    settling.Settler._is_ours = _looks_like_ours  # type: ignore[method-assign]
+def adopt_by_total() -> None:
+    """Whatever has the right form, operation and total is taken for our own document."""
+    real = storage_reader.StorageReader._judge
+
+    def judge(self: Any, tx: Any, fn_number: str, batch: Any, **how: Any) -> Any:
+        return real(self, tx, fn_number, [_made_ours(tx, document) for document in batch], **how)
+
+    storage_reader.StorageReader._judge = judge  # type: ignore[method-assign]
 
 
-def _looks_like_ours(_self: Any, document: Any, _task: Any, receipt: Any) -> bool:
-    return receipt is not None and settling.could_be(document, receipt)
+def _made_ours(tx: Any, document: Any) -> Any:
+    """The document with the mark of whichever receipt in doubt it looks like."""
+    for row in printing.unprinted(tx.connection):
+        task = printing.unprinted_task(tx.connection, row.id)
+        receipt = storage_reader.readable(task)
+        is_readable = receipt is not None and hasattr(document, "form")
+        if task.status == Status.PRINTING and is_readable and storage_reader.could_be(document, receipt):  # type: ignore[arg-type]
+            return dataclasses.replace(document, requisite=identity.requisite_1192(task.pos_id, task.receipt_id))
+    return document
 
 
 def print_again_when_in_doubt() -> None:
     """A doubt is settled by printing again, without a look at the storage."""
-    settling.Settler._find = lambda *_: None  # type: ignore[assignment, method-assign]
+
+    def step(self: Any, status: Any) -> bool:
+        self._place.read_to = status.last_fd_number
+        self._settle_mark()
+        return True
+
+    storage_reader.StorageReader.step = step  # type: ignore[method-assign]
+
+
+def trust_the_journal_alone() -> None:
+    """The storage is read where the journal knows of a doubt, and else taken to hold what the journal says."""
+    real = storage_reader.StorageReader.step
+
+    def step(self: Any, status: Any) -> bool:
+        if not self._journal.counts().get((self._settings.kkt, Status.PRINTING)):
+            self._place.read_to = status.last_fd_number
+            self._settle_mark()
+        return real(self, status)
+
+    storage_reader.StorageReader.step = step  # type: ignore[method-assign]
+
+
+def absence_by_one_look() -> None:
+    """What a single look at the storage does not show is taken for absent, whatever the register is still doing."""
+
+    def ask_at_rest(self: Any) -> Any:
+        snapshot = self._ask()
+        if snapshot.status.mode == "document_open" and self._may_cancel(snapshot):
+            self._register.cancel_document()
+            snapshot = self._ask()
+        return snapshot
+
+    lane.PrintLane._ask_at_rest = ask_at_rest  # type: ignore[method-assign]
+    register_watch.Snapshot.equals = lambda *_: True  # type: ignore[assignment, method-assign]
+
+
+def absent_when_content_differs() -> None:
+    """A document with a receipt's mark and another total counts as somebody else's: the receipt is printed."""
+    real = storage_reader.StorageReader._adopt
+
+    def adopt(self: Any, tx: Any, task: Any, document: Any, found: Any) -> bool:
+        before = len(found.blockers)
+        adopted = real(self, tx, task, document, found)
+        del found.blockers[before:]
+        return adopted
+
+    storage_reader.StorageReader._adopt = adopt  # type: ignore[method-assign]
+
+
+def let_go_before_in_doubt() -> None:
+    """Receipts that could not be given back are forgotten: only what failed while it was printed is in doubt."""
+    lane.PrintLane._in_doubt = lambda self: len(self._failed)  # type: ignore[method-assign]
 
 
 def take_silence_for_a_refusal() -> None:
     """An answer that was lost in the middle of a receipt is taken for "nothing was printed"."""
-    real = lane.PrintLane._print
+    real = lane.PrintLane._leave_in_doubt
 
-    def print_receipt(self: Any, task: Any) -> Any:
-        try:
-            return real(self, task)
-        except InDoubt as doubt:
-            self._in_doubt = False
-            self._tasks.appendleft(task)
+    def leave(self: Any, task: Any, error: Exception) -> None:
+        if isinstance(error, InDoubt):
             self._give_back()
-            raise lane.RegisterAway(str(doubt)) from doubt
+        else:
+            real(self, task, error)
 
-    lane.PrintLane._print = print_receipt  # type: ignore[method-assign]
+    lane.PrintLane._leave_in_doubt = leave  # type: ignore[method-assign]
 
 
 def begin_without_a_trace() -> None:
     """Printing begins before `printing` is on the disk: a crash leaves a receipt that looks untouched."""
-    lease, record = lane.PrintLane._lease, outcomes.record_outcome
+    lease, record = lane.lease, outcomes.record_outcome
 
-    def lease_and_forget(self: Any, tx: Any) -> Any:
-        tasks = lease(self, tx)
+    def lease_and_forget(tx: Any, *how: Any) -> Any:
+        tasks = lease(tx, *how)
         for task in tasks:
             printing.release(tx, task)
         return tasks
@@ -128,7 +186,7 @@ def begin_without_a_trace() -> None:
         tx.move(dataclasses.replace(outcome.task, status=Status.BUFFERED), Status.PRINTING)
         record(tx, outcome, *how)
 
-    lane.PrintLane._lease = lease_and_forget  # type: ignore[method-assign]
+    lane.lease = lease_and_forget
     outcomes.record_outcome = record_from_the_queue
 
 
@@ -288,14 +346,16 @@ def take_while_paused() -> None:
     admission.Admission.refusal = refusal  # type: ignore[method-assign]
 
 
-def adopt_on_any_storage() -> None:
+def ask_the_wrong_storage() -> None:
     """After a swap, the new storage is asked, and its silence taken for proof."""
-    real = settling.Settler._find
+    real = in_doubt.InDoubtResolver._open_question
 
-    def find(self: Any, task: Any, status: Any) -> Any:
-        return None if status.fn_number != task.fn_before else real(self, task, status)
+    def open_question(self: Any, task: Any, evidence: Any) -> Any:
+        status = evidence.status
+        here = dataclasses.replace(task, fn_before=status.fn_number, fd_before=status.last_fd_number)
+        return real(self, here if task.fn_before != status.fn_number else task, evidence)
 
-    settling.Settler._find = find  # type: ignore[method-assign]
+    in_doubt.InDoubtResolver._open_question = open_question  # type: ignore[method-assign]
 
 
 def refuse_twice_differently() -> None:
@@ -341,11 +401,15 @@ MUTATIONS: Final = MappingProxyType(
             acknowledge_what_the_disk_refused,
             stale_acknowledgement,
             forget_the_poison,
-            drop_the_requisite_check,
+            adopt_by_total,
             print_again_when_in_doubt,
+            trust_the_journal_alone,
+            absence_by_one_look,
+            absent_when_content_differs,
+            let_go_before_in_doubt,
             take_silence_for_a_refusal,
             begin_without_a_trace,
-            adopt_on_any_storage,
+            ask_the_wrong_storage,
             count_attempts_during_an_outage,
             overtake_in_an_outage,
             a_new_key_for_each_attempt,

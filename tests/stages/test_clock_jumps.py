@@ -193,7 +193,7 @@ def test_another_storages_shift_of_the_same_number_is_another_shift(shop):
     shop.print_all()
     let_pass(shop, 20 * HOUR_S)
     status = shop.lane.view.status
-    shifts = shop.lane._shifts
+    shifts = shop.lane._shift
     assert shifts.age_s() >= 20 * HOUR_S
     changed = {field: getattr(status, field) for field in status.__slots__} | {
         "fn_number": "9999000000000042",
@@ -208,7 +208,7 @@ def test_a_register_that_does_not_tell_when_its_shift_was_opened_is_timed_by_us(
     shop.print_all()
     status = shop.lane.view.status
     values = {field: getattr(status, field) for field in status.__slots__} | {"shift_opened_at": None}
-    shifts = shop.lane._shifts
+    shifts = shop.lane._shift
     shifts.note(type(status)(**values))
     shop.clock.advance(5 * HOUR_S)
     shifts.note(type(status)(**values))

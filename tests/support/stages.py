@@ -48,7 +48,7 @@ from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
-from kkt_bridge.stages.printing import RETRY_S, PrintLane
+from kkt_bridge.stages.printing.lane import RETRY_S, PrintLane
 from kkt_bridge.stages.rounds import SyncResult
 from kkt_bridge.stages.sender import Crew
 from kkt_bridge.wire.commands import COMMANDS
@@ -196,6 +196,7 @@ class Shop:
             max_age_s=self.settings.print.max_age_s,
             status_interval_s=self.settings.telemetry.interval_s,
             zone=ZONE,
+            repeats_come_for_s=self.settings.mqtt.session_expiry_s,
         )
         register = self._wrap_register(self.registers[name])
         return PrintLane(settings, register=register, journal=self.journal, topics=TOPICS, clock=self.clock)
@@ -278,7 +279,7 @@ class Shop:
     def occupy(self) -> None:
         """Have no lane rest: the next receipt waits, and is not leased in the commit that takes it."""
         for lane in self.lanes.values():
-            assert lane._rest.end() == []
+            assert lane._arrival.end() == []
 
     def print_all(self, kkt: str | None = None) -> None:
         """Step a lane, or all, until nothing is left to do at once; time passes only where a lane asks for it."""

@@ -6,7 +6,7 @@ from datetime import date, tzinfo
 from kkt_bridge.journal.commands import find_command, take_command
 from kkt_bridge.journal.receipts import find_refusal, insert_receipt, known_receipt, readdress, remember_refusal
 from kkt_bridge.journal.records import StoredReceipt, TakenCommand
-from kkt_bridge.journal.recovered import RecoveredDocument, adopt, any_recovered, find_recovered
+from kkt_bridge.journal.recovered import RecoveredDocument, adopt, find_recovered
 from kkt_bridge.journal.rows import Sale
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
@@ -33,7 +33,6 @@ class JournalView:
         self._zone = zone
         self._admission = admission
         # Asked before anything is gathered: a look in between would write it out.
-        self._any_recovered = any_recovered(tx.connection)
 
     def receipt(self, receipt_id: str, pos_id: str) -> StoredReceipt | None:
         """See `Known.receipt`."""
@@ -41,7 +40,7 @@ class JournalView:
 
     def document(self, receipt: Receipt) -> RecoveredDocument | None:
         """See `Known.document`: what was found in a fiscal storage after the journal was lost."""
-        if not self._any_recovered:
+        if not self._tx.may_be_recovered:
             return None
         return find_recovered(self._tx.connection, requisite_1192(receipt.pos_id, receipt.receipt_id))
 

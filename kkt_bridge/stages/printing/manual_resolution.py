@@ -5,29 +5,29 @@ read. One on a storage that is gone is taken from its paper, or from the storage
 person's word. In each case the machine refuses what it knows to be wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Final
 
 from pydantic import ValidationError
 
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import document_owner
-from kkt_bridge.journal.receipts import find_receipt, pending_page
-from kkt_bridge.journal.records import PendingReceipt, PrintTask
+from kkt_bridge.journal.printing import document_owner, last_document_before, release
+from kkt_bridge.journal.receipts import find_receipt
+from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
+from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, Unreadable
 from kkt_bridge.stages.lane import Doubt
-from kkt_bridge.stages.settling import as_printed, could_be
-
-PAGE: Final = 200
-"""Receipts read at once while the owner of a document is looked for."""
+from kkt_bridge.stages.printing.outcomes import Outcome, record_outcomes
+from kkt_bridge.stages.printing.storage_reader import as_printed, could_be
 
 
 class SettleRefused(KktBridgeError):
@@ -109,6 +109,7 @@ class HandSettler:
                 _require_this(doubt, number)
                 return HandSettled(task, None)
             case OnRegister(fd_number):
+                _require_same_storage(task, fd_number, status)
                 printed = self._read(task, _receipt(task), fd_number, status)
             case OnPaper() as paper:
                 printed = self._from_paper(task, _receipt(task), paper, status)
@@ -135,38 +136,38 @@ class HandSettler:
                 f"({receipt.operation}) of {format_kopecks(receipt.total)}",
             )
         self._require_free(task, status.fn_number, fd_number)
-        self._require_unmarked(task, document)
+        _require_own_mark(task, document)
+        self._require_not_earlier(task, document.at, fd_number)
         return as_printed(document, receipt)
 
     def _require_free(self, task: PrintTask, fn_number: str, fd_number: int) -> None:
         """Refuse a document that is another receipt's, or that was there before this one was begun."""
         owner = self._journal.read(lambda connection: document_owner(connection, fn_number, fd_number))
         require_nobodys(owner, fd_number)
+        awaited = self._journal.read(lambda connection: recovered_owner(connection, fn_number, fd_number))
+        if awaited not in {None, requisite_1192(task.pos_id, task.receipt_id)}:
+            raise SettleRefused(
+                "document_taken",
+                f"document {fd_number} is a receipt's that a POS has still to repeat: its mark is {awaited}",
+            )
         if fn_number == task.fn_before and fd_number <= (task.fd_before or 0):
             raise SettleRefused(
                 "document_mismatch",
                 f"document {fd_number} was there before printing began, which was after document {task.fd_before}",
             )
 
-    def _require_unmarked(self, task: PrintTask, document: StoredDocument) -> None:
-        """Refuse a document with the digest of another receipt that has none; a stranger's digest is no reason."""
-        requisite, fd_number = document.requisite, document.fd_number
-        if requisite is None or requisite == requisite_1192(task.pos_id, task.receipt_id):
+    def _require_not_earlier(self, task: PrintTask, at: datetime, fd_number: int) -> None:
+        """Refuse a document older than the last one before printing began: the register's own clock tells."""
+        fn_before, fd_before = task.fn_before, task.fd_before
+        if fn_before is None or fd_before is None:
             return
-        for other in self._unprinted():
-            if requisite_1192(other.pos_id, other.receipt_id) == requisite:
-                raise _taken(fd_number, other.pos_id, other.receipt_id)
-
-    def _unprinted(self) -> Iterator[PendingReceipt]:
-        """Receipts of this register without a document: one of those may be what a document is marked with."""
-        for status in (Status.PRINTING, Status.BUFFERED):
-            after = 0
-            while page := self._page(status, after):
-                yield from page
-                after = page[-1].id
-
-    def _page(self, status: Status, after: int) -> list[PendingReceipt]:
-        return self._journal.read(lambda connection: pending_page(connection, status, self._kkt, after, PAGE))
+        last = self._journal.read(lambda connection: last_document_before(connection, fn_before, fd_before))
+        if last is not None and at < datetime.fromisoformat(last.datetime):
+            raise SettleRefused(
+                "document_mismatch",
+                f"document {fd_number} is of {at.isoformat()}, and printing began later: the document before it, "
+                f"FD {last.fd_number}, is of {last.datetime}",
+            )
 
     def _from_paper(self, task: PrintTask, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> Printed:
         if paper.fn_number == status.fn_number:
@@ -179,6 +180,7 @@ class HandSettler:
                 )
             return printed
         self._require_free(task, paper.fn_number, paper.fd_number)
+        self._require_not_earlier(task, paper.at, paper.fd_number)
         return Printed(self._mark(receipt, paper, status))
 
     def _mark(self, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> FiscalMark:
@@ -204,6 +206,43 @@ class HandSettler:
                 fiscal_sign=paper.fiscal_sign,
                 operation=receipt.operation,
             ),
+        )
+
+
+def record_settled(
+    tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo, tax_system: TaxSystem
+) -> None:
+    """What a person decided, as if the register had told it; the history says that it had not.
+
+    Errors: SettleRefused where the document turns out to be another receipt's.
+    """
+    if settled.printed is None:
+        release(tx, settled.task, order.remark)
+        return
+    mark = settled.printed.mark
+    require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
+    if tx.may_be_recovered:
+        forget_recovered(tx, requisite_1192(settled.task.pos_id, settled.task.receipt_id))
+    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone, tax_system)
+
+
+def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatus) -> None:
+    """A number alone names a document only as long as the storage is the one on which printing began."""
+    if status.fn_number != task.fn_before:
+        raise SettleRefused(
+            "document_mismatch",
+            f"printing began on fiscal storage {task.fn_before}, and {status.fn_number} is in the register now: say of "
+            f"which one document {fd_number} is (--fn, with what its paper shows)",
+        )
+
+
+def _require_own_mark(task: PrintTask, document: StoredDocument) -> None:
+    """Refuse a document with a mark that is not this receipt's: it is another sale's, whosever."""
+    own = requisite_1192(task.pos_id, task.receipt_id)
+    if document.requisite and document.requisite != own:
+        raise SettleRefused(
+            "document_taken",
+            f"document {document.fd_number} carries the mark {document.requisite} (FFD tag 1192), not {own}",
         )
 
 

@@ -1,4 +1,4 @@
-"""A lane's rest: its next receipt is leased in the very commit that takes it, which saves that receipt a commit."""
+"""A resting lane's next receipt is leased in the very commit that takes it, which saves that receipt a commit."""
 
 from collections.abc import Callable
 
@@ -7,19 +7,17 @@ from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import Transaction
 
 
-class Rest:
+class LeaseOnArrival:
     """Between the end of a lane's work and its next step: a wish that stands in the journal."""
 
-    def __init__(self, journal: Journal, kkt: str, lease: Callable[[Transaction], list[PrintTask]]) -> None:
-        """`lease` is called in the thread of whoever commits, while the lane rests."""
+    def __init__(self, journal: Journal, kkt: str) -> None:
         self._journal = journal
         self._kkt = kkt
-        self._lease = lease
         self._wish: Wish[list[PrintTask]] | None = None
 
-    def begin(self) -> None:
-        """Wish for the next receipt."""
-        self._wish = self._journal.wish(self._kkt, self._lease)
+    def begin(self, lease: Callable[[Transaction], list[PrintTask]]) -> None:
+        """Wish for the next receipt. `lease` runs in the thread of whoever commits, while the lane rests."""
+        self._wish = self._journal.wish(self._kkt, lease)
 
     def end(self) -> list[PrintTask] | None:
         """What was leased meanwhile; None while a commit is under way that may lease something: the rest goes on."""

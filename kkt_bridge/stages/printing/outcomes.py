@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from kkt_bridge.errors import ReceiptRefused
-from kkt_bridge.journal.printing import document_owner, record_printed, record_rejected, release, reply_addresses
+from kkt_bridge.journal.printing import record_printed, record_rejected, release, reply_addresses
 from kkt_bridge.journal.records import PrintTask, Unfixed
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.codes import TaxSystem
@@ -14,7 +14,6 @@ from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.registers.base import Printed
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery.document import body_or_none
-from kkt_bridge.stages.hand_settling import HandOrder, HandSettled, require_nobodys
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +61,6 @@ def record_outcome(
         reply = replies.rejected(task, code, message, zone)
     topic, correlation = address
     tx.publish(topic, reply.payload(), correlation)
-
-
-def record_settled(
-    tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo, tax_system: TaxSystem
-) -> None:
-    """What a person decided, as if the register had told it; the history says that it had not.
-
-    Errors: SettleRefused where the document turns out to be another receipt's.
-    """
-    if settled.printed is None:
-        release(tx, settled.task, order.remark)
-        return
-    mark = settled.printed.mark
-    require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
-    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone, tax_system)
 
 
 def _body(task: PrintTask, mark: FiscalMark, tax_system: TaxSystem) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The shift of a register: how old it is, by two clocks, and who is told of it.
+"""The shift of a register: how old it is, by two clocks, and how others are told of it.
 
 A register closes nothing by itself, and refuses everything once a shift is 24 hours old by its own clock. That
 clock may stand still or jump; so the time that has passed here since the shift was first seen counts as well.
@@ -6,13 +6,12 @@ clock may stand still or jump; so the time that has passed here since the shift 
 
 import logging
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Final
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.registers.base import RegisterStatus, ShiftReport
-from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.wire.messages import ShiftEvent
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
@@ -35,16 +34,14 @@ class _OpenShift:
     """When it was last seen; 0 from a register that does not tell."""
 
 
-class Shifts:
-    """What a lane knows of its register's shift."""
+class ShiftAge:
+    """How old a register's shift is."""
 
-    def __init__(self, settings: LaneSettings, *, journal: Journal, topics: Topics, clock: Clock) -> None:
-        self._settings = settings
-        self._journal = journal
-        self._topics = topics
+    def __init__(self, close_after_s: float, clock: Clock) -> None:
+        """`close_after_s`: seconds after which a shift is to be closed."""
+        self._close_after_s = close_after_s
         self._clock = clock
         self._open: _OpenShift | None = None
-        self._unannounced: list[ShiftReport] = []
 
     def note(self, status: RegisterStatus) -> None:
         """Take note of what the register says now."""
@@ -67,31 +64,28 @@ class Shifts:
 
     def left_s(self) -> float:
         """Seconds until the shift is to be closed."""
-        return self._settings.shift_close_after_s - self.age_s()
+        return self._close_after_s - self.age_s()
 
-    def announce(self, report: ShiftReport) -> None:
-        """Tell of a shift that was opened or closed."""
-        self._unannounced.append(report)
-        self.announce_all()
 
-    def announce_all(self) -> None:
-        """Tell of those that the disk did not take before. Errors: StorageUnavailable, and they are told later."""
-        while self._unannounced:
-            self._write(self._unannounced[0])
-            self._unannounced.pop(0)
+@dataclass(frozen=True, slots=True)
+class ShiftTeller:
+    """Tells of the shifts of one register."""
 
-    def _write(self, report: ShiftReport) -> None:
-        kkt, zone = self._settings.kkt, self._settings.zone
+    kkt: str
+    topics: Topics
+    zone: tzinfo
 
-        def operation(tx: Transaction) -> None:
-            event = ShiftEvent(
-                kkt=kkt,
-                number=report.number,
-                open=report.open,
-                fd_number=report.fd_number,
-                at=rfc3339(tx.instant.wall_ms, zone),
-            )
-            tx.publish(self._topics.event("shift"), event.payload(), is_event=True)
+    def tell(self, tx: Transaction, report: ShiftReport) -> None:
+        """Publish that a shift was opened or closed, in the commit in which its document becomes known."""
+        event = ShiftEvent(
+            kkt=self.kkt,
+            number=report.number,
+            open=report.open,
+            fd_number=report.fd_number,
+            at=rfc3339(tx.instant.wall_ms, self.zone),
+        )
+        tx.publish(self.topics.event("shift"), event.payload(), is_event=True)
 
-        self._journal.write(operation)
-        log.info("shift %d on %s %s", report.number, kkt, "opened" if report.open else "closed")
+    def log(self, report: ShiftReport) -> None:
+        """One line a shift."""
+        log.info("shift %d on %s %s", report.number, self.kkt, "opened" if report.open else "closed")

@@ -1,0 +1,385 @@
+"""What a fiscal storage holds beyond the journal's knowledge: read, and each document of ours given its receipt.
+
+The journal keeps one mark a fiscal storage (`Journal.fd_mark`): up to that document it knows what each of them is. The
+storage is ahead of it where the journal was put back from a backup, lost its last commits or was never told an answer,
+and where another program prints. In each case the documents behind the mark are read through the register's port
+before anything is printed. Those with the mark of a receipt (FFD tag 1192) that has no document yet are adopted, those
+of receipts that the journal does not know wait for their repeat in `recovered`, all others are left in peace.
+
+A storage that the journal has never seen is read backwards, as far back as a receipt can come again (see `_History`).
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import ValidationError
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.printing import hold_in_doubt, known_fd_numbers, unprinted, unprinted_task
+from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, insert_recovered
+from kkt_bridge.journal.tombstones import buried_fd_numbers
+from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.identity import is_requisite, requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.print_warnings import print_warnings
+from kkt_bridge.registers.base import (
+    CORRECTION_FORM,
+    RECEIPT_FORM,
+    SALE_FORMS,
+    SHIFT_CLOSE_FORM,
+    SHIFT_OPEN_FORM,
+    FiscalRegister,
+    Printed,
+    RegisterStatus,
+    ShiftReport,
+    StoredDocument,
+    Unreadable,
+)
+from kkt_bridge.stages.lane import LaneSettings
+from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, record_outcomes
+from kkt_bridge.stages.printing.shifts import ShiftTeller
+
+STEP_S: Final = 0.5
+"""Seconds that one step of reading may take: stops and telemetry wait for it."""
+
+BATCH_MAX: Final = 200
+"""Documents that are recorded together."""
+
+STRANGERS_MAX: Final = 500
+"""Receipts without a mark of ours, in a row, after which a storage never seen before is not read further back."""
+
+TOLD_MAX: Final = 5
+"""Documents that are named where it is told that the journal was behind."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A document that must not be passed: it cannot be read, or carries a receipt's mark and is another sale."""
+
+    fd_number: int
+    reason: str
+    """In words that follow the name of a receipt: "may be FD 7, which ..."."""
+    requisite: str | None = None
+    """Of the receipt whose mark it carries; None where it may be any."""
+
+
+@dataclass(slots=True)
+class _History:
+    """The way back through a storage that this journal has never seen.
+
+    Only two can bring a receipt again: a POS that never heard its answer, and the broker, which keeps what it could not
+    deliver for as long as the session lives. So what is older than that, reckoned from the newest document (not by
+    this machine's clock), does not matter; and where another program's receipts stand in a long row, the bridge was
+    not there. A register that other software used for years is read for seconds.
+    """
+
+    last: int
+    """The storage's last document when the way back began."""
+    next_fd: int
+    newest_at: datetime | None = None
+    strangers: int = 0
+    """Receipts in a row without a mark of ours."""
+
+    def takes(self, document: StoredDocument | Unreadable, reach: timedelta) -> bool:
+        """Whether this document matters; False ends the way."""
+        if isinstance(document, Unreadable):
+            return True
+        self.newest_at = self.newest_at or document.at
+        if document.form in SALE_FORMS:
+            self.strangers = 0 if is_requisite(document.requisite) else self.strangers + 1
+        return document.at >= self.newest_at - reach and self.strangers < STRANGERS_MAX
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far one storage has been read."""
+
+    fn_number: str
+    read_to: int | None
+    """None while the way back through it is not over."""
+    history: _History | None = None
+    blockers: dict[int, Blocker] = field(default_factory=dict)
+    """By FD number."""
+
+    @property
+    def mark(self) -> int:
+        """The last document that nothing stands in the way of."""
+        assert self.read_to is not None
+        return min(self.blockers) - 1 if self.blockers else self.read_to
+
+
+@dataclass(slots=True)
+class _Found:
+    """What came of a batch, to be told once it is committed."""
+
+    outcomes: list[tuple[Outcome, bool]] = field(default_factory=list)
+    """Receipts that got their documents, each with whether it was still waiting to be printed."""
+    kept: list[StoredDocument] = field(default_factory=list)
+    twice: list[StoredDocument] = field(default_factory=list)
+    blockers: list[Blocker] = field(default_factory=list)
+    shifts: list[ShiftReport] = field(default_factory=list)
+
+
+class StorageReader:
+    """Reads one register's storage, a step at a time, and records what it finds."""
+
+    def __init__(
+        self, settings: LaneSettings, *, register: FiscalRegister, journal: Journal, teller: ShiftTeller, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._register = register
+        self._journal = journal
+        self._teller = teller
+        self._clock = clock
+        self._place: _Place | None = None
+        self.behind: list[str] = []
+        """Documents of ours beyond the journal's knowledge, named, in this process's life."""
+
+    @property
+    def blockers(self) -> Sequence[Blocker]:
+        """What stands in the way on the storage that is being read."""
+        return list(self._place.blockers.values()) if self._place is not None else []
+
+    def progress(self, status: RegisterStatus) -> str:
+        """How far it is, in words."""
+        place = self._place
+        if place is None or place.read_to is not None or place.history is None:
+            read_to = place.read_to if place is not None else 0
+            return f"reading the fiscal storage {status.fn_number}: FD {read_to} of {status.last_fd_number}"
+        return f"reading the fiscal storage {status.fn_number} backwards: at FD {place.history.next_fd}"
+
+    def has_lost_documents(self, status: RegisterStatus) -> bool:
+        """Whether the storage ends before documents that it is known to have made."""
+        mark = self._journal.fd_mark(status.fn_number)
+        return mark is not None and status.last_fd_number < mark
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def begin(self, status: RegisterStatus) -> None:
+        """The register was asked: find the place in its storage, and look again at what was in the way."""
+        mark = self._journal.fd_mark(status.fn_number)
+        if self._place is None or self._place.fn_number != status.fn_number:
+            history = _History(status.last_fd_number, status.last_fd_number) if mark is None else None
+            self._place = _Place(status.fn_number, mark, history)
+        place = self._place
+        if place.read_to is not None and not place.blockers and mark is not None:
+            place.read_to = max(place.read_to, mark)
+        if place.blockers:
+            again = [self._read(fd_number) for fd_number in sorted(place.blockers)]
+            place.blockers.clear()
+            self._take(place, again, upto=None)
+            self._settle_mark()
+
+    def step(self, status: RegisterStatus) -> bool:
+        """Read on for a moment; whether all that the register said there is has been read.
+
+        Errors: those of the register and of the journal; what was recorded until then stays so.
+        """
+        assert self._place is not None, "begin comes first"
+        if self._place.read_to is None:
+            self._read_back(self._place)
+        elif self._place.read_to < status.last_fd_number:
+            self._read_on(self._place, status.last_fd_number)
+        return self._place.read_to is not None and self._place.read_to >= status.last_fd_number
+
+    def vouch(self) -> None:
+        """A person has looked at the papers: what stood in the way until now does not any more."""
+        if self._place is not None and self._place.blockers:
+            log.warning("passed on a person's word: %s", "; ".join(f"FD {fd}" for fd in sorted(self._place.blockers)))
+            self._place.blockers.clear()
+            self._settle_mark()
+
+    def _read_on(self, place: _Place, last: int) -> None:
+        assert place.read_to is not None
+        batch: list[StoredDocument | Unreadable] = []
+        until = self._clock.monotonic() + STEP_S
+        for document in self._register.documents(place.read_to + 1, min(last, place.read_to + BATCH_MAX)):
+            batch.append(document)
+            if self._clock.monotonic() >= until:
+                break
+        if not batch:
+            batch = [_missing(place.read_to + 1)]
+        self._take(place, batch, upto=batch[-1].fd_number)
+        place.read_to = batch[-1].fd_number
+
+    def _read_back(self, place: _Place) -> None:
+        history = place.history
+        assert history is not None
+        batch: list[StoredDocument | Unreadable] = []
+        until, is_over = self._clock.monotonic() + STEP_S, False
+        reach = timedelta(seconds=self._settings.repeats_come_for_s)
+        while not is_over and len(batch) < BATCH_MAX and self._clock.monotonic() < until:
+            document = self._read(history.next_fd) if history.next_fd >= 1 else None
+            is_over = document is None or not history.takes(document, reach)
+            if document is not None and not is_over:
+                batch.append(document)
+                history.next_fd -= 1
+        self._take(place, batch[::-1], upto=None)
+        if is_over:
+            place.read_to, place.history = history.last, None
+            self._settle_mark()
+
+    def _read(self, fd_number: int) -> StoredDocument | Unreadable:
+        return self._register.read_document(fd_number) or _missing(fd_number)
+
+    # -- recording ----------------------------------------------------------------------------------------
+
+    def _settle_mark(self) -> None:
+        place = self._place
+        if (
+            place is not None
+            and place.read_to is not None
+            and place.mark > (self._journal.fd_mark(place.fn_number) or -1)
+        ):
+            self._journal.write(lambda tx: tx.advance_fd_mark(place.fn_number, place.mark))
+
+    def _take(self, place: _Place, batch: Sequence[StoredDocument | Unreadable], upto: int | None) -> None:
+        """Record a batch, and where all before it is known, the mark with it (`upto`; shifts are told of only then)."""
+        if not batch:
+            return
+
+        def operation(tx: Transaction) -> _Found:
+            found = self._judge(tx, place.fn_number, batch, tells_shifts=upto is not None)
+            if upto is not None:
+                stop = min([*place.blockers, *(blocker.fd_number for blocker in found.blockers)], default=upto + 1)
+                tx.advance_fd_mark(place.fn_number, max(min(upto, stop - 1), tx.fd_mark(place.fn_number) or 0))
+            return found
+
+        found = self._journal.write(operation)
+        for blocker in found.blockers:
+            place.blockers[blocker.fd_number] = blocker
+        self._tell(found)
+
+    def _judge(
+        self, tx: Transaction, fn_number: str, batch: Iterable[StoredDocument | Unreadable], *, tells_shifts: bool
+    ) -> _Found:
+        found, ours = _Found(), []
+        for document in batch:
+            if isinstance(document, Unreadable):
+                reason = f"may be FD {document.fd_number}, which cannot be read ({document.reason})"
+                found.blockers.append(Blocker(document.fd_number, reason))
+            elif document.form in SALE_FORMS and is_requisite(document.requisite):
+                ours.append(document)
+            elif tells_shifts and document.form in {SHIFT_OPEN_FORM, SHIFT_CLOSE_FORM}:
+                report = ShiftReport(document.shift_number, document.form == SHIFT_OPEN_FORM, document.fd_number)
+                self._teller.tell(tx, report)
+                found.shifts.append(report)
+        if ours:
+            self._give_receipts(tx, fn_number, ours, found)
+        return found
+
+    def _give_receipts(self, tx: Transaction, fn_number: str, ours: list[StoredDocument], found: _Found) -> None:
+        first, last = ours[0].fd_number, ours[-1].fd_number
+        known = known_fd_numbers(tx.connection, fn_number, first - 1)
+        known |= buried_fd_numbers(tx.connection, fn_number, first, last)
+        waiting = {requisite_1192(row.pos_id, row.receipt_id): row.id for row in unprinted(tx.connection)}
+        for document in ours:
+            assert document.requisite is not None
+            if document.fd_number in known:
+                continue
+            receipt = waiting.get(document.requisite)
+            if receipt is not None:
+                task = unprinted_task(tx.connection, receipt)
+                if task.status == Status.BUFFERED or task.kkt == self._settings.kkt:
+                    if self._adopt(tx, task, document, found):
+                        del waiting[document.requisite]
+                    continue
+            # Nobody's here, or a receipt that another lane has in hand: that one looks there before it prints again.
+            self._keep(tx, document, found)
+
+    def _adopt(self, tx: Transaction, task: PrintTask, document: StoredDocument, found: _Found) -> bool:
+        receipt, was_waiting = readable(task), task.status == Status.BUFFERED
+        if was_waiting:
+            hold_in_doubt(tx, task, document.fn_number, document.fd_number - 1)
+            task = replace(task, status=Status.PRINTING, fn_before=document.fn_number, fd_before=document.fd_number - 1)
+        where = f"FD {document.fd_number} on {self._settings.kkt}"
+        if receipt is None:
+            reason = f"is {where}, but the request can no longer be read"
+        elif not could_be(document, receipt):
+            reason = f"has its mark on {where}, which is another sale: look at the paper"
+        else:
+            printed = as_printed(document, receipt)
+            outcome = Outcome(task, printed=printed, remark=REMARK if was_waiting else None)
+            record_outcomes(tx, [outcome], self._settings.zone, self._settings.tax_system)
+            found.outcomes.append((outcome, was_waiting))
+            return True
+        found.blockers.append(Blocker(document.fd_number, reason, document.requisite))
+        return False
+
+    def _keep(self, tx: Transaction, document: StoredDocument, found: _Found) -> None:
+        assert document.requisite is not None
+        assert document.operation is not None
+        assert document.total is not None
+        assert document.mark is not None
+        known = find_recovered(tx.connection, document.requisite)
+        if known is not None:
+            if (known.mark.fn_number, known.mark.fd_number) != (document.fn_number, document.fd_number):
+                found.twice.append(document)
+            return
+        insert_recovered(
+            tx,
+            RecoveredDocument(
+                requisite=document.requisite,
+                kkt=self._settings.kkt,
+                form=document.form,
+                operation=document.operation,
+                total=document.total,
+                mark=document.mark,
+            ),
+        )
+        found.kept.append(document)
+
+    def _tell(self, found: _Found) -> None:
+        kkt = self._settings.kkt
+        for report in found.shifts:
+            self._teller.log(report)
+        for outcome, was_waiting in found.outcomes:
+            assert outcome.printed is not None
+            mark = outcome.printed.mark
+            log.info("found as FD %d on FN %s: adopted", mark.fd_number, mark.fn_number, extra=ids_of(outcome.task))
+            if was_waiting:
+                self.behind.append(f"FD {mark.fd_number} on FN {mark.fn_number}")
+        for document in found.kept:
+            self.behind.append(f"FD {document.fd_number} on FN {document.fn_number}")
+        for document in found.twice:
+            log.error("%s: FD %d carries a mark that another document has too", kkt, document.fd_number)
+        if found.kept or any(was_waiting for _, was_waiting in found.outcomes):
+            log.warning("the journal was behind the fiscal storage of %s: %s", kkt, self.behind_in_words())
+
+    def behind_in_words(self) -> str | None:
+        """Which documents the journal did not know of; None if there were none."""
+        if not self.behind:
+            return None
+        more = f" and {len(self.behind) - TOLD_MAX} more" if self.behind[TOLD_MAX:] else ""
+        return f"{len(self.behind)} documents of ours were not in it: {', '.join(self.behind[:TOLD_MAX])}{more}"
+
+
+def could_be(document: StoredDocument, receipt: Receipt) -> bool:
+    """Whether a document has the form, the operation and the total of this receipt."""
+    form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
+    return (document.form, document.operation, document.total) == (form, receipt.operation, receipt.total)
+
+
+def as_printed(document: StoredDocument, receipt: Receipt) -> Printed:
+    """What `print_receipt` would have returned for this receipt, from its stored document."""
+    return Printed(document.mark_for(receipt), print_warnings(receipt, on_paper=document.on_paper))
+
+
+def readable(task: PrintTask) -> Receipt | None:
+    """The request; None where an earlier release took what this one cannot read."""
+    try:
+        return Receipt.model_validate_json(task.body)
+    except ValidationError:
+        return None
+
+
+def _missing(fd_number: int) -> Unreadable:
+    return Unreadable(fd_number, "the storage does not show it")
