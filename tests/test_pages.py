@@ -19,7 +19,9 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.flood import FLOOD_PER_S
 from kkt_bridge.stages.intake.refusals import REASONS
+from kkt_bridge.steering import components
 from kkt_bridge.steering.conditions import CONDITIONS
+from kkt_bridge.steering.health import REGISTER
 from kkt_bridge.wire.decode import FAULTS_SHOWN_MAX, Undecodable, decode_receipt
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, ErrorCode
 
@@ -89,6 +91,14 @@ def test_the_limits_are_the_programs() -> None:
 def test_every_alert_is_explained_with_its_severity() -> None:
     told = [(row[0], row[1]) for row in rows(section(OPERATIONS, "Alerts"))]
     assert sorted(told) == sorted((condition.code, condition.severity) for condition in CONDITIONS)
+
+
+def test_every_component_of_the_health_is_explained() -> None:
+    classes = [each for each in vars(components).values() if isinstance(each, type)]
+    named = {name for each in classes if isinstance(name := getattr(each, "name", None), str)}
+    told = {row[0] for row in rows(section(OPERATIONS, "Health"))}
+    assert named <= told
+    assert told - named == {REGISTER + "…"}
 
 
 def test_every_key_of_the_configuration_is_explained() -> None:
