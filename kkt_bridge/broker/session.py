@@ -183,6 +183,11 @@ class Session:
             self._outgoing.append(message)
         self.ring()
 
+    def unsubscribe(self, filters: Iterable[str]) -> None:
+        """Give up subscriptions that the broker may remember; in the session's thread, while online."""
+        if self._client is not None:
+            self._client.unsubscribe(list(filters))
+
     def acknowledge(self, tokens: Iterable[AckToken]) -> None:
         """Acknowledge messages, in this order; those of an earlier connection are dropped."""
         self._acks.extend(tokens)

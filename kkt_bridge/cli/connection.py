@@ -200,7 +200,7 @@ class BridgeLine:
 
     def listen(self, name: str) -> None:
         """Subscribe to this command's results, and to the bridge's state."""
-        self.client.subscribe([self._topics.command_result(name), self._topics.state("#")])
+        self.client.subscribe([self._topics.command_result(name), self._topics.state("#"), *self._topics.states()])
 
     def exchange(self, name: str, args: Mapping[str, Any], issued_by: str, timeout_s: float) -> dict[str, Any]:
         """Send a command whose results are listened to, and return what comes of it."""

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Follow until there is a reason to end; return the exit status."""
     where = address(args)
     with until_reader_leaves(), where.client() as client:
-        client.subscribe([f"{where.topics.branch}/#"])
+        client.subscribe([f"{where.topics.branch}/#", *where.topics.states()])
         out = Screen()
         for number, message in enumerate(_followed(client, where.topics.branch, args.topics), start=1):
             if args.json:
@@ -63,10 +63,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _followed(client: BrokerClient, branch: str, glob: str) -> Iterator[Received]:
     """Every message that is wanted, until the reader of a pipe leaves."""
+    shown: dict[str, bytes] = {}
     while not reader_has_left():
         message = receive(client, time.monotonic() + LINK_CHECK_S)
-        if message is not None and fnmatchcase(message.topic.removeprefix(branch + "/"), glob):
-            yield message
+        if message is None or not fnmatchcase(message.topic.removeprefix(branch + "/"), glob):
+            continue
+        if message.topic.startswith(f"{branch}/state/"):
+            # It may come for each of two subscriptions.
+            if shown.get(message.topic) == message.payload:
+                continue
+            shown[message.topic] = message.payload
+        yield message
 
 
 def _print(out: Screen, below: str, message: Received) -> None:

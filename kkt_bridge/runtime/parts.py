@@ -33,6 +33,7 @@ from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.publishing import Publisher
+from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.stages.sender import SENDERS_MAX, Crew
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
@@ -108,6 +109,7 @@ class Parts:
     inbox: Inbox
     session: Session
     publisher: Publisher
+    retained_topics: RetainedTopics
     board: Board
     admission: Admission
     intake: Intake
@@ -152,6 +154,9 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
         inbox=inbox,
         session=session,
         publisher=_publisher(base, session),
+        retained_topics=RetainedTopics(
+            journal=base.journal, link=session, topics=base.topics, registers=[kkt.id for kkt in settings.kkt]
+        ),
         board=board,
         admission=admission,
         intake=_intake(base, inbox, session, admission),

@@ -32,6 +32,7 @@ class Service:
         # Apart from whatever writes: a disk that keeps those waiting must be shown.
         self.show = Loop("show", parts.telemetry.step)
         parts.session.listen(parts.publisher)
+        parts.session.listen(parts.retained_topics)
         parts.session.listen(parts.board)
         parts.base.journal.listen(self._committed)
 

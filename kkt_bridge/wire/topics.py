@@ -12,6 +12,9 @@ _WILDCARDS = re.compile(r"[+#]")
 NAME_CHARS_MAX = 64
 """Characters of a name that is answered: an identifier has no more."""
 
+STATES = ("online", "health", "buffer", "breaker", "sync", "alerts", "config")
+"""Names of the retained state that every bridge publishes."""
+
 ANSWER_TOPIC_BYTES_MAX = 1024
 ANSWER_TOPIC_LEVELS_MAX = 32
 """Of a response topic: far more than anybody needs, far less than any broker takes."""
@@ -79,6 +82,13 @@ class Topics:
     def state(self, name: str) -> str:
         """A retained state topic: `online`, `buffer`, `kkt/kkt-1`, ..."""
         return f"{self.branch}/state/{name}"
+
+    def states(self) -> list[str]:
+        """The retained topics that every bridge has; those of its registers stand beside them.
+
+        Some brokers (RabbitMQ) hand over what is retained only to a subscription that names the very topic.
+        """
+        return [self.state(name) for name in STATES]
 
     def event(self, kind: str) -> str:
         """An event topic: `receipt`, `breaker`, ..."""

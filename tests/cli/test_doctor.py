@@ -34,6 +34,7 @@ CHECKS = [
     "journal file",
     "journal schema",
     "broker",
+    "topics",
     "bridge",
     "bridge answers",
     "register kkt-1",

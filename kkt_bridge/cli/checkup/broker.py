@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kkt_bridge.broker.echo import Echo, echo_check
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import Hold
 from kkt_bridge.cli.connection import Address, BridgeAway, BridgeLine, CommandRefused, whoami
@@ -41,10 +42,32 @@ def _examine(where: Address, hold: Hold | None, checkup: BrokerCheckup) -> Itera
             took_ms = (time.monotonic() - started) * 1000
             version = _VERSIONS[line.client.protocol]
             yield ok("broker", f"{where.host}:{where.port} lets us in with MQTT {version}, in {took_ms:.0f} ms")
+            yield _examine_echo(_echo(where))
             yield from _examine_bridge(line, hold, checkup)
     except BrokerAway as away:
         advice = "start the broker, or check mqtt.host, port, username and password; the bridge waits for it meanwhile"
         yield fail("broker", str(away), advice)
+
+
+def _echo(where: Address) -> Echo:
+    """On a connection of its own: some brokers end it over a topic that they do not allow."""
+    with where.client() as client:
+        return echo_check(client, where.topics)
+
+
+def _examine_echo(echo: Echo) -> Finding:
+    if echo.is_true:
+        return ok("topics", "what is sent under the bridge's names comes back as it went")
+    if echo.problem is not None:
+        return warn(
+            "topics", f"not tried: {echo.problem}", "no harm where the access list does not let us read replies"
+        )
+    if echo.heard_on is not None:
+        what = f"the broker changes topics: {echo.topic} comes back as {echo.heard_on}"
+        return fail(
+            "topics", what, "receipts would be lost: choose a bridge_id, POS and topic_root that it leaves alone"
+        )
+    return fail("topics", f"{echo.topic} was taken by the broker and did not come back", "look at the broker's log")
 
 
 def _examine_bridge(line: BridgeLine, hold: Hold | None, checkup: BrokerCheckup) -> Iterator[Finding]:

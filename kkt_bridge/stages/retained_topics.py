@@ -1,0 +1,95 @@
+"""Retained topics that are the bridge's no more are cleared: a register taken out, another name or topic root.
+
+The broker keeps a retained message for ever, and a dashboard would show a register as ready that is long gone. Which
+topics the bridge has published is remembered in the journal.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from kkt_bridge.broker.link import Outgoing
+from kkt_bridge.errors import StorageUnavailable
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.settings import get_setting, set_setting
+from kkt_bridge.wire.topics import Topics
+
+SETTING: Final = "retained_topics"
+"""Under which the journal keeps the topics, as a JSON list."""
+
+log = logging.getLogger(__name__)
+
+
+class Link(Protocol):
+    """What is needed of the MQTT session."""
+
+    def publish(self, message: Outgoing) -> None:
+        """Queue a message at QoS 1."""
+        ...
+
+    def unsubscribe(self, filters: Iterable[str]) -> None:
+        """Give subscriptions up."""
+        ...
+
+
+class _Cleared:
+    """The token of a message that clears a topic."""
+
+
+class RetainedTopics:
+    """Listens to the session, and clears what an earlier configuration left."""
+
+    def __init__(self, *, journal: Journal, link: Link, topics: Topics, registers: Iterable[str]) -> None:
+        self._journal = journal
+        self._link = link
+        self._topics = topics
+        self._ours = [*topics.states(), *(topics.state(f"kkt/{kkt}") for kkt in registers)]
+        self._waiting: set[_Cleared] = set()
+
+    def link_up(self) -> None:
+        """Clear what is not ours any more, and remember what is."""
+        self._waiting.clear()
+        try:
+            known = self._known()
+        except StorageUnavailable as problem:
+            log.warning("which retained topics are the bridge's cannot be read: %s", problem)
+            return
+        stale = [topic for topic in known if topic not in self._ours]
+        if set(known) != set(self._ours):
+            self._remember([*self._ours, *stale])
+        for topic in stale:
+            token = _Cleared()
+            self._waiting.add(token)
+            self._link.publish(Outgoing(topic, b"", retain=True, token=token))
+        if branches := self._other_branches(stale):
+            log.info("the bridge was known as %s before: what it left there is cleared", ", ".join(branches))
+            for branch in branches:
+                root, _, bridge = branch.rpartition("/")
+                self._link.unsubscribe(Topics(root, bridge).subscriptions())
+                self._link.unsubscribe([Topics(root, bridge).state("online")])
+
+    def link_down(self) -> None:
+        """What is not cleared by now is cleared on the next connection."""
+        self._waiting.clear()
+
+    def published(self, token: object) -> None:
+        """A topic is cleared; when all are, they are forgotten."""
+        if isinstance(token, _Cleared) and token in self._waiting:
+            self._waiting.remove(token)
+            if not self._waiting:
+                self._remember(self._ours)
+
+    def refused(self, token: object) -> None:
+        """It stays remembered, and is tried again on the next connection."""
+
+    def _other_branches(self, stale: list[str]) -> list[str]:
+        ending = "/" + self._topics.state("online").removeprefix(self._topics.branch + "/")
+        return [topic.removesuffix(ending) for topic in stale if topic.endswith(ending)]
+
+    def _known(self) -> list[str]:
+        text = self._journal.read(lambda connection: get_setting(connection, SETTING))
+        return list(json.loads(text)) if text else []
+
+    def _remember(self, topics: list[str]) -> None:
+        self._journal.post(lambda tx: set_setting(tx, SETTING, json.dumps(topics)))
