@@ -48,6 +48,8 @@ class Letter:
     """The broker forgot it."""
     odd: bytes = b""
     """Properties that make no sense."""
+    retained: bool = False
+    """It was published as retained, and comes again at each subscription."""
 
 
 class BridgeSocket(socket.socket):
@@ -93,6 +95,8 @@ class Broker:
         """On this connection it answers pings alone: nothing is taken, nothing acknowledged."""
         self.odd: Callable[[], bytes] = bytes
         """Properties that the senders' programs add."""
+        self.kept: dict[str, Letter] = {}
+        """Requests that somebody published as retained, by topic, before the bridge was there."""
         self._queue: deque[Letter] = deque()
         self._in_flight: dict[int, Letter] = {}
         self._has_session = False
@@ -163,6 +167,7 @@ class Broker:
             self._queue.clear()
             self._in_flight.clear()
             self.retained.clear()
+            self.kept.clear()
             self._has_session, self._next_mid = False, 1
 
     def puback_leaves(self, mid: int) -> None:
@@ -218,6 +223,7 @@ class Broker:
                 mid=letter.mid,
                 properties=letter.properties,
                 odd=letter.odd,
+                retain=letter.retained,
             )
         )
 
@@ -248,6 +254,10 @@ class Broker:
     def _subscribe(self, packet: Packet) -> None:
         self._subscribed = True
         self._send(packets.suback(packet, modern=self._modern))
+        # At each subscription, as MQTT 3.1.1 has it.
+        self._queue.extend(
+            Letter(kept.topic, kept.payload, {}, kept.about, retained=True) for kept in self.kept.values()
+        )
 
     def _published(self, packet: Packet) -> None:
         message = packets.read_publish(packet, modern=self._modern)

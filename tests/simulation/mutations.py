@@ -363,6 +363,44 @@ def refuse_twice_differently() -> None:
     record.remember_refusal = lambda *_, **__: None  # type: ignore[attr-defined]
 
 
+def print_what_was_retained() -> None:
+    """A receipt that comes with the retain flag is taken like any other."""
+    real = decide.Decider._obstacle
+
+    def obstacle(self: Any, request: Any, *how: Any) -> Any:
+        return real(self, dataclasses.replace(request, retained=False), *how)
+
+    decide.Decider._obstacle = obstacle  # type: ignore[method-assign]
+
+
+def let_go_of_what_the_disk_refuses() -> None:
+    """What was refused while the disk was full is taken in hand to be recorded, and let go if that fails again."""
+    real = intake.Intake._record_some
+
+    def record(self: Any) -> bool:
+        some = list(self._unrecorded)[: intake.BATCH_MAX]
+        recorded = real(self)
+        if not recorded:
+            for digest in some:
+                del self._unrecorded[digest]
+        return recorded
+
+    intake.Intake._record_some = record  # type: ignore[method-assign]
+
+
+def record_the_first_batch_alone() -> None:
+    """Of what was refused while the disk was full, the rest is forgotten when the first of it is recorded."""
+    real = intake.Intake._record_some
+
+    def record(self: Any) -> bool:
+        recorded = real(self)
+        if recorded:
+            self._unrecorded.clear()
+        return recorded
+
+    intake.Intake._record_some = record  # type: ignore[method-assign]
+
+
 def judge_foreign_properties() -> None:
     """A property that no client should send ends the connection; the broker sends the same message again."""
     real = packets.read_properties
@@ -427,6 +465,9 @@ MUTATIONS: Final = MappingProxyType(
             refuse_twice_differently,
             bury_silently,
             take_while_paused,
+            print_what_was_retained,
+            let_go_of_what_the_disk_refuses,
+            record_the_first_batch_alone,
             judge_foreign_properties,
             events_of_any_size,
             believe_a_refusal,

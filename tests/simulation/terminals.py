@@ -96,6 +96,8 @@ class Terminal:
         self.name = name
         self.sales: dict[str, Sale] = {}
         self.garbage: list[Letter] = []
+        self.retained: dict[str, Sale] = {}
+        """What it published as retained, and never as a sale."""
         self.queries: list[tuple[str, Letter]] = []
         self.heard: list[dict[str, Any]] = []
         """Every reply on its topic, in order."""
@@ -180,6 +182,18 @@ class Terminal:
         """Send again what it has sent at any time."""
         if self.sales:
             self._send(self._chance.choice(list(self.sales.values())))
+
+    def retain_one(self) -> None:
+        """Publish a receipt as retained, long before a bridge subscribes."""
+        sale = self._new_sale("sale")
+        self.retained[sale.receipt_id] = self.sales.pop(sale.receipt_id)
+        topic = self._topics.receipt(self.name)
+        self._broker.kept[topic] = Letter(topic, sale.payload, about=sale, retained=True)
+
+    def flood(self, count: int) -> None:
+        """Publish rubbish, as fast as it can."""
+        for _ in range(count):
+            self._garble()
 
     def _contradict(self) -> None:
         sale = self._chance.choice(list(self.sales.values()))

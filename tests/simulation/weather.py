@@ -270,6 +270,35 @@ WHIMS: Final = (
 WHIMSICAL_DAYS: Final = 0.3
 """The share of days with such a broker."""
 
+
+def flood(world: World) -> None:
+    world.first_terminal().flood(FLOOD)
+
+
+def flood_a_full_disk(world: World) -> None:
+    fill_the_disk(world)
+    for terminal in world.terminals.values():
+        terminal.flood(FLOOD)
+
+
+def publish_as_retained(world: World) -> None:
+    world.first_terminal().retain_one()
+    world.broker.cut()
+
+
+FLOOD: Final = 80
+"""Messages at once: more than the bridge takes into one commit."""
+
+ABUSES: Final = (
+    Blow("abuses", 1, flood),
+    Blow("abuses", 1, flood_a_full_disk, heal_the_disk, 20),
+    Blow("abuses", 1, publish_as_retained),
+)
+"""What the programs of some terminals do, besides what else the day has."""
+
+ABUSIVE_DAYS: Final = 0.15
+"""The share of days with such a terminal."""
+
 WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
 """What does the most harm between a crash and the look at what it left."""
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,8 @@ from simulation.process import Process, content_of, journal_rows
 from simulation.registers import Register
 from simulation.terminals import Operator, Sale, Terminal
 from simulation.weather import (
+    ABUSES,
+    ABUSIVE_DAYS,
     BLOWS,
     KINDS,
     WHIMS,
@@ -238,17 +241,21 @@ class World:
                 self.fail("no input ends a loop", "the day does not end")
 
     def _plan_the_whims(self) -> None:
-        """The broker of this day may be one of a kind: when it does what is settled in the morning."""
-        if self.whims.random() >= WHIMSICAL_DAYS:
-            return
-        for whim in self.whims.choices(WHIMS, [whim.weight for whim in WHIMS], k=self.whims.randint(1, 3)):
-            self._appoint(self.whims.uniform(0, 10), lambda world, whim=whim: world._strike_with(whim))
+        """The broker of this day, or a terminal, may be one of a kind: when it does what is settled in the morning."""
+        for chance, whims, share in (
+            (self.whims, WHIMS, WHIMSICAL_DAYS),
+            (self.chance_of("abuses"), ABUSES, ABUSIVE_DAYS),
+        ):
+            if chance.random() < share:
+                for whim in chance.choices(whims, [whim.weight for whim in whims], k=chance.randint(1, 3)):
+                    strike = partial(World._strike_with, whim=whim, chance=chance)
+                    self._appoint(chance.uniform(0, 10), strike)
 
-    def _strike_with(self, whim: Blow) -> None:
+    def _strike_with(self, whim: Blow, chance: random.Random) -> None:
         self.blows[whim.name] += 1
         whim.strike(self)
         if whim.mend is not None:
-            self._appoint(self.whims.uniform(0.1, whim.lasts_s), whim.mend)
+            self._appoint(chance.uniform(0.1, whim.lasts_s), whim.mend)
 
     def _fall(self, blow: Blow) -> None:
         self.trace(f"BLOW {blow.name}")
@@ -454,6 +461,10 @@ class World:
     def fail(self, invariant: str, what: str, cause: BaseException | None = None) -> NoReturn:
         """This must never happen."""
         raise Violation(f"seed {self.seed}: {invariant}: {what}") from cause
+
+    def first_terminal(self) -> Terminal:
+        """The terminal whose program is at fault, where one is."""
+        return next(iter(self.terminals.values()))
 
     def any_register(self) -> Register:
         """One of the registers."""

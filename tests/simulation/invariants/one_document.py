@@ -15,6 +15,8 @@ class OneDocument(Invariant):
         if topic[0] != "pos" or content["status"] != "printed":
             return
         fiscal = content["fiscal"]
+        if content["receipt_id"] in self.world.terminals[content["pos_id"]].retained:
+            self.fail(f"{content['receipt_id']} was published as retained, and is printed")
         sale = self.world.terminals[content["pos_id"]].sales[content["receipt_id"]]
         fn, fd = fiscal["fn_number"], fiscal["fd_number"]
         papers = self.world.registers[fiscal["kkt"]].documents()

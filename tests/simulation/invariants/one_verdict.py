@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from kkt_bridge.journal.commands import ONLY_ASK
-from kkt_bridge.settings import RetentionSettings
+from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK
 from simulation.invariants.invariant import Invariant
 from simulation.terminals import CONTRADICTING_TOTAL, CONTRADICTION, Sale
 
@@ -102,4 +101,4 @@ class OneVerdict(Invariant):
 def _are_far_apart(moments: Iterable[datetime]) -> bool:
     """Whether the bridge may have forgotten the question in between: then a late redelivery asks it anew."""
     first, *others = sorted(moments)
-    return all(later - first >= timedelta(days=RetentionSettings().synced_days) for later in others)
+    return all(later - first >= timedelta(milliseconds=ANSWERS_KEPT_MS) for later in others)
