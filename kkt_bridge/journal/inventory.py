@@ -2,9 +2,10 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
@@ -46,27 +47,30 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A journal at one moment, purged receipts included."""
+    """A journal at one moment."""
 
-    claims: Mapping[Key, Claim]
-    recovered: Mapping[str, tuple[str, int]]
-    """Fiscal storage and number of each document whose receipt was lost with an earlier journal, by requisite 1192."""
+    claims: Iterable[Claim]
+    """Purged receipts, then the others, read as they are asked for."""
+    recovered: Iterable[tuple[str, str, int]]
+    """Requisite 1192, fiscal storage and number of each document whose receipt was lost with an earlier journal."""
     kept_counts: Mapping[CountKey, int]
     """What the counters say, by register and status."""
     true_counts: Mapping[CountKey, int]
     """What a count of the rows says."""
 
 
-def take_inventory(path: Path, *, held: bool) -> Inventory:
-    """Read a journal, in one snapshot, and check its file. `held`: a bridge runs on it, and is not delayed.
+@contextmanager
+def read_inventory(path: Path, *, held: bool) -> Iterator[Inventory]:
+    """A journal in one snapshot, once its file is checked; for the time of the block. `held`: a bridge runs on it.
 
-    Errors: JournalDamaged, JournalError (there is none, or it is of another release), StorageUnavailable.
+    Errors, also of what is read within the block: JournalDamaged, JournalError (there is none, or it is of another
+    release), StorageUnavailable.
     """
     with closing(open_beside(path, held=held)) as connection:
         try:
             _require_whole(connection, path)
             connection.execute("BEGIN")
-            return _read(connection)
+            yield _read(connection)
         except sqlite3.OperationalError as error:
             if "malformed" in str(error):
                 raise JournalDamaged(f"{path}: {error}") from None
@@ -86,18 +90,15 @@ def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _read(connection: sqlite3.Connection) -> Inventory:
-    claims = {claim.key: claim for claim in _purged(connection)}
     counts: Counter[CountKey] = Counter()
-    for claim in _live(connection):
-        claims[claim.key] = claim
-        counts[claim.kkt, claim.status] += 1
+    for kkt, status, count in connection.execute("SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status"):
+        counts[kkt, status] = count
     for kkt, dead in connection.execute("SELECT kkt, count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt"):
         counts[kkt, DLQ] = dead
     figures = connection.execute("SELECT kkt, name, value FROM figures WHERE kkt != '' AND value != 0")
-    recovered = connection.execute("SELECT requisite, fn_number, fd_number FROM recovered")
     return Inventory(
-        claims=claims,
-        recovered={requisite: (fn_number, fd_number) for requisite, fn_number, fd_number in recovered},
+        claims=chain(_purged(connection), _live(connection)),
+        recovered=connection.execute("SELECT requisite, fn_number, fd_number FROM recovered"),
         kept_counts={(kkt, name): value for kkt, name, value in figures},
         true_counts=counts,
     )

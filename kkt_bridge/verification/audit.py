@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kkt_bridge.errors import JournalDamaged
-from kkt_bridge.journal.inventory import Inventory, take_inventory
+from kkt_bridge.journal.inventory import read_inventory
+from kkt_bridge.registers.readers import readers
 from kkt_bridge.settings import Settings
-from kkt_bridge.verification.books import Difference, StorageBook
-from kkt_bridge.verification.compare import Books, differences, sums
-from kkt_bridge.verification.ofd_book import OfdAnswer, ask_ofd
-from kkt_bridge.verification.papers import Papers, repeated_papers, storage_differences
-from kkt_bridge.verification.storages import read_storages
-from kkt_bridge.verification.sums import Sums
+from kkt_bridge.verification.books import Difference
+from kkt_bridge.verification.compare import differences
+from kkt_bridge.verification.ledger import Ledger
+from kkt_bridge.verification.ofd_book import enter_ofd
+from kkt_bridge.verification.papers import repeated_papers
+from kkt_bridge.verification.sums import Sums, sum_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +43,34 @@ def audit(settings: Settings, journal: Path, extra: Sequence[Path], *, running: 
     `running`: a bridge is at work on the journal; it is not delayed.
     Errors: JournalError where there is no journal to read, StorageUnreadable.
     """
-    before = _inventory(journal, held=running)
-    storages = [file.book() for file in read_storages(settings, extra)]
-    ofd = ask_ofd(settings.ofd)
-    not_checked = [f"OFD: {ofd.reason}"] if ofd.reason else []
-    after = _inventory(journal, held=running) if running else before
-    if isinstance(before, Inventory) and isinstance(after, Inventory):
-        books = Books(before, storages, ofd.entries, after, running)
-        return Report(list(differences(books)), sums(books), not_checked)
-    damage = before if isinstance(before, JournalDamaged) else after
-    return Report(list(_without_journal(str(damage), storages)), None, [*_why(ofd), "journal: it cannot be read"])
+    with Ledger() as ledger:
+        damage = _enter_journal(ledger, journal, held=running, again=False)
+        of_storages = [found for storage in readers(settings, extra) for found in ledger.enter_storage(storage)]
+        silence = enter_ofd(ledger, settings.ofd)
+        if damage is None and running:
+            damage = _enter_journal(ledger, journal, held=True, again=True)
+        if damage is not None:
+            why = f"OFD: {silence or 'there is no journal to hold it against'}"
+            return Report(
+                list(_without_journal(damage, ledger, of_storages)), None, [why, "journal: it cannot be read"]
+            )
+        registers = {kkt.id for kkt in settings.kkt}
+        found = [*of_storages, *differences(ledger, registers, running=running)]
+        return Report(found, sum_up(ledger, running=running), [f"OFD: {silence}"] if silence else [])
 
 
-def _inventory(journal: Path, *, held: bool) -> Inventory | JournalDamaged:
+def _enter_journal(ledger: Ledger, journal: Path, *, held: bool, again: bool) -> str | None:
+    """Read the journal; return how it is damaged, if it is."""
     try:
-        return take_inventory(journal, held=held)
+        with read_inventory(journal, held=held) as inventory:
+            ledger.enter_inventory(inventory, again=again)
     except JournalDamaged as damage:
-        return damage
+        return str(damage)
+    return None
 
 
-def _without_journal(damage: str, storages: Sequence[StorageBook]) -> Iterator[Difference]:
+def _without_journal(damage: str, ledger: Ledger, of_storages: Sequence[Difference]) -> Iterator[Difference]:
     """What can be said of the storages alone."""
     yield Difference("damaged_journal", damage)
-    papers = Papers(storages)
-    yield from storage_differences(papers)
-    yield from repeated_papers(papers, {})
-
-
-def _why(ofd: OfdAnswer) -> list[str]:
-    return [f"OFD: {ofd.reason or 'there is no journal to hold it against'}"]
+    yield from of_storages
+    yield from repeated_papers(ledger)

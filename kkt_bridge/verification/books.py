@@ -1,12 +1,9 @@
 """The books that are held against each other, and what is said of a difference between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
-
-RECEIPT_FORM, CORRECTION_FORM = 3, 31
-"""FFD forms."""
 
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -20,6 +17,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "document_differs": "compare with the paper, and have it put right with a correction receipt",
         "unknown_document": "another program printed it, or its receipt was lost with a journal: find it by the paper",
         "unrecorded_document": "stop the bridge, before it is printed again, and keep the journal for an examination",
+        "no_register": "give the register back its name in the settings, or settle what waits there while it has it",
         "in_doubt": "the lane settles it by asking the register; `kkt-bridge status` and `settle` where it cannot",
         "not_at_ofd": "ask the OFD; a document that it lost can be handed in again from the fiscal storage",
         "unrecorded_delivery": "nothing to do: it is sent once more under the same key, and recorded then",
@@ -32,29 +30,6 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
 
 AWAITED: Final = "have its POS repeat the receipt: it is answered with this document, which then goes to the OFD"
 """The same for a document of which a rebuilt journal knows that its receipt was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """A document in a fiscal storage. `total` is in kopecks, `requisite` FFD tag 1192."""
-
-    fd_number: int
-    form: int
-    operation: str | None
-    total: int | None
-    requisite: str | None
-    fiscal_sign: str
-
-
-@dataclass(frozen=True, slots=True)
-class StorageBook:
-    """What a fiscal storage holds, in the order in which it stands there."""
-
-    kkt: str
-    fn_number: str
-    documents: Sequence[StoredDocument]
-    unreadable: Sequence[int] = ()
-    """Places, from 1, where there should be a document and is none that can be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,53 +1,74 @@
 """Asking the OFD what it has: a simulated one tells, at `GET /_received`."""
 
+import codecs
 import http.client
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from kkt_bridge.settings import OfdSettings
+from kkt_bridge.settings import OfdSettings, masked_url
 from kkt_bridge.verification.books import OfdEntry
+from kkt_bridge.verification.ledger import Ledger
 
 PATH: Final = "/_received"
-ANSWER_BYTES_MAX: Final = 1 << 30
+_LIST: Final = '"documents": ['
+"""Where the documents begin in its answer."""
+
+_CHUNK: Final = 1 << 16
+"""Bytes of the answer that are read at once: it may be long, and is never kept whole."""
+
+_HEAD_MAX: Final = 1 << 20
+"""Characters within which the list must begin, and one document must end: else it is no such answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class OfdAnswer:
-    """What the OFD told, or why it did not."""
-
-    entries: Sequence[OfdEntry] | None
-    reason: str | None = None
-
-
-def ask_ofd(settings: OfdSettings) -> OfdAnswer:
-    """Every document that the OFD took; not checked, with the reason, where it does not tell."""
+def enter_ofd(ledger: Ledger, settings: OfdSettings) -> str | None:
+    """Enter every document that the OFD took; return the reason where it does not tell."""
+    url = masked_url(settings.url)
     try:
-        status, answer = _get(settings)
+        with closing(_connect(settings)) as connection:
+            connection.request("GET", urlsplit(settings.url).path.rstrip("/") + PATH)
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                return f"{url} does not tell what it has ({PATH}: {response.status})"
+            ledger.enter_entries(_entry(document) for document in _documents(response))
     except (OSError, http.client.HTTPException) as error:
-        return OfdAnswer(None, f"{settings.url} does not answer: {error or type(error).__name__}")
-    if status != http.client.OK:
-        return OfdAnswer(None, f"{settings.url} does not tell what it has ({PATH}: {status})")
-    try:
-        told = json.loads(answer)["documents"]
-        return OfdAnswer([_entry(document) for document in told])
+        return f"{url} does not answer: {error or type(error).__name__}"
     except (ValueError, LookupError, TypeError):
-        return OfdAnswer(None, f"{settings.url}{PATH} is not what a simulated OFD answers")
+        return f"{url}{PATH} is not what a simulated OFD answers"
+    return None
 
 
-def _get(settings: OfdSettings) -> tuple[int, bytes]:
+def _connect(settings: OfdSettings) -> http.client.HTTPConnection:
     parts = urlsplit(settings.url)
     assert parts.hostname is not None, "the settings see to it"
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=settings.timeout_s)
-    try:
-        connection.request("GET", parts.path.rstrip("/") + PATH)
-        response = connection.getresponse()
-        return response.status, response.read(ANSWER_BYTES_MAX)
-    finally:
-        connection.close()
+    return kind(parts.hostname, parts.port, timeout=settings.timeout_s)
+
+
+def _documents(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """The objects of the list, one after the other, as the answer comes in. ValueError where it is none."""
+    decode, parse = codecs.getincrementaldecoder("utf-8")().decode, json.JSONDecoder().raw_decode
+    text, is_list = "", False
+    while True:
+        chunk = response.read(_CHUNK)
+        text += decode(chunk, final=not chunk)
+        if not is_list:
+            _, found, rest = text.partition(_LIST)
+            is_list, text = bool(found), rest if found else text
+        while is_list:
+            text = text.lstrip(" ,\r\n\t")
+            if text.startswith("]"):
+                return
+            try:
+                document, end = parse(text)
+            except json.JSONDecodeError:
+                break  # not all of it is here
+            yield document
+            text = text[end:]
+        if not chunk or len(text) > _HEAD_MAX:
+            raise ValueError("no list of documents")
 
 
 def _entry(document: dict[str, object]) -> OfdEntry:

@@ -17,7 +17,7 @@ from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.beside import open_beside
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.lock import JournalLock
+from kkt_bridge.journal.lock import JournalLock, lock_of
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
 from kkt_bridge.journal.restore import restore
 from kkt_bridge.journal.salvage import Salvage, salvage
@@ -27,12 +27,11 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
-from kkt_bridge.registers.virtual_document import fiscal_mark
+from kkt_bridge.registers.base import Unreadable
+from kkt_bridge.registers.readers import StorageReader, readers
 from kkt_bridge.settings import Settings
-from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT
 from kkt_bridge.stages import replies
 from kkt_bridge.verification.fates import Fates, Found, Judge, task_of
-from kkt_bridge.verification.storages import StorageFile, read_storages
 from kkt_bridge.wire.topics import Topics
 
 _KEPT_SETTINGS: Final = frozenset({"steps_published"})
@@ -73,15 +72,15 @@ def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clo
 
     Errors: JournalInUse; JournalError where there is nothing to make it from; StorageUnreadable.
     """
-    files = read_storages(settings, extra)
+    storages = readers(settings, extra)
     lock = JournalLock(journal)
     lock.take()
     try:
         source = _source(journal, lock)
-        if source is None and not files:
-            raise JournalError(f"{journal}: nothing is left to make it from: start the bridge, it begins an empty one")
+        if source is None and not storages:
+            raise JournalError(_nothing_left(journal, lock))
         with workshop(journal, "rebuild") as folder:
-            made, rebuilt = _build(settings, files, source, folder, clock)
+            made, rebuilt = _build(settings, storages, source, folder, clock)
             one_file(made)
             rebuilt.moved = put_in_place(made, journal, lock.generations)
         lock.remember(frozenset())  # the next start gives it its generation
@@ -90,6 +89,13 @@ def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clo
         raise StorageUnavailable(f"{journal}: cannot be made anew: {error}") from error
     finally:
         lock.release()
+
+
+def _nothing_left(journal: Path, lock: JournalLock) -> str:
+    what = f"{journal}: nothing is left to make it from: "
+    if lock.is_known:
+        return f"{what}only if a new, empty one is really to begin, remove {lock_of(journal).name} and start the bridge"
+    return f"{what}start the bridge, it begins an empty one"
 
 
 def _source(journal: Path, lock: JournalLock) -> Path | None:
@@ -122,7 +128,7 @@ _HOLDINGS: Final = ("receipts", "tombstones", "recovered")
 
 
 def _build(
-    settings: Settings, files: Sequence[StorageFile], source: Path | None, folder: Path, clock: Clock
+    settings: Settings, storages: Sequence[StorageReader], source: Path | None, folder: Path, clock: Clock
 ) -> tuple[Path, Rebuilt]:
     """The new journal in the workshop, and what is in it."""
     made = folder / "journal.db"
@@ -130,7 +136,7 @@ def _build(
     database.open()
     database.close()
     saved = salvage(source, made, folder) if source is not None else Salvage()
-    found = _documents(files)
+    found, marks = _documents(storages)
     stones = saved.rows.get("tombstones", [])
     topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
     fates = Judge(found, topics.reply).judge(saved, keys_of(stones))
@@ -142,24 +148,33 @@ def _build(
     _adopt(journal, fates, settings)
     _keep_awaited(journal, list(fates.awaited.values()))
     journal.close()
-    rebuilt = _told(source, saved, fates, {file.registration.fn_number for file in files})
+    rebuilt = _told(source, saved, fates, {storage.fn_number for storage in storages})
     return made, rebuilt
 
 
-def _documents(files: Sequence[StorageFile]) -> dict[str, Found]:
-    """Every receipt and correction of ours in the storages, by requisite; of two with one the first."""
+def _documents(storages: Sequence[StorageReader]) -> tuple[dict[str, Found], dict[str, int]]:
+    """Every receipt and correction of ours in the storages, by requisite, of two with one the first.
+
+    And, by the number of each storage, up to which document it could be read without a gap.
+    """
     found: dict[str, Found] = {}
-    for file in files:
-        for document in file.documents:
-            body = document.body
-            if body.form not in {RECEIPT, CORRECTION} or body.requisite_1192 is None:
+    marks: dict[str, int] = {}
+    for storage in storages:
+        marks[storage.fn_number] = 0
+        for document in storage.documents():
+            if isinstance(document, Unreadable):
                 continue
-            assert body.operation is not None
-            assert body.total is not None
-            mark = fiscal_mark(file.kkt, file.registration, document)
-            ours = RecoveredDocument(body.requisite_1192, file.kkt, body.form, body.operation, body.total, mark)
+            if document.fd_number == marks[storage.fn_number] + 1:
+                marks[storage.fn_number] += 1
+            if document.mark is None or document.requisite is None:
+                continue
+            assert document.operation is not None
+            assert document.total is not None
+            ours = RecoveredDocument(
+                document.requisite, storage.kkt, document.form, document.operation, document.total, document.mark
+            )
             found.setdefault(ours.requisite, Found(ours, int(document.at.timestamp() * 1000)))
-    return found
+    return found, marks
 
 
 def _rows(saved: Salvage, fates: Fates) -> dict[str, list[dict[str, object]]]:

@@ -10,13 +10,13 @@ from support.stages import Shop, a_print_job, meddle
 
 from kkt_bridge.errors import JournalError
 from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.registers.readers import StorageUnreadable
 from kkt_bridge.simulators.document_file import read_documents
 from kkt_bridge.simulators.fiscal_document import RECEIPT, Body
 from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.verification.audit import audit
 from kkt_bridge.verification.books import KINDS
-from kkt_bridge.verification.storages import StorageUnreadable
 
 
 def report_on(shop, *extra, running=False):

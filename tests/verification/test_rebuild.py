@@ -13,9 +13,9 @@ from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse
 from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.set_aside import set_aside_files
 from kkt_bridge.recovery.restore import restore
+from kkt_bridge.registers.readers import StorageUnreadable
 from kkt_bridge.verification.audit import audit
 from kkt_bridge.verification.rebuild import rebuild
-from kkt_bridge.verification.storages import StorageUnreadable
 
 PAGE = 4096
 
