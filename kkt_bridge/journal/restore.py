@@ -8,11 +8,20 @@ from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.plausible import Row
 from kkt_bridge.journal.rows import ID_BITS
-from kkt_bridge.journal.transaction import DLQ, ClockFigures
+from kkt_bridge.journal.transaction import DLQ, FD_MARK, ClockFigures
 
 
-def restore(database: Database, rows: Mapping[str, Sequence[Row]], settings: Mapping[str, str], hlc_ms: int) -> None:
-    """Fill an empty journal, in one transaction; `hlc_ms` is a time behind which its order must not go back.
+def restore(
+    database: Database,
+    rows: Mapping[str, Sequence[Row]],
+    settings: Mapping[str, str],
+    hlc_ms: int,
+    fd_marks: Mapping[str, int],
+) -> None:
+    """Fill an empty journal, in one transaction.
+
+    `hlc_ms` is a time behind which its order must not go back; `fd_marks` says of each fiscal storage up to which
+    document it is known.
 
     Ids stay as they were, so everything that refers to them still does; new ones come behind them all.
     """
@@ -27,7 +36,8 @@ def restore(database: Database, rows: Mapping[str, Sequence[Row]], settings: Map
             "INSERT INTO figures SELECT kkt, ?, count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt", (DLQ,)
         )
         clocks = _clocks(rows, hlc_ms)
-        figures = [{"kkt": "", "name": name, "value": value} for name, value in clocks._asdict().items()]
+        own = clocks._asdict() | {FD_MARK + fn_number: fd_number for fn_number, fd_number in fd_marks.items()}
+        figures = [{"kkt": "", "name": name, "value": value} for name, value in own.items()]
         _insert(connection, "figures", figures)
 
 

@@ -6,7 +6,7 @@ nothing. What rows are saved from is only read; a journal that is there is moved
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from kkt_bridge.journal.restore import restore
 from kkt_bridge.journal.salvage import Salvage, salvage
 from kkt_bridge.journal.set_aside import finish_setting_aside, set_aside, set_aside_files
 from kkt_bridge.journal.tombstones import keys_of
-from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.journal.transaction import FD_MARK, Transaction
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
@@ -141,7 +141,7 @@ def _build(
     topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
     fates = Judge(found, topics.reply).judge(saved, keys_of(stones))
     database.open()
-    restore(database, _rows(saved, fates), _settings(saved), _newest_ms(saved, found))
+    restore(database, _rows(saved, fates), _settings(saved), _newest_ms(saved, found), _marks(saved, marks))
     database.close()
     journal = Journal(database, clock)
     journal.open()
@@ -200,6 +200,16 @@ def _settings(saved: Salvage) -> dict[str, str]:
         # What was told and what was not is lost: events are not told twice.
         kept["steps_published"] = str(max((row["id"] for row in saved.rows.get("steps", [])), default=0))
     return kept
+
+
+def _marks(saved: Salvage, read: Mapping[str, int]) -> dict[str, int]:
+    """Up to which document each storage is known: what was known, and what has been read just now."""
+    known = {
+        name.removeprefix(FD_MARK): value
+        for name, value in saved.figures.items()
+        if name.startswith(FD_MARK) and value > 0
+    }
+    return {fn_number: max(known.get(fn_number, 0), read.get(fn_number, 0)) for fn_number in known.keys() | read.keys()}
 
 
 def _newest_ms(saved: Salvage, found: dict[str, Found]) -> int:

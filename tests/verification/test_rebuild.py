@@ -387,7 +387,7 @@ def test_while_a_bridge_runs_nothing_is_rebuilt(shop, sold):
 def test_without_anything_left_there_is_nothing_to_make_it_from(tmp_path):
     shop = Shop(tmp_path)
     lose(shop)
-    with pytest.raises(JournalError, match="nothing is left to make it from: start the bridge"):
+    with pytest.raises(JournalError, match="nothing is left to make it from: only if a new, empty one"):
         rebuild(shop.settings, tmp_path / "journal.db", [], shop.clock)
     assert not (tmp_path / "journal.db").exists()
 
@@ -416,3 +416,23 @@ def test_a_repeat_is_a_new_commit_behind_all_old_ids(shop, sold):
     shop.sell(receipt())
     assert shop.rows("SELECT max(id) FROM receipts")[0][0] > newest
     assert json.loads(shop.outbox()[0].payload)
+
+
+def test_how_far_each_storage_is_known_is_known_to_the_new_journal(shop, sold):
+    """So the first turn reads nothing twice, and a storage that loses documents from now on is found out."""
+    last = {kkt: shop.registers[kkt].status() for kkt in ("kkt-1", "kkt-2")}
+    lose(shop)
+    rebuilt(shop)
+    assert {kkt: shop.journal.fd_mark(status.fn_number) for kkt, status in last.items()} == {
+        kkt: status.last_fd_number for kkt, status in last.items()
+    }
+
+
+def test_a_storage_that_lost_documents_is_not_known_less_far_than_before(shop, sold):
+    status = shop.registers["kkt-1"].status()
+    known = shop.journal.fd_mark(status.fn_number)
+    path = shop.folder / "kkt-1.fn"
+    spoil(shop, "refusals")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    rebuilt(shop)
+    assert shop.journal.fd_mark(status.fn_number) == known == status.last_fd_number
