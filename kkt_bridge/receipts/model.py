@@ -86,14 +86,23 @@ class Item(Strict):
     """One line of the receipt (FFD tag 1059)."""
 
     name: Annotated[str, line(128), PRINTABLE]
+    """Of the goods (tag 1030). What the paper cannot show is replaced by the nearest, and the reply warns."""
     price: Kopecks
+    """Of one, after any discount: there is no field for a discount (tag 1079)."""
     quantity: Quantity
+    """Above zero (tag 1023)."""
     total: Kopecks
+    """Within 1 kopeck of price × quantity (tag 1043)."""
     vat: Vat
+    """The rate that is in the price (tag 1199). 20 and 20/120 are for deals made before 2026."""
     payment_method: PaymentMethod = "full_payment"
+    """Tag 1214."""
     payment_subject: PaymentSubject = "commodity"
+    """What is sold: a word, or a code number of tag 1212."""
     unit: Unit = "piece"
+    """Of the quantity: a word, or a code number of tag 2108."""
     marking_code: Annotated[str, Field(pattern=MARKING_CODE_PATTERN)] | None = None
+    """As read from the label, GS (U+001D) included."""
 
     @model_validator(mode="after")
     def _total_is_price_times_quantity(self) -> Self:
@@ -114,7 +123,9 @@ class Payment(Strict):
     """What was paid in one way."""
 
     type: PaymentType
+    """`card` is every electronic payment, `prepaid` an advance that is used up, `credit` paid later."""
     amount: Kopecks
+    """What was handed over. Only cash may exceed the total; the difference is change."""
 
 
 class Cashier(Strict):
@@ -122,12 +133,14 @@ class Cashier(Strict):
 
     name: Annotated[str, line(64), PRINTABLE]
     inn: INN | None = None
+    """10 or 12 digits with the right check digits."""
 
 
 class Customer(Strict):
     """Where the electronic receipt goes (FFD tag 1008)."""
 
     contact: Annotated[str, line(64, CONTACT_PATTERN), PRINTABLE, REACHABLE]
+    """`+` and 5 to 15 digits, or an e-mail address."""
 
 
 class Correction(Strict):
@@ -135,8 +148,11 @@ class Correction(Strict):
 
     operation: Operation
     kind: Literal["voluntary", "ordered"]
+    """`ordered` by the tax authority."""
     date: Annotated[date, BeforeValidator(_calendar_date)]
+    """Of what is corrected; not in the future, by the calendar of the shop."""
     document_number: Annotated[str, line(32), PRINTABLE] | None = None
+    """Of the order: required where there is one, and only there."""
 
     @model_validator(mode="after")
     def _number_belongs_to_an_order(self) -> Self:
@@ -150,16 +166,22 @@ class Receipt(Strict):
     """A receipt request; `(pos_id, receipt_id)` is its idempotency key."""
 
     receipt_id: ReceiptId
+    """A UUID that the POS makes and stores before it sends; with `pos_id` it is the idempotency key."""
     pos_id: Identifier
+    """The `{pos}` of the topic."""
     type: ReceiptType
     items: Annotated[tuple[Item, ...], _array(1, ITEMS_MAX), _count(1, ITEMS_MAX)]
     payments: Annotated[tuple[Payment, ...], _array(1, PAYMENTS_MAX), _count(1, PAYMENTS_MAX)]
     cashier: Cashier | None = None
     customer: Customer | None = None
     correction: Correction | None = None
+    """Required for the type `correction`, and only there."""
     original_receipt_id: ReceiptId | None = None
+    """Only of a refund: the sale that it refunds, which is then compared."""
     tax_system: TaxSystem | None = None
+    """Tag 1055; without it the one that is configured for the register."""
     kkt: Identifier | None = None
+    """Which register prints it; without it the one that the POS is mapped to."""
 
     @property
     def operation(self) -> Operation:

@@ -92,9 +92,13 @@ class Error(Outgoing):
     """Why a request was refused, and whether the same request may succeed later."""
 
     code: ErrorCode
+    """What a program goes by."""
     message: str
+    """For people: it may change."""
     retryable: bool
+    """Whether to keep the receipt and send the same id again later; false: mend it, or drop it."""
     fields: list[FaultyField] = []
+    """What is wrong, field by field."""
 
 
 class HlcStamp(Outgoing):
@@ -133,10 +137,13 @@ class Reply(Outgoing):
     pos_id: str
     status: Literal["printed", "buffered", "rejected", "unknown"]
     final: bool
+    """Whether this message has come to its end. A rejection may be final and retryable: look at `error.retryable`."""
     duplicate: bool = False
+    """Whether the receipt had been taken before; nothing was printed for this message."""
     fiscal: FiscalMark | None = None
     error: Error | None = None
     warnings: list[str] = []
+    """Codes beside a success: `not_on_paper` (never sell it again), `text_replaced`; more may follow."""
     hlc: HlcStamp | None = None
     received_at: Timestamp | None = None
     printed_at: Timestamp | None = None

@@ -3,10 +3,12 @@
 import json
 from typing import Any, Final
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from kkt_bridge.wire.asyncapi import asyncapi_document, schema_file
 from kkt_bridge.wire.catalogue import CATALOGUE, Entry
+from kkt_bridge.wire.descriptions import field_texts, models_in
 from kkt_bridge.wire.messages import BEYOND_PROMISE
 
 ASYNCAPI_FILE: Final = "asyncapi.yaml"
@@ -27,6 +29,7 @@ def message_schema(entry: Entry) -> dict[str, Any]:
     mode: Final = "validation" if entry.direction == "in" else "serialization"
     body = entry.model.model_json_schema(mode=mode, schema_generator=_Generator)
     _without_noise(body)
+    _describe(entry.model, body)
     if entry.direction == "out":
         _open_to_growth(body)
     definitions = {"$defs": body.pop("$defs")} if "$defs" in body else {}
@@ -47,6 +50,16 @@ class _Generator(GenerateJsonSchema):
 
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
         return value
+
+
+def _describe(model: type[BaseModel], body: dict[str, Any]) -> None:
+    """Say of each field what its model says."""
+    for name, each in models_in(model).items():
+        schema = body if each is model else body.get("$defs", {}).get(name, {})
+        for field, text in field_texts(each).items():
+            if field in schema.get("properties", {}):
+                described = schema["properties"][field]
+                described["description"] = f"{described.get('description', '')} {text}".strip()
 
 
 def _without_noise(node: Any) -> None:

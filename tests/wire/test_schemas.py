@@ -431,3 +431,11 @@ def test_a_file_that_is_no_text_is_a_line_and_not_a_traceback(
     (tmp_path / "query.schema.json").write_bytes(b"\xff")
     assert run_command("--out", str(tmp_path), "--check") == 1
     assert f"{tmp_path / 'query.schema.json'}: stale" in capsys.readouterr().out
+
+
+def test_a_field_says_in_the_schema_what_it_says_in_its_model() -> None:
+    schema = json.loads((SCHEMAS / "receipt-request.schema.json").read_text(encoding="utf-8"))
+    assert "no field for a discount" in schema["$defs"]["Item"]["properties"]["price"]["description"]
+    assert schema["properties"]["pos_id"]["description"] == "The `{pos}` of the topic."
+    reply = json.loads((SCHEMAS / "reply.schema.json").read_text(encoding="utf-8"))
+    assert "send the same id again later" in reply["$defs"]["Error"]["properties"]["retryable"]["description"]
