@@ -23,6 +23,13 @@ DRIFT_S: Final = 300.0
 STEADY_S: Final = 600.0
 """After this long without a jump, a time that nothing speaks against is believed."""
 
+BEHIND_HELD_S: Final = 86_400.0
+"""How long the newest receipt's time is held against a clock that runs evenly, where no register speaks for the clock.
+
+A single receipt that was taken while the clock was years ahead would else be held against the right time for years;
+nobody can tell which of the two was wrong, and by then people have been told for a day.
+"""
+
 BELIEVED_MAX: Final = 8
 """Times remembered as good: clocks are put right more than once, but not often."""
 
@@ -60,15 +67,23 @@ class ClockWatch:
         self._jump_s: float | None = None
         """The last jump that is not yet believed."""
         self._jumped_at = 0.0
+        self._even_since = clock.monotonic()
+        """Since when there was no jump."""
+        self._agreed_since: float | None = None
+        """Since when every register's clock that was asked has agreed with it; None while one does not, or none was."""
         self._moved_s = 0.0
         """All jumps of this process together."""
         self._believed: list[float] = []
         """What that was when the time was believed, the first time first."""
 
     def look(self, newest_ms: int, drifts: Mapping[str, float]) -> ClockVerdict:
-        """The verdict now; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds."""
+        """The verdict now; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds.
+
+        A register whose clock is this very one is not among them.
+        """
         now = _Look(self._clock.now_ms(), self._clock.monotonic())
         self._note_jump(now)
+        self._note_agreement(now, drifts)
         nonsense, drifting = self._nonsense(now, newest_ms), _drifting(drifts)
         if self._last is None and nonsense is None:
             self._remember()
@@ -89,7 +104,19 @@ class ClockWatch:
         jump_s = (now.wall_ms - self._last.wall_ms) / 1000 - (now.monotonic_s - self._last.monotonic_s)
         if abs(jump_s) > JUMP_S:
             self._jump_s, self._jumped_at = jump_s, now.monotonic_s
+            self._even_since, self._agreed_since = now.monotonic_s, None
             self._moved_s += jump_s
+
+    def _note_agreement(self, now: _Look, drifts: Mapping[str, float]) -> None:
+        if not drifts or _drifting(drifts) is not None:
+            self._agreed_since = None
+        elif self._agreed_since is None:
+            self._agreed_since = now.monotonic_s
+
+    def _is_outweighed(self, now: _Look) -> bool:
+        """Whether enough speaks for the clock by now that a receipt with a later time was taken at a wrong one."""
+        agreed = self._agreed_since is not None and now.monotonic_s - self._agreed_since >= STEADY_S
+        return agreed or now.monotonic_s - self._even_since >= BEHIND_HELD_S
 
     def _believe(self, now: _Look, drifting: str | None) -> None:
         """Forget the jump once the time is as good as before: put back to where it was, or long undisputed."""
@@ -117,6 +144,9 @@ class ClockWatch:
         behind_s = (newest_ms - now.wall_ms) / 1000
         # Receipts taken while the clock was ahead say nothing against it once it is where it was before.
         if behind_s > BEHIND_S and not self._is_where_it_was(self._believed):
+            if self._is_outweighed(now):
+                self._remember()
+                return None
             return f"it shows {local}, {_span(behind_s)} before the newest receipt"
         return None
 

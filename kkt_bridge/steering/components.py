@@ -22,7 +22,7 @@ from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.lane import NOT_YET_REACHED, Doubt, LaneView
-from kkt_bridge.steering.clock_watch import ClockWatch
+from kkt_bridge.steering.clock_watch import DRIFT_S, ClockWatch
 from kkt_bridge.steering.conditions import BUFFER_LEVELS
 from kkt_bridge.steering.facts import (
     BrokerFacts,
@@ -335,7 +335,12 @@ class ClockComponent:
 
     def look(self) -> Report:
         """See `Component`."""
-        drifts = {view.kkt: view.clock_drift_s for view in self._views() if view.clock_drift_s is not None}
+        # A virtual register goes by the very clock that is in question: that it agrees says nothing.
+        drifts = {
+            view.kkt: view.clock_drift_s
+            for view in self._views()
+            if view.clock_drift_s is not None and (view.driver != "virtual" or abs(view.clock_drift_s) > DRIFT_S)
+        }
         verdict = self._watch.look(self._journal.hlc_wall_ms, drifts)
         return Report(part("degraded", verdict.wrong), facts=(verdict,))
 

@@ -4,7 +4,14 @@ import pytest
 from support.clocks import NOON_MS, ManualClock
 from support.stages import ZONE
 
-from kkt_bridge.steering.clock_watch import ADVICE, BELIEVED_MAX, STEADY_S, ClockVerdict, ClockWatch
+from kkt_bridge.steering.clock_watch import (
+    ADVICE,
+    BEHIND_HELD_S,
+    BELIEVED_MAX,
+    STEADY_S,
+    ClockVerdict,
+    ClockWatch,
+)
 
 DAY_S = 86_400
 YEARS_S = 10 * 365 * DAY_S
@@ -165,3 +172,30 @@ def test_a_register_that_did_not_jump_along_keeps_the_doubt_up(bench):
 def test_a_registers_wrong_clock_alone_is_no_reason(bench):
     bench.drifts = {"kkt-1": float(DAY_S)}
     assert bench.run(10) == ClockVerdict()
+
+
+def test_one_receipt_from_the_future_is_not_held_against_the_right_time_where_the_registers_agree_with_it():
+    bench = Bench(newest_ms=NOON_MS + YEARS_S * 1000)
+    bench.drifts = {"kkt-1": 2.0, "kkt-2": -3.0}
+    assert bench.verdict.wrong is not None, "either may be wrong"
+    assert bench.run(STEADY_S - 1).wrong is not None
+    assert bench.run(2) == ClockVerdict()
+    assert bench.run(100) == ClockVerdict()
+
+
+def test_a_register_that_disagrees_keeps_the_newest_receipt_right():
+    bench = Bench(newest_ms=NOON_MS + YEARS_S * 1000)
+    bench.drifts = {"kkt-1": 2.0, "kkt-2": float(YEARS_S)}
+    assert bench.run(2 * STEADY_S).wrong is not None
+    bench.drifts = {"kkt-1": 2.0}
+    assert bench.run(STEADY_S - 1).wrong is not None, "they must agree for a while"
+    assert bench.run(3) == ClockVerdict()
+
+
+def test_where_no_register_has_a_clock_of_its_own_people_are_told_for_a_day():
+    bench = Bench(newest_ms=NOON_MS + YEARS_S * 1000)
+    bench.clock.advance(BEHIND_HELD_S - 10)
+    assert bench.look().wrong is not None
+    bench.clock.advance(20)
+    assert bench.look() == ClockVerdict()
+    assert bench.jump(-DAY_S).wrong is not None, "a new jump is a new question"
