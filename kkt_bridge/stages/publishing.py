@@ -195,11 +195,13 @@ class Publisher:
     def _publish_messages(self) -> float | None:
         for _ in range(BATCHES_PER_STEP):
             room = IN_FLIGHT_MAX - len(self._in_flight)
+            if room <= 0:
+                return None
             messages = self._messages.take(room)
             for message in messages:
                 if message.id not in self._in_flight and (not self._holds or self._held.may_go(message)):
                     self._hand_over(message)
-            if len(messages) < room or room <= 0:
+            if len(messages) < room:
                 return None
         return 0.0
 

@@ -10,6 +10,8 @@ import uuid
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.brokers import HOST, AmqttProcess, MosquittoProcess, free_port
 from support.clocks import ManualClock
 
@@ -941,6 +943,26 @@ def test_messages_for_nobody_and_answers_that_go_elsewhere_are_said_once(bench, 
     bench.session._oddities.look_at("kkt/v1/store/017/pos/pos-1/receipt", None)
     assert caplog.text.count("is no topic of this bridge") == 1
     assert bench.session.view.unroutable == Occurrences(2, "kkt/v1/store/017/pos/pos-1/receipt")
+
+
+@given(blocks=st.lists(st.binary(max_size=40), min_size=1, max_size=20))
+@settings(max_examples=25, deadline=None)
+def test_whatever_stands_among_the_properties_the_message_comes_once_and_is_acknowledged(blocks):
+    with peer_session() as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        name = bench.topics.receipt("pos-1").encode()
+        for mid, block in enumerate(blocks, start=1):
+            body = struct.pack("!H", len(name)) + name + struct.pack("!H", mid) + bytes([len(block)]) + block + b"{}"
+            peer.send(bytes([0x32, len(body)]) + body)
+        received = bench.receive(len(blocks))
+        assert payloads(received) == [b"{}"] * len(blocks)
+        bench.session.acknowledge(message.token for message in received)
+        acknowledged = []
+        while len(acknowledged) < len(blocks):
+            kind, content = play(bench, peer.read)
+            acknowledged += [struct.unpack("!H", content)[0]] if kind == 4 else []
+        assert acknowledged == list(range(1, len(blocks) + 1))
+        assert bench.session.online
 
 
 def test_a_message_with_a_property_that_makes_no_sense_is_taken_as_any_other(broker, bench):
