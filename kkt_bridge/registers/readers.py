@@ -67,7 +67,7 @@ def readers(settings: Settings, extra: Sequence[Path]) -> list[StorageReader]:
     Errors: StorageUnreadable.
     """
     found = [_virtual(kkt.state, kkt.id) for kkt in settings.kkt if _is_there(kkt.state)]
-    serials = {registration_of(kkt.id).kkt_serial: kkt.id for kkt in settings.kkt}
+    serials = {registration_of(kkt.id, shop=settings.bridge_id).kkt_serial: kkt.id for kkt in settings.kkt}
     serials |= {storage.registration.kkt_serial: storage.kkt for storage in found}
     found += [_virtual(path, None, serials) for path in extra if not _is_among(path, settings)]
     numbers = [storage.fn_number for storage in found]

@@ -100,9 +100,11 @@ class VirtualRegister:
         clock: Clock,
         print_time_s: float = 1.0,
         *,
+        shop: str = "",
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._kkt_id = kkt_id
+        self._shop = shop
         self._path = path
         self._zone = zone
         self._clock = clock
@@ -231,7 +233,7 @@ class VirtualRegister:
             storage = FiscalStorage(self._path)
             now = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=self._clock.now_ms())
             try:
-                storage.open(registration_of(self._kkt_id), now.astimezone(self._zone))
+                storage.open(registration_of(self._kkt_id, shop=self._shop), now.astimezone(self._zone))
             except (StorageError, Refusal) as error:
                 raise RegisterAway(f"{self._kkt_id}: {error}") from error
             self._model = RegisterModel(storage, FaultSwitch(self._path), self._clock, self._zone, self._print_time_s)

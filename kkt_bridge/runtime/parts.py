@@ -239,7 +239,8 @@ def _lane(base: Base, kkt: VirtualKktSettings) -> PrintLane:
 
 
 def _register(base: Base, kkt: VirtualKktSettings) -> FiscalRegister:
-    return VirtualRegister(kkt.id, kkt.state, base.settings.zone, base.clock, kkt.print_time_s)
+    shop = base.settings.bridge_id
+    return VirtualRegister(kkt.id, kkt.state, base.settings.zone, base.clock, kkt.print_time_s, shop=shop)
 
 
 def _road(base: Base, on_breaker_change: Callable[[], None]) -> Road:

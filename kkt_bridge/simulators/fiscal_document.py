@@ -126,9 +126,13 @@ class Registration:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def registration_of(kkt_id: str, fn_number: str | None = None) -> Registration:
-    """The registration of the virtual register with this id: always the same one, another for another id."""
-    digest = int.from_bytes(blake2b(kkt_id.encode(), digest_size=16).digest())
+def registration_of(kkt_id: str, fn_number: str | None = None, *, shop: str = "") -> Registration:
+    """The registration of the virtual register with this id in this shop: always the same one, another for any other.
+
+    `shop` is the bridge's id: a `kkt-1` stands in every shop, and no two registers have the same fiscal storage.
+    """
+    name = f"{shop}/{kkt_id}" if shop else kkt_id
+    digest = int.from_bytes(blake2b(name.encode(), digest_size=16).digest())
     serial = f"{digest % 10**10:016d}"
     record = f"{digest % 10**7:010d}"
     return Registration(

@@ -79,6 +79,9 @@ def test_a_registration_number_ends_with_its_check_digits(record, inn, serial, c
 
 def test_a_registration_is_made_of_the_id_and_holds_its_own_checks():
     assert registration_of("kkt-1") == OURS != registration_of("kkt-2")
+    shops = {registration_of("kkt-1", shop=f"store-{number:03d}").fn_number for number in range(1000)}
+    assert len(shops) == 1000
+    assert {(len(number), number[:4]) for number in shops} == {(16, "9999")}
     assert OURS.fn_number.startswith("9999")
     number = OURS.registration_number
     assert len(number) == 16

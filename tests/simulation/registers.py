@@ -184,12 +184,12 @@ def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
     return type("Model", (RegisterModel,), {name: command(name) for name in COMMANDS})
 
 
-def registration_for(registers: dict[Path, Register]) -> Callable[[str], Registration]:
+def registration_for(registers: dict[Path, Register]) -> Callable[..., Registration]:
     """Each new storage of a register has a number of its own."""
 
-    def registration(kkt: str) -> Registration:
-        plain = registration_of(kkt)
+    def registration(kkt: str, *, shop: str) -> Registration:
+        plain = registration_of(kkt, shop=shop)
         swaps = next(len(register.old_storages) for register in registers.values() if register.kkt == kkt)
-        return registration_of(kkt, f"{plain.fn_number[:-2]}{swaps:02d}")
+        return registration_of(kkt, f"{plain.fn_number[:-2]}{swaps:02d}", shop=shop)
 
     return registration

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from support.receipts import encoded, item, receipt, small_receipt
 from support.registers import print_on
-from support.stages import RETRY_S, ZONE, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
+from support.stages import RETRY_S, TOPICS, ZONE, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterAway, StorageUnavailable
 from kkt_bridge.journal.delivery import ready_documents
@@ -38,7 +38,7 @@ def swap_storage(shop, kkt="kkt-1", fn_number=NEW_FN):
     file = shop.folder / f"{kkt}.fn"
     file.rename(file.with_suffix(".old"))
     storage = FiscalStorage(file)
-    storage.open(registration_of(kkt, fn_number), shop.lanes[kkt].view.status.clock)
+    storage.open(registration_of(kkt, fn_number, shop=TOPICS.bridge), shop.lanes[kkt].view.status.clock)
     storage.close()
     shop._start()
 
@@ -163,7 +163,7 @@ def test_a_document_on_a_storage_that_is_gone_is_taken_from_its_paper(shop):
     leave_unsettled(shop, request)
     settle(shop, request, paper())
     (reply,) = [reply for reply in shop.replies() if reply["final"]]
-    registration = registration_of("kkt-1")
+    registration = registration_of("kkt-1", shop=TOPICS.bridge)
     assert reply["fiscal"] == {
         "kkt": "kkt-1",
         "kkt_serial": registration.kkt_serial,
@@ -483,7 +483,7 @@ def test_the_doubt_shows_what_a_person_needs(shop):
     shop.restart()
     shop.print_all()
     (doubt,) = shop.lane.view.doubts
-    assert (doubt.task.fn_before, doubt.task.fd_before) == (registration_of("kkt-1").fn_number, 2)
+    assert (doubt.task.fn_before, doubt.task.fd_before) == (registration_of("kkt-1", shop=TOPICS.bridge).fn_number, 2)
     assert (doubt.total, doubt.since_ms) == (20050, began)
     assert "only the old storage can tell" in doubt.reason
 

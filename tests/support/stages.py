@@ -160,7 +160,9 @@ class Shop:
         self.line = Line()
         self.inbox = Inbox(10_000)
         self.registers = {
-            kkt.id: VirtualRegister(kkt.id, kkt.state, ZONE, self.clock, kkt.print_time_s, wait=self._wait)
+            kkt.id: VirtualRegister(
+                kkt.id, kkt.state, ZONE, self.clock, kkt.print_time_s, shop=TOPICS.bridge, wait=self._wait
+            )
             for kkt in self.settings.kkt
         }
         self.lanes = {name: self._lane(name) for name in self.registers}
