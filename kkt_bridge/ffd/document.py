@@ -4,7 +4,9 @@ Sums are integer kopecks; numbers beside the keys are tags. What only the regist
 (user, address and place of settlement) is not here: the operator has it from the registration report.
 """
 
+import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -44,6 +46,11 @@ PAYMENT_KEYS: Final = MappingProxyType(
 CORRECTION_KIND_CODES: Final = MappingProxyType({"voluntary": 0, "ordered": 1})
 """[1173]"""
 
+UNCHECKED_MARKS: Final = 1
+"""[2107] with marked goods: not every check was positive. No driver checks marking codes yet, so 0, all
+positive, would be untrue."""
+
+_EXPONENT_QUANTITY: Final = re.compile(rb'("quantity":)([0-9.]+e-[0-9]+)')
 _EPOCH: Final = date(1970, 1, 1)
 _DAY_S: Final = 86_400
 
@@ -62,6 +69,8 @@ def ffd_document(
     fields["totalSum"] = receipt.total  # 1020
     fields |= _payments(receipt)
     fields |= vat_totals(receipt.items)
+    if any(item.marking_code is not None for item in receipt.items):
+        fields["checkingLabeledProdResult"] = UNCHECKED_MARKS  # 2107
     fields["propertiesData"] = requisite  # 1192
     fields["fiscalSign"] = int(mark.fiscal_sign)  # 1077, as printed
     if receipt.correction is None:
@@ -130,9 +139,23 @@ def _item(item: Item) -> dict[str, Any]:
 def _number(micro: int) -> int | float:
     """A quantity as a JSON number.
 
-    At most 14 significant digits, and a binary double prints 15 unchanged: its text is the exact decimal.
+    At most 14 significant digits, and a binary double prints 15 unchanged: its text is the exact decimal, but for the
+    exponent that `plain_quantities` takes out of it.
     """
     return micro / MICRO if micro % MICRO else micro // MICRO
+
+
+def plain_quantities(document: bytes) -> bytes:
+    """The document's JSON with its quantities [1023] in plain decimals.
+
+    A JSON writer prints a small number as 1e-6, which is no quantity to those who read it as text. Inside a string no
+    such key can be found: its quotes are escaped there.
+    """
+    return _EXPONENT_QUANTITY.sub(_plain, document) if b"e-" in document else document
+
+
+def _plain(match: re.Match[bytes]) -> bytes:
+    return match[1] + format(Decimal(match[2].decode()), "f").encode()
 
 
 def _payments(receipt: Receipt) -> dict[str, int]:

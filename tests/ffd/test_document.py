@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from kkt_bridge.ffd.document import ffd_document
+from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.receipts.amounts import MICRO, format_kopecks, format_quantity
 from kkt_bridge.receipts.checks import receipt_faults
 from kkt_bridge.receipts.codes import PaymentMethod, PaymentType, TaxSystem, Vat
@@ -263,3 +263,32 @@ def test_sums_of_any_receipt_agree_with_each_other(of: Receipt) -> None:
 def test_a_document_is_json_and_survives_it(of: Receipt) -> None:
     fields = document(of)
     assert json.loads(json.dumps(fields, allow_nan=False)) == fields
+
+
+@pytest.mark.parametrize(
+    ("micro", "text"),
+    [(1, b"0.000001"), (10, b"0.00001"), (15, b"0.000015"), (99, b"0.000099"), (123_456, b"0.123456")],
+)
+def test_a_small_quantity_goes_out_in_plain_decimals(micro: int, text: bytes) -> None:
+    item = line(price="0.00", total="0.00", quantity=format_quantity(micro))
+    whole = ffd_document(
+        receipt(items=[item], payments=[{"type": "cash", "amount": "0.00"}]),
+        mark(),
+        tax_system="osn",
+        requisite="A" * 16,
+    )
+    for written in (to_json(whole), json.dumps(whole, separators=(",", ":")).encode()):
+        assert b'"quantity":' + text + b"," in plain_quantities(written)
+
+
+def test_a_name_that_looks_like_a_quantity_is_left_alone() -> None:
+    item = line(name='","quantity":1e-6,"', price="300.00", quantity="1", total="300.00")
+    whole = ffd_document(receipt(items=[item]), mark(), tax_system="osn", requisite="A" * 16)
+    assert plain_quantities(to_json(whole)) == to_json(whole)
+
+
+def test_marked_goods_say_that_their_codes_were_not_all_found_right() -> None:
+    marked = document(receipt(items=[line(), line(marking_code="0104605035006964215OoyE8qxeIOn", total="300.00")],
+                              payments=[{"type": "cash", "amount": "600.00"}]))  # fmt: skip
+    assert marked["checkingLabeledProdResult"] == 1
+    assert "checkingLabeledProdResult" not in document(receipt())

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from kkt_bridge.ffd.document import ffd_document
+from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.journal.records import Unfixed
 from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -34,7 +34,7 @@ def document_body(*, pos_id: str, receipt_id: str, request: str, mark: str, hlc:
         request.encode(),
         mark.encode(),
         to_json(clock),
-        to_json(ffd),
+        plain_quantities(to_json(ffd)),
     )
 
 
