@@ -7,7 +7,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import Loaded, LoadSpec
 from benchmarks.loader import run_load
 from benchmarks.site import ANY_ANSWER, Site
-from benchmarks.usage import processor_s
+from benchmarks.usage import children_processor_s, family_resident_mb, processor_s
 
 
 def load_of(site: Site) -> LoadSpec:
@@ -17,9 +17,11 @@ def load_of(site: Site) -> LoadSpec:
 
 def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
     """One run against a bridge: as many receipts are printed and counted as were answered."""
-    before, spent = bridge.account, processor_s(bridge.pid)
+    before, spent, spent_aside = bridge.account, processor_s(bridge.pid), children_processor_s(bridge.pid)
     loaded = run_load(replace(spec, branch=bridge.branch, expect=PRINTED))
     spent = processor_s(bridge.pid) - spent
+    spent_aside = children_processor_s(bridge.pid) - spent_aside
+    family_mb = family_resident_mb(bridge.pid)
     bridge.check()
     after = bridge.take_account()
     for what, increase in (
@@ -28,7 +30,12 @@ def load_bridge(bridge: Bridge, spec: LoadSpec) -> Loaded:
     ):
         if increase != loaded.answered:
             raise BenchmarkError(f"{bridge.name}: {loaded.answered} replies, but {increase} more {what}")
-    return replace(loaded, processor_ms=spent / loaded.answered * 1000)
+    return replace(
+        loaded,
+        processor_ms=spent / loaded.answered * 1000,
+        child_processor_ms=spent_aside / loaded.answered * 1000,
+        family_mb=family_mb,
+    )
 
 
 def load_echo(branch: str, spec: LoadSpec) -> Loaded:

@@ -69,6 +69,10 @@ class Loaded:
     """(answers so far, seconds since the measuring began)."""
     processor_ms: float = 0.0
     """What each answer cost the process under load, where that is looked at."""
+    child_processor_ms: float = 0.0
+    """The same of the process that speaks to the OFD: on another core, and on an account of its own."""
+    family_mb: float = 0.0
+    """Resident memory of both together, after the run."""
 
 
 class Load:

@@ -33,6 +33,35 @@ def ofd_away_and_there(site: Site) -> list[Row]:
     return [
         row("receipts/s, 64 in flight, OFD away", away, echoed, Bound(0.4, 0.6)),
         row("the same, documents going to the OFD", there, echoed, Bound(0.25, 0.4)),
+        *_cost_of_the_ofd(away, there),
+    ]
+
+
+def _cost_of_the_ofd(away: Sequence[Loaded], there: Sequence[Loaded]) -> list[Row]:
+    """What delivery takes from the receipts, and what it takes beside them."""
+    with_ofd, without = [loaded.rate for loaded in there], [loaded.rate for loaded in away]
+    return [
+        Row(
+            "receipts/s with the OFD taking documents all the while, against without",
+            UNIT,
+            with_ofd,
+            "OFD away",
+            without,
+            pairwise_ratio(with_ofd, without),
+            Bound(0.9),
+        ),
+        Row(
+            "processor time of the process that speaks to the OFD, a receipt",
+            "ms",
+            [loaded.child_processor_ms for loaded in there],
+            notes={"of the bridge's own process": [loaded.processor_ms for loaded in there]},
+        ),
+        Row(
+            "resident memory of both processes, documents going to the OFD",
+            "MB",
+            [loaded.family_mb for loaded in there],
+            bound=Bound(105, unit="MB", at_most=True),
+        ),
     ]
 
 
