@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, get_type_hints
@@ -284,6 +285,14 @@ def _time_in(content: Mapping[str, Any]) -> str:
     """When this state was published, as written: the texts of one bridge sort as the times do."""
     value = content.get("at") or content.get("since")
     return value if isinstance(value, str) else ""
+
+
+def offset_in(content: Mapping[str, Any]) -> tzinfo | None:
+    """The offset of the shop's time, from when this was published; None where that is not told."""
+    try:
+        return datetime.fromisoformat(_time_in(content)).tzinfo
+    except ValueError:
+        return None
 
 
 def _read_password(path: Path) -> str:

@@ -5,14 +5,23 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from kkt_bridge.broker.client import BrokerClient, Received
-from kkt_bridge.cli.connection import LINK_CHECK_S, add_connection, address, argument, describe, receive
+from kkt_bridge.cli.connection import (
+    LINK_CHECK_S,
+    add_connection,
+    address,
+    argument,
+    describe,
+    object_in,
+    offset_in,
+    receive,
+)
 from kkt_bridge.cli.printing import FAINT, Screen, line, print_json, reader_has_left, until_reader_leaves
 from kkt_bridge.cli.words import message_lines
 
@@ -50,23 +59,26 @@ def run(args: argparse.Namespace) -> int:
     where = address(args)
     with until_reader_leaves(), where.client() as client:
         client.subscribe([f"{where.topics.branch}/#", *where.topics.states()])
-        out = Screen()
-        for number, message in enumerate(_followed(client, where.topics.branch, args.topics), start=1):
+        out, clock = Screen(), ShopClock()
+        for number, message in enumerate(_followed(client, where.topics.branch, args.topics, clock), start=1):
             if args.json:
                 print_json({"topic": message.topic, "payload": _content(message.payload)})
             else:
-                _print(out, message.topic.removeprefix(where.topics.branch + "/"), message)
+                _print(out, clock.time(), message.topic.removeprefix(where.topics.branch + "/"), message)
             if number == args.count:
                 break
     return 0
 
 
-def _followed(client: BrokerClient, branch: str, glob: str) -> Iterator[Received]:
+def _followed(client: BrokerClient, branch: str, glob: str, clock: "ShopClock") -> Iterator[Received]:
     """Every message that is wanted, until the reader of a pipe leaves."""
     shown: dict[str, bytes] = {}
     while not reader_has_left():
         message = receive(client, time.monotonic() + LINK_CHECK_S)
-        if message is None or not fnmatchcase(message.topic.removeprefix(branch + "/"), glob):
+        if message is None:
+            continue
+        clock.note(message.payload)
+        if not fnmatchcase(message.topic.removeprefix(branch + "/"), glob):
             continue
         if message.topic.startswith(f"{branch}/state/"):
             # It may come for each of two subscriptions.
@@ -76,8 +88,23 @@ def _followed(client: BrokerClient, branch: str, glob: str) -> Iterator[Received
         yield message
 
 
-def _print(out: Screen, below: str, message: Received) -> None:
-    now = line((f"{datetime.now():%H:%M:%S} ", FAINT))  # noqa: DTZ005 (the clock that the reader looks at)
+class ShopClock:
+    """The time of day in the shop, by the offset of the times that the bridge itself tells."""
+
+    def __init__(self) -> None:
+        self._offset: tzinfo | None = None
+
+    def note(self, payload: bytes) -> None:
+        """Learn the offset from a message that tells its time."""
+        self._offset = offset_in(object_in(payload)) or self._offset
+
+    def time(self) -> str:
+        """The time now as `12:03:00`; in this machine's zone until the shop's is known."""
+        return f"{datetime.now(UTC).astimezone(self._offset):%H:%M:%S}"
+
+
+def _print(out: Screen, time_of_day: str, below: str, message: Received) -> None:
+    now = line((f"{time_of_day} ", FAINT))
     kept = line((" (retained)" if message.retain else "", FAINT))
     for told in message_lines(below, message.payload):
         out.print(now + told + kept)

@@ -48,7 +48,8 @@ class Bridge:
         for worker in self._workers:
             worker.start()
         self._session_thread.start()
-        log.info("bridge %s is up, %d registers", self._bridge_id, len(self._lanes))
+        registers = "1 register" if len(self._lanes) == 1 else f"{len(self._lanes)} registers"
+        log.info("bridge %s is up, %s", self._bridge_id, registers)
 
     def stop(self) -> None:
         """Take nothing more, finish what is on the line, tell the broker, close; within 10 s."""

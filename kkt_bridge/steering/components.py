@@ -21,7 +21,7 @@ from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.lane import NOT_YET_REACHED, Doubt, LaneView
+from kkt_bridge.stages.lane import NOT_YET_REACHED, Doubt, LaneView, orphaned_queues
 from kkt_bridge.steering.clock_watch import DRIFT_S, ClockWatch
 from kkt_bridge.steering.conditions import BUFFER_LEVELS
 from kkt_bridge.steering.facts import (
@@ -118,10 +118,7 @@ class JournalComponent:
         """See `Component`."""
         counts = self._journal.counts()
         known = self._registers | {kkt for kkt, _ in counts}
-        orphaned = {
-            kkt: 0 if kkt in self._registers else sum(counts.get((kkt, status), 0) for status in _UNPRINTED)
-            for kkt in known
-        }
+        orphaned = dict.fromkeys(sorted(known), 0) | orphaned_queues(counts, self._registers)
         facts = JournalFacts(
             failing=self._journal.failing,
             dead_letters={kkt: counts.get((kkt, DLQ), 0) for kkt in known},
@@ -386,6 +383,8 @@ class RegisterComponent:
             detail=view.detail,
             doubts=[self._doubt(doubt) for doubt in (view.doubts or ())[:DOUBTS_SHOWN_MAX]],
             doubts_total=len(view.doubts or ()),
+            parked=sum(doubt.parked for doubt in view.doubts or ()),
+            journal_behind=view.journal_behind,
             at=self._time.now(),
         )
         health = _lane_health(view)
@@ -409,6 +408,7 @@ class RegisterComponent:
             total=format_kopecks(doubt.total),
             since=rfc3339(doubt.since_ms, self._time.zone),
             reason=doubt.reason,
+            parked=doubt.parked,
         )
 
 
@@ -426,9 +426,6 @@ def _shift(status: RegisterStatus) -> ShiftState:
         open=status.mode in {"shift_open", "shift_expired", "document_open"},
         opened_at=opened_at.isoformat(timespec="seconds") if opened_at else None,
     )
-
-
-_UNPRINTED: Final = (Status.BUFFERED, Status.PRINTING)
 
 
 def _dead_letters(journal: Journal) -> int:

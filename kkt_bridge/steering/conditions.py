@@ -237,9 +237,31 @@ def _unsettled_doubts(sight: Sight) -> Iterator[Finding]:
         view = register.view
         if view.doubts is None:
             continue
-        count = len(view.doubts)
+        count = sum(not doubt.parked for doubt in view.doubts)
         receipts = "1 receipt was" if count == 1 else f"{count} receipts were"
         message = f"{view.kkt} prints nothing: it cannot tell whether {receipts} printed"
+        yield Finding(view.kkt, message if count else None)
+
+
+def _receipts_parked(sight: Sight) -> Iterator[Finding]:
+    for register in sight.of(RegisterFacts):
+        view = register.view
+        if view.doubts is None:
+            continue
+        parked = [doubt for doubt in view.doubts if doubt.parked]
+        receipts = "1 receipt is" if len(parked) == 1 else f"{len(parked)} receipts are"
+        message = f"{receipts} set aside on {view.kkt}, and the others go on: " + (parked[0].reason if parked else "")
+        yield Finding(view.kkt, message if parked else None)
+
+
+def _journal_behind(sight: Sight) -> Iterator[Finding]:
+    for register in sight.of(RegisterFacts):
+        view, count = register.view, register.view.journal_behind
+        if view.status is None and not count:
+            continue
+        receipts = "1 receipt" if count == 1 else f"{count} receipts"
+        which = f": {view.journal_behind_detail}" if view.journal_behind_detail else ""
+        message = f"the journal was behind the fiscal storage of {view.kkt} by {receipts}, now read from there{which}"
         yield Finding(view.kkt, message if count else None)
 
 
@@ -408,6 +430,22 @@ CONDITIONS: Final = (
         _unsettled_doubts,
         "look with `kkt-bridge settle list`, compare with the paper, and settle it by hand",
         "every doubt is settled, it prints again",
+    ),
+    Condition(
+        "receipts_parked",
+        "critical",
+        _receipts_parked,
+        "look with `kkt-bridge settle list` and at the bridge's log; have them printed again with `kkt-bridge settle "
+        "print-again`, and report what went wrong",
+        "no receipt is set aside there any more",
+    ),
+    Condition(
+        "journal_behind",
+        "warning",
+        _journal_behind,
+        "find out why the journal was old or new (a restored backup, a lost disk); nothing is printed twice, and "
+        "`kkt-bridge verify` compares the books; it is over with the next start",
+        "no document was found beyond what the journal knows",
     ),
     Condition(
         "register_offline",

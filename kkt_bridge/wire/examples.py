@@ -201,6 +201,8 @@ EXAMPLES: Final = MappingProxyType(
             "detail": None,
             "doubts": [],
             "doubts_total": 0,
+            "parked": 0,
+            "journal_behind": 0,
             "at": _PUBLISHED_AT,
         },
         "state-alerts": {

@@ -249,6 +249,8 @@ class DoubtState(Outgoing):
     """When printing began."""
     reason: str
     """Why the register cannot tell."""
+    parked: Annotated[bool, _BEYOND] = False
+    """Whether the register goes on with other receipts meanwhile."""
 
 
 class KktState(Outgoing):
@@ -278,6 +280,10 @@ class KktState(Outgoing):
     doubts: Annotated[list[DoubtState], Field(max_length=DOUBTS_SHOWN_MAX), _BEYOND] = []
     """The oldest of those that stop this register until a person settles them."""
     doubts_total: Annotated[int, _BEYOND] = 0
+    parked: Annotated[int, _BEYOND] = 0
+    """How many of them are set aside while the register goes on: the bridge or its driver failed on them."""
+    journal_behind: Annotated[int, _BEYOND] = 0
+    """Receipts that the fiscal storage held beyond the journal's knowledge, found since the bridge's start."""
     at: Timestamp
 
 

@@ -2,10 +2,13 @@ import json
 import signal
 import subprocess
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cli.shop import BRIDGE, ENVIRONMENT, STOP_TIMEOUT_S, command
 from support.receipts import encoded, receipt
+
+from kkt_bridge.cli.watch import ShopClock
 
 
 @contextmanager
@@ -131,3 +134,13 @@ def test_a_broker_that_goes_is_told(own_shop):
         assert process.wait(STOP_TIMEOUT_S) == 1
         (line,) = process.stderr.read().splitlines()
         assert line == f"kkt-bridge: 127.0.0.1:{own_shop.broker.port}: the MQTT broker ended the connection"
+
+
+def test_the_time_is_the_shops_and_not_this_machines():
+    clock = ShopClock()
+    clock.note(b"no JSON")
+    clock.note(b'{"since": "2026-11-22T14:03:00.204+12:45"}')
+    clock.note(b'{"receipt_id": "1"}')
+    ahead = timedelta(hours=12, minutes=45)
+    before, told, after = datetime.now(UTC) + ahead, clock.time(), datetime.now(UTC) + ahead
+    assert told in {f"{before:%H:%M:%S}", f"{after:%H:%M:%S}"}

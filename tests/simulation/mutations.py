@@ -29,6 +29,7 @@ from kkt_bridge.stages import (
 from kkt_bridge.stages import delivery as delivery_stage
 from kkt_bridge.stages.intake import admission, decide, intake, record
 from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, storage_reader
+from kkt_bridge.steering import components
 
 Mutation = Callable[[], None]
 
@@ -431,6 +432,17 @@ def wait_for_a_puback_for_ever() -> None:
     session.Session._owes_a_puback = lambda *_: False  # type: ignore[assignment, method-assign]
 
 
+def overlook_dead_letters() -> None:
+    """Everything of the OFD's is dead, and the state of the bridge says that it is well."""
+    real = components.JournalComponent.look
+
+    def look(self: Any) -> Any:
+        report = real(self)
+        return dataclasses.replace(report, facts=[dataclasses.replace(fact, dead_letters={}) for fact in report.facts])
+
+    components.JournalComponent.look = look  # type: ignore[method-assign]
+
+
 MUTATIONS: Final = MappingProxyType(
     {
         mutation.__name__: mutation
@@ -472,6 +484,7 @@ MUTATIONS: Final = MappingProxyType(
             events_of_any_size,
             believe_a_refusal,
             wait_for_a_puback_for_ever,
+            overlook_dead_letters,
         )
     }
 )

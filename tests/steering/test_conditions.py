@@ -10,7 +10,7 @@ from kkt_bridge.broker.link import Occurrences, SessionView
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.intake.flood import FloodView
-from kkt_bridge.stages.lane import LaneView
+from kkt_bridge.stages.lane import Doubt, LaneView
 from kkt_bridge.steering.clock_watch import ADVICE, ClockVerdict
 from kkt_bridge.steering.components import fill_level
 from kkt_bridge.steering.conditions import CONDITIONS
@@ -40,6 +40,8 @@ STATUS = RegisterStatus(
     problem=None,
 )
 VIEW = LaneView("kkt-1", "virtual", status=STATUS, problem=None, doubts=())
+DOUBT = Doubt(None, 1, 20050, 0, "it does not show the document")
+PARKED = replace(DOUBT, parked=True, reason="KeyError")
 SESSION = SessionView(online=True)
 WELL = [
     JournalFacts(None, {"kkt-1": 0}, {"kkt-1": 0}),
@@ -87,7 +89,9 @@ HOLDING = {
     ),
     "rival": (BrokerFacts(replace(SESSION, rival="another client")), None, "another client"),
     "flood": (FloodFacts(FloodView("pos-1", 1234.5, 0)), None, "pos-1 sends more than a shop sells"),
-    "unsettled_doubt": (register(problem="unsettled_doubt", doubts=(None,)), "kkt-1", "1 receipt was printed"),
+    "unsettled_doubt": (register(problem="unsettled_doubt", doubts=(DOUBT,)), "kkt-1", "1 receipt was printed"),
+    "receipts_parked": (register(doubts=(PARKED,)), "kkt-1", "1 receipt is set aside on kkt-1"),
+    "journal_behind": (register(journal_behind=10, journal_behind_detail="FD 3 to 12"), "kkt-1", "by 10 receipts"),
     "register_offline": (register(problem="offline", detail="no answer"), "kkt-1", "offline: no answer"),
     "paper_out": (register(problem="paper_out"), "kkt-1", "paper_out"),
     "fn_exhausted": (register(problem="fn_exhausted"), "kkt-1", "fn_exhausted"),
@@ -143,6 +147,13 @@ def test_a_register_that_was_not_reached_yet_says_nothing_of_its_troubles():
     before = RegisterFacts(LaneView("kkt-1", "virtual"))
     for code in ("register_offline", "paper_out", "register_not_ready", "unsettled_doubt", "fn_expires"):
         assert found(code, before) == []
+
+
+def test_a_receipt_that_is_set_aside_stops_nothing():
+    (finding,) = found("unsettled_doubt", register(doubts=(PARKED,)))
+    assert finding.message is None
+    (finding,) = found("receipts_parked", register(problem="unsettled_doubt", doubts=(DOUBT,)))
+    assert finding.message is None
 
 
 def test_one_trouble_is_told_by_one_alert():

@@ -13,6 +13,7 @@ from simulation.invariants.one_document import OneDocument
 from simulation.invariants.one_verdict import OneVerdict
 from simulation.invariants.order_without_the_clock import OrderWithoutTheClock
 from simulation.invariants.refused_before_accepted import RefusedBeforeAccepted
+from simulation.invariants.wrong_is_seen import WrongIsSeen
 
 INVARIANTS: tuple[type[Invariant], ...] = (
     AcknowledgedIsKept,
@@ -23,4 +24,5 @@ INVARIANTS: tuple[type[Invariant], ...] = (
     RefusedBeforeAccepted,
     NoInputEndsALoop,
     OrderWithoutTheClock,
+    WrongIsSeen,
 )
