@@ -41,6 +41,11 @@ class Effects:
         finally:
             self._inside -= 1
 
+    @property
+    def is_of_others(self) -> bool:
+        """Whether what happens now is somebody else's doing."""
+        return not self._inside
+
     @contextmanager
     def of_others(self) -> Iterator[None]:
         """What is done in this block somebody else does, although by the bridge's own code."""

@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,6 +34,10 @@ COMMANDS = (
 """What a driver asks of a register: each of these is an effect."""
 
 ZONE = ZoneInfo("Europe/Moscow")
+
+
+STRANGERS_LINE = "Another program's"
+"""On the paper of every receipt that another program has a part in."""
 
 
 class Switch(FaultSwitch):
@@ -69,6 +75,12 @@ class Register:
         """Whether it has a power supply of its own: else it is switched off when the bridge's process ends."""
         self.power_cut_rate = 0.0
         self.answer_lost_rate = 0.0
+        self.late_rate = 0.0
+        """How often a receipt is closed long after the driver was left without an answer."""
+        self.mixed_rate = 0.0
+        """How often another program's line gets into an open receipt, which that program then closes."""
+        self.unfinished: tuple[Callable[[], object], float] | None = None
+        """What the register is still at, and until when."""
         self.old_storages: list[Path] = []
         self._effects = effects
         self._chance = chance
@@ -82,6 +94,7 @@ class Register:
 
     def switch_off(self) -> None:
         """Cut the power; the next command finds it switched on again."""
+        self.unfinished = None
         self._driver.close()
 
     # -- what happens to a command -------------------------------------------------------------------------
@@ -94,6 +107,28 @@ class Register:
             self._effects.trace(f"{self.kkt} loses power before {command}")
             model.power_off()
             raise NoAnswer("power_cut")
+
+    def instead(self, model: RegisterModel, command: str, carry_out: Callable[[], object]) -> None:
+        """NoAnswer where the register does something else first: it is slow, or not alone with the bridge."""
+        if command != "close_document" or self._effects.is_of_others:
+            return
+        if self._chance.random() < self.late_rate:
+            self._effects.trace(f"{self.kkt} takes its time over {command}")
+            self.unfinished = carry_out, self.clock.monotonic() + self._chance.uniform(0, 4)
+            raise NoAnswer("answer_lost")
+        if self._chance.random() < self.mixed_rate:
+            self._effects.trace(f"{self.kkt}: another program's line gets into the receipt")
+            with self._effects.of_others():
+                model.add_line(Line(STRANGERS_LINE, 100, 1_000_000, 100, 1, 4, 1, 0))
+                model.close_document(Payments(cash=model.subtotal()), 1)
+            raise NoAnswer("answer_lost")
+
+    def finish_late_work(self) -> None:
+        """Let what is overdue come about."""
+        if self.unfinished is not None and self.clock.monotonic() >= self.unfinished[1]:
+            (carry_out, _), self.unfinished = self.unfinished, None
+            with self._effects.of_others(), suppress(NoAnswer, Refusal):
+                carry_out()
 
     def after(self, model: RegisterModel, command: str) -> None:
         """The command is carried out, and its answer is on the line."""
@@ -118,7 +153,7 @@ class Register:
                 model.open_document("sale")
                 if requisite is not None:
                     model.set_requisite(1192, requisite)
-                model.add_line(Line("Another program's", total, 1_000_000, total, 1, 4, 1, 0))
+                model.add_line(Line(STRANGERS_LINE, total, 1_000_000, total, 1, 4, 1, 0))
                 model.close_document(Payments(cash=total), 1)
                 model.finish_printing()
             except (NoAnswer, Refusal):
@@ -166,6 +201,11 @@ class Register:
         return found
 
 
+def is_mixed(document: FiscalDocument) -> bool:
+    """Whether the paper shows another program's line."""
+    return any(line["name"] == STRANGERS_LINE for line in document.body.content["lines"])
+
+
 def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
     """The register's model, each command of which is an effect."""
 
@@ -175,6 +215,13 @@ def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
         def carried_out(self: RegisterModel, *arguments: Any, **named: Any) -> Any:
             register = registers[self.storage._path]
             register.before(self, name)
+            register.finish_late_work()
+            if register.unfinished is not None:
+                if name == "status":
+                    return replace(real(self), busy=True)
+                if name != "document":
+                    raise Refusal(0x50)
+            register.instead(self, name, lambda: real(self, *arguments, **named))
             answer = real(self, *arguments, **named)
             register.after(self, name)
             return answer

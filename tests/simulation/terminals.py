@@ -18,6 +18,7 @@ from kkt_bridge.wire.topics import Topics
 from simulation.broker import Broker, Letter
 from simulation.dice import throw_again
 from simulation.packets import CORRELATION_DATA
+from simulation.registers import is_mixed
 
 PATIENCE_S = 5.0
 """How long a terminal waits for a final reply before it says the same again."""
@@ -195,6 +196,13 @@ class Terminal:
         for _ in range(count):
             self._garble()
 
+    def repeat_all(self) -> None:
+        """Send again everything that it ever sent."""
+        for sale in self.sales.values():
+            if sale.letters:
+                sale.done, sale.tries = False, 0
+                self._send(sale)
+
     def _contradict(self) -> None:
         sale = self._chance.choice(list(self.sales.values()))
         other = sale.request | {"items": [item(name="Other", price=CONTRADICTING_TOTAL, total=CONTRADICTING_TOTAL)]}
@@ -246,6 +254,8 @@ class Operator:
         """Whether the bridge has said that it is paused, and nobody has ordered anything else since."""
         self.commands: dict[str, tuple[str, Letter]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
+        self.printed_again: set[str] = set()
+        """Receipts of which it said that they have no document."""
 
     def order(self, name: str, args: dict[str, Any] | None = None) -> str | None:
         """Publish a command; its id, or None if the broker is not there."""
@@ -259,24 +269,24 @@ class Operator:
             self._last_word, self.paused = command_id, False
         return command_id
 
-    def settle(
-        self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]], present_fn: str
-    ) -> tuple[str, dict[str, Any]]:
+    def settle(self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]]) -> tuple[str, dict[str, Any]]:
         """Say what became of a receipt in doubt: which paper is its own, or that there is none. Returns the order."""
-        own = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
+        own = [
+            (fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite and not is_mixed(paper)
+        ]
         who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
         if not own:
+            self.printed_again.add(sale.key)
             return self._ordered(who | {"print_again": True, "doubt": doubt})
         ((fn, paper),) = own
-        adopted: dict[str, Any] = {"fd_number": paper.fd_number}
-        if fn != present_fn:
-            adopted |= {
-                "fn_number": fn,
-                "fiscal_sign": paper.fiscal_sign,
-                "datetime": paper.at.isoformat(),
-                "shift_number": paper.shift_number,
-                "receipt_number": paper.receipt_number,
-            }
+        adopted = {
+            "fn_number": fn,
+            "fd_number": paper.fd_number,
+            "fiscal_sign": paper.fiscal_sign,
+            "datetime": paper.at.isoformat(),
+            "shift_number": paper.shift_number,
+            "receipt_number": paper.receipt_number,
+        }
         return self._ordered(who | {"adopt": adopted})
 
     def _ordered(self, args: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -105,7 +105,43 @@ def another_program_dies(world: World) -> None:
 
 
 def swap_the_storage(world: World) -> None:
-    world.any_register().swap_storage()
+    if not world.memory.was_lost:  # what stands on a storage that is gone, a lost memory cannot know again
+        world.any_register().swap_storage()
+
+
+def registers_slow(world: World) -> None:
+    for register in world.registers.values():
+        register.late_rate = 0.3
+
+
+def registers_quick(world: World) -> None:
+    for register in world.registers.values():
+        register.late_rate = 0.0
+
+
+def another_program_joins_in(world: World) -> None:
+    world.any_register().mixed_rate = 0.3
+
+
+def another_program_keeps_out(world: World) -> None:
+    for register in world.registers.values():
+        register.mixed_rate = 0.0
+
+
+def copy_the_journal(world: World) -> None:
+    world.memory.copy()
+
+
+def put_an_old_journal_back(world: World) -> None:
+    if world.memory.may_be_put_back:
+        world.kill()
+        world.memory.put_back()
+
+
+def lose_the_journal(world: World) -> None:
+    if world.memory.may_be_lost:
+        world.kill()
+        world.memory.lose()
 
 
 def ofd_unreachable(world: World) -> None:
@@ -216,6 +252,11 @@ BLOWS: Final = (
     Blow("others", 2, another_program_sells),
     Blow("others", 1, another_program_dies),
     Blow("swap", 1, swap_the_storage),
+    Blow("late", 2, registers_slow, registers_quick, 60),
+    Blow("mixed", 2, another_program_joins_in, another_program_keeps_out, 60),
+    Blow("memory", 3, copy_the_journal),
+    Blow("memory", 1, put_an_old_journal_back),
+    Blow("memory", 1, lose_the_journal),
     Blow("ofd", 1, ofd_unreachable, heal_the_ofd, 60),
     Blow("ofd", 1, ofd_outage, heal_the_ofd, 60),
     Blow("ofd", 1, ofd_stumbles, heal_the_ofd),

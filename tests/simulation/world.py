@@ -23,6 +23,7 @@ from simulation.disk import Disk
 from simulation.effects import Crash, Effects
 from simulation.invariants import INVARIANTS
 from simulation.invariants.invariant import Invariant
+from simulation.memory import Memory
 from simulation.ofd import Ofd
 from simulation.packets import CORRELATION_DATA, Publish
 from simulation.process import Process, content_of, journal_rows
@@ -119,7 +120,7 @@ class World:
         self.whims = self.chance_of("whims")
         self.clock = ManualClock()
         self.register_clock = self.clock if self.day.registers_follow_our_clock else ManualClock()
-        self._began_s = self.clock.monotonic_s
+        self.began_s = self.clock.monotonic_s
         self.effects = Effects(self.chance_of("effects"))
         self.effects.trace = self.trace
         self.effects.switch = lambda: self.process.switch() if self.process else None
@@ -142,6 +143,7 @@ class World:
         """What each register's state says that a person must settle."""
         self._settle_at = 0.0
         self._books: sqlite3.Connection | None = None
+        self.memory = Memory(self)
         self.invariants: list[Invariant] = [kind(self) for kind in INVARIANTS]
         seams.let_in(self)
 
@@ -213,15 +215,34 @@ class World:
             self._come_to_rest()
             self.operator.order("dlq-requeue", {"all": True})
             self._come_to_rest()
-            for invariant in self.invariants:
+            if self.memory.was_lost:
+                self._repeat_everything()
+            for invariant in self._judges():
                 invariant.finish()
         finally:
             if self.process is not None:
                 self.process.end()
-            if self._books is not None:
-                self._books.close()
+            self.close_books()
             for register in self.registers.values():
                 register.switch_off()
+
+    def _repeat_everything(self) -> None:
+        """Whoever lost a memory is told again what was sold: each POS repeats what it ever sent."""
+        for terminal in self.terminals.values():
+            terminal.repeat_all()
+        self._come_to_rest()
+        self.operator.order("dlq-requeue", {"all": True})
+        self._come_to_rest()
+
+    def _judges(self) -> list[Invariant]:
+        """The invariants that hold: some are about what a bridge remembers that has lost its memory."""
+        return [each for each in self.invariants if each.outlives_memory or not self.memory.was_lost]
+
+    def close_books(self) -> None:
+        """Let go of the journal's file."""
+        if self._books is not None:
+            self._books.close()
+            self._books = None
 
     def _go_through_the_day(self) -> None:
         self.effects.crash_rate, self.effects.switch_rate = self.day.crash_rate, self.day.switch_rate
@@ -318,7 +339,7 @@ class World:
             register = self.registers[kkt]
             for doubt in doubts:
                 sale = self.terminals[doubt["pos_id"]].sales[doubt["receipt_id"]]
-                order = self.operator.settle(sale, doubt["doubt"], register.documents(), register.fn_number())
+                order = self.operator.settle(sale, doubt["doubt"], register.documents())
                 if self.chance.random() < 0.5:  # somebody else has seen the same papers, and comes late
                     self._appoint(self.chance.uniform(0, 20), lambda world, order=order: world.operator.order(*order))
 
@@ -397,7 +418,7 @@ class World:
 
     def true_ms(self) -> int:
         """What a right clock shows."""
-        return NOON_MS + round((self.clock.monotonic_s - self._began_s) * 1000)
+        return NOON_MS + round((self.clock.monotonic_s - self.began_s) * 1000)
 
     def _wait_for_paper(self, seconds: float) -> None:
         self.advance(seconds / 2)
@@ -411,7 +432,7 @@ class World:
         self.effects.crash_rate = 0
         self._appointments = [each for each in self._appointments if each.deed is World._start]
         for register in self.registers.values():
-            register.power_cut_rate = register.answer_lost_rate = 0
+            register.power_cut_rate = register.answer_lost_rate = register.late_rate = register.mixed_rate = 0
             register.switch.put()
         self.ofd.heal()
         self.disk.heal()
@@ -456,7 +477,7 @@ class World:
     def trace(self, what: str) -> None:
         """A line of the story."""
         if self._tell is not None:
-            self._tell(f"{self.clock.monotonic_s - self._began_s:10.3f} {what}")
+            self._tell(f"{self.clock.monotonic_s - self.began_s:10.3f} {what}")
 
     def fail(self, invariant: str, what: str, cause: BaseException | None = None) -> NoReturn:
         """This must never happen."""
@@ -481,7 +502,7 @@ class World:
         return journal_rows(self._books, query, *values)
 
     def _puback(self, letter: Letter | None) -> None:
-        for invariant in self.invariants:
+        for invariant in self._judges():
             invariant.acknowledged(letter)
 
     def _told(self, message: Publish) -> None:
@@ -498,7 +519,7 @@ class World:
             case ["state", "kkt", kkt]:
                 self.doubts[kkt] = content["doubts"]
         correlation = message.properties.get(CORRELATION_DATA)
-        for invariant in self.invariants:
+        for invariant in self._judges():
             invariant.told(inside, content)
             if correlation is not None:
                 invariant.answered(correlation, content)

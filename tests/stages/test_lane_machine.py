@@ -218,7 +218,9 @@ class LaneMachine(RuleBasedStateMachine):
         else:
             assert request["receipt_id"] not in self.taken
             (refusal,) = [reply for reply in self.shop.replies() if reply["receipt_id"] == request["receipt_id"]]
-            assert refusal["error"]["code"] == "fn_exhausted", "nothing else keeps a receipt from being taken here"
+            # Under a clock that is wrong, the day that a correction is about may seem to come yet.
+            reasons = {"fn_exhausted"} if request["type"] != "correction" else {"fn_exhausted", "invalid_receipt"}
+            assert refusal["error"]["code"] in reasons, "nothing else keeps a receipt from being taken here"
 
     def find(self, request):
         return self.shop.journal.read(lambda connection: find_receipts(connection, request["receipt_id"]))

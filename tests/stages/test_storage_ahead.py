@@ -9,6 +9,7 @@ from support.receipts import receipt, small_receipt
 from support.registers import print_on
 from support.stages import Shop, a_print_job, check_counts, meddle
 
+from kkt_bridge.errors import RegisterAway
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import Unreadable
 from kkt_bridge.stages.printing import storage_reader
@@ -184,6 +185,26 @@ def test_a_storage_never_seen_is_read_back_past_a_few_strangers_but_not_for_ever
     shop.print_all()
     assert shop.rows("SELECT requisite FROM recovered") == [(marks_of([near])[0],)]
     assert min(looked_at) > 3
+
+
+def test_a_register_that_fails_while_it_is_read_back_is_read_again(shop):
+    requests = [receipt() for _ in range(3)]
+    sell_and_print(shop, *requests)
+    lose_journal(shop)
+    register = shop.registers["kkt-1"]
+    reading, failures = register.read_document, [3]
+
+    def read_document(fd_number):
+        if fd_number in failures:
+            failures.remove(fd_number)
+            raise RegisterAway("the answer was lost")
+        return reading(fd_number)
+
+    register.read_document = read_document
+    shop.print_patiently(3)
+    assert shop.lane.view.journal_behind == 3
+    sell_and_print(shop, *requests)
+    assert marks(shop) == marks_of(requests)
 
 
 def looks(shop):

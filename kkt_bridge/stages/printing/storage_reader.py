@@ -211,8 +211,8 @@ class StorageReader:
         place.read_to = batch[-1].fd_number
 
     def _read_back(self, place: _Place) -> None:
-        history = place.history
-        assert history is not None
+        assert place.history is not None
+        history = replace(place.history)  # where the register fails in between, nothing was read
         batch: list[StoredDocument | Unreadable] = []
         until, is_over = self._clock.monotonic() + STEP_S, False
         reach = timedelta(seconds=self._settings.repeats_come_for_s)
@@ -223,6 +223,7 @@ class StorageReader:
                 batch.append(document)
                 history.next_fd -= 1
         self._take(place, batch[::-1], upto=None)
+        place.history = history
         if is_over:
             place.read_to, place.history = history.last, None
             self._settle_mark()

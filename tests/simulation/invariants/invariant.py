@@ -13,6 +13,8 @@ class Invariant:
     """Something that must always hold. Each sees what it overrides."""
 
     name = ""
+    outlives_memory = False
+    """Whether it holds too where the bridge has woken up with less than it knew."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -11,6 +11,7 @@ class NoInputEndsALoop(Invariant):
     """
 
     name = "no input ends a loop"
+    outlives_memory = True
 
     def finish(self) -> None:
         left: list[Letter] = self.world.broker.waiting()

@@ -1,0 +1,60 @@
+"""The bridge's memory: its journal's file, copied at a moment, put back later, or lost with the machine."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+REACH_S: Final = 20 * 86_400.0
+"""A bridge without any memory reads its registers' storages a month back: in a longer day it could not know all."""
+
+
+class Memory:
+    """The file, and what was done to it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._journal = world.folder / "journal.db"
+        self._copy = world.folder / "copy.db"
+        self.was_lost = False
+        """Whether the bridge has ever woken up with less than it knew."""
+
+    def copy(self) -> None:
+        """Make a backup, while the bridge runs or not."""
+        if not self._journal.exists():
+            return
+        source = sqlite3.connect(f"file:{self._journal}?mode=ro", uri=True)
+        with closing(source), closing(sqlite3.connect(self._copy)) as target:
+            source.backup(target)
+
+    @property
+    def may_be_put_back(self) -> bool:
+        """Whether there is a copy, and each register still has the storage that it printed on."""
+        return self._copy.exists() and self._is_knowable
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether all that was printed can still be read: not behind a storage's end, nor under a wrong date."""
+        is_short = self._world.clock.monotonic() - self._world.began_s < REACH_S
+        return self._is_knowable and is_short and "clock" not in self._world.day.kinds
+
+    @property
+    def _is_knowable(self) -> bool:
+        return not any(register.old_storages for register in self._world.registers.values())
+
+    def put_back(self) -> None:
+        """Put the copy in the journal's place, as on a new machine."""
+        self.lose()
+        shutil.copy(self._copy, self._journal)
+
+    def lose(self) -> None:
+        """Leave nothing of the journal, its lock included."""
+        self._world.close_books()
+        self.was_lost = True
+        for path in self._world.folder.glob("journal.db*"):
+            path.unlink()
