@@ -31,7 +31,7 @@ from kkt_bridge.ofd.frames import (
 from kkt_bridge.ofd.options import Options
 from kkt_bridge.settings import OfdSettings, environment_for_children
 
-CONNECTIONS_MAX: Final = 4
+CONNECTIONS_MAX: Final = 8
 """Batches that are under way at the same time, each over a connection of its own; an OFD may not like more."""
 
 CARRY_S: Final = 0.2
