@@ -13,7 +13,7 @@ import pytest
 from support.clocks import ManualClock
 from support.stages import TOPICS, ZONE, a_mark, a_receipt, check_counts, kill, new_journal, rows
 
-from kkt_bridge.journal.commands import find_command, finish_command, take_command
+from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK, find_command, finish_command, take_command
 from kkt_bridge.journal.delivery import bury, dead_letters_of, discard, ready_documents, record_sent, requeue
 from kkt_bridge.journal.outbox import forget_messages, messages_after
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
@@ -87,6 +87,7 @@ class Shop:
         self.random = random.Random(3)
         self.fates = {}
         self.acts = {}
+        self.questions = {}
         self.refusals = {}
         self.sizes = []
         self.fd_number = 1
@@ -200,7 +201,11 @@ class Shop:
         self.journal.write(take)
         taken = self.journal.read(lambda c: find_command(c, command_id))
         self.journal.write(lambda tx: finish_command(tx, taken, "x" * 500))
-        self.acts[command_id] = self.journal.steady_ms() + (90 if name == "pause" else 7) * DAY_MS
+        now = self.journal.steady_ms()
+        if name in ONLY_ASK:
+            self.questions[command_id] = now + ANSWERS_KEPT_MS
+        else:
+            self.acts[command_id] = now + 90 * DAY_MS
 
     def tell(self):
         """The broker gets everything."""
@@ -236,6 +241,8 @@ class Shop:
         # A letter that expires while the broker is away waits until that can be told, or is no news any more.
         self.check_kept("SELECT receipt_id FROM receipts", until, LATE_MS + 7 * DAY_MS * (number in OUTAGE))
         self.check_kept("SELECT command_id FROM commands", self.acts, LATE_MS)
+        # They go with the next question, or where none comes with what else is purged after a week.
+        self.check_kept("SELECT command_id FROM commands", self.questions, LATE_MS + 7 * DAY_MS)
         self.check_kept("SELECT digest FROM refusals", self.refusals, LATE_MS)
         check_counts(self.journal, self.folder)
 
