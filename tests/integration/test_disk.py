@@ -124,6 +124,20 @@ def test_a_full_disk(shop: Shop) -> None:
     shop.check_healed(mine, theirs)
 
 
+def test_a_full_disk_with_hundreds_waiting(shop: Shop) -> None:
+    """More than a commit takes: each is refused, and taken when it comes again; nobody restarts anything."""
+    world, requests = shop.world, [small_receipt(pos_id="pos-1") for _ in range(300)]
+    since = len(world.observer.messages)
+
+    def refused() -> int:
+        return sum(b"storage_unavailable" in message.payload for message in world.observer.messages[since:])
+
+    with shop.room_for(1), shop.nothing_is_acknowledged():
+        world.publish_receipts(requests)
+        wait_until(lambda: refused() >= len(requests), SOON_S, "a refusal of each")
+    shop.check_healed(requests[0], requests[150], requests[-1])
+
+
 def test_a_disk_that_is_full_when_the_document_exists(shop: Shop) -> None:
     """It cannot be written down at once: neither forgotten nor made again."""
     world, request = shop.world, a_request()
