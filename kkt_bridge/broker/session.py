@@ -441,7 +441,8 @@ class Session:
             self._complaint = f"the broker refused the subscription to {filters[0]} ({why}): check its access list"
             self._ending = Ending.REFUSED
             return
-        self._refused_subscriptions = tuple(refused)
+        # The bridge's own presence only shows rivals and forgeries: an access list need not let it read that.
+        self._refused_subscriptions = tuple(name for name in refused if name != self._presence.topic)
         for name, why in refused.items():
             log.error(
                 "the broker refuses the subscription to %s (%s), the rest is served: check its access list", name, why
