@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-import certifi
 import h11
 
 from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX, classify, line_failed, one_line
@@ -98,11 +97,17 @@ def _basic(userinfo: str) -> str | None:
 
 def tls_context(options: Options) -> ssl.SSLContext:
     """What is trusted, and shown. OSError, ssl.SSLError: a file cannot be used."""
-    # The public authorities come from certifi: the same on every machine, whatever its environment says.
-    context = ssl.create_default_context(cafile=options.ca or certifi.where())
+    context = ssl.create_default_context(cafile=options.ca or _public_authorities())
     if options.cert:
         context.load_cert_chain(options.cert, options.key)
     return context
+
+
+def _public_authorities() -> str:
+    """The file of certifi's: the same on every machine, whatever its environment says."""
+    import certifi  # noqa: PLC0415 (it costs the small process a megabyte that plain HTTP does not need)
+
+    return certifi.where()
 
 
 def tls_text(error: ssl.SSLError) -> str:
