@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from chaos.evidence import Evidence, gather, pending
 from chaos.history import history
 from chaos.killer import Killer
 from chaos.plan import BROKER, Plan
-from chaos.site import Site
+from chaos.site import START_S, Site
 from chaos.summary import Course, Summary, summed_up
 from chaos.terminal import OPEN_MAX, Terminal
 from chaos.trade import Trade
@@ -66,6 +67,10 @@ def _run(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> Repor
     began = time.monotonic()
     killer = Killer(plan, site)
     fire(plan, site, killer, terminals, tell, plan.impatient_kills)
+    if plan.losses and not site.deaths:
+        began_at = time.monotonic()
+        lose_the_memory(plan, site, terminals, tell)
+        killer.allow(time.monotonic() - began_at)
     if not site.deaths:
         spare_the_broker(site, killer, terminals, tell)
         fire(plan, site, killer, terminals, tell, plan.kills)
@@ -95,20 +100,43 @@ def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], 
             tell(f"{killer.kills} of {plan.kills} kills, {answered} verdicts, {waiting} requests open")
 
 
+def lose_the_memory(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> None:
+    """The journal goes back to a backup, later to nothing; then the shop repeats all that it ever sent."""
+    for what, lose in (("is put back to a backup", site.restore), ("is gone, its lock too", site.lose_journal)):
+        site.heal()
+        site.back_up()
+        since = [terminal.answered for terminal in terminals]
+        site.expect(partial(have_sold, terminals, since), RETURN_S, "sales after a backup")
+        for terminal in terminals:
+            terminal.close_the_door()
+        if not served(plan, site, terminals, "a final reply for everybody"):
+            return
+        tell(f"the journal {what}; everything is repeated")
+        lose()
+        site.expect(site.bridge.is_up, START_S, "a bridge that is up")
+        for printed in (True, False):
+            for terminal in terminals:
+                terminal.ask_everything_again(printed=printed)
+            served(plan, site, terminals, "the same replies for all repeats")
+        for terminal in terminals:
+            terminal.open_the_door()
+
+
 def spare_the_broker(site: Site, killer: Killer, terminals: list[Terminal], tell: Tell) -> None:
     """From here on what the broker has is safe there: whatever does not come through, the bridge has lost."""
     tell("the broker is spared from now on, and the terminals send everything once")
     site.heal()
     # The broker knows the bridge's session again when an answer to something new has come through.
     since = [terminal.answered for terminal in terminals]
-    site.expect(
-        lambda: all(terminal.answered > before + OPEN_MAX for terminal, before in zip(terminals, since, strict=True)),
-        RETURN_S,
-        "an answer for each terminal",
-    )
+    site.expect(partial(have_sold, terminals, since), RETURN_S, "an answer for each terminal")
     killer.spare(BROKER)
     for terminal in terminals:
         terminal.be_patient()
+
+
+def have_sold(terminals: list[Terminal], since: list[int]) -> bool:
+    """Whether each terminal has had more verdicts since then than it can have had open."""
+    return all(terminal.answered > before + OPEN_MAX for terminal, before in zip(terminals, since, strict=True))
 
 
 def calm_down(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> None:

@@ -75,6 +75,8 @@ class Evidence:
     """What was wrong with the last, clean stop."""
     verify: Verify
     outages: tuple[Outage, ...] = ()
+    losses: tuple[float, ...] = ()
+    """When the bridge lost its memory, or a part of it, by the wall clock."""
 
     def sales(self) -> Iterator[Sale]:
         """Every request of every terminal."""
@@ -99,6 +101,7 @@ def gather(site: Site, tills: tuple[Till, ...], stop: str | None) -> Evidence:
         stop=stop,
         verify=run_verify(site.bridge.file),
         outages=tuple(site.outages),
+        losses=tuple(site.losses),
     )
 
 

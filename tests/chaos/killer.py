@@ -72,6 +72,10 @@ class Killer:
         """Whether the time for killing is over."""
         return time.monotonic() > self._deadline
 
+    def allow(self, seconds: float) -> None:
+        """So long nothing was to be killed: the time for killing ends that much later."""
+        self._deadline += seconds
+
     def spare(self, name: str) -> None:
         """Do not hit it any more."""
         self._blows = {

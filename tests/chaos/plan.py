@@ -29,6 +29,9 @@ class Plan:
     patient_share: float = 0.4
     """The last part of the kills, for which the broker is spared and no terminal repeats anything."""
 
+    losses: bool = True
+    """Whether in the middle the journal is put back to a backup, and then taken away."""
+
     @property
     def impatient_kills(self) -> int:
         """The kills before that: none where the broker is spared all the time."""

@@ -161,11 +161,14 @@ class Site:
         self.ofd = Ofd(directory)
         self.registers = {kkt: directory / f"{kkt}.fn" for kkt in plan.kkts}
         self.journal = directory / "journal.db"
+        self.copy = directory / "copy.db"
         self.bridge = Bridge(self._config(plan), directory)
         self.parts: dict[str, Part] = {BROKER: self.broker, OFD: self.ofd, BRIDGE: self.bridge}
         self.kills: Counter[str] = Counter()
         """SIGKILLs that hit a living process."""
         self.outages: list[Outage] = []
+        self.losses: list[float] = []
+        """When the journal was put back to an older state, or to none, by the wall clock."""
         self.deaths: list[str] = []
         """Processes that ended by themselves or never came back, which none may."""
 
@@ -219,6 +222,37 @@ class Site:
         for outage in self.outages:
             if outage.name == name:
                 outage.until = min(outage.until, time.time())
+
+    def back_up(self) -> None:
+        """Copy the journal while the bridge works."""
+        self._run("backup", str(self.copy), "--force")
+
+    def restore(self) -> None:
+        """Kill the bridge, put the copy in the journal's place, and start it again."""
+        self.kill(BRIDGE)
+        self._run("restore", str(self.copy))
+        self.losses.append(time.time())
+        self.revive(BRIDGE)
+
+    def lose_journal(self) -> None:
+        """Kill the bridge, and start it as on a new machine: nothing is left but the registers."""
+        self.kill(BRIDGE)
+        for path in self.directory.glob("journal.db*"):
+            path.unlink()
+        self.losses.append(time.time())
+        self.revive(BRIDGE)
+
+    def _run(self, *command: str) -> None:
+        ran = subprocess.run(
+            [sys.executable, "-m", "kkt_bridge", *command, "--config", str(self.bridge.file)],
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            env=unmeasured(os.environ),
+            check=False,
+        )
+        if ran.returncode != 0:
+            self.deaths.append(f"{command[0]} ended with status {ran.returncode}: {ran.stderr.strip()}")
 
     def fault(self, kkt: str, faults: Mapping[str, Any]) -> None:
         """Put these faults on a register, instead of all others."""

@@ -54,6 +54,8 @@ class Terminal(threading.Thread):
         self._next_customer_at = 0.0
         self._door_closed = False
         self._patient = False
+        self._in_order = False
+        self._again: list[Sale] = []
         self._leaving = threading.Event()
         self._recheck = 0
         self.answered = 0
@@ -79,6 +81,21 @@ class Terminal(threading.Thread):
     def ask_all_again(self, count: int) -> None:
         """Send so many requests of long ago once more, and wait for their verdicts; the door must be closed."""
         self._recheck = count
+
+    def ask_everything_again(self, *, printed: bool) -> None:
+        """Send every request once more that was printed, or was not, in the order made; the door must be closed.
+
+        This is what a shop does after the bridge has lost its memory: what was printed first, as whether anything else
+        is to be refused (a second refund, other content) depends on it.
+        """
+        self._in_order = printed
+        self._again = [sale for sale in self.till.all() if sale.is_printed == printed]
+        self._recheck = len(self._again)
+
+    def open_the_door(self) -> None:
+        """Customers come again."""
+        self._in_order = False
+        self._door_closed = False
 
     def leave(self) -> None:
         """End the thread, when it comes round."""
@@ -107,7 +124,8 @@ class Terminal(threading.Thread):
             self._next_customer_at = now + self._chance.expovariate(1 / THINK_S)
             self._serve(self._trade.next(self._printed[-RECENT:], self._refunded[-RECENT:]))
         for sale in [sale for sale in self._open if now >= sale.ask_again_at]:
-            self._ask(sale, "query" if self._chance.random() < QUERY_SHARE and sale.kind == "sale" else "receipt")
+            asks = not self._in_order and sale.kind == "sale" and self._chance.random() < QUERY_SHARE
+            self._ask(sale, "query" if asks else "receipt")
 
     def _connect(self) -> None:
         self._note_broken()
@@ -155,7 +173,8 @@ class Terminal(threading.Thread):
     def _begin_recheck(self) -> None:
         """Take up again some of what was finished; nothing about it may have changed."""
         done = [sale for sale in self.till.all() if not sale.is_open]
-        for sale in self._chance.sample(done, min(self._recheck, len(done))):
+        chosen, self._again = self._again or self._chance.sample(done, min(self._recheck, len(done))), []
+        for sale in chosen:
             self._reopen(sale)
         self._recheck = 0
 

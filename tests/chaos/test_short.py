@@ -13,7 +13,7 @@ from chaos.records import PRINTED, Sale, Till
 from chaos.verdict import judge, papers_by_requisite
 from support.brokers import mosquitto_program
 
-KILLS = 25
+KILLS = 14
 PLAN = Plan(kills=KILLS, seed=11, terminals=4, gap_s=0.25, unready_share=0.3, minutes=0.75, calm_s=20)
 
 
@@ -37,6 +37,17 @@ def test_the_kills_were_real_and_hit_receipts_on_their_way(report: Report) -> No
     assert summary.doubts > 0
     assert summary.told_again > 0
     assert summary.bridge_starts >= 5
+
+
+def test_the_journal_was_put_back_to_a_backup_and_then_taken_away(report: Report) -> None:
+    """And every receipt repeated: the checks above hold over both."""
+    first, second = report.evidence.losses
+    repeated = [sale for sale in report.evidence.sales() if sale.sends[0].at < first and sale.is_printed]
+    assert len(repeated) > KILLS
+    for sale in repeated:
+        told = [reply.at for reply in sale.verdicts]
+        assert any(first < at < second for at in told)
+        assert any(second < at for at in told)
 
 
 # -- the judge -----------------------------------------------------------------------------------------------
@@ -116,7 +127,7 @@ def books_in_disorder(evidence: Evidence) -> dict[str, Any]:
     documents = copy.deepcopy(evidence.books["documents"])
     documents[-1]["order"] = 0
     rows = {key: dataclasses.replace(row, attempts=0) for key, row in evidence.rows.items()}
-    return {"books": {**evidence.books, "documents": documents}, "rows": rows, "outages": ()}
+    return {"books": {**evidence.books, "documents": documents}, "rows": rows, "outages": (), "losses": ()}
 
 
 def without_replies(evidence: Evidence) -> dict[str, Any]:
@@ -127,6 +138,11 @@ def without_replies(evidence: Evidence) -> dict[str, Any]:
 
 def told_two_things(evidence: Evidence) -> dict[str, Any]:
     return {"tills": retold(evidence, {"printed_at": "2026-01-01T00:00:00.000+03:00"})}
+
+
+def told_another_document_after_a_loss(evidence: Evidence) -> dict[str, Any]:
+    fiscal = a_printed(evidence).verdicts[0].content["fiscal"]
+    return {"tills": retold(evidence, {"fiscal": {**fiscal, "fiscal_sign": "1"}}, at=evidence.losses[-1] + 1)}
 
 
 def told_another_correlation(evidence: Evidence) -> dict[str, Any]:
@@ -206,6 +222,7 @@ def set_to(**fields: Any) -> Callable[[Evidence], dict[str, Any]]:
         (books_in_disorder, {"order"}),
         (without_replies, {"lost"}),
         (told_two_things, {"verdicts differ"}),
+        (told_another_document_after_a_loss, {"verdicts differ"}),
         (told_another_correlation, {"correlation"}),
         (told_another_time_of_the_ofd, {"server time"}),
         (only_repeats, {"reply lost"}),

@@ -53,11 +53,29 @@ def one_final_reply(evidence: Evidence) -> Iterator[Finding]:
         if not verdicts:
             yield Finding("lost", f"{sale.kind}: no final reply", sale.key)
             continue
-        if any(reply.comparable() != verdicts[0].comparable() for reply in verdicts):
+        if not _agree(verdicts, evidence.losses):
             yield Finding("verdicts differ", f"{sale.kind}: final replies that are not the same", sale.key)
         if {reply.verdict for reply in verdicts} != {sale.expected}:
             told = ", ".join(sorted({reply.verdict for reply in verdicts}))
             yield Finding("wrong verdict", f"{sale.kind}: {told} instead of {sale.expected}", sale.key)
+
+
+def _agree(verdicts: Sequence[Reply], losses: Sequence[float]) -> bool:
+    """Whether they say the same. What the bridge remembers beside the document (when it came) goes with its memory."""
+    eras = _eras(verdicts, losses)
+    of_each = [era[0] for era in eras]
+    return all(reply.comparable() == era[0].comparable() for era in eras for reply in era) and all(
+        (reply.verdict, reply.content["fiscal"]) == (of_each[0].verdict, of_each[0].content["fiscal"])
+        for reply in of_each
+    )
+
+
+def _eras(replies: Sequence[Reply], losses: Sequence[float]) -> list[list[Reply]]:
+    """The replies between one loss of memory and the next."""
+    eras: dict[int, list[Reply]] = defaultdict(list)
+    for reply in replies:
+        eras[sum(at < reply.at for at in losses)].append(reply)
+    return list(eras.values())
 
 
 def replies_are_in_order(evidence: Evidence) -> Iterator[Finding]:
@@ -68,9 +86,10 @@ def replies_are_in_order(evidence: Evidence) -> Iterator[Finding]:
     for sale in evidence.sales():
         if {reply.correlation for reply in sale.replies} - {None, sale.correlation}:
             yield Finding("correlation", "a reply with somebody else's correlation data", sale.key)
-        times = {reply.content["hlc"]["server_time"] for reply in sale.replies if reply.content["hlc"]} - {None}
-        if len(times) > 1:
-            yield Finding("server time", f"the OFD's time of one receipt changed: {sorted(times)}", sale.key)
+        for era in _eras(sale.replies, evidence.losses):
+            times = {reply.content["hlc"]["server_time"] for reply in era if reply.content["hlc"]} - {None}
+            if len(times) > 1:
+                yield Finding("server time", f"the OFD's time of one receipt changed: {sorted(times)}", sale.key)
 
 
 def bridge_speaks_unasked(evidence: Evidence) -> Iterator[Finding]:
@@ -200,6 +219,8 @@ def _met_an_error(evidence: Evidence, key: Key, since: float, until: float) -> b
     row = evidence.rows.get(key)
     if row is not None and row.attempts:
         return True
+    if until < max(evidence.losses, default=0.0):
+        return True  # nobody remembers
     return any(
         outage.name == OFD
         and outage.since < until
