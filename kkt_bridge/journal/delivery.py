@@ -55,6 +55,11 @@ def unfixed_documents(connection: Connection, after: int, limit: int) -> list[Un
     ]
 
 
+def failing_documents(connection: Connection, limit: int) -> list[int]:
+    """Documents that are to be sent and have failed before, so many of them at most."""
+    return [row.id for row in _FAILING(connection, {"limit": limit})]
+
+
 def last_document(connection: Connection) -> int:
     """The highest number of a document here; 0 if there is none."""
     return _LAST(connection, {}).scalar(int) or 0
@@ -134,7 +139,7 @@ def dead_letters_of(connection: Connection, receipt_id: str) -> list[DeadLetter]
 
 
 def requeue(tx: Transaction, letter: DeadLetter) -> None:
-    """Send it again; the attempts made so far stay on its record."""
+    """Send it again; its strikes begin anew, the attempts made so far stay on its record."""
     tx.move(letter, Status.PRINTED)
     tx.count(letter.kkt, DLQ, -1)
     _change_dead(tx, _REQUEUED, letter, {"document": letter.document})
@@ -241,6 +246,12 @@ _UNFIXED: Final = Prepared(
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
+_FAILING: Final = Prepared(
+    select(_d.id)
+    .where(IS_UNSENT, text("documents.delivery IN ('ready', 'waiting')"), _d.attempts > 0)
+    .order_by(_d.id)
+    .limit(bindparam("limit"))
+)
 _LAST: Final = Prepared(select(_d.id).order_by(_d.id.desc()).limit(1))
 _FIX: Final = Prepared(
     insert(bodies).prefix_with("OR IGNORE").values(document=bindparam("document"), body=bindparam("body"))
@@ -302,7 +313,7 @@ _DEAD_LETTERS_OF: Final = Prepared(
     .where(_r.receipt_id == bindparam("receipt_id"), _is_dead)
 )
 _of_dead = _of_document.where(_is_dead)
-_REQUEUED: Final = Prepared(_of_dead.values(delivery="ready", not_before_steady_ms=0))
+_REQUEUED: Final = Prepared(_of_dead.values(delivery="ready", not_before_steady_ms=0, strikes=0))
 _GIVEN_UP: Final = Prepared(_of_dead.values(delivery=bindparam("new_delivery")))
 _DECIDED: Final = Prepared(
     update(receipts).where(_r.id == bindparam("row_id")).values(ended_steady_ms=bindparam("new_ended"))

@@ -1,32 +1,28 @@
 """The circuit breaker before the OFD: the only importer of pybreaker.
 
 pybreaker reckons with the wall clock, and goes half-open only inside a call. Both are met here: its
-storage answers with the time that has really passed, and `is_probe_due` tells when a call is worth making.
+storage answers with the time that has really passed, and `seconds_to_probe` tells when a probe is worth making.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, TypeVar
+from functools import partial
+from typing import Final, Literal
 
 import pybreaker
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.errors import BreakerOpen, DocumentRefused, OfdError
 from kkt_bridge.settings import BreakerSettings
 
 BreakerName = Literal["closed", "open", "half_open"]
-T = TypeVar("T")
 
 _NAMES: Final[dict[str, BreakerName]] = {
     pybreaker.STATE_CLOSED: "closed",
     pybreaker.STATE_OPEN: "open",
     pybreaker.STATE_HALF_OPEN: "half_open",
 }
-
-
-class DocumentAtFault(OfdError):
-    """The OFD is alive and fails on this document again: no failure of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,6 @@ class Breaker:
             fail_max=settings.fail_max,
             reset_timeout=settings.reset_timeout_s,
             success_threshold=settings.success_threshold,
-            exclude=[DocumentRefused, DocumentAtFault],
             listeners=[_Listener(self, on_change)],
             state_storage=self._storage,
             throw_new_error_on_trip=False,
@@ -99,25 +94,29 @@ class Breaker:
             return 0.0
         return max(0.0, self._settings.reset_timeout_s - self._storage.open_for_s())
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Run `function` if the breaker lets it; BreakerOpen if not, else what it returns or raises."""
-        try:
-            return self._breaker.call(function)
-        except pybreaker.CircuitBreakerError as error:
-            raise BreakerOpen(f"the breaker is open: {self.last_error}") from error
+    def begin_probe(self) -> None:
+        """Let one attempt through: it is time for that. What comes of it is told by the next two."""
+        if self._state == "open":
+            self._breaker.half_open()
 
-    def hear(self, function: Callable[[], T]) -> T:
-        """Count what came of a call that was let through; one that ends when it is open already changes nothing."""
-        return function() if self.state == "open" else self.call(function)
-
-    def pass_by_force(self, function: Callable[[], T]) -> T:
-        """Run `function` although the breaker may be open; a success counts as a good probe."""
-        if self.state != "open":
-            return self.call(function)
-        result = function()
-        self._breaker.half_open()
+    def succeed(self) -> None:
+        """The OFD took a document, or is well; while open, that is a probe which nobody had planned."""
+        self.begin_probe()
         self._breaker.call(lambda: None)
-        return result
+
+    def fail(self, error: str) -> None:
+        """An attempt failed through no fault of a document; one that ends when it is open already changes nothing."""
+        if self._state != "open":
+            with suppress(_Failure):
+                self._breaker.call(partial(_raise, error))
+
+
+class _Failure(Exception):
+    """What pybreaker counts."""
+
+
+def _raise(error: str) -> None:
+    raise _Failure(error)
 
 
 class _MonotonicStorage(pybreaker.CircuitMemoryStorage):

@@ -15,26 +15,24 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
-from kkt_bridge.ofd.client import OfdClient
+from kkt_bridge.ofd.exchange import Exchange
 from kkt_bridge.ofd.network import Network
+from kkt_bridge.ofd.process_exchange import ProcessExchange
 from kkt_bridge.registers.base import FiscalRegister
 from kkt_bridge.registers.virtual import VirtualRegister
-from kkt_bridge.settings import Settings, VirtualKktSettings
-from kkt_bridge.stages.courier import Courier
-from kkt_bridge.stages.delivery import Delivery
-from kkt_bridge.stages.delivery.view import DeliveryView
+from kkt_bridge.settings import OfdSettings, Settings, VirtualKktSettings
+from kkt_bridge.stages.delivery.delivery import Delivery
+from kkt_bridge.stages.delivery.road import Road
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.record import Recorder
-from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.retained_topics import RetainedTopics
-from kkt_bridge.stages.sender import SENDERS_MAX, Crew
 from kkt_bridge.steering.alerts import Alerts
 from kkt_bridge.steering.board import Board
 from kkt_bridge.steering.clock_watch import ClockWatch
@@ -91,14 +89,17 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
+class WayToOfd:
     """The way to the OFD."""
 
-    ofd: OfdClient
+    exchange: Exchange
     breaker: Breaker
     network: Network
-    crew: Crew
     delivery: Delivery
+
+
+NewExchange = Callable[[OfdSettings, Clock], Exchange]
+"""What makes the exchange with the OFD: in a process of its own, unless somebody plays the OFD in this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,13 @@ class Parts:
     intake: Intake
     lanes: Mapping[str, PrintLane]
     notices: Notices
-    road: Road
+    ofd: WayToOfd
     housekeeping: Housekeeping
     telemetry: Telemetry
     desk: Desk
 
 
-def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
+def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExchange = ProcessExchange) -> Parts:
     """Build every part of the bridge that these settings describe."""
     zone = settings.zone
     base = Base(
@@ -140,8 +141,8 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
     )
     time = ShopTime(clock, zone)
     # The breaker is built before what shows it: this finds it when a change comes.
-    road = _road(base, lambda: board.put("breaker", ofd.breaker_state()))
-    ofd = OfdComponent(lambda: _delivery_view(road), road.breaker, time)
+    way = _way_to_ofd(base, new_exchange, lambda: board.put("breaker", ofd.breaker_state()))
+    ofd = OfdComponent(lambda: way.delivery.view, way.breaker, time)
     telemetry = Telemetry(
         board=board,
         components=components(base, admission, lanes, lambda: session.view, ofd),
@@ -162,10 +163,10 @@ def build(settings: Settings, clock: Clock, wakers: Wakers) -> Parts:
         intake=_intake(base, inbox, session, admission),
         lanes=lanes,
         notices=Notices(journal=base.journal, buffered_after_s=settings.reply.buffered_after_s, zone=zone),
-        road=road,
+        ofd=way,
         housekeeping=Housekeeping(settings=settings.retention, journal=base.journal, clock=clock),
         telemetry=telemetry,
-        desk=_desk(base, telemetry, admission, road.delivery, lanes, wakers),
+        desk=_desk(base, telemetry, admission, way.delivery, lanes, wakers),
     )
 
 
@@ -189,17 +190,6 @@ def components(
             ClockWatch(base.clock, base.settings.zone), journal, lambda: [lane.view for lane in lanes.values()]
         ),
         *(RegisterComponent(kkt, partial(_view, lane), journal, time) for kkt, lane in lanes.items()),
-    )
-
-
-def _delivery_view(road: Road) -> DeliveryView:
-    delivery = road.delivery
-    return DeliveryView(
-        network=road.network.state,
-        in_progress=delivery.in_progress,
-        sent_total=delivery.sent_total,
-        failed_total=delivery.failed_total,
-        last_success_ms=delivery.last_success_ms,
     )
 
 
@@ -243,31 +233,29 @@ def _register(base: Base, kkt: VirtualKktSettings) -> FiscalRegister:
     return VirtualRegister(kkt.id, kkt.state, base.settings.zone, base.clock, kkt.print_time_s, shop=shop)
 
 
-def _road(base: Base, on_breaker_change: Callable[[], None]) -> Road:
+def _way_to_ofd(base: Base, new_exchange: NewExchange, on_breaker_change: Callable[[], None]) -> WayToOfd:
     settings, clock = base.settings, base.clock
 
     def breaker_changed(change: BreakerChange) -> None:
-        judge.note_breaker(change)
+        road.note_breaker(change)
         on_breaker_change()
 
-    ofd = OfdClient(settings.ofd, clock)
+    exchange = new_exchange(settings.ofd, clock)
     network = Network(settings.sync.network_hold_s)
     breaker = Breaker(settings.breaker, clock, breaker_changed)
-    courier = Courier(ofd=ofd, clock=clock)
-    judge = Judge(courier=courier, breaker=breaker, network=network, clock=clock)
-    crew = Crew(courier, min(SENDERS_MAX, len(settings.kkt)), clock)
+    road = Road(breaker=breaker, network=network, settings=settings.sync, clock=clock)
     delivery = Delivery(
         settings=settings.sync,
+        ofd=settings.ofd,
         tax_systems={kkt.id: kkt.tax_system for kkt in settings.kkt},
         journal=base.journal,
-        judge=judge,
-        crew=crew,
-        breaker=breaker,
+        exchange=exchange,
+        road=road,
         topics=base.topics,
         zone=settings.zone,
         clock=clock,
     )
-    return Road(ofd, breaker, network, crew, delivery)
+    return WayToOfd(exchange, breaker, network, delivery)
 
 
 def _publisher(base: Base, session: Session) -> Publisher:

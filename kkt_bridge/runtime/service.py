@@ -6,8 +6,9 @@ from contextlib import suppress
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.transaction import Touched
+from kkt_bridge.ofd.process_exchange import ProcessExchange
 from kkt_bridge.runtime.loops import Loop
-from kkt_bridge.runtime.parts import build
+from kkt_bridge.runtime.parts import NewExchange, build
 from kkt_bridge.settings import Settings
 
 SESSION_STEP_S = 1.0
@@ -17,16 +18,12 @@ SESSION_STEP_S = 1.0
 class Service:
     """Everything that a bridge does, as loops to be turned; nothing runs by itself."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, new_exchange: NewExchange = ProcessExchange) -> None:
         self.settings = settings
-        self.parts = parts = build(settings, clock, self)
+        self.parts = parts = build(settings, clock, self, new_exchange)
         self.intake = Loop("intake", parts.intake.step, bell=parts.inbox.arrived)
         self.lanes = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
-        self.delivery = Loop("deliver", parts.road.delivery.step, bell=parts.road.crew.bell)
-        self.senders = [
-            Loop(f"send-{number}", sender.step, bell=sender.bell)
-            for number, sender in enumerate(parts.road.crew.senders, start=1)
-        ]
+        self.delivery = Loop("deliver", parts.ofd.delivery.step, bell=parts.ofd.exchange.wakeup)
         self.desk = Loop("command", parts.desk.step)
         self.keep = Loop("keep", parts.notices.step, parts.housekeeping.step)
         # Apart from whatever writes: a disk that keeps those waiting must be shown.
@@ -41,7 +38,6 @@ class Service:
         yield self.intake
         yield from self.lanes.values()
         yield self.delivery
-        yield from self.senders
         yield self.desk
         yield self.keep
         yield self.show
@@ -60,14 +56,14 @@ class Service:
         self.parts.session.step(timeout_s if wait is None else min(wait, timeout_s))
 
     def write_down_what_was_sent(self) -> None:
-        """Record what senders brought back when the delivery had stopped already; without that it is sent again."""
+        """Record what the exchange brought back when delivery had stopped already; else it is sent again."""
         with suppress(KktBridgeError):
-            self.parts.road.delivery.take_in()
+            self.parts.ofd.delivery.take_in()
 
     def close(self) -> None:
         """Let go of everything that is open."""
         self.parts.session.close()
-        self.parts.road.ofd.close()
+        self.parts.ofd.exchange.close()
         self.parts.base.journal.close()
 
     # -- who wakes whom -----------------------------------------------------------------------------------
@@ -90,7 +86,6 @@ class Service:
         for kkt in touched.queues:
             self.wake_lane(kkt)
         if touched.documents:
-            self.parts.road.delivery.documents_arrived()
             self.wake_delivery()
         if touched.commands:
             self.wake_desk()

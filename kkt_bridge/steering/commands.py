@@ -18,7 +18,8 @@ from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.delivery import Delivery, SyncInProgress
+from kkt_bridge.stages.delivery.delivery import Delivery, SyncInProgress
+from kkt_bridge.stages.delivery.sync_pass import SyncResult
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.manual_resolution import (
@@ -30,7 +31,6 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
     not_in_doubt,
 )
-from kkt_bridge.stages.rounds import SyncResult
 from kkt_bridge.steering.desk import Answer, CommandFailed, Handler
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.commands import (
@@ -200,7 +200,6 @@ class Commands:
         if args.all == (args.receipt_id is not None):
             raise CommandFailed("invalid_command", "name a receipt_id, or say all: true")
         requeued = self._requeue_all() if args.receipt_id is None else self._requeue_one(args.receipt_id, args.pos_id)
-        self._delivery.documents_arrived()
         self._wake_delivery()
         return {"requeued": requeued}
 

@@ -37,7 +37,7 @@ def test_twenty_forced_syncs_make_a_dead_letter_that_a_requeue_brings_home(make_
     assert [(event["issued_by"], event["ok"]) for event in audited] == [("tests", True)]
 
 
-def test_a_requeue_into_an_ofd_that_still_fails_dies_again_and_keeps_counting(make_world):
+def test_a_requeue_into_an_ofd_that_still_fails_dies_again_after_as_many_strikes(make_world):
     world = make_world({"sync.max_attempts": 3})
     ids = [world.sell()["receipt_id"]]
     world.wait_status(ids[0], "synced")
@@ -48,7 +48,7 @@ def test_a_requeue_into_an_ofd_that_still_fails_dies_again_and_keeps_counting(ma
     world.done("dlq-requeue", all=True)
     world.wait(lambda _: world.way(doomed).count("dead") == 2, "the second death")
     (letter,) = world.done("dlq-list")["letters"]
-    assert letter["attempts"] > 3
+    assert (letter["attempts"], letter["reason"]) == (3, "max_attempts"), "its strikes began anew"
     world.ofd_faults()
     world.done("dlq-requeue", all=True)
     world.wait_status(doomed, "synced")

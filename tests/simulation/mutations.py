@@ -19,14 +19,14 @@ from kkt_bridge.broker import holds, packets, redial, session
 from kkt_bridge.errors import InDoubt, JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
+from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.receipts import hlc, identity
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages import (
-    courier,
-    judge,
     publishing,
 )
-from kkt_bridge.stages import delivery as delivery_stage
+from kkt_bridge.stages.delivery import delivery as delivery_stage
+from kkt_bridge.stages.delivery import evidence, rulings, trial
 from kkt_bridge.stages.intake import admission, decide, intake, record
 from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, storage_reader
 from kkt_bridge.steering import components
@@ -191,43 +191,88 @@ def begin_without_a_trace() -> None:
     outcomes.record_outcome = record_from_the_queue
 
 
+def _rule_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:
+    """Have delivery make something else of each ruling: of the answer, what is known, and the ruling."""
+    real = rulings.rule
+    delivery_stage.rule = lambda answer, known: change(answer, known, real(answer, known))  # type: ignore[attr-defined]
+
+
 def count_attempts_during_an_outage() -> None:
     """Every failure counts against the document, also when the OFD is away."""
-    judge.Judge._is_alive = lambda *_: True  # type: ignore[assignment, method-assign]
+    real = rulings.rule
+    delivery_stage.rule = lambda answer, known: real(  # type: ignore[attr-defined]
+        answer, dataclasses.replace(known, is_well=True, is_doubtful=False)
+    )
 
 
 def overtake_in_an_outage() -> None:
     """After a failure the next document is tried, although nothing says that the failed one is at fault."""
-    real = judge.Judge._is_alive
-    judge.Judge._is_alive = lambda *arguments: real(*arguments) or None  # type: ignore[method-assign]
+    _rule_otherwise(
+        lambda _answer, _known, ruling: dataclasses.replace(ruling, fate="waiting") if ruling.fate == "held" else ruling
+    )
+
+
+def trust_the_health_check_in_doubt() -> None:
+    """However many documents fail, a health check that answers makes each of them the guilty one."""
+    evidence.Evidence.is_doubtful = lambda *_: False  # type: ignore[assignment, method-assign]
+
+
+def let_the_health_check_decide() -> None:
+    """While the health check fails, no document is ever tried."""
+    trial.Trials.is_proof_due = False  # type: ignore[assignment, method-assign]
+
+
+def take_a_refused_bridge_for_a_refused_document() -> None:
+    """401 and 404 end a document, whoever is meant by them."""
+    refused = rulings.RULES[AnswerKind.DOCUMENT_REFUSED]
+    rulings.RULES = MappingProxyType({**rulings.RULES, AnswerKind.BRIDGE_REFUSED: refused})  # type: ignore[misc]
+
+
+def take_a_request_for_patience_for_a_failure() -> None:
+    """429 is the document's fault."""
+    failed = rulings.RULES[AnswerKind.SERVICE_FAILED]
+    rulings.RULES = MappingProxyType({**rulings.RULES, AnswerKind.SLOW_DOWN: failed})  # type: ignore[misc]
+
+
+def wait_for_an_answer_for_ever() -> None:
+    """A batch that does not come back holds its register up until a restart."""
+    delivery_stage.Delivery._give_up_lost = lambda _self: None  # type: ignore[method-assign]
+
+
+def take_a_portal_for_the_ofd() -> None:
+    """Whatever answers 200 has the document."""
+    taken = rulings.RULES[AnswerKind.ACCEPTED]
+    rulings.RULES = MappingProxyType({**rulings.RULES, AnswerKind.NOT_THE_OFD: taken})  # type: ignore[misc]
 
 
 def a_new_key_for_each_attempt() -> None:
     """The OFD cannot tell a repeat from a new document."""
-    courier.idempotency_key = lambda due: f"{due.pos_id}:{due.receipt_id}:{due.attempts}"  # type: ignore[attr-defined]
+    real = delivery_stage.Delivery._submit
+
+    def submit(self: Any, requests: list[Any]) -> int:
+        anew = [dataclasses.replace(each, key=each.key and f"{each.key}:{self._batch}") for each in requests]
+        return real(self, anew)
+
+    delivery_stage.Delivery._submit = submit  # type: ignore[method-assign]
 
 
 def send_the_newest_first() -> None:
     """Documents go to the OFD in the order of a stack."""
-    real = delivery_stage.Delivery._next_documents
+    real = delivery_stage.Delivery._ready
 
-    def documents(self: Any, kkt: str, current: Any) -> list[Any]:
-        return list(reversed(real(self, kkt, current)))
+    def ready(self: Any, *which: Any) -> list[Any]:
+        return list(reversed(real(self, *which)))
 
-    delivery_stage.Delivery._next_documents = documents  # type: ignore[method-assign]
+    delivery_stage.Delivery._ready = ready  # type: ignore[method-assign]
 
 
 def believe_that_it_was_sent() -> None:
     """A document whose answer was lost counts as delivered, whether it arrived or not."""
-    real = delivery_stage.Delivery._write_outcome
-
-    def write(self: Any, tx: Any, outcome: Any) -> None:
-        if isinstance(outcome.error, courier.OfdUnreachable):
-            delivery_rows.record_sent(tx, outcome.due, None)
-        else:
-            real(self, tx, outcome)
-
-    delivery_stage.Delivery._write_outcome = write  # type: ignore[method-assign]
+    _rule_otherwise(
+        lambda answer, _known, ruling: (
+            rulings.Ruling("sent", "success") if answer.kind is AnswerKind.LINE_FAILED else ruling
+        )
+    )
 
 
 def reply_past_the_outbox() -> None:
@@ -461,6 +506,12 @@ MUTATIONS: Final = MappingProxyType(
             begin_without_a_trace,
             ask_the_wrong_storage,
             count_attempts_during_an_outage,
+            trust_the_health_check_in_doubt,
+            let_the_health_check_decide,
+            take_a_refused_bridge_for_a_refused_document,
+            take_a_request_for_patience_for_a_failure,
+            wait_for_an_answer_for_ever,
+            take_a_portal_for_the_ofd,
             overtake_in_an_outage,
             a_new_key_for_each_attempt,
             send_the_newest_first,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.runtime.loops import Loop, Step
 from kkt_bridge.runtime.service import Service
+from simulation.exchange import SimulatedExchange
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -25,7 +26,8 @@ class Process:
     def __init__(self, world: World) -> None:
         self._world = world
         self._on_the_stack: list[str] = []
-        self.service = Service(world.settings, world.clock)
+        self.exchange = SimulatedExchange(world.ofd, world.chance_of("exchange"))
+        self.service = Service(world.settings, world.clock, lambda _settings, _clock: self.exchange)
         self._loops: dict[str, Loop] = {loop.name: loop for loop in self.service.loops()}
         now = world.clock.monotonic()
         self._due: dict[str, float | None] = {TALK: now, **dict.fromkeys(self._loops, now)}
@@ -39,7 +41,7 @@ class Process:
             world.effects.at("acknowledge", may_switch=True)
 
         parts.session.acknowledge = acknowledge_and_perhaps_talk  # type: ignore[method-assign]
-        parts.road.delivery._random = world.chance_of("delivery")
+        parts.ofd.delivery._random = world.chance_of("delivery")
 
     def start(self) -> None:
         """Open the journal. Errors: as `Service.open`."""
@@ -91,6 +93,11 @@ class Process:
         except Exception as error:  # noqa: BLE001 (the same)
             self._world.fail("no input ends a loop", f"the session raised {error!r}", error)
         return 0.05 if self.service.parts.publisher._steps_wait_since is not None else TALK_EVERY_S
+
+    def carry(self) -> None:
+        """Let the exchange carry out one request; the bridge may be killed meanwhile."""
+        with self._world.effects.of_the_bridge():
+            self.exchange.carry()
 
     def switch(self) -> None:
         """Another thread gets a turn in the middle of this one's."""

@@ -1,6 +1,6 @@
 """Where the simulated world is let into the real program: every place, in one list.
 
-The program gets another socket, another HTTP transport, another register, another engine and other dice; nothing of
+The program gets another socket, another register, another engine and other dice; nothing of
 what it decides is touched. The changes are made to the modules of this process, so a simulation has a process of
 its own.
 """
@@ -10,11 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from kkt_bridge.broker import packets, session
 from kkt_bridge.journal import database
-from kkt_bridge.ofd import client
 from kkt_bridge.registers import virtual
 from kkt_bridge.runtime import parts
 from kkt_bridge.simulators.ofd import service
@@ -24,19 +21,6 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 _session_client = packets.session_client
-
-
-class _Httpx:
-    """The httpx module with a transport that has no socket."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(httpx, name)
-
-    def HTTPTransport(self, **_how: Any) -> httpx.BaseTransport:  # noqa: N802 (it stands in for a class)
-        return self._world.ofd
 
 
 def let_in(world: World) -> None:
@@ -49,7 +33,6 @@ def let_in(world: World) -> None:
         return paho
 
     session.session_client = session_client  # type: ignore[attr-defined]
-    client.httpx = _Httpx(world)  # type: ignore[attr-defined]
     database.create_engine = world.disk.create_engine  # type: ignore[attr-defined]
     parts._register = lambda _base, kkt: world.registers[kkt.id].drive()
     virtual.RegisterModel = model_for(registers)  # type: ignore[attr-defined]

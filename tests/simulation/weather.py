@@ -170,6 +170,30 @@ def ofd_hates_one(world: World) -> None:
         world.ofd.put_faults(**{world.chance.choice(["refuse_keys", "error_keys"]): (key,)})
 
 
+def ofd_answers(world: World) -> None:
+    """As a misdirected bridge, a busy service, a broken ingest and a captive portal are answered."""
+    status = world.chance.choice([301, 401, 403, 404, 405, 408, 413, 425, 429, 429, 500, 500, 502])
+    patience = {"retry_after_s": world.chance.choice([0, 1, 120])} if world.chance.random() < 0.3 else {}
+    world.ofd.put_faults(post_status=status, **patience)
+
+
+def ofd_is_a_portal(world: World) -> None:
+    world.ofd.put_faults(login_page=True)
+
+
+def ofd_takes_few(world: World) -> None:
+    world.ofd.put_faults(rate_limit_per_s=world.chance.choice([0.1, 1]))
+
+
+def break_the_health_check(world: World) -> None:
+    """For good: documents are taken all the same."""
+    world.ofd.health_is_broken = True
+
+
+def exchange_loses_batches(world: World) -> None:
+    world.ofd.swallow_next = world.chance.randint(1, 3)
+
+
 def heal_the_ofd(world: World) -> None:
     world.ofd.heal()
 
@@ -262,6 +286,12 @@ BLOWS: Final = (
     Blow("ofd", 1, ofd_stumbles, heal_the_ofd),
     Blow("ofd", 1, ofd_slow, heal_the_ofd, 60),
     Blow("ofd answers", 1, ofd_loses_answers, heal_the_ofd, 60),
+    Blow("ofd table", 4, ofd_answers, heal_the_ofd, 300),
+    Blow("ofd table", 1, ofd_is_a_portal, heal_the_ofd, 120),
+    Blow("ofd table", 1, ofd_takes_few, heal_the_ofd, 60),
+    Blow("ofd health", 2, break_the_health_check),
+    Blow("ofd health", 2, ofd_unreachable, heal_the_ofd, 60),
+    Blow("exchange", 1, exchange_loses_batches),
     Blow("poison", 1, ofd_hates_one, heal_the_ofd, 120),
     Blow("disk", 1, fill_the_disk, heal_the_disk),
     Blow("disk", 1, make_the_disk_readonly, heal_the_disk),

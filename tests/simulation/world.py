@@ -299,6 +299,8 @@ class World:
         deeds: list[Callable[[], Any]] = []
         if self.process is not None:
             deeds += [lambda name=name: self._turn_loop(name) for name in self.process.ready()]  # type: ignore[misc]
+            if self.process.exchange.is_busy:
+                deeds.append(self._carry)
         if self.broker.unread:
             deeds.append(self.broker.hear)
         if self.broker.can_speak:
@@ -318,6 +320,13 @@ class World:
         self.trace(name)
         try:
             self.process.turn(name)
+        except Crash:
+            self._die()
+
+    def _carry(self) -> None:
+        assert self.process is not None
+        try:
+            self.process.carry()
         except Crash:
             self._die()
 

@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from support.clocks import ManualClock
+from support.exchange import InlineExchange
 from support.receipts import POS, encoded, small_receipt
 
 from kkt_bridge.broker.holds import Holds
@@ -27,7 +28,6 @@ from kkt_bridge.journal.receipts import find_receipts
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt
 from kkt_bridge.journal.rows import Message
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
-from kkt_bridge.ofd.client import OfdClient
 from kkt_bridge.ofd.network import Network
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
@@ -39,18 +39,16 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.simulators.document_file import read_documents
 from kkt_bridge.simulators.faults import clear_faults, write_faults
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
-from kkt_bridge.stages.courier import Courier
-from kkt_bridge.stages.delivery import Delivery
+from kkt_bridge.stages.delivery.delivery import Delivery
+from kkt_bridge.stages.delivery.road import Road
+from kkt_bridge.stages.delivery.sync_pass import SyncResult
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.record import Recorder
-from kkt_bridge.stages.judge import Judge
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing.lane import RETRY_S, PrintLane
-from kkt_bridge.stages.rounds import SyncResult
-from kkt_bridge.stages.sender import Crew
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.topics import Topics
 
@@ -214,7 +212,7 @@ class Shop:
         for register in self.registers.values():
             register.close()
         if sync := self.__dict__.pop("sync", None):
-            sync.client.close()
+            sync.exchange.close()
 
     def restart(self, **sections: Any) -> None:
         """Kill the process and start the next one, with these settings changed."""
@@ -353,48 +351,41 @@ class Shop:
 
 
 class Sync:
-    """The way to the OFD: breaker, network, courier, judge, crew and delivery over one HTTP client."""
+    """The way to the OFD: breaker, network, road and delivery over an exchange that needs no process."""
 
     def __init__(self, shop: Shop) -> None:
         settings, clock = shop.settings, shop.clock
         self.changes: list[BreakerChange] = []
-        self.client = OfdClient(settings.ofd, clock)
+        self.exchange = InlineExchange(settings.ofd)
         self.breaker = Breaker(settings.breaker, clock, self._changed)
         self.network = Network(settings.sync.network_hold_s)
-        self.courier = Courier(ofd=self.client, clock=clock)
-        self.judge = Judge(courier=self.courier, breaker=self.breaker, network=self.network, clock=clock)
-        self.crew = Crew(self.courier, len(settings.kkt), clock)
+        self.road = Road(breaker=self.breaker, network=self.network, settings=settings.sync, clock=clock)
         self.delivery = Delivery(
             settings=settings.sync,
+            ofd=settings.ofd,
             tax_systems={kkt.id: kkt.tax_system for kkt in settings.kkt},
             journal=shop.journal,
-            judge=self.judge,
-            crew=self.crew,
-            breaker=self.breaker,
+            exchange=self.exchange,
+            road=self.road,
             topics=TOPICS,
             zone=ZONE,
             clock=clock,
         )
         self._clock = clock
-        shop.journal.listen(lambda touched: self.delivery.documents_arrived() if touched.documents else None)
 
     def _changed(self, change: BreakerChange) -> None:
         self.changes.append(change)
-        self.judge.note_breaker(change)
-
-    def run(self) -> float | None:
-        """Step until the delivery and its senders rest; return how long the delivery means to."""
-        return run(self.step)
+        self.road.note_breaker(change)
 
     def step(self) -> float | None:
-        """One step of the delivery, and one of each sender that it gave something to do."""
-        self.crew.bell.clear()
+        """One step; 0 where the exchange has brought something back by then."""
+        self.exchange.wakeup.clear()
         wait = self.delivery.step()
-        for sender in self.crew.senders:
-            if sender.bell.is_set():
-                sender.bell.clear()
-                sender.step()
-        return 0.0 if self.crew.bell.is_set() else wait
+        return 0.0 if self.exchange.wakeup.is_set() else wait
+
+    def run(self) -> float | None:
+        """Step until delivery wants to rest; return for how long."""
+        return run(self.step)
 
     def order(self, *, force: bool = False) -> SyncResult:
         """An operator's sync, to its end."""

@@ -1,0 +1,121 @@
+"""What all answers together say: who fails, since when, and whether anything was taken meanwhile.
+
+Order is told by *moments*, numbers that grow with every batch sent and every answer judged. Nothing here outlives the
+process but what the journal's rows tell: documents that failed before are failing when it starts, with nothing known to
+have been taken since. That errs on the safe side: no strike is given until something is taken.
+"""
+
+import itertools
+from collections.abc import Iterable
+from typing import Final
+
+from kkt_bridge.ofd.exchange import Answer, AnswerKind
+
+DOUBTFUL_FROM: Final = 3
+"""Different documents failing, with none taken since the first of them failed, that put the service in doubt."""
+
+REFUSED_IN_A_ROW_MAX: Final = 10
+"""Different documents refused in a row, with none taken between, after which it is not believed that each is bad."""
+
+REMEMBERED_MAX: Final = 10_000
+"""Documents of which it is remembered when they failed; beyond that, the one that began first is forgotten."""
+
+TAKES_NOTHING_S: Final = 600.0
+"""Seconds of attempts that all came to nothing before that is worth telling."""
+
+
+class Evidence:
+    """Used by one thread; the fields without an underscore may be read by others."""
+
+    def __init__(self) -> None:
+        self._moments = itertools.count(1)
+        self._taken_at = 0
+        """The moment at which the last document that was taken was sent."""
+        self._failing: dict[int, int] = {}
+        """Documents, and the moment at which each began to fail."""
+        self._failed_at: dict[int, int] = {}
+        """Documents, and the moment at which each failed last."""
+        self._misdirected: dict[int, int] = {}
+        """Documents, and the moment at which the bridge was first refused on each."""
+        self._refused: set[int] = set()
+        self.health_contradicted = False
+        """Whether deliveries fail in a way that the health check does not see: then it proves nothing."""
+        self.bridge_refused: str | None = None
+        self.refuses_all: str | None = None
+        self.nothing_since: float | None = None
+        """Since when attempts come to nothing, on the monotonic clock."""
+
+    def moment(self) -> int:
+        """The next one."""
+        return next(self._moments)
+
+    def recall(self, failing: Iterable[int]) -> None:
+        """Take over which documents had failed before this process began."""
+        for document in failing:
+            self._failing.setdefault(document, self.moment())
+
+    def is_doubtful(self, document: int | None = None) -> bool:
+        """Whether it is the service rather than documents that fails; with this one among those failing."""
+        fresh = sum(began > self._taken_at for began in self._failing.values())
+        return fresh + (document is not None and document not in self._failing) >= DOUBTFUL_FROM
+
+    def took_others(self, document: int) -> bool:
+        """Whether the OFD took another document since this one failed last."""
+        failed_at = self._failed_at.get(document)
+        return failed_at is not None and self._taken_at > failed_at
+
+    def took_others_since_refusal(self, document: int) -> bool:
+        """Whether it took another one since it refused the bridge on this one."""
+        refused_at = self._misdirected.get(document)
+        return refused_at is not None and self._taken_at > refused_at
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether one document at a time is to be tried, not each register's: what fails may fail for all."""
+        return self.bridge_refused is not None or self.refuses_all is not None or self.is_doubtful()
+
+    def note(self, document: int, answer: Answer, *, sent_at: int, is_well: bool | None, now_s: float) -> None:
+        """Take note of an answer, after it was ruled upon. `sent_at` is the moment of its batch."""
+        if answer.kind is AnswerKind.ACCEPTED:
+            self._note_taken(document, sent_at)
+            return
+        if self.nothing_since is None:
+            self.nothing_since = now_s
+        moment = self.moment()
+        match answer.kind:
+            case AnswerKind.DOCUMENT_REFUSED:
+                self._refused.add(document)
+                if len(self._refused) >= REFUSED_IN_A_ROW_MAX:
+                    self.refuses_all = answer.text
+            case AnswerKind.BRIDGE_REFUSED:
+                self.bridge_refused = answer.text
+                self.health_contradicted = True
+                self._remember(self._misdirected, document, moment)
+            case AnswerKind.NOT_THE_OFD:
+                self.health_contradicted = True
+            case AnswerKind.SERVICE_FAILED | AnswerKind.LINE_FAILED:
+                self._remember(self._failing, document, moment)
+                self._failed_at[document] = moment
+                if is_well is not None:
+                    self.health_contradicted = is_well
+            case AnswerKind.SLOW_DOWN:
+                pass
+
+    def forget(self, document: int) -> None:
+        """The document will not be tried again, or begins anew."""
+        for memory in (self._failing, self._failed_at, self._misdirected):
+            memory.pop(document, None)
+
+    def _note_taken(self, document: int, sent_at: int) -> None:
+        self._taken_at = max(self._taken_at, sent_at)
+        self._refused.clear()
+        self.forget(document)
+        self.health_contradicted = False
+        self.bridge_refused = self.refuses_all = self.nothing_since = None
+
+    def _remember(self, memory: dict[int, int], document: int, moment: int) -> None:
+        memory.setdefault(document, moment)
+        if len(memory) > REMEMBERED_MAX:
+            oldest = next(iter(memory))
+            del memory[oldest]
+            self._failed_at.pop(oldest, None)
