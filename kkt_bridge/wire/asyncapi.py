@@ -84,6 +84,17 @@ def asyncapi_document(catalogue: Iterable[Entry]) -> str:
         "components": {
             "messages": {_id(entry.name): _message(entry) for entry in entries},
             "parameters": {name: dict(_PARAMETERS[name]) for name in used},
+            "securitySchemes": {
+                "brokerUser": {
+                    "type": "userPassword",
+                    "description": "A user for each bridge, terminal and viewer; what each may do is in the access list.",
+                },
+                "ofdToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The content of ofd.token_file, where the OFD asks for one.",
+                },
+            },
         },
     }
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
@@ -117,22 +128,32 @@ def _servers() -> dict[str, Any]:
             "protocolVersion": "5",
             "description": "The MQTT broker of the shop. The bridge tries MQTT 5 and falls back to 3.1.1.",
             "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "1883"}},
+            "security": [_ref("components", "securitySchemes", "brokerUser")],
             "bindings": {"mqtt": {"cleanSession": False, "lastWill": will, "bindingVersion": MQTT_BINDING}},
+        },
+        "brokerForBrowsers": {
+            "host": "{host}:{port}",
+            "protocol": "ws",
+            "protocolVersion": "5",
+            "description": "The same broker over WebSocket, for pages that watch; the broker must offer it.",
+            "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "9001"}},
+            "security": [_ref("components", "securitySchemes", "brokerUser")],
         },
         "ofd": {
             "host": "ofd.example.com",
             "protocol": "https",
             "description": "The operator of fiscal data, or what stands before it (ofd.url).",
+            "security": [_ref("components", "securitySchemes", "ofdToken")],
         },
     }
 
 
 def _channel(entry: Entry) -> dict[str, Any]:
-    server = "broker" if entry.carrier == "mqtt" else "ofd"
+    servers = ["broker", "brokerForBrowsers"] if entry.carrier == "mqtt" else ["ofd"]
     channel: dict[str, Any] = {
         "address": entry.topic,
         "description": entry.summary,
-        "servers": [_ref("servers", server)],
+        "servers": [_ref("servers", server) for server in servers],
         "messages": {_id(entry.name): _ref("components", "messages", _id(entry.name))},
     }
     if parameters := _parameters_in(entry):

@@ -4,7 +4,6 @@ from datetime import date
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from kkt_bridge.receipts.codes import ReceiptType
 from kkt_bridge.receipts.fiscal import FiscalMark, MoneyText
@@ -109,29 +108,8 @@ class HlcStamp(Outgoing):
     server_time: int | None = None
 
 
-def _where(field: str, value: str | bool, **then: JsonDict) -> JsonDict:  # noqa: FBT001 (a JSON value)
-    """A clause of JSON Schema: where this field has this value, those fields are so."""
-    return {"if": {"properties": {field: {"const": value}}}, "then": {"required": [*then], "properties": {**then}}}
-
-
-_YES: Final[JsonDict] = {"const": True}
-_NO: Final[JsonDict] = {"const": False}
-_OBJECT: Final[JsonDict] = {"type": "object"}
-
-
 class Reply(Outgoing):
     """`pos/{pos}/reply`: what became of a receipt."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "allOf": [
-                _where("status", "printed", final=_YES, fiscal=_OBJECT),
-                _where("status", "buffered", final=_NO),
-                _where("status", "rejected", final=_YES, error=_OBJECT),
-                _where("status", "unknown", final=_NO, error=_OBJECT),
-            ]
-        }
-    )
 
     receipt_id: str | None
     pos_id: str
@@ -159,10 +137,6 @@ class CommandError(Outgoing):
 
 class CommandResult(Outgoing):
     """`command/{name}/result`: `result` when ok, `error` when not."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"allOf": [_where("ok", True, result=_OBJECT), _where("ok", False, error=_OBJECT)]}
-    )
 
     command_id: str | None
     ok: bool

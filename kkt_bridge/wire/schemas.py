@@ -33,6 +33,10 @@ def message_schema(entry: Entry) -> dict[str, Any]:
     if entry.direction == "out":
         _open_to_growth(body)
     definitions = {"$defs": body.pop("$defs")} if "$defs" in body else {}
+    _name_all(body, [*entry.name.split("-")])
+    for name, definition in definitions.get("$defs", {}).items():
+        definition.setdefault("title", name)
+        _name_all(definition, [name])
     head = {
         "$schema": DIALECT,
         "$id": schema_file(entry),
@@ -60,6 +64,29 @@ def _describe(model: type[BaseModel], body: dict[str, Any]) -> None:
             if field in schema.get("properties", {}):
                 described = schema["properties"][field]
                 described["description"] = f"{described.get('description', '')} {text}".strip()
+
+
+def _name_all(node: Any, path: list[str]) -> None:
+    """Give every object, choice and enumeration a title of its own: a generator of code needs a name for each."""
+    for key, child in node.items() if isinstance(node, dict) else ():
+        if key == "properties":
+            for name, field in child.items():
+                _name(field, [*path, *name.split("_")])
+        elif key in {"items", "additionalProperties", "prefixItems"} and isinstance(child, dict):
+            _name(child, [*path, "item"])
+        elif key in {"anyOf", "oneOf"}:
+            for number, choice in enumerate(child, start=1):
+                _name(choice, [*path, "choice", str(number)])
+
+
+def _name(node: dict[str, Any], path: list[str]) -> None:
+    if "title" not in node and (node.keys() & _WANT_A_NAME or node.get("type") == "object"):
+        node["title"] = "".join(word[:1].upper() + word[1:] for word in path)
+    _name_all(node, path)
+
+
+_WANT_A_NAME: Final = frozenset({"enum", "anyOf", "oneOf", "properties", "additionalProperties"})
+"""What a code generator makes a type of."""
 
 
 def _without_noise(node: Any) -> None:

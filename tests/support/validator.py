@@ -79,13 +79,38 @@ class ContractValidator:
             message = parse(payload)
         except ValueError as error:
             raise AssertionError(f"{topic}: not JSON: {error}: {payload[:200]!r}") from None
-        if violations := [violation(error) for error in channel.validator.iter_errors(message)]:
+        validators = [channel.validator, *([RULES[channel.id]] if channel.id in RULES else [])]
+        if violations := [violation(error) for judge in validators for error in judge.iter_errors(message)]:
             raise AssertionError(f"{topic}: {'; '.join(violations)}: {payload[:2000]!r}")
 
     def _channel(self, topic: str) -> Channel | None:
         if topic in self._answers:
             return self._answers[topic]
         return next((channel for channel in self._channels if channel.topics.fullmatch(topic)), None)
+
+
+def where(field: str, value: str | bool, **then: Any) -> dict[str, Any]:  # noqa: FBT001 (a JSON value)
+    """Where this field has this value, those fields are so."""
+    return {"if": {"properties": {field: {"const": value}}}, "then": {"required": [*then], "properties": {**then}}}
+
+
+YES, NO, OBJECT = {"const": True}, {"const": False}, {"type": "object"}
+RULES = {
+    "reply": Draft202012Validator(
+        {
+            "allOf": [
+                where("status", "printed", final=YES, fiscal=OBJECT),
+                where("status", "buffered", final=NO),
+                where("status", "rejected", final=YES, error=OBJECT),
+                where("status", "unknown", final=NO, error=OBJECT),
+            ]
+        }
+    ),
+    "commandResult": Draft202012Validator(
+        {"allOf": [where("ok", True, result=OBJECT), where("ok", False, error=OBJECT)]}
+    ),
+}
+"""What the contract says between fields; a schema that says it too makes generators of code stumble."""
 
 
 def parse(payload: bytes) -> Any:
