@@ -87,7 +87,7 @@ def asyncapi_document(catalogue: Iterable[Entry]) -> str:
             "securitySchemes": {
                 "brokerUser": {
                     "type": "userPassword",
-                    "description": "A user for each bridge, terminal and viewer; what each may do is in the access list.",
+                    "description": "One for each bridge, terminal and viewer; the access list says what each may do.",
                 },
                 "ofdToken": {
                     "type": "http",
