@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import date
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
 from kkt_bridge.receipts.model import Receipt
+
+CLOCK_EARLIEST: Final = date(2026, 1, 1)
+"""This program did not exist before: a clock that says so has lost its battery."""
 
 
 class Fault(NamedTuple):
@@ -24,9 +27,10 @@ def correction_date_fault(receipt: Receipt, today: date) -> Fault | None:
     """The fault of a correction of something that has not happened yet; `today` is the date in the shop.
 
     Apart from the others because it is no property of the receipt: the repeat of a receipt that was taken is never
-    judged by it, whatever a clock says meanwhile.
+    judged by it, whatever a clock says meanwhile. A clock that cannot be right judges nobody: a sale that is refused
+    for good because a battery is empty would be lost.
     """
-    if receipt.correction is None or receipt.correction.date <= today:
+    if receipt.correction is None or receipt.correction.date <= today or today < CLOCK_EARLIEST:
         return None
     return Fault("correction.date", f"must not be in the future: in the shop it is {today.isoformat()}")
 

@@ -107,5 +107,11 @@ def test_a_correction_is_of_today_or_earlier(ahead_days: int, *, is_fault: bool)
     assert correction_date_fault(receipt, today) == (Fault("correction.date", words) if is_fault else None)
 
 
+@pytest.mark.parametrize("today", [date(1970, 1, 1), date(2025, 12, 31)])
+def test_a_clock_that_cannot_be_right_judges_no_correction(today: date) -> None:
+    receipt = Receipt.model_validate(small_receipt(type="correction", correction=VOLUNTARY))
+    assert correction_date_fault(receipt, today) is None
+
+
 def test_only_a_correction_has_a_date() -> None:
     assert correction_date_fault(Receipt.model_validate(small_receipt()), date(1970, 1, 1)) is None

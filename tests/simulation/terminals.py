@@ -171,7 +171,7 @@ class Terminal:
         if kind == "sale" and self._chance.random() < 0.1:
             request |= {
                 "type": "correction",
-                "correction": {"operation": "sale", "kind": "voluntary", "date": "2026-11-20"},
+                "correction": {"operation": "sale", "kind": "voluntary", "date": "2026-01-20"},
             }
         sale = Sale(
             self.name, request["receipt_id"], request, encoded(request), kopecks, self._chance.random() < 0.75, kkt

@@ -115,6 +115,13 @@ def test_the_date_of_a_correction_is_judged_by_the_shops_calendar(shop):
     assert shop.status(tomorrows) == "buffered"
 
 
+def test_a_clock_that_was_set_back_refuses_no_correction_of_a_day_that_has_been(shop):
+    shop.sell(receipt())
+    shop.clock.jump(-30 * 86_400)
+    shop.sell(request := correction_of("2026-11-20"))
+    assert shop.status(request) == "buffered"
+
+
 def test_a_correction_that_was_taken_is_repeated_whatever_the_clock_says(shop):
     request = correction_of("2026-11-20")
     shop.sell(request)

@@ -58,7 +58,8 @@ class JournalView:
 
     def today(self) -> date:
         """See `Known.today`."""
-        return local_date(self._tx.instant.wall_ms, self._zone)
+        # Receipts have been taken later than a clock says that was set back.
+        return local_date(max(self._tx.instant.wall_ms, self._tx.hlc.wall_ms), self._zone)
 
 
 class Recorder:
