@@ -67,29 +67,5 @@ class InDoubt(RegisterError):
     """The register may or may not have made a fiscal document: only its own storage can tell."""
 
 
-class OfdError(KktBridgeError):
-    """A document did not get through to the OFD."""
-
-
-class OfdUnreachable(OfdError):
-    """A transport failure: no usable answer came. Whether the OFD took the document is unknown; repeat it."""
-
-
-class OfdUnavailable(OfdError):
-    """The OFD answered that it cannot now (408, 425, 429, 5xx). `retry_after_s` is its own wish, if any."""
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class DocumentRefused(OfdError):
-    """The OFD refuses this document (any other 4xx): repeating it changes nothing."""
-
-
-class BreakerOpen(OfdError):
-    """The circuit breaker lets nothing through now."""
-
-
 class BrokerAway(KktBridgeError):
     """No MQTT broker where one was expected, or it let us go."""

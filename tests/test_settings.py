@@ -5,7 +5,8 @@ import json
 import pytest
 
 from kkt_bridge.errors import SettingsError
-from kkt_bridge.ofd.client import OfdClient
+from kkt_bridge.ofd.http_client import OfdHttp
+from kkt_bridge.ofd.process_exchange import options_of
 from kkt_bridge.settings import Section, Settings, load_settings
 
 LEAST = """
@@ -339,7 +340,7 @@ def test_an_address_that_is_none_is_found_at_the_start(load, url):
     "url", ["http://127.0.0.1:9000", "https://ofd.example.com/gateway", "http://[::1]:9000", "https://ofd.example.com/"]
 )
 def test_an_address_that_is_taken_can_be_used(load, url):
-    OfdClient(load(OFD__URL=url).ofd, clock=None).close()
+    OfdHttp(options_of(load(OFD__URL=url).ofd)).close()
 
 
 @pytest.mark.parametrize(
