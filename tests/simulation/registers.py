@@ -79,8 +79,8 @@ class Register:
         """How often a receipt is closed long after the driver was left without an answer."""
         self.mixed_rate = 0.0
         """How often another program's line gets into an open receipt, which that program then closes."""
-        self.unfinished: tuple[Callable[[], object], float] | None = None
-        """What the register is still at, and until when."""
+        self.unfinished: tuple[Callable[[], object], float | None] | None = None
+        """What the register is still at, and until when; None: it hides that, and ends it after the next look."""
         self.old_storages: list[Path] = []
         self._effects = effects
         self._chance = chance
@@ -114,7 +114,8 @@ class Register:
             return
         if self._chance.random() < self.late_rate:
             self._effects.trace(f"{self.kkt} takes its time over {command}")
-            self.unfinished = carry_out, self.clock.monotonic() + self._chance.uniform(0, 4)
+            until = self.clock.monotonic() + self._chance.uniform(0, 4)
+            self.unfinished = carry_out, self._chance.choice([until, until, None])
             raise NoAnswer("answer_lost")
         if self._chance.random() < self.mixed_rate:
             self._effects.trace(f"{self.kkt}: another program's line gets into the receipt")
@@ -123,9 +124,12 @@ class Register:
                 model.close_document(Payments(cash=model.subtotal()), 1)
             raise NoAnswer("answer_lost")
 
-    def finish_late_work(self) -> None:
+    def finish_late_work(self, *, was_looked_at: bool = False) -> None:
         """Let what is overdue come about."""
-        if self.unfinished is not None and self.clock.monotonic() >= self.unfinished[1]:
+        if self.unfinished is None:
+            return
+        until = self.unfinished[1]
+        if was_looked_at if until is None else self.clock.monotonic() >= until:
             (carry_out, _), self.unfinished = self.unfinished, None
             with self._effects.of_others(), suppress(NoAnswer, Refusal):
                 carry_out()
@@ -217,6 +221,10 @@ def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
             register.before(self, name)
             register.finish_late_work()
             if register.unfinished is not None:
+                if name == "status" and register.unfinished[1] is None:
+                    answer = real(self)
+                    register.finish_late_work(was_looked_at=True)
+                    return answer
                 if name == "status":
                     return replace(real(self), busy=True)
                 if name != "document":
