@@ -143,7 +143,7 @@ def test_an_open_breaker_says_since_when_and_until_when(office):
     state = office.state("breaker")
     assert (state["state"], state["failures"], state["fail_max"]) == ("open", 5, 5)
     assert (state["opened_at"], state["next_probe_at"]) == (NOON, "2026-11-22T12:04:00.000+03:00")
-    assert "ConnectError" in state["last_error"]
+    assert "Connection refused" in state["last_error"]
 
 
 def test_sync_counts_and_rates(office):
