@@ -36,6 +36,8 @@ class Trials:
     def __init__(self) -> None:
         self._failed_checks = 0
         self._in_vain = 0
+        self._is_proven = False
+        """Whether the last trial's document was taken, whatever the health check says."""
         self._turn = 0
 
     def note_check(self, *, well: bool) -> None:
@@ -45,10 +47,11 @@ class Trials:
     @property
     def is_proof_due(self) -> bool:
         """Whether a document is to be tried, though the health check fails."""
-        return self._failed_checks % HEARSAY_MAX == 0
+        return self._is_proven or self._failed_checks % HEARSAY_MAX == 0
 
     def note_documents(self, *, taken: bool) -> None:
         """Take note of whether a trial's documents got through."""
+        self._is_proven = taken
         self._in_vain = 0 if taken else self._in_vain + 1
 
     def choose(self, ready: list[DueDocument]) -> deque[DueDocument]:

@@ -1,0 +1,177 @@
+"""Who is at fault is decided by evidence over all documents: the OFD's answers by the contract's table, end to end."""
+
+import pytest
+from stages.test_delivery import HOUR_S, Ofd, documents, letters, printed, statuses
+from support.stages import Shop, check_counts
+
+from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.simulators.ofd import OfdSimulator
+from kkt_bridge.stages.delivery.rulings import Circumstances, Ruling, rule
+
+
+@pytest.fixture
+def simulator():
+    with OfdSimulator() as running:
+        yield running
+
+
+@pytest.fixture
+def ofd(simulator):
+    owner = Ofd(simulator)
+    yield owner
+    owner.close()
+
+
+@pytest.fixture
+def shop(tmp_path, ofd):
+    opened = Shop(
+        tmp_path,
+        ofd={"url": ofd.url, "timeout_s": 2},
+        pos={"pos-1": "kkt-1"},
+        sync={"max_attempts": 4},
+        buffer={"capacity": 1000},
+    )
+    yield opened
+    check_counts(opened.journal, opened.folder)
+    opened.kill()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"post_status": 401},
+        {"post_status": 404},
+        {"post_status": 302},
+        {"login_page": True},
+        {"post_status": 500},
+        {"post_status": 429},
+        {"post_status": 429, "retry_after_s": 30},
+        {"outage": True},
+    ],
+    ids=str,
+)
+def test_what_is_no_documents_fault_costs_none_and_all_goes_out_in_order_afterwards(shop, ofd, fault):
+    ofd.faults(**fault)
+    requests = printed(shop, 12)
+    shop.sync.run_for(2 * HOUR_S, at_once=20)
+    assert letters(shop) == []
+    assert ofd.order(requests) == []
+    ofd.faults()
+    shop.sync.run_for(700, at_once=5)
+    assert statuses(shop, requests) == ["synced"] * 12
+    assert ofd.order(requests) == requests
+
+
+def test_a_refused_bridge_is_told_until_a_document_is_taken(shop, ofd):
+    ofd.faults(post_status=401)
+    printed(shop, 2)
+    shop.sync.run_for(HOUR_S, at_once=20)
+    view = shop.sync.delivery.view
+    assert "401" in view.bridge_refused
+    assert view.takes_nothing_since is not None
+    ofd.faults()
+    shop.sync.run_for(130)
+    view = shop.sync.delivery.view
+    assert (view.bridge_refused, view.takes_nothing_since) == (None, None)
+
+
+def test_a_failing_health_check_does_not_stop_what_posts_would_deliver(shop, ofd):
+    ofd.faults(outage=True)
+    requests = printed(shop, 5)
+    shop.sync.run()
+    assert shop.sync.breaker.state == "open"
+    ofd.faults(health_status=500)
+    shop.sync.run_for(400, at_once=5)
+    assert statuses(shop, requests) == ["synced"] * 5
+    assert ofd.order(requests) == requests
+
+
+def test_a_service_that_refuses_every_document_is_left_alone_after_ten(shop, ofd):
+    ofd.faults(post_status=422)
+    requests = printed(shop, 30)
+    shop.sync.run()
+    assert statuses(shop, requests).count("dead") == 10
+    assert "422" in shop.sync.delivery.view.refuses_all
+    assert shop.sync.delivery.view.paused_until is not None
+    ofd.faults()
+    shop.sync.run_for(130)
+    assert statuses(shop, requests)[10:] == ["synced"] * 20
+    assert shop.sync.delivery.view.refuses_all is None
+
+
+def test_a_limit_is_kept_to_and_costs_no_strike(shop, ofd):
+    ofd.faults(post_status=429, retry_after_s=86_400)
+    requests = printed(shop, 3)
+    shop.sync.run()
+    ofd.faults()
+    shop.sync.run_for(890, at_once=10)
+    assert statuses(shop, requests) == ["printed"] * 3
+    shop.sync.run_for(20)
+    assert statuses(shop, requests) == ["synced"] * 3
+
+
+def test_a_forced_sync_in_an_outage_ends_after_a_few(shop, ofd):
+    ofd.faults(outage=True)
+    printed(shop, 30)
+    shop.sync.run()
+    result = shop.sync.order(force=True)
+    assert (result.sent, result.failed, result.skipped) == (0, 5, 25)
+
+
+def test_forced_syncs_in_an_outage_of_many_documents_kill_none(shop, ofd):
+    ofd.faults(outage=True)
+    requests = printed(shop, 6)
+    for _ in range(20):
+        shop.sync.order(force=True)
+    assert statuses(shop, requests) == ["printed"] * 6
+    assert max(strikes for _, _, strikes in documents(shop)) < 4
+
+
+def test_a_bug_in_judging_costs_the_document_an_attempt_and_nobody_else(shop, monkeypatch):
+    first, second = printed(shop, 2)
+    evidence, real = shop.sync.road.evidence, shop.sync.road.evidence.took_others
+
+    def took_others(document):
+        if document == shop.rows("SELECT min(id) FROM documents")[0][0]:
+            raise KeyError("a bug of ours")
+        return real(document)
+
+    monkeypatch.setattr(evidence, "took_others", took_others)
+    shop.sync.run()
+    assert statuses(shop, (first, second)) == ["printed", "synced"]
+    assert documents(shop)[0] == ("waiting", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "ruling"),
+    [
+        (AnswerKind.ACCEPTED, {}, Ruling("sent", "success")),
+        (AnswerKind.NOT_THE_OFD, {"is_well": True}, Ruling("held", "failure")),
+        (AnswerKind.SLOW_DOWN, {"is_well": True}, Ruling("held", "pause")),
+        (AnswerKind.BRIDGE_REFUSED, {}, Ruling("held", "failure")),
+        (
+            AnswerKind.BRIDGE_REFUSED,
+            {"took_others_since_refusal": True},
+            Ruling("dead", "nothing", strike=True, reason="refused"),
+        ),
+        (AnswerKind.DOCUMENT_REFUSED, {}, Ruling("dead", "nothing", strike=True, reason="refused")),
+        (AnswerKind.SERVICE_FAILED, {}, Ruling("held", "failure")),
+        (AnswerKind.SERVICE_FAILED, {"is_well": True}, Ruling("waiting", "failure", strike=True)),
+        (AnswerKind.LINE_FAILED, {"took_others": True}, Ruling("waiting", "nothing", strike=True)),
+        (AnswerKind.LINE_FAILED, {"is_forced": True}, Ruling("waiting", "failure", strike=True)),
+        (AnswerKind.SERVICE_FAILED, {"is_well": True, "is_doubtful": True}, Ruling("held", "failure")),
+        (
+            AnswerKind.SERVICE_FAILED,
+            {"is_well": True, "strikes": 3},
+            Ruling("dead", "failure", strike=True, reason="max_attempts"),
+        ),
+        (
+            AnswerKind.SERVICE_FAILED,
+            {"is_forced": True, "is_doubtful": True, "strikes": 3},
+            Ruling("waiting", "failure"),
+        ),
+    ],
+)
+def test_the_table_of_rulings(kind, known, ruling):
+    circumstances = Circumstances(**{"strikes": 0, "max_attempts": 4, **known})
+    assert rule(Answer(kind), circumstances) == ruling
