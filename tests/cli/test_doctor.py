@@ -114,7 +114,11 @@ def test_a_running_bridge_is_found_well_and_not_disturbed(shop):
     assert done.returncode == 0
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert [f"ok   {name}" for name in CHECKS] == [line.split(":")[0] for line in lines]
+    # How fast it answers is the machine's affair: slow is a warning, with advice in a line below.
+    told = [line.split(":")[0] for line in lines if not line.startswith(" ")]
+    assert [f"ok   {name}" for name in CHECKS] == [
+        line.replace("warn bridge answers", "ok   bridge answers") for line in told
+    ]
     assert f"held by process {shop.bridge.pid}" in done.stdout
     assert f"a bridge is running on it (process {shop.bridge.pid})" in done.stdout
     assert sold.returncode == 0
