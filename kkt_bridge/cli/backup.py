@@ -12,6 +12,7 @@ from kkt_bridge.cli.printing import complain, print_json
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.lock import lock_of
+from kkt_bridge.journal.rights import not_allowed
 from kkt_bridge.settings import load_settings
 
 HELP: Final = """\
@@ -45,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         held = holder(lock_of(journal)) is not None
         made = back_up(journal, args.copy, held=held, replace=args.force)
+    except PermissionError:
+        complain("backup", not_allowed(lock_of(journal)))
+        return 1
     except (JournalError, OSError) as error:
         complain("backup", str(error))
         return 1

@@ -12,6 +12,7 @@ from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, co
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.journal.lock import lock_of
+from kkt_bridge.journal.rights import not_allowed
 from kkt_bridge.settings import Settings, load_settings
 from kkt_bridge.verification.audit import Report, audit
 from kkt_bridge.verification.books import Difference
@@ -70,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
         report = audit(settings, journal, args.fn, running=running)
     except SettingsError:
         raise
+    except PermissionError:
+        complain("verify", not_allowed(lock_of(journal)))
+        return 1
     except (KktBridgeError, OSError) as error:
         complain("verify", str(error))
         return 1

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import pwd
 import sqlite3
 from contextlib import closing
 
 import pytest
 from support.clocks import ManualClock
+from support.killed import killed_at
 from support.old_journals import of_the_first_release
 from support.stages import a_receipt, kill, new_journal, rows
 
@@ -15,6 +17,7 @@ from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.journal.rights import not_allowed
 from kkt_bridge.journal.schema import known_schema
 
 RECEIPTS = "SELECT id, receipt_id, pos_id, status, total FROM receipts ORDER BY id"
@@ -224,6 +227,12 @@ def test_a_file_that_others_could_read_is_narrowed_and_that_is_said(tmp_path, ca
     assert "journal.db could be read by others (644): now by its user alone" in caplog.text
 
 
+def test_who_may_not_read_it_is_told_whose_it_is_and_who_he_is(tmp_path):
+    said = not_allowed(tmp_path / "hidden" / "journal.db")
+    ours = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"{tmp_path} belongs to {ours}, this runs as {ours}: run this as the bridge's user, or as root" in said
+
+
 # -- a new schema --------------------------------------------------------------------------------------------
 
 
@@ -261,3 +270,18 @@ def test_a_journal_of_the_first_release_is_brought_up_to_date_with_its_rows_and_
         assert copy.execute(RECEIPTS).fetchall() == before
     new_journal(tmp_path, ManualClock()).close()
     assert len(list(tmp_path.glob("journal.db.before-schema-*"))) == 1
+
+
+def test_killed_while_the_copy_is_kept_the_next_start_migrates_all_the_same(tmp_path, old_journal):
+    number = 0
+    while killed_at(
+        number, lambda: new_journal(tmp_path, ManualClock()).close(), {"os.rename", "os.chmod", "os.remove"}
+    ):
+        number += 1
+        assert rows(tmp_path, "PRAGMA user_version") in ([(1,)], [(known_schema(),)])
+    assert number > 0
+    new_journal(tmp_path, ManualClock()).close()
+    assert rows(tmp_path, "SELECT count(*) FROM receipts") == [(3,)]
+    (kept,) = tmp_path.glob("journal.db.before-schema-*")
+    with closing(sqlite3.connect(kept)) as copy:
+        assert copy.execute("SELECT count(*) FROM receipts").fetchone() == (3,)

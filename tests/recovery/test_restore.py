@@ -1,12 +1,11 @@
 """`restore`: a copy takes the journal's place whole, nothing is deleted, and a power cut anywhere is survived."""
 
-import os
 import sqlite3
-import sys
 from contextlib import closing
 
 import pytest
 from support.clocks import ManualClock
+from support.killed import killed_at
 from support.old_journals import of_the_first_release
 from support.stages import a_receipt, kill, rows
 
@@ -19,8 +18,6 @@ from kkt_bridge.recovery.restore import restore
 
 OURS = "store-017"
 BESIDE = (".lock", "-wal", "-shm")
-KILLED = 9
-"""The exit status of a process that ended at the effect that was chosen."""
 
 
 def journal_in(folder):
@@ -175,32 +172,6 @@ def test_a_disk_that_takes_nothing_leaves_the_old_journal(tmp_path, copy, monkey
 
 
 # -- killed at each effect -----------------------------------------------------------------------------------
-
-EFFECTS = frozenset(
-    {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "open", "sqlite3.connect"}
-)
-"""What the interpreter tells of before it does it (PEP 578): everything by which a restore changes files."""
-
-
-def killed_at(number, work):
-    """Do this in a process that ends before its effect of this number; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        left = [number]
-
-        def count(event, _arguments):
-            if event in EFFECTS:
-                left[0] -= 1
-                if left[0] < 0:
-                    os._exit(KILLED)
-
-        sys.addaudithook(count)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == KILLED
 
 
 def next_start(folder):

@@ -379,3 +379,10 @@ def test_a_journal_of_another_release_is_not_judged(shop):
 
 def test_every_kind_says_what_to_do():
     assert all(KINDS.values())
+
+
+def test_a_password_in_the_address_of_the_ofd_is_not_told(shop, sold):
+    look_at_ofd(shop, "http://user:secret@127.0.0.1:9")
+    (told,) = report_on(shop).not_checked
+    assert "secret" not in told
+    assert "***@127.0.0.1:9" in told

@@ -3,13 +3,15 @@
 import json
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
+from support.killed import killed_at
 from support.ofd_desk import ask_ofd
 from support.receipts import receipt, small_receipt
 from support.stages import Shop, check_counts, meddle, rows
 
-from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse
+from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost
 from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.set_aside import set_aside_files
 from kkt_bridge.recovery.restore import restore
@@ -436,3 +438,31 @@ def test_a_storage_that_lost_documents_is_not_known_less_far_than_before(shop, s
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     rebuilt(shop)
     assert shop.journal.fd_mark(status.fn_number) == known == status.last_fd_number
+
+
+def test_killed_at_any_move_of_files_a_rebuild_can_be_repeated_and_loses_nothing(shop, sold):
+    """Before it is done there is the old journal, or none and a refusal; afterwards the new one."""
+    shop.kill()
+    journal = shop.folder / "journal.db"
+    first = {path.name: path.read_bytes() for path in shop.folder.iterdir() if path.is_file()}
+    refused, number, was_killed = 0, 0, True
+    while was_killed:
+        for path in shop.folder.glob("journal.db*"):
+            path.unlink()
+        for name, content in first.items():
+            (shop.folder / name).write_bytes(content)
+        work = partial(rebuild, shop.settings, journal, [], shop.clock)
+        was_killed = killed_at(number, work, {"os.rename"})
+        try:
+            shop._start()
+        except JournalLost:
+            refused += 1
+            rebuild(shop.settings, journal, [], shop.clock)
+            shop._start()
+        assert not shop.rows("SELECT 1 FROM receipts WHERE status != 'synced'"), number
+        repeat_all(shop, sold)
+        shop.kill()
+        number += 1
+    shop._start()
+    assert number > 2
+    assert refused

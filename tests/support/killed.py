@@ -1,0 +1,35 @@
+"""Work in a process that is killed before an effect of its own on files: what a power cut leaves."""
+
+import os
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+
+KILLED = 9
+"""The exit status of a process that ended at the effect that was chosen."""
+
+EFFECTS = frozenset(
+    {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "open", "sqlite3.connect"}
+)
+"""What the interpreter tells of before it does it (PEP 578): everything by which a restore changes files."""
+
+
+def killed_at(number: int, work: Callable[[], object], effects: Collection[str] = EFFECTS) -> bool:
+    """Do this in a process that ends before its effect of this number; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def count(event: str, _arguments: Any) -> None:
+            if event in effects:
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(KILLED)
+
+        sys.addaudithook(count)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == KILLED
