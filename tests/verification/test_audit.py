@@ -299,7 +299,7 @@ def look_at_ofd(shop, url):
 
 
 def test_a_lost_answer_of_the_ofd_is_worth_a_note(shop, sold, ofd):
-    ask_ofd(ofd, "PUT", "/_faults", {"drop_answers_next": 1})
+    ask_ofd(ofd, "PUT", "/_faults", {"drop_answers_next": 2})
     shop.sell(receipt())
     shop.print_all()
     shop.sync.run()
