@@ -21,7 +21,6 @@ HIDES_LONG = {"overtake_in_an_outage": 1400}
 
 FOUND_A_BUG = {
     16: "leave_the_transaction_open",
-    53: "lose_what_was_posted",
 }
 """Bugs of the program that these days have shown, or would have, each with the name under which it is planted again."""
 
