@@ -88,7 +88,9 @@ class Story:
         def everything_is_delivered() -> bool:
             return self._pending() == 0 and self._picture.buffer("synced") >= len(self._tally.printed)
 
-        yield Scene("trade", lambda: self._open_shop(before), sold(before), at_most_s=patience(before))
+        # The buffer holds the sales of the outage, not also those of before that are still on their way to the OFD.
+        settled = lambda: sold(before)() and everything_is_delivered()  # noqa: E731 (a line as short as its neighbours)
+        yield Scene("trade", lambda: self._open_shop(before), settled, at_most_s=patience(before))
         yield Scene("outage", lambda: self._begin_outage(during), outage_is_felt, 1.0, patience(during))
         yield Scene("recovery", lambda: self._end_outage(0), lambda: self._picture.breaker == "closed")
         last = receipts - before - during
