@@ -252,7 +252,7 @@ _FAILING: Final = Prepared(
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
-_LAST: Final = Prepared(select(_d.id).order_by(_d.id.desc()).limit(1))
+_LAST: Final = Prepared(select(_d.id).where(_d.id > 0).order_by(_d.id.desc()).limit(1))
 _FIX: Final = Prepared(
     insert(bodies).prefix_with("OR IGNORE").values(document=bindparam("document"), body=bindparam("body"))
 )

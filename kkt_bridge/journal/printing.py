@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, text
 
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
-from kkt_bridge.journal.tables import IS_PENDING, IS_UNPRINTED, bodies, documents, receipts, requests
+from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Movable, Transaction
 from kkt_bridge.receipts.delivery_state import DeliveryState
 from kkt_bridge.receipts.fiscal import FiscalMark
@@ -48,7 +48,7 @@ class Unprinted(NamedTuple):
 
 def unprinted(connection: Connection) -> list[Unprinted]:
     """Every receipt that has no document yet, of any register."""
-    return [Unprinted(row.id, row.receipt_id, row.pos_id) for row in _UNPRINTED(connection, {})]
+    return sorted(Unprinted(row.id, row.receipt_id, row.pos_id) for row in _UNPRINTED(connection, {}))
 
 
 def unprinted_task(connection: Connection, receipt: int) -> PrintTask:
@@ -179,7 +179,9 @@ _KNOWN_FDS: Final = Prepared(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
     )
 )
-_UNPRINTED: Final = Prepared(select(_r.id, _r.receipt_id, _r.pos_id).where(IS_UNPRINTED).order_by(_r.id))
+_UNPRINTED: Final = Prepared(
+    select(_r.id, _r.receipt_id, _r.pos_id).where(IS_PENDING, text("receipts.status IN ('buffered', 'printing')"))
+)
 _TASK: Final = Prepared(_tasks.where(_r.id == bindparam("receipt")))
 _LAST_BEFORE: Final = Prepared(
     select(documents.c.mark)

@@ -78,6 +78,12 @@ def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> di
     return {(stone.receipt_id, stone.pos_id): stone for stone in map(_stored, rows)}
 
 
+def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> dict[tuple[str, str], StoredReceipt]:
+    """What was left of the receipts with these ids, by id and POS."""
+    rows = _FIND_TOGETHER(connection, [_packed(receipt_id) for receipt_id in receipt_ids])
+    return {(stone.receipt_id, stone.pos_id): stone for stone in map(_stored, rows)}
+
+
 def buried_fd_numbers(connection: Connection, fn_number: str, first: int, last: int) -> set[int]:
     """Which of these documents of a fiscal storage belong to purged receipts."""
     rows = _BURIED_FDS(connection, {"fn_number": fn_number, "first": first, "last": last})
@@ -295,15 +301,6 @@ _FIND_ANY: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id"
 _REFUNDS: Final = Prepared(
     select(_t.pos_id, _t.total).where(
         _t.original_receipt_id == bindparam("receipt_id"), _t.status != bindparam("rejected")
-    )
-)
-_BURIED_FDS: Final = Prepared(
-    select(_t.fd_number)
-    .select_from(tombstones.join(storages, _s.id == _t.storage))
-    .where(
-        _s.fn_number == bindparam("fn_number"),
-        _t.fd_number >= bindparam("first"),
-        _t.fd_number <= bindparam("last"),
     )
 )
 _INSERT: Final = prepared_insert(insert(tombstones), *(column.name for column in _t))

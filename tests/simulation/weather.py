@@ -135,12 +135,14 @@ def copy_the_journal(world: World) -> None:
 def put_an_old_journal_back(world: World) -> None:
     if world.memory.may_be_put_back:
         world.kill()
+    if world.memory.may_be_put_back:  # still: things happen while the bridge is down
         world.memory.put_back()
 
 
 def lose_the_journal(world: World) -> None:
     if world.memory.may_be_lost:
         world.kill()
+    if world.memory.may_be_lost:  # still: things happen while the bridge is down
         world.memory.lose()
 
 

@@ -22,7 +22,6 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import hold_in_doubt, known_fd_numbers, unprinted, unprinted_task
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, insert_recovered
-from kkt_bridge.journal.tombstones import buried_fd_numbers
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import is_requisite, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -278,9 +277,7 @@ class StorageReader:
         return found
 
     def _give_receipts(self, tx: Transaction, fn_number: str, ours: list[StoredDocument], found: _Found) -> None:
-        first, last = ours[0].fd_number, ours[-1].fd_number
-        known = known_fd_numbers(tx.connection, fn_number, first - 1)
-        known |= buried_fd_numbers(tx.connection, fn_number, first, last)
+        known = known_fd_numbers(tx.connection, fn_number, ours[0].fd_number - 1)
         waiting = {requisite_1192(row.pos_id, row.receipt_id): row.id for row in unprinted(tx.connection)}
         for document in ours:
             assert document.requisite is not None

@@ -1,0 +1,10 @@
+-- Up to which document this journal knows a fiscal storage (a figure `fd/<FN>`, written with every turn from here on):
+-- a journal that has printed knows its storages up to the last document that it recorded.
+INSERT OR REPLACE INTO figures (kkt, name, value)
+    SELECT '', 'fd/' || fn_number, max(fd_number) FROM (
+        SELECT fn_number, fd_number FROM documents
+        UNION ALL
+        SELECT s.fn_number, t.fd_number FROM tombstones AS t JOIN storages AS s ON s.id = t.storage
+        WHERE t.fd_number IS NOT NULL
+    )
+    WHERE fn_number != '' GROUP BY fn_number;
