@@ -78,18 +78,6 @@ def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> di
     return {(stone.receipt_id, stone.pos_id): stone for stone in map(_stored, rows)}
 
 
-def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> dict[tuple[str, str], StoredReceipt]:
-    """What was left of the receipts with these ids, by id and POS."""
-    rows = _FIND_TOGETHER(connection, [_packed(receipt_id) for receipt_id in receipt_ids])
-    return {(stone.receipt_id, stone.pos_id): stone for stone in map(_stored, rows)}
-
-
-def buried_fd_numbers(connection: Connection, fn_number: str, first: int, last: int) -> set[int]:
-    """Which of these documents of a fiscal storage belong to purged receipts."""
-    rows = _BURIED_FDS(connection, {"fn_number": fn_number, "first": first, "last": last})
-    return {row.fd_number for row in rows}
-
-
 def find_tombstones(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
     """What was left of the receipts with this id, whichever POS they came from."""
     return [_stored(row) for row in _FIND_ANY(connection, {"receipt_id": _packed(receipt_id)})]
