@@ -18,7 +18,14 @@ from sqlalchemy.pool import NullPool
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalLost, StorageUnavailable
 from kkt_bridge.journal.copying import copy_pages, finish, unfinished
-from kkt_bridge.journal.generation import BRIDGE, SETTING, new_generation, require_own_log
+from kkt_bridge.journal.generation import (
+    BRIDGE,
+    NAMELESS,
+    SETTING,
+    generation_of_file,
+    new_generation,
+    require_own_log,
+)
 from kkt_bridge.journal.lock import JournalLock, lock_of
 from kkt_bridge.journal.place import require_one_name, what_tells_of_a_lost_journal
 from kkt_bridge.journal.rights import make_private, narrow
@@ -111,6 +118,7 @@ class Database:
             self._require_what_was_there()
             require_one_name(self.path)
             require_own_log(self.path, self._lock.generations)
+            in_file = generation_of_file(self.path)
             self._make_private()
             with translated():
                 engine = create_engine(
@@ -124,7 +132,7 @@ class Database:
                 self._writer = engine.connect()
                 self._check()
                 self._migrate()
-                self._begin_generation()
+                self._begin_generation(in_file)
                 self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
             self._lock.note_success()
@@ -230,18 +238,20 @@ class Database:
         story = "%s: brought from schema %d to %d; as it was it is kept in %s"
         log.warning(story, self.path, done, known_schema(), target.name)
 
-    def _begin_generation(self) -> None:
+    def _begin_generation(self, in_file: str | None) -> None:
         """Give the file a new generation, and have it there before the log grows (see generation.py).
 
-        Where the disk takes nothing now, the old one stays: it was this file's, and still is.
+        `in_file` is the one that the file had without its log. Where the disk takes nothing now, the old ones stay:
+        they were this file's, and still are.
         """
         source: Any = self.writer.connection.driver_connection
         row = source.execute("SELECT value FROM settings WHERE name = ?", (SETTING,)).fetchone()
-        known, found = self._lock.generations, str(row[0]) if row else None
+        known, found = self._lock.generations, str(row[0]) if row else NAMELESS
         if known and found not in known:
             log.warning("%s is not the file that was used here last: a copy was put back", self.path)
         new = new_generation()
-        if not self._lock.remember(frozenset({new} if found is None else {found, new})):
+        # The file may go without any of these into the next start, by a kill now or by a checkpoint later.
+        if not self._lock.remember(frozenset({found, new} if in_file is None else {in_file, found, new})):
             return
         try:
             with self.transaction() as writer:

@@ -4,6 +4,8 @@ SQLite reads whatever log (`-wal`) stands beside a database into it. After a cra
 behind; a copy put in the place of the database would take it in, and be neither the one nor the other. So every start
 gives the database file a new random name, its *generation*, and has it on the disk before anything else is written
 into the log; the lock's file beside remembers it. A log is only read beside a database whose generation the lock knows.
+Until the new name is in the database file itself, the lock also remembers the one that the file has without its log,
+and the one that it has with it: a start that is killed, or whose disk takes nothing, may be followed by another such.
 `kkt-bridge backup` gives each copy a generation of its own.
 
 A copy that was made in another way, while the same process ran, has the same generation and is not told apart.
@@ -25,7 +27,11 @@ SETTING: Final = "generation"
 BRIDGE: Final = "bridge_id"
 """The row of `settings` that holds whose journal it is."""
 
+NAMELESS: Final = "nameless"
+"""Stands for the generation of a file that has been given none."""
+
 _RANDOM_BYTES: Final = 8
+"""Of a generation; twice as many characters."""
 
 
 def new_generation() -> str:
@@ -54,11 +60,8 @@ def require_own_log(path: Path, known: frozenset[str] | None = None) -> None:
     known = _remembered(path) if known is None else known
     if not known:
         return
-    try:
-        found = generation_without_log(path)
-    except sqlite3.Error:
-        return  # damaged, or no journal: the checks that follow say so
-    if found not in known:
+    found = generation_of_file(path)
+    if found is not None and found not in known:
         raise JournalError(
             f"{path}: {log.name} beside it is the log of another file, and would be read into this one: was a copy put "
             "here by hand? Nothing was changed: run `kkt-bridge restore COPY --config FILE` with the copy, which moves "
@@ -71,8 +74,19 @@ def _remembered(path: Path) -> frozenset[str]:
     return generations_in(lock.read_bytes()) if lock.exists() else frozenset()
 
 
-def generation_without_log(path: Path) -> str | None:
-    """What the database file itself says: opened as immutable, SQLite looks at no log."""
+def generation_of_file(path: Path) -> str | None:
+    """As `generation_without_log`; None where the file by itself is no journal: missing, empty yet, or damaged.
+
+    Not to be called while this process has the database open: SQLite's locks would go with the descriptor.
+    """
+    try:
+        return generation_without_log(path)
+    except sqlite3.Error:
+        return None
+
+
+def generation_without_log(path: Path) -> str:
+    """What the database file itself says: opened as immutable, SQLite looks at no log. sqlite3.Error if it cannot."""
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as connection:
         row = connection.execute("SELECT value FROM settings WHERE name = ?", (SETTING,)).fetchone()
-    return None if row is None else str(row[0])
+    return NAMELESS if row is None else str(row[0])

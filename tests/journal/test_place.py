@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 from support.clocks import ManualClock
-from support.killed import killed_at
+from support.killed import killed_at, killed_at_statement
 from support.old_journals import of_the_first_release
 from support.stages import a_receipt, kill, new_journal, rows
 
@@ -46,6 +46,14 @@ def crash(journal, folder):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def put_back(folder, before):
+    """Have the folder hold these files, and no others."""
+    for path in folder.iterdir():
+        path.unlink()
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
 
 
 # -- a journal that is gone ----------------------------------------------------------------------------------
@@ -192,6 +200,41 @@ def test_a_crash_at_any_point_of_the_start_leaves_a_log_that_is_read(tmp_path, m
     connection.close()
     new_journal(tmp_path, ManualClock()).close()
     assert rows(tmp_path, "SELECT count(*) FROM receipts") == [(2,)]
+
+
+def a_log_of_a_crash(folder):
+    journal = filled(folder, 3)
+    take(journal)
+    crash(journal, folder)
+
+
+def one_of_the_first_release(folder):
+    filled(folder, 3).close()
+    of_the_first_release(folder / "journal.db", folder / "old.db").replace(folder / "journal.db")
+    (folder / "journal.db.lock").unlink()
+
+
+@pytest.mark.parametrize("left", [a_log_of_a_crash, one_of_the_first_release])
+def test_starts_that_are_killed_one_after_the_other_anywhere_leave_a_journal_that_opens(tmp_path, left):
+    def start():
+        new_journal(tmp_path, ManualClock())
+
+    left(tmp_path)
+    before = contents(tmp_path)
+    receipts = rows(tmp_path, RECEIPTS)
+    put_back(tmp_path, before)
+    first = 0
+    while killed_at_statement(first, start):
+        half_started, second = contents(tmp_path), 0
+        while killed_at_statement(second, start):
+            new_journal(tmp_path, ManualClock()).close()
+            assert rows(tmp_path, RECEIPTS) == receipts, (first, second)
+            put_back(tmp_path, half_started)
+            second += 1
+        assert second > 1
+        put_back(tmp_path, before)
+        first += 1
+    assert first > 1
 
 
 def test_whose_journal_it_is_stands_in_it(tmp_path):
