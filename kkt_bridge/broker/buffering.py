@@ -103,5 +103,6 @@ class BufferedSocket:
         self._line.setblocking(flag)
 
     def close(self) -> None:
-        """Let go of the socket, without what was not flushed."""
+        """Let go of the socket, without what was not flushed: a flush that comes later finds nothing to send."""
+        self._leaving.clear()
         self._line.close()

@@ -236,6 +236,7 @@ class Session:
         try:
             connect(client, self._settings)
         except (OSError, ValueError) as error:
+            _let_go(client)
             self._dial_later(Ending.UNREACHABLE, f"{self._settings.host}:{self._settings.port}: {error}")
             return
         self._client = client
@@ -564,8 +565,8 @@ class Session:
         self._states.clear()
         self._early.clear()
         self._refused_subscriptions = ()
-        if client is not None and (sock := client.socket()) is not None:
-            sock.close()
+        if client is not None:
+            _let_go(client)
         if was_online:
             for listener in self._listeners:
                 listener.link_down()
@@ -577,6 +578,12 @@ class Session:
         self._redial = replace(self._redial, not_before=now + wait_s)
         self._last_complaint = complaint
         log.warning("the broker is away: %s; next attempt in about %.1f s", complaint, wait_s)
+
+
+def _let_go(client: SessionClient) -> None:
+    """Close the socket without a word. Left to paho's destructor, what still waits would go out at some later time."""
+    if (sock := client.buffer()) is not None:
+        sock.close()
 
 
 def _together(first: Occurrences, second: Occurrences) -> Occurrences:

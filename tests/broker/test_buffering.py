@@ -101,9 +101,13 @@ def test_a_broken_line_is_told_of_by_reading(ends):
 
 
 def test_closing_sends_nothing_more(ends):
-    sock, _, peer = ends
+    """Nor does a flush that comes later: paho's destructor makes one."""
+    sock, line, peer = ends
     sock.send(b"never said")
     sock.close()
+    sock.flush()
+    assert not sock.has_output
+    assert line.calls == 0
     assert peer.recv(9) == b""
 
 
