@@ -5,7 +5,6 @@ from typing import Any
 from simulation.broker import Letter
 from simulation.invariants.invariant import Invariant
 
-
 PENDING = """
 SELECT count(*), count(*) FILTER (WHERE id IN (
     SELECT receipt FROM steps WHERE from_status = 'dead' OR error LIKE 'recovered:%'
@@ -31,7 +30,9 @@ class RefusedBeforeAccepted(Invariant):
     def acknowledged(self, letter: Letter | None) -> None:
         ((pending, brought_back),) = self.world.rows(PENDING)
         if pending - brought_back > self.world.day.capacity:
-            self.fail(f"{pending} receipts in a buffer for {self.world.day.capacity}, {brought_back} of them brought back")
+            self.fail(
+                f"{pending} receipts in a buffer for {self.world.day.capacity}, {brought_back} of them brought back"
+            )
         self._look_at_the_pause()
 
     def told(self, topic: list[str], content: dict[str, Any]) -> None:
