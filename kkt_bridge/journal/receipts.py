@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, LargeBinary, Text, bindparam, delete, func, insert, select, update
 
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
@@ -177,6 +177,16 @@ def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
     return _FIND_REFUSAL(connection, {"digest": digest}).scalar(bytes)
 
 
+def last_refusal_of(connection: Connection, receipt_id: str, pos_id: str | None) -> tuple[bytes, int] | None:
+    """The newest reply that refused this receipt, as far as it is kept, and when it was given, in steady milliseconds.
+
+    Looks through all that are kept, at most `REFUSALS_BYTES_MAX`: for a person's question, not for the intake.
+    """
+    asked = {"receipt_id": receipt_id.encode(), "pos_id": pos_id}
+    row = next(iter(_LAST_REFUSAL(connection, asked)), None)
+    return (row.reply, row.refused_steady_ms) if row is not None else None
+
+
 def remember_refusal(tx: Transaction, *, pos_id: str, digest: bytes, reply: bytes) -> None:
     """Keep a refusal for the broker's redeliveries; a fresh one replaces it."""
     tx.add(_REMEMBER, (tx.new_id(), pos_id, digest, reply, tx.instant.steady_ms))
@@ -314,6 +324,15 @@ _UNPRINTED: Final = Prepared(
     _live.where(IS_PENDING, _of_register, _r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))
 )
 _FIND_REFUSAL: Final = Prepared(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
+_LAST_REFUSAL: Final = Prepared(
+    select(refusals.c.reply, refusals.c.refused_steady_ms)
+    .where(
+        func.instr(refusals.c.reply, bindparam("receipt_id", type_=LargeBinary)) > 0,
+        refusals.c.pos_id == func.coalesce(bindparam("pos_id", type_=Text), refusals.c.pos_id),
+    )
+    .order_by(refusals.c.id.desc())
+    .limit(1)
+)
 _REMEMBER: Final = Insertion(
     prepared_insert(
         insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"),

@@ -64,7 +64,7 @@ class LaneView:
     doubts: tuple[Doubt, ...] | None = None
     """What is left to a person; None before the register was asked."""
     journal_behind: int = 0
-    """Documents of ours that the fiscal storages held beyond the journal's knowledge, in this process's life."""
+    """Documents of ours that the storages held beyond the journal's knowledge; 0 a day after the last was found."""
     journal_behind_detail: str | None = None
     """Which they were."""
 

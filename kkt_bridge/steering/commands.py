@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 
 from kkt_bridge.journal.delivery import dead_letters, dead_letters_of, discard, requeue
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import body_of, find_receipts, pending_page
+from kkt_bridge.journal.receipts import body_of, find_receipts, last_refusal_of, pending_page
 from kkt_bridge.journal.records import DeadLetter, StoredReceipt
 from kkt_bridge.journal.rows import Step
 from kkt_bridge.journal.steps import history_of
@@ -136,11 +136,22 @@ class Commands:
             if pos_id in {None, stored.pos_id}
         ]
         if not found:
-            raise CommandFailed("not_found", f"no receipt {receipt_id} was ever taken here")
+            known = self._refusal_in_words(receipt_id, pos_id)
+            raise CommandFailed("not_found", f"no receipt {receipt_id} was ever taken here; {known}")
         if len(found) > 1:
             pos = ", ".join(stored.pos_id for stored in found)
             raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
         return found[0]
+
+    def _refusal_in_words(self, receipt_id: str, pos_id: str | None) -> str:
+        """What is known of a receipt that is not here because it was refused."""
+        found = self._journal.read(lambda connection: last_refusal_of(connection, receipt_id, pos_id))
+        if found is None:
+            return "if it was refused, the log of the bridge says when and why"
+        reply, refused_steady_ms = json.loads(found[0]), found[1]
+        ago = timedelta(seconds=max(0, self._journal.steady_ms() - refused_steady_ms) // 1000)
+        error = reply["error"]
+        return f"it was refused {ago} ago of {reply['pos_id']}: {error['code']}: {error['message']}"
 
     def _shown_step(self, step: Step) -> dict[str, Any]:
         return {

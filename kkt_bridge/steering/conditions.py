@@ -444,8 +444,9 @@ CONDITIONS: Final = (
         "warning",
         _journal_behind,
         "find out why the journal was old or new (a restored backup, a lost disk); nothing is printed twice, and "
-        "`kkt-bridge verify` compares the books; it is over with the next start",
-        "no document was found beyond what the journal knows",
+        "`kkt-bridge verify` compares the books; it ends by itself, 24 hours of running after the last document "
+        "was found or with the next start",
+        "no document was found beyond what the journal knows for a day, or since the start",
     ),
     Condition(
         "register_offline",

@@ -14,6 +14,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import Unreadable
 from kkt_bridge.stages.printing import storage_reader
 from kkt_bridge.stages.printing.lane import State
+from kkt_bridge.stages.printing.storage_reader import BEHIND_TOLD_S
 
 
 @pytest.fixture
@@ -138,6 +139,18 @@ def test_what_is_behind_the_mark_survives_a_second_start(shop):
     assert shop.lane.view.journal_behind == 0, "it is known now"
     sell_and_print(shop, *requests)
     assert marks(shop) == marks_of(requests)
+
+
+def test_it_is_told_for_a_day_of_running_that_the_journal_was_behind(shop):
+    sell_and_print(shop, receipt(), receipt())
+    lose_journal(shop)
+    shop.print_all()
+    shop.clock.advance(BEHIND_TOLD_S - 3600)
+    shop.print_all()
+    assert shop.lane.view.journal_behind == 2
+    shop.clock.advance(3600)
+    shop.print_all()
+    assert (shop.lane.view.journal_behind, shop.lane.view.journal_behind_detail) == (0, None)
 
 
 def test_documents_of_other_programs_are_left_in_peace(shop):

@@ -231,6 +231,18 @@ def test_a_receipt_nobody_knows(office):
     assert error_of(office.order("receipt", receipt_id=str(uuid.uuid4()))) == "not_found"
 
 
+def test_a_receipt_that_was_refused_is_told_with_the_last_refusal(office):
+    office.order("pause")
+    request = receipt()
+    office.shop.sell(request)
+    office.shop.clock.advance(75)
+    error = office.order("receipt", receipt_id=request["receipt_id"])["error"]
+    assert error["code"] == "not_found"
+    assert "it was refused 0:01:15 ago of pos-1: paused: " in error["message"]
+    elsewhere = office.order("receipt", receipt_id=request["receipt_id"], pos_id="pos-2")["error"]
+    assert "the log of the bridge says when and why" in elsewhere["message"]
+
+
 def test_a_receipt_id_of_two_pos_wants_to_be_told_which(office):
     (request,) = printed(office)
     printed(office, receipt_id=request["receipt_id"], pos_id="pos-2")

@@ -341,6 +341,7 @@ class PrintLane:
         snapshot = self._watch.snapshot
         assert snapshot is not None
         is_read = self._reader.has_lost_documents(snapshot.status) or self._reader.step(snapshot.status)
+        self._reader.forget_told()
         behind = len(self._reader.behind)
         if behind != self._view.journal_behind:
             words = self._reader.behind_in_words()

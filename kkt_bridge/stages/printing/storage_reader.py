@@ -56,6 +56,9 @@ STRANGERS_MAX: Final = 500
 TOLD_MAX: Final = 5
 """Documents that are named where it is told that the journal was behind."""
 
+BEHIND_TOLD_S: Final = 86_400.0
+"""Seconds of running time for which it is told that the journal was behind, after the last such document was found."""
+
 log = logging.getLogger(__name__)
 
 
@@ -140,7 +143,9 @@ class StorageReader:
         self._clock = clock
         self._place: _Place | None = None
         self.behind: list[str] = []
-        """Documents of ours beyond the journal's knowledge, named, in this process's life."""
+        """Documents of ours beyond the journal's knowledge, named, found by this process and still told of."""
+        self._behind_found_at = clock.monotonic()
+        """When the last of them was found, in monotonic seconds."""
 
     @property
     def blockers(self) -> Sequence[Blocker]:
@@ -344,13 +349,22 @@ class StorageReader:
             mark = outcome.printed.mark
             log.info("found as FD %d on FN %s: adopted", mark.fd_number, mark.fn_number, extra=ids_of(outcome.task))
             if was_waiting:
-                self.behind.append(f"FD {mark.fd_number} on FN {mark.fn_number}")
+                self._note_behind(mark.fd_number, mark.fn_number)
         for document in found.kept:
-            self.behind.append(f"FD {document.fd_number} on FN {document.fn_number}")
+            self._note_behind(document.fd_number, document.fn_number)
         for document in found.twice:
             log.error("%s: FD %d carries a mark that another document has too", kkt, document.fd_number)
         if found.kept or any(was_waiting for _, was_waiting in found.outcomes):
             log.warning("the journal was behind the fiscal storage of %s: %s", kkt, self.behind_in_words())
+
+    def _note_behind(self, fd_number: int, fn_number: str) -> None:
+        self.behind.append(f"FD {fd_number} on FN {fn_number}")
+        self._behind_found_at = self._clock.monotonic()
+
+    def forget_told(self) -> None:
+        """Tell no longer of documents that were found a day ago: by then who had to hear of them has heard."""
+        if self.behind and self._clock.monotonic() - self._behind_found_at >= BEHIND_TOLD_S:
+            self.behind.clear()
 
     def behind_in_words(self) -> str | None:
         """Which documents the journal did not know of; None if there were none."""
