@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
@@ -16,6 +16,11 @@ CONTRACT_VERSION: Final = "1.0.0"
 MQTT_BINDING: Final = "0.2.0"
 HTTP_BINDING: Final = "0.3.0"
 SCHEMA_SUFFIX: Final = ".schema.json"
+
+_OWN: Final = "#/$defs/"
+"""Where a schema file keeps what it refers to."""
+
+_OFD_ANSWER_ID: Final = "ofdAnswer"
 
 _ABOUT: Final = """\
 The wire contract of kkt-bridge, version 1, seen from the bridge: it receives what POS terminals and operators
@@ -65,8 +70,34 @@ def schema_file(entry: Entry) -> str:
     return f"{entry.name}{SCHEMA_SUFFIX}"
 
 
-def asyncapi_document(catalogue: Iterable[Entry]) -> str:
-    """The document as YAML; messages refer to the JSON Schema files beside it."""
+_OFD_ANSWER: Final = MappingProxyType(
+    {
+        "name": "ofd-answer",
+        "title": "Ofd answer",
+        "summary": "The OFD has taken the document.",
+        "description": (
+            "Any 2xx with a JSON object, or with no content at all, means that the document was taken; with anything "
+            "else it was somebody else's answer, and the document is sent again. 408, 425 and 429 ask for patience "
+            "(Retry-After is kept, at most 15 minutes); 401, 403, 404, 405, 407 and 3xx refuse this bridge; any other "
+            "4xx refuses this document; 5xx is a failure of the service."
+        ),
+        "contentType": "application/json",
+        "payload": {
+            "title": "Ofd answer",
+            "type": "object",
+            "properties": {
+                "server_time": {"type": "number", "description": "The OFD's own time of it, Unix seconds; optional."}
+            },
+        },
+        "bindings": {"http": {"statusCode": 200, "bindingVersion": HTTP_BINDING}},
+        "examples": [{"payload": {"server_time": 1795345382}}, {"payload": {}}],
+    }
+)
+"""What `ofd/classify.py` makes of an answer."""
+
+
+def asyncapi_document(catalogue: Iterable[Entry], schemas: Mapping[str, Mapping[str, Any]]) -> str:
+    """The document as YAML, whole in itself; `schemas` are the JSON Schemas of the messages, by their names."""
     entries = list(catalogue)
     used = sorted({name for entry in entries for name in _parameters_in(entry)})
     document = {
@@ -82,7 +113,8 @@ def asyncapi_document(catalogue: Iterable[Entry]) -> str:
         "channels": {_id(entry.name): _channel(entry) for entry in entries},
         "operations": {_operation_id(entry): _operation(entry) for entry in entries},
         "components": {
-            "messages": {_id(entry.name): _message(entry) for entry in entries},
+            "messages": {_id(entry.name): _message(entry) for entry in entries} | {_OFD_ANSWER_ID: dict(_OFD_ANSWER)},
+            "schemas": {_id(entry.name): _bundled(_id(entry.name), schemas[entry.name]) for entry in entries},
             "parameters": {name: dict(_PARAMETERS[name]) for name in used},
             "securitySchemes": {
                 "brokerUser": {
@@ -154,7 +186,7 @@ def _channel(entry: Entry) -> dict[str, Any]:
         "address": entry.topic,
         "description": entry.summary,
         "servers": [_ref("servers", server) for server in servers],
-        "messages": {_id(entry.name): _ref("components", "messages", _id(entry.name))},
+        "messages": {name: _ref("components", "messages", name) for name in _messages_on(entry)},
     }
     if parameters := _parameters_in(entry):
         channel["parameters"] = {name: _ref("components", "parameters", name) for name in parameters}
@@ -174,7 +206,32 @@ def _operation(entry: Entry) -> dict[str, Any]:
             "channel": _ref("channels", _id(entry.answer)),
             "messages": [_message_on_channel(entry.answer)],
         }
+    elif entry.carrier == "http":
+        channel = _id(entry.name)
+        answer = _ref("channels", channel, "messages", _OFD_ANSWER_ID)
+        operation["reply"] = {"channel": _ref("channels", channel), "messages": [answer]}
     return operation
+
+
+def _messages_on(entry: Entry) -> list[str]:
+    return [_id(entry.name), *([_OFD_ANSWER_ID] if entry.carrier == "http" else [])]
+
+
+def _bundled(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as it stands among the components: its references lead into the document, and it is no file."""
+    whole = {key: value for key, value in schema.items() if key not in {"$schema", "$id", "examples"}}
+    return cast("dict[str, Any]", _moved(whole, f"#/components/schemas/{name}/$defs/"))
+
+
+def _moved(node: Any, place: str) -> Any:
+    if isinstance(node, list):
+        return [_moved(child, place) for child in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: place + child.removeprefix(_OWN) if key == "$ref" and isinstance(child, str) else _moved(child, place)
+        for key, child in node.items()
+    }
 
 
 def _operation_binding(entry: Entry) -> dict[str, Any]:
@@ -189,7 +246,7 @@ def _message(entry: Entry) -> dict[str, Any]:
         "title": entry.name.replace("-", " ").capitalize(),
         "summary": entry.summary,
         "contentType": "application/json",
-        "payload": {"$ref": f"./{schema_file(entry)}"},
+        "payload": _ref("components", "schemas", _id(entry.name)),
     }
     if entry.id_field is not None:
         message["correlationId"] = {"location": f"$message.payload#/{entry.id_field}"}

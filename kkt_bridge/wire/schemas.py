@@ -17,8 +17,9 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 def contract_files() -> dict[str, str]:
     """Every file of `schemas/` by name, with its text; the same on every call and every machine."""
-    files = {schema_file(entry): _pretty(message_schema(entry)) for entry in CATALOGUE}
-    return files | {ASYNCAPI_FILE: asyncapi_document(CATALOGUE)}
+    schemas = {entry.name: message_schema(entry) for entry in CATALOGUE}
+    files = {schema_file(entry): _pretty(schemas[entry.name]) for entry in CATALOGUE}
+    return files | {ASYNCAPI_FILE: asyncapi_document(CATALOGUE, schemas)}
 
 
 def message_schema(entry: Entry) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def channel_of(
 ) -> Channel:
     (reference,) = channel["messages"].values()
     message = document["components"]["messages"][resolve_key(reference)]
-    schema = json.loads((directory / message["payload"]["$ref"]).read_text(encoding="utf-8"))
+    schema = json.loads((directory / f"{message['name']}.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     return Channel(
         id=name,

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 from support.receipts import ValidKind, odd_but_valid_kinds
 from support.validator import SCHEMAS, ContractValidator
 
 from kkt_bridge.cli import schemas as command
 from kkt_bridge.ffd.document import ffd_document
+from kkt_bridge.ofd.classify import classify
+from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -347,17 +350,71 @@ def test_requests_are_told_from_what_the_bridge_says(contract: ContractValidator
 
 def test_every_reference_of_the_document_leads_somewhere(document: dict[str, Any]) -> None:
     for reference in references_in(document):
-        if reference.startswith("./"):
-            assert (SCHEMAS / reference).is_file(), reference
-            continue
+        assert reference.startswith("#/"), "pasted anywhere, the document is whole"
         place: Any = document
         for key in reference.removeprefix("#/").split("/"):
             place = place[key]
 
 
 def test_every_schema_file_belongs_to_a_message_of_the_document(document: dict[str, Any]) -> None:
-    referred = {Path(reference).name for reference in references_in(document) if reference.startswith("./")}
-    assert referred == {path.name for path in SCHEMAS.glob("*.schema.json")}
+    told = {f"{message['name']}.schema.json" for message in document["components"]["messages"].values()}
+    assert told - {"ofd-answer.schema.json"} == {path.name for path in SCHEMAS.glob("*.schema.json")}
+
+
+def in_document(document: dict[str, Any], name: str) -> Draft202012Validator:
+    """The judge of a message, made of the AsyncAPI document alone."""
+    messages = document["components"]["messages"].values()
+    payload = next(message["payload"] for message in messages if message["name"] == name)
+    return Draft202012Validator(payload | {"components": document["components"]})
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
+def test_the_document_alone_judges_a_message_as_its_schema_file_does(entry: Entry, document: dict[str, Any]) -> None:
+    judge, of_file = in_document(document, entry.name), Draft202012Validator(schema_of(entry))
+    judge.validate(entry.example)
+    for name in entry.example:
+        for spoiled in (
+            {key: value for key, value in entry.example.items() if key != name},
+            dict(entry.example) | {name: []},
+            dict(entry.example) | {name: {"speed": 1}},
+        ):
+            assert judge.is_valid(spoiled) is of_file.is_valid(spoiled), (name, spoiled)
+
+
+@pytest.mark.parametrize(
+    ("where", "field"), [([], "speed"), (["args"], "speed"), (["args", "adopt"], "speed"), (["args"], "print_agian")]
+)
+def test_a_settlement_with_a_field_too_many_is_refused_by_the_document_as_by_the_program(
+    where: list[str], field: str, document: dict[str, Any]
+) -> None:
+    order = json.loads(json.dumps(EXAMPLES["command-settle"]))
+    assert in_document(document, "command-settle").is_valid(order)
+    place = order
+    for key in where:
+        place = place[key]
+    place[field] = 1
+    assert not in_document(document, "command-settle").is_valid(order)
+    entry = next(entry for entry in CATALOGUE if entry.name == "command-settle")
+    with pytest.raises(ValidationError, match=field):
+        entry.model.model_validate(order)
+
+
+@pytest.mark.parametrize(
+    ("body", "server_time"), [({}, None), ({"server_time": 1795345382}, 1795345382), ({"server_time": "noon"}, None)]
+)
+def test_the_answer_of_the_ofd_stands_in_the_document_as_the_bridge_reads_it(
+    body: dict[str, Any], server_time: int | None, document: dict[str, Any]
+) -> None:
+    answer = classify(200, {}, wire(body), whole=True, now_s=0)
+    assert (answer.kind, answer.server_time) == (AnswerKind.ACCEPTED, server_time)
+    judge = in_document(document, "ofd-answer")
+    assert judge.is_valid(body) is (server_time is not None or not body)
+    assert all(
+        judge.is_valid(example["payload"]) for example in document["components"]["messages"]["ofdAnswer"]["examples"]
+    )
+    assert not judge.is_valid([])
+    (operation,) = [each for each in document["operations"].values() if "http" in each["bindings"]]
+    assert operation["reply"]["messages"] == [{"$ref": f"{operation['channel']['$ref']}/messages/ofdAnswer"}]
 
 
 def test_the_document_tells_what_the_catalogue_says(document: dict[str, Any]) -> None:
@@ -370,7 +427,7 @@ def test_the_document_tells_what_the_catalogue_says(document: dict[str, Any]) ->
         if entry.carrier == "mqtt":
             assert operation["bindings"]["mqtt"]["qos"] == 1
             assert operation["bindings"]["mqtt"]["retain"] is ("/state/" in entry.topic)
-        assert ("reply" in operation) is (entry.direction == "in")
+        assert ("reply" in operation) is (entry.direction == "in" or entry.carrier == "http")
 
 
 def test_a_request_is_answered_on_the_fixed_topic(document: dict[str, Any]) -> None:
@@ -379,7 +436,7 @@ def test_a_request_is_answered_on_the_fixed_topic(document: dict[str, Any]) -> N
             operation["reply"]["channel"]["$ref"].rsplit("/", maxsplit=1)[1]
         ]["address"]
         for operation in document["operations"].values()
-        if "reply" in operation
+        if "reply" in operation and "mqtt" in operation["bindings"]
         for key in [operation["channel"]["$ref"].rsplit("/", maxsplit=1)[1]]
     }
     result = "kkt/v1/{bridge}/command/{name}/result"
