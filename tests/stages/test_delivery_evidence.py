@@ -142,6 +142,23 @@ def test_a_bug_in_judging_costs_the_document_an_attempt_and_nobody_else(shop, mo
     assert documents(shop)[0] == ("waiting", 1, 0)
 
 
+def test_a_question_that_the_exchange_loses_is_given_up_however_often_delivery_is_woken(shop, ofd):
+    ofd.faults(outage=True)
+    requests = printed(shop, 3)
+    shop.sync.run()
+    assert shop.sync.breaker.state == "open"
+    ofd.faults()
+    shop.clock.advance(60)
+    submit, shop.sync.exchange.submit = shop.sync.exchange.submit, lambda *_: None
+    shop.sync.step()
+    shop.sync.exchange.submit = submit
+    wait = shop.sync.step()  # woken by something else, while the question is under way
+    assert wait is not None
+    shop.clock.advance(wait)
+    shop.sync.run_for(200)
+    assert statuses(shop, requests) == ["synced"] * 3
+
+
 @pytest.mark.parametrize(
     ("kind", "known", "ruling"),
     [

@@ -568,6 +568,8 @@ class Delivery:
     def _until_deadline_s(self) -> float | None:
         """Until the exchange is taken to have lost something; whatever comes back rings."""
         deadlines = [lane.deadline for lane in self._lanes.values() if lane.state != LaneState.IDLE]
+        if self._trial is not None and self._trial.asking is not None:
+            deadlines.append(self._next_trial_at)  # the watch on the question
         return max(0.0, min(deadlines) - self._clock.monotonic()) if deadlines else None
 
     def _until_ready_s(self) -> float | None:
