@@ -159,6 +159,26 @@ def test_a_question_that_the_exchange_loses_is_given_up_however_often_delivery_i
     assert statuses(shop, requests) == ["synced"] * 3
 
 
+def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_up(shop, ofd):
+    ofd.faults(outage=True)
+    requests = printed(shop, 6)
+    shop.sync.run()
+    ofd.faults()
+    shop.sync.run_for(70)
+    assert (statuses(shop, requests), shop.sync.network.state) == (["synced"] * 6, "degraded")
+    submit, shop.sync.exchange.submit = shop.sync.exchange.submit, lambda *_: None
+    shop.clock.advance(60)
+    shop.sync.step()
+    shop.clock.advance(60)
+    wait = shop.sync.step()  # the time of the next look has come, and the last one is not back
+    assert wait is not None
+    assert wait > 1
+    shop.sync.exchange.submit = submit
+    shop.clock.advance(wait)
+    shop.sync.run_for(300)
+    assert shop.sync.network.state == "online"
+
+
 @pytest.mark.parametrize(
     ("kind", "known", "ruling"),
     [

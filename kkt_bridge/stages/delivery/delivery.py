@@ -598,6 +598,8 @@ class Delivery:
         if not self._has_health_check:
             self._road.reconsider()
             self._record()
+        if self._looking is not None:
+            return max(0.001, self._looking[1] - now)  # its answer rings; only its loss has to be noticed
         return max(0.001, self._next_look_at - now) if self._has_health_check else self._settings.interval_s
 
 
