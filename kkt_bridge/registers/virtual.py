@@ -172,10 +172,16 @@ class VirtualRegister:
             raise self._away(silence) from silence
         except Refusal as refusal:
             return Unreadable(fd_number, f"{self._kkt_id}: {refusal}")
+        except StorageError as damage:
+            return Unreadable(fd_number, f"{self._kkt_id}: {damage}")
         if document is None:
             return None
         on_paper = model.printer.interrupted != fd_number
-        return stored_document(self._kkt_id, model.storage.registration, document, on_paper=on_paper)
+        try:
+            return stored_document(self._kkt_id, model.storage.registration, document, on_paper=on_paper)
+        except (LookupError, TypeError, ValueError) as lack:
+            # Its line is a document's, and what the lane must know of a receipt is not in it.
+            return Unreadable(fd_number, f"{self._kkt_id}: document {fd_number} lacks what a receipt has: {lack!r}")
 
     def documents(self, first: int, last: int) -> Iterator[StoredDocument | Unreadable]:
         """See `FiscalRegister.documents`."""

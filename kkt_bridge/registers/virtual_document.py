@@ -84,10 +84,10 @@ def _on_paper(text: str) -> str:
 
 
 def fiscal_mark(kkt_id: str, registration: Registration, document: FiscalDocument) -> FiscalMark:
-    """The mark of a receipt's document."""
+    """The mark of a receipt's document; ValueError or KeyError where it lacks what a receipt has."""
     body, at = document.body, document.at.isoformat(timespec="seconds")
-    assert body.total is not None
-    assert body.operation is not None
+    if body.total is None or body.operation is None:
+        raise ValueError("no total, or no operation")
     return FiscalMark(
         kkt=kkt_id,
         kkt_serial=registration.kkt_serial,
@@ -115,7 +115,7 @@ def fiscal_mark(kkt_id: str, registration: Registration, document: FiscalDocumen
 def stored_document(
     kkt_id: str, registration: Registration, document: FiscalDocument, *, on_paper: bool
 ) -> StoredDocument:
-    """A document of the storage as the port shows it."""
+    """A document of the storage as the port shows it; ValueError or KeyError where it lacks what its form has."""
     body = document.body
     return StoredDocument(
         fn_number=registration.fn_number,

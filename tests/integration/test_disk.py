@@ -196,7 +196,7 @@ def a_bulky_storage(path: Path) -> None:
     storage, now = FiscalStorage(path), datetime.now().astimezone()
     storage.open(registration_of("kkt-1"), now)
     storage.open_shift({}, now)
-    storage.make_receipt(Body(RECEIPT, "sale", operation="sale", total=1, content={"x": "x" * BULK}), now)
+    storage.make_receipt(Body(RECEIPT, "sale", operation="sale", total=1, content={"change": 0, "x": "x" * BULK}), now)
     storage.close()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 from registers.bench import CASHIER, ZONE, ManualClock, VirtualBench, a_correction, a_job, an_item
@@ -9,7 +10,10 @@ from registers.port_contract import PortContract
 from support.registers import print_on
 
 from kkt_bridge.errors import InDoubt, RegisterAway, RegisterNotReady
+from kkt_bridge.registers.base import StoredDocument, Unreadable
 from kkt_bridge.registers.virtual import VirtualRegister
+from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, registration_of
+from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 
 
 @pytest.fixture
@@ -224,3 +228,19 @@ print("open", flush=True)
 sys.stdin.read()
 register.close()
 """
+
+
+def test_a_stored_receipt_that_lacks_what_the_lane_must_know_cannot_be_read_and_its_neighbours_can(tmp_path):
+    path, now = tmp_path / "kkt-1.fn", datetime(2026, 11, 22, 12, tzinfo=ZONE)
+    storage = FiscalStorage(path)
+    storage.open(registration_of("kkt-1"), now)
+    storage.open_shift({}, now)
+    storage.make_receipt(Body(RECEIPT, "sale", operation="sale", total=1, content={}), now)
+    storage.make_receipt(Body(RECEIPT, "sale", operation=None, total=None, content={"change": 0}), now)
+    storage.close_shift({}, now)
+    storage.close()
+    register = VirtualRegister("kkt-1", path, ZONE, ManualClock(), 0)
+    found = list(register.documents(2, 5))
+    register.close()
+    assert [type(document) for document in found] == [StoredDocument, Unreadable, Unreadable, StoredDocument]
+    assert "document 3 lacks" in found[1].reason
