@@ -30,6 +30,7 @@ from pydantic import (
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.model import Identifier
+from kkt_bridge.receipts.requisites import EMAIL_PATTERN
 
 ENVIRONMENT_PREFIX: Final = "KKT_BRIDGE__"
 
@@ -175,6 +176,8 @@ class VirtualKktSettings(Section):
     state: Path
     print_time_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     tax_system: TaxSystem = "osn"
+    sender_email: Annotated[str, Field(max_length=64, pattern=EMAIL_PATTERN)] | None = None
+    """From which the buyer gets the electronic receipt (FFD tag 1117); left out of the documents where not set."""
 
 
 class OfdTlsSettings(Section):

@@ -56,15 +56,22 @@ _DAY_S: Final = 86_400
 
 
 def ffd_document(
-    receipt: Receipt, mark: FiscalMark, *, tax_system: TaxSystem, requisite: str, user_inn: str | None = None
+    receipt: Receipt,
+    mark: FiscalMark,
+    *,
+    tax_system: TaxSystem,
+    requisite: str,
+    user_inn: str | None = None,
+    sender_email: str | None = None,
 ) -> dict[str, Any]:
     """The one-key object `{"receipt": ...}`, for a correction `{"receiptCorrection": ...}`.
 
-    `tax_system` holds where the receipt names none; `requisite` is tag 1192.
+    `tax_system` holds where the receipt names none; `requisite` is tag 1192; `sender_email` is tag 1117, which
+    stands only beside a buyer's e-mail.
     """
     fields = _identity(receipt, mark, user_inn)
     fields["appliedTaxationType"] = TAX_SYSTEM_BITS[receipt.tax_system or tax_system]  # 1055
-    fields |= _people(receipt)
+    fields |= _people(receipt, sender_email)
     fields["items"] = [_item(item) for item in receipt.items]
     fields["totalSum"] = receipt.total  # 1020
     fields |= _payments(receipt)
@@ -101,7 +108,7 @@ def _wall_clock_seconds(rfc3339: str) -> int:
     return int(datetime.fromisoformat(rfc3339).replace(tzinfo=UTC).timestamp())
 
 
-def _people(receipt: Receipt) -> dict[str, str]:
+def _people(receipt: Receipt, sender_email: str | None) -> dict[str, str]:
     """Who sold and who bought, as far as the receipt says."""
     fields = {}
     if receipt.cashier is not None:
@@ -110,6 +117,8 @@ def _people(receipt: Receipt) -> dict[str, str]:
             fields["operatorInn"] = receipt.cashier.inn  # 1203
     if receipt.customer is not None:
         fields["buyerPhoneOrAddress"] = _text(receipt.customer.contact)  # 1008
+        if sender_email is not None and "@" in receipt.customer.contact:
+            fields["sellerAddress"] = _text(sender_email)  # 1117
     return fields
 
 

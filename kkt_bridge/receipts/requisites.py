@@ -17,6 +17,9 @@ _PHONE_PATTERN: Final = r"\+[0-9]{5,15}"
 _EMAIL_PATTERN: Final = rf"[^\s@{UNFIT}]+@[^\s@.{UNFIT}]+(\.[^\s@.{UNFIT}]+)+"
 """One @, no blanks, and a domain of two labels at least; what stands before the @ is the mail server's affair."""
 
+EMAIL_PATTERN: Final = f"^{_EMAIL_PATTERN}$"
+"""An e-mail address, and nothing else."""
+
 CONTACT_PATTERN: Final = f"^({_PHONE_PATTERN}|{_EMAIL_PATTERN})$"
 _CONTACT: Final = re.compile(f"{_PHONE_PATTERN}|{_EMAIL_PATTERN}")
 

@@ -22,6 +22,7 @@ from kkt_bridge.registers.base import FiscalRegister
 from kkt_bridge.registers.virtual import VirtualRegister
 from kkt_bridge.settings import OfdSettings, Settings, VirtualKktSettings
 from kkt_bridge.stages.delivery.delivery import Delivery
+from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.delivery.road import Road
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
@@ -208,13 +209,17 @@ def _presence(base: Base, online: Online) -> Presence:
     )
 
 
+def _requisites(kkt: VirtualKktSettings) -> RegisterRequisites:
+    return RegisterRequisites(kkt.tax_system, kkt.sender_email)
+
+
 def _lane(base: Base, kkt: VirtualKktSettings) -> PrintLane:
     settings = base.settings
     return PrintLane(
         LaneSettings(
             kkt=kkt.id,
             driver=kkt.driver,
-            tax_system=kkt.tax_system,
+            requisites=_requisites(kkt),
             shift_close_after_s=settings.shift.close_after_s,
             max_age_s=settings.print.max_age_s,
             status_interval_s=settings.telemetry.interval_s,
@@ -247,7 +252,7 @@ def _way_to_ofd(base: Base, new_exchange: NewExchange, on_breaker_change: Callab
     delivery = Delivery(
         settings=settings.sync,
         ofd=settings.ofd,
-        tax_systems={kkt.id: kkt.tax_system for kkt in settings.kkt},
+        requisites={kkt.id: _requisites(kkt) for kkt in settings.kkt},
         journal=base.journal,
         exchange=exchange,
         road=road,

@@ -7,9 +7,9 @@ from typing import Final
 
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.transaction import CountKey
-from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RegisterStatus
+from kkt_bridge.stages.delivery.document import RegisterRequisites
 
 NOT_YET_REACHED: Final = "not_yet_reached"
 """The problem of a lane that has only just started."""
@@ -21,7 +21,7 @@ class LaneSettings:
 
     kkt: str
     driver: str
-    tax_system: TaxSystem
+    requisites: RegisterRequisites
     shift_close_after_s: float
     max_age_s: float
     """Receipts older than this are rejected unprinted; 0: never."""

@@ -67,6 +67,18 @@ def document(of: Receipt, **changes: Any) -> dict[str, Any]:
     return fields
 
 
+@pytest.mark.parametrize(
+    ("contact", "told"), [("buyer@example.com", "shop@example.com"), ("+79161234567", None), (None, None)]
+)
+def test_the_senders_address_stands_beside_a_buyers_email_and_nowhere_else(
+    contact: str | None, told: str | None
+) -> None:
+    of = receipt(**({"customer": {"contact": contact}} if contact else {}))
+    whole = ffd_document(of, mark(), tax_system="osn", requisite="A" * 16, sender_email="shop@example.com")
+    assert whole["receipt"].get("sellerAddress") == told
+    assert "sellerAddress" not in ffd_document(of, mark(), tax_system="osn", requisite="A" * 16)["receipt"]
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_document(path: Path) -> None:
     golden = json.loads(path.read_text(encoding="utf-8"))

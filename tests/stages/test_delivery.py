@@ -388,6 +388,24 @@ def test_a_document_that_cannot_be_put_together_holds_up_nobody_and_is_still_owe
     assert statuses(shop, (first, bad, last)) == ["synced", "printed", "synced"]
 
 
+@pytest.mark.parametrize("is_rebuilt", [False, True])
+def test_the_senders_address_of_the_register_goes_to_the_ofd_also_where_the_body_was_lost(open_shop, ofd, is_rebuilt):
+    shop = open_shop()
+    kkt = [each.model_copy(update={"sender_email": "shop@example.com"}) for each in shop.settings.kkt]
+    shop.settings = shop.settings.model_copy(update={"kkt": kkt})
+    shop.restart()
+    request = receipt(customer={"contact": "buyer@example.com"})
+    shop.sell(request)
+    shop.print_all()
+    if is_rebuilt:
+        meddle(shop.folder, "DELETE FROM bodies")
+        shop.restart()
+    shop.sync.run()
+    full = ofd._http.get("/_received?full=1").json()["documents"]
+    (body,) = [entry["body"] for entry in full if entry["key"] == key(request)]
+    assert body["ffd"]["receipt"]["sellerAddress"] == "shop@example.com"
+
+
 def test_a_repeat_is_the_same_to_the_byte_whatever_the_settings_are_by_then(open_shop, ofd):
     shop = open_shop()
     (request,) = printed(shop)

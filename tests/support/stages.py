@@ -40,6 +40,7 @@ from kkt_bridge.simulators.document_file import read_documents
 from kkt_bridge.simulators.faults import clear_faults, write_faults
 from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
 from kkt_bridge.stages.delivery.delivery import Delivery
+from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.delivery.road import Road
 from kkt_bridge.stages.delivery.sync_pass import SyncResult
 from kkt_bridge.stages.intake.admission import Admission
@@ -187,11 +188,16 @@ class Shop:
         self.waited_s.append(seconds)
         self.clock.advance(seconds)
 
+    @property
+    def requisites(self) -> dict[str, RegisterRequisites]:
+        """What the settings of each register add to its documents."""
+        return {kkt.id: RegisterRequisites(kkt.tax_system, kkt.sender_email) for kkt in self.settings.kkt}
+
     def _lane(self, name: str) -> PrintLane:
         settings = LaneSettings(
             kkt=name,
             driver="virtual",
-            tax_system="osn",
+            requisites=self.requisites[name],
             shift_close_after_s=self.settings.shift.close_after_s,
             max_age_s=self.settings.print.max_age_s,
             status_interval_s=self.settings.telemetry.interval_s,
@@ -363,7 +369,7 @@ class Sync:
         self.delivery = Delivery(
             settings=settings.sync,
             ofd=settings.ofd,
-            tax_systems={kkt.id: kkt.tax_system for kkt in settings.kkt},
+            requisites=shop.requisites,
             journal=shop.journal,
             exchange=self.exchange,
             road=self.road,

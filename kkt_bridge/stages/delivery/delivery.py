@@ -36,10 +36,9 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.ofd.backoff import backoff_s
 from kkt_bridge.ofd.breaker import BreakerChange
 from kkt_bridge.ofd.exchange import Answer, AnswerKind, Exchange, Request
-from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import OfdSettings, SyncSettings
-from kkt_bridge.stages.delivery.document import body_or_none
+from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
 from kkt_bridge.stages.delivery.evidence import REMEMBERED_MAX, TAKES_NOTHING_S
 from kkt_bridge.stages.delivery.lane import Lane, LaneState
 from kkt_bridge.stages.delivery.road import NetworkChange, Road
@@ -97,7 +96,7 @@ class Delivery:
         *,
         settings: SyncSettings,
         ofd: OfdSettings,
-        tax_systems: Mapping[str, TaxSystem],
+        requisites: Mapping[str, RegisterRequisites],
         journal: Journal,
         exchange: Exchange,
         road: Road,
@@ -108,7 +107,7 @@ class Delivery:
         self._settings = settings
         self._has_health_check = bool(ofd.health_path)
         self._lost_after_s = LOST_AFTER_S + LOST_AFTER_FACTOR * ofd.timeout_s
-        self._tax_systems = tax_systems
+        self._requisites = requisites
         self._journal = journal
         self._exchange = exchange
         self._road = road
@@ -526,7 +525,10 @@ class Delivery:
         if last <= self._fixed_to:
             return
         while unfixed := self._journal.read(lambda at: unfixed_documents(at, self._fixed_to, RECORD_MAX)):
-            bodies = [(each.document, body_or_none(each, self._tax_systems.get(each.kkt, "osn"))) for each in unfixed]
+            bodies = [
+                (each.document, body_or_none(each, self._requisites.get(each.kkt, RegisterRequisites())))
+                for each in unfixed
+            ]
             self._journal.write(partial(_fix, bodies))
             self._fixed_to = unfixed[-1].document
         self._fixed_to = max(self._fixed_to, last)

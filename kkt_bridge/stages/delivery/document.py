@@ -1,6 +1,7 @@
 """The document as the OFD gets it: put together once, when it was printed, and kept as bytes."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
@@ -13,21 +14,35 @@ from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.recent import receipt_of
 
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequisites:
+    """What a register's settings add to its documents."""
+
+    tax_system: TaxSystem = "osn"
+    """For receipts that name none."""
+    sender_email: str | None = None
+    """Tag 1117; None where it is not set and left out."""
+
+
 log = logging.getLogger(__name__)
 
 
-def document_body(*, pos_id: str, receipt_id: str, request: str, mark: str, hlc: Hlc, tax_system: TaxSystem) -> bytes:
+def document_body(
+    *, pos_id: str, receipt_id: str, request: str, mark: str, hlc: Hlc, requisites: RegisterRequisites
+) -> bytes:
     """The body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`.
 
-    `request` and `mark` are JSON and go through byte for byte. `tax_system` is the register's, for a receipt that names
-    none. Errors: pydantic's, where `request` or `mark` cannot be read.
+    `request` and `mark` are JSON and go through byte for byte. `requisites` are the register's.
+    Errors: pydantic's, where `request` or `mark` cannot be read.
     """
     receipt = receipt_of(request)
     ffd: dict[str, Any] = ffd_document(
         receipt,
         FiscalMark.model_validate_json(mark),
-        tax_system=receipt.tax_system or tax_system,
+        tax_system=receipt.tax_system or requisites.tax_system,
         requisite=requisite_1192(pos_id, receipt_id),
+        sender_email=requisites.sender_email,
     )
     clock = {"wall_ms": hlc.wall_ms, "counter": hlc.counter, "server_time": None}
     return b'{"receipt":%b,"fiscal":%b,"hlc":%b,"ffd":%b}' % (
@@ -38,7 +53,7 @@ def document_body(*, pos_id: str, receipt_id: str, request: str, mark: str, hlc:
     )
 
 
-def body_or_none(unfixed: Unfixed, tax_system: TaxSystem) -> bytes | None:
+def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | None:
     """The document's body; None, with a line in the log, where none can be put together."""
     try:
         return document_body(
@@ -47,7 +62,7 @@ def body_or_none(unfixed: Unfixed, tax_system: TaxSystem) -> bytes | None:
             request=unfixed.request,
             mark=unfixed.mark,
             hlc=unfixed.hlc,
-            tax_system=tax_system,
+            requisites=requisites,
         )
     except Exception:
         # Whatever it is: a document that exists must be recorded, and must not hold up those behind it.

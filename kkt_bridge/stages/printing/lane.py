@@ -446,7 +446,7 @@ class PrintLane:
 
         def settle(order: HandOrder) -> HandSettled:
             settled = self._hand.judge(order, list(left.values()), status)
-            self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.tax_system))
+            self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.requisites))
             log.warning("%s", order.remark, extra=ids_of(settled.task))
             row = settled.task.id
             memories: tuple[dict[int, Any], ...] = (
@@ -551,9 +551,8 @@ class PrintLane:
         if self._too_old(task, snapshot):
             message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
             return Outcome(task, refused=ReceiptRefused("kkt_rejected", message))
-        job = PrintJob(
-            receipt, requisite_1192(task.pos_id, task.receipt_id), receipt.tax_system or self._settings.tax_system
-        )
+        tax_system = receipt.tax_system or self._settings.requisites.tax_system
+        job = PrintJob(receipt, requisite_1192(task.pos_id, task.receipt_id), tax_system)
         try:
             printed = self._register.print_receipt(job, snapshot.expected)
         except Exception as error:
@@ -619,7 +618,7 @@ class PrintLane:
             del self._outcomes[0]
 
     def _record(self, outcomes: Sequence[Outcome], tx: Transaction) -> None:
-        record_outcomes(tx, outcomes, self._settings.zone, self._settings.tax_system)
+        record_outcomes(tx, outcomes, self._settings.zone, self._settings.requisites)
 
     def _lease(self, tx: Transaction, snapshot: Snapshot) -> list[PrintTask]:
         fn_number, last = snapshot.status.fn_number, snapshot.last_fd_number

@@ -19,12 +19,12 @@ from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, Unreadable
+from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.lane import Doubt
 from kkt_bridge.stages.printing.outcomes import Outcome, record_outcomes
 from kkt_bridge.stages.printing.storage_reader import as_printed, could_be
@@ -210,7 +210,7 @@ class HandSettler:
 
 
 def record_settled(
-    tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo, tax_system: TaxSystem
+    tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo, requisites: RegisterRequisites
 ) -> None:
     """What a person decided, as if the register had told it; the history says that it had not.
 
@@ -223,7 +223,7 @@ def record_settled(
     require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
     if tx.may_be_recovered:
         forget_recovered(tx, requisite_1192(settled.task.pos_id, settled.task.receipt_id))
-    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone, tax_system)
+    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone, requisites)
 
 
 def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatus) -> None:

@@ -9,11 +9,10 @@ from kkt_bridge.errors import ReceiptRefused
 from kkt_bridge.journal.printing import record_printed, record_rejected, release, reply_addresses
 from kkt_bridge.journal.records import PrintTask, Unfixed
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.codes import TaxSystem
 from kkt_bridge.receipts.fiscal import FiscalMark
 from kkt_bridge.registers.base import Printed
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.delivery.document import body_or_none
+from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +34,24 @@ def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
         release(tx, task)
 
 
-def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo, tax_system: TaxSystem) -> None:
+def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo, requisites: RegisterRequisites) -> None:
     """The transitions, the documents and the final replies, in one transaction.
 
-    `tax_system` is the register's own, for receipts that name none: what goes to the OFD is fixed here.
+    `requisites` are the register's own: what goes to the OFD is fixed here.
     """
     addresses = reply_addresses(tx, [outcome.task for outcome in outcomes])
     for outcome in outcomes:
-        record_outcome(tx, outcome, addresses[outcome.task.id], zone, tax_system)
+        record_outcome(tx, outcome, addresses[outcome.task.id], zone, requisites)
 
 
 def record_outcome(
-    tx: Transaction, outcome: Outcome, address: tuple[str, bytes | None], zone: tzinfo, tax_system: TaxSystem
+    tx: Transaction, outcome: Outcome, address: tuple[str, bytes | None], zone: tzinfo, requisites: RegisterRequisites
 ) -> None:
     """One of them, with the address of its reply."""
     task = outcome.task
     if outcome.printed is not None:
         mark, warnings = outcome.printed.mark, outcome.printed.warnings
-        record_printed(tx, task, mark, warnings, outcome.remark, body=_body(task, mark, tax_system))
+        record_printed(tx, task, mark, warnings, outcome.remark, body=_body(task, mark, requisites))
         reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
     else:
         assert outcome.refused is not None
@@ -63,7 +62,7 @@ def record_outcome(
     tx.publish(topic, reply.payload(), correlation)
 
 
-def _body(task: PrintTask, mark: FiscalMark, tax_system: TaxSystem) -> bytes | None:
+def _body(task: PrintTask, mark: FiscalMark, requisites: RegisterRequisites) -> bytes | None:
     """What the OFD is sent of this document."""
     unfixed = Unfixed(
         document=0,  # it gets its number when it is recorded
@@ -74,7 +73,7 @@ def _body(task: PrintTask, mark: FiscalMark, tax_system: TaxSystem) -> bytes | N
         mark=mark.model_dump_json(),
         hlc=task.hlc,
     )
-    return body_or_none(unfixed, tax_system)
+    return body_or_none(unfixed, requisites)
 
 
 def log_outcome(outcome: Outcome) -> None:

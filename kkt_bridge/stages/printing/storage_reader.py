@@ -311,7 +311,7 @@ class StorageReader:
         else:
             printed = as_printed(document, receipt)
             outcome = Outcome(task, printed=printed, remark=REMARK if was_waiting else None)
-            record_outcomes(tx, [outcome], self._settings.zone, self._settings.tax_system)
+            record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
             found.outcomes.append((outcome, was_waiting))
             return True
         found.blockers.append(Blocker(document.fd_number, reason, document.requisite))
