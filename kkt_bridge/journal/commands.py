@@ -58,6 +58,11 @@ def open_commands(connection: Connection, after: int, limit: int) -> list[TakenC
     return [_taken(row) for row in _OPEN(connection, {"after": after, "limit": limit})]
 
 
+def note_command(tx: Transaction, taken: TakenCommand, args: str) -> None:
+    """Keep with a command that is open what a repeat of it after a restart has to know: `args` with that in it."""
+    tx.execute(_NOTE, {"row_id": taken.id, "new_args": args})
+
+
 def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
     """Keep what came of it; of one that only asks no longer than a redelivery of it may take."""
     tx.execute(_FINISH, {"row_id": taken.id, "new_result": result, "new_finished": tx.instant.steady_ms})
@@ -82,6 +87,7 @@ _FINISH: Final = Prepared(
     .where(_c.id == bindparam("row_id"))
     .values(result=bindparam("new_result"), finished_steady_ms=bindparam("new_finished"))
 )
+_NOTE: Final = Prepared(update(commands).where(_c.id == bindparam("row_id")).values(args=bindparam("new_args")))
 _answered = (
     select(_c.id)
     .where(IS_FINISHED_COMMAND, _c.only_asks == 1, _c.finished_steady_ms < bindparam("before"))

@@ -314,6 +314,7 @@ def _desk(
     return Desk(
         journal=base.journal,
         handlers=commands.table(),
+        taken_handlers=commands.taken_table(),
         topics=base.topics,
         zone=base.settings.zone,
         wake=wakers.wake_desk,

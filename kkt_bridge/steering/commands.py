@@ -6,12 +6,13 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from kkt_bridge.journal.commands import note_command
 from kkt_bridge.journal.delivery import dead_letters, dead_letters_of, discard, requeue
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import body_of, find_receipts, last_refusal_of, pending_page
-from kkt_bridge.journal.records import DeadLetter, StoredReceipt
+from kkt_bridge.journal.records import DeadLetter, StoredReceipt, TakenCommand
 from kkt_bridge.journal.rows import Step
 from kkt_bridge.journal.steps import history_of
 from kkt_bridge.journal.transaction import DLQ, Transaction
@@ -31,7 +32,8 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
     not_in_doubt,
 )
-from kkt_bridge.steering.desk import Answer, CommandFailed, Handler
+from kkt_bridge.stages.printing.shift_orders import ShiftOrder, ShiftSeen
+from kkt_bridge.steering.desk import Answer, CommandFailed, Handler, TakenHandler
 from kkt_bridge.steering.telemetry import Telemetry
 from kkt_bridge.wire.commands import (
     DiscardArgs,
@@ -47,6 +49,9 @@ from kkt_bridge.wire.commands import (
 from kkt_bridge.wire.times import rfc3339
 
 REQUEUE_BATCH = 100
+
+BEGUN: Final = "begun"
+"""Beside a command's args in its row: how the register stood when the command was begun."""
 
 
 class Commands:
@@ -74,7 +79,7 @@ class Commands:
         self._zone = zone
 
     def table(self) -> Mapping[str, Handler]:
-        """Every command by name."""
+        """By name, the commands that their arguments tell everything of."""
         return {
             "status": self._status,
             "sync": self._sync,
@@ -83,13 +88,18 @@ class Commands:
             "dlq-list": self._dlq_list,
             "dlq-requeue": self._dlq_requeue,
             "dlq-discard": self._dlq_discard,
-            "shift-open": self._shift_open,
-            "shift-close": self._shift_close,
             "x-report": self._x_report,
             "pause": self._pause,
             "resume": self._resume,
             "reprint": self._reprint,
             "settle": self._settle,
+        }
+
+    def taken_table(self) -> Mapping[str, TakenHandler]:
+        """By name, the commands that note how far they got."""
+        return {
+            "shift-open": partial(self._work_shift, opens=True),
+            "shift-close": partial(self._work_shift, opens=False),
         }
 
     # -- the bridge ------------------------------------------------------------------------------------
@@ -264,11 +274,15 @@ class Commands:
 
     # -- registers -------------------------------------------------------------------------------------
 
-    def _shift_open(self, args: RegisterArgs) -> "Future[Answer]":
-        return self._on_register(args.kkt, lambda register: register.open_shift(None))
+    def _work_shift(self, args: RegisterArgs, command: TakenCommand, *, opens: bool) -> "Future[Answer]":
+        kept = json.loads(command.args)
+        begun = kept.get(BEGUN)
 
-    def _shift_close(self, args: RegisterArgs) -> "Future[Answer]":
-        return self._on_register(args.kkt, lambda register: register.close_shift(None))
+        def note(seen: ShiftSeen) -> None:
+            with_note = json.dumps({**kept, BEGUN: asdict(seen)}, ensure_ascii=False)
+            self._journal.write(lambda tx: note_command(tx, command, with_note))
+
+        return self._on_register(args.kkt, ShiftOrder(opens, ShiftSeen(**begun) if begun else None, note))
 
     def _x_report(self, args: RegisterArgs) -> "Future[Answer]":
         return self._on_register(args.kkt, lambda register: register.x_report())

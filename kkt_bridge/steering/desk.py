@@ -31,6 +31,8 @@ RETRY_S: Final = 1.0
 Answer = dict[str, Any]
 Handler = Callable[[Any], "Answer | Future[Answer]"]
 """Takes the command's validated args; answers at once, or later."""
+TakenHandler = Callable[[Any, TakenCommand], "Answer | Future[Answer]"]
+"""The same, of a command that must know what was begun of it before a restart: takes its row too."""
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +53,14 @@ class Desk:
         *,
         journal: Journal,
         handlers: Mapping[str, Handler],
+        taken_handlers: Mapping[str, TakenHandler],
         topics: Topics,
         zone: tzinfo,
         wake: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._handlers = handlers
+        self._taken_handlers = taken_handlers
         self._topics = topics
         self._zone = zone
         self._wake = wake
@@ -86,6 +90,8 @@ class Desk:
 
     def _begin(self, command: TakenCommand) -> "Answer | CommandError | Future[Answer]":
         try:
+            if (of_taken := self._taken_handlers.get(command.name)) is not None:
+                return of_taken(_parsed(command), command)
             return self._handlers[command.name](_parsed(command))
         except ValidationError as error:
             fields = [FaultyField(path=f"args.{path}", message=text) for path, text in validation_faults(error)]

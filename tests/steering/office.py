@@ -59,10 +59,11 @@ class Office:
             wake_lane=self.woken.append,
             zone=ZONE,
         )
-        self.table = commands.table()
+        self.table, self.taken_table = commands.table(), commands.taken_table()
         self.desk = Desk(
             journal=shop.journal,
             handlers=self.table,
+            taken_handlers=self.taken_table,
             topics=TOPICS,
             zone=ZONE,
             wake=lambda: self.woken.append("desk"),

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from support.receipts import receipt
+from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, break_disk, mend_disk
 
 from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
@@ -39,7 +39,8 @@ def error_of(result):
 
 
 def test_there_is_a_handler_for_every_command(office):
-    assert set(office.table) == set(COMMANDS)
+    assert set(office.table) | set(office.taken_table) == set(COMMANDS)
+    assert not set(office.table) & set(office.taken_table)
 
 
 def test_a_command_is_answered_on_its_topic_and_audited(office):
@@ -356,6 +357,83 @@ def test_shifts_are_opened_and_closed(office):
     assert office.order("shift-open")["result"] == {"kkt": "kkt-1", "number": 1, "open": True, "fd_number": 2}
     assert office.order("shift-close")["result"] == {"kkt": "kkt-1", "number": 1, "open": False, "fd_number": 3}
     assert [event["open"] for event in office.shop.events("shift")] == [True, False]
+
+
+def types_of_documents(office):
+    return [document.body.type for document in read_documents(office.shop.folder / "kkt-1.fn")]
+
+
+class Killed(BaseException):
+    """The end of the process: no handler in the program may catch it."""
+
+
+@pytest.mark.parametrize("moment", ["before its document is noted", "before the answer is kept"])
+@pytest.mark.parametrize("name", ["shift-open", "shift-close"])
+def test_a_shift_order_repeated_after_a_kill_tells_what_it_did_and_leaves_the_next_shift_alone(
+    office, monkeypatch, name, moment
+):
+    def end_of_process(_report):
+        raise Killed
+
+    if name == "shift-close":
+        office.order("shift-open")
+    command_id = str(uuid.uuid4())
+    office.shop.command(name, command_id)
+    office.desk.step()
+    if moment == "before its document is noted":
+        monkeypatch.setattr(office.shop.lane, "_announce", end_of_process)
+        with pytest.raises(Killed):
+            office.shop.print_all()
+    else:
+        office.shop.print_all()
+    office.restart()
+    assert office.results(name, command_id) == []
+    if name == "shift-close":
+        office.shop.sell(small_receipt())  # opens the next shift
+    else:
+        office.shop.registers["kkt-1"].close_shift(None)  # somebody's hand
+    office.shop.print_all()
+    before = types_of_documents(office)
+    office.work()
+    fd_number = before.index(name.replace("-", "_")) + 1
+    result = {"kkt": "kkt-1", "number": 1, "open": name == "shift-open", "fd_number": fd_number}
+    assert [each["result"] for each in office.results(name, command_id)] == [result]
+    assert types_of_documents(office) == before
+    told = [(event["number"], event["open"]) for event in office.shop.events("shift")]
+    assert told == [(1, True), (1, False), *([(2, True)] if name == "shift-close" else [])]
+
+
+def test_a_shift_order_begun_before_a_restart_goes_on_where_nothing_has_changed(office, monkeypatch):
+    office.order("shift-open")
+    command_id = str(uuid.uuid4())
+    office.shop.command("shift-close", command_id)
+    office.desk.step()
+
+    def end_of_process(_cashier):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.shop.registers["kkt-1"], "close_shift", end_of_process)
+        with pytest.raises(Killed):
+            office.shop.print_all()
+    office.restart()
+    office.work()
+    assert [each["result"]["fd_number"] for each in office.results("shift-close", command_id)] == [3]
+
+
+def test_a_shift_order_whose_storage_was_swapped_since_is_to_be_given_again(office, monkeypatch):
+    office.order("shift-open")
+    command_id = str(uuid.uuid4())
+    office.shop.command("shift-close", command_id)
+    office.desk.step()
+    office.shop.print_all()
+    office.shop.kill()
+    (office.shop.folder / "kkt-1.fn").unlink()
+    office.shop._start()
+    office._open()
+    office.work()
+    (result,) = office.results("shift-close", command_id)
+    assert error_of(result) == "failed"
 
 
 def test_a_register_that_refuses_says_why(office):
