@@ -64,7 +64,12 @@ class BridgeSocket(socket.socket):
         for packet in packets.cut(bytes(data)):
             kind = packet[0] >> 4
             broker.effects.at(f"send {packets.NAMES[kind]}: before")
-            taken += super().send(packet, *flags)
+            try:
+                taken += super().send(packet, *flags)
+            except BlockingIOError:
+                if taken:
+                    return taken  # the rest waits; what has gone is not to be sent again
+                raise
             if kind == packets.PUBACK and self.number == broker.connection_number:
                 broker.puback_leaves(int.from_bytes(packet[2:4]))
             broker.unread += len(packet)
@@ -103,6 +108,8 @@ class Broker:
         self._next_mid = 1
         self._socket: socket.socket | None = None
         self._stream = bytearray()
+        self._leaving = bytearray()
+        """What the line did not take yet: the bridge reads slower than the broker speaks."""
         self._will: Publish | None = None
         self._subscribed = False
         self._modern = True
@@ -149,6 +156,7 @@ class Broker:
                 self._publish(self._will)
         self._will, self._subscribed, self.mute = None, False, False
         self._stream.clear()
+        self._leaving.clear()
         self.unread = 0
         self.wrote = True  # the bridge will notice
 
@@ -231,14 +239,28 @@ class Broker:
         self._send(message.encode(modern=self._modern))
 
     def _send(self, data: bytes) -> None:
+        self._leaving += data
+        self.push()
+
+    def push(self) -> None:
+        """Put on the line as much of what waits as it takes."""
         if self._socket is None:
+            self._leaving.clear()
             return
         self.wrote = True
         try:
-            select.select([], [self._socket], [], 0)
-            self._socket.sendall(data)
+            del self._leaving[: self._socket.send(self._leaving)]
+        except BlockingIOError:
+            return
         except OSError:
             self.cut()
+
+    @property
+    def can_push(self) -> bool:
+        """Whether something waits that the line would take now."""
+        if not self._leaving or self._socket is None:
+            return False
+        return bool(select.select([], [self._socket], [], 0)[1])
 
     def _connected(self, packet: Packet) -> None:
         self._modern, self._will = packets.read_connect(packet)

@@ -303,6 +303,8 @@ class World:
                 deeds.append(self._carry)
         if self.broker.unread:
             deeds.append(self.broker.hear)
+        if self.broker.can_push:
+            deeds.append(self.broker.push)
         if self.broker.can_speak:
             deeds.append(lambda: self.broker.speak(self.chance.randint(1, 5)))
         now = self.clock.monotonic()
