@@ -254,8 +254,8 @@ class Operator:
         """Whether the bridge has said that it is paused, and nobody has ordered anything else since."""
         self.commands: dict[str, tuple[str, Letter]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
-        self.printed_again: set[str] = set()
-        """Receipts of which it said that they have no document."""
+        self.passed: set[tuple[str, int]] = set()
+        """Documents, by FN and FD number, of which it said that they are another sale under a receipt's mark."""
 
     def order(self, name: str, args: dict[str, Any] | None = None) -> str | None:
         """Publish a command; its id, or None if the broker is not there."""
@@ -271,12 +271,11 @@ class Operator:
 
     def settle(self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]]) -> tuple[str, dict[str, Any]]:
         """Say what became of a receipt in doubt: which paper is its own, or that there is none. Returns the order."""
-        own = [
-            (fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite and not is_mixed(paper)
-        ]
+        marked = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
+        own = [(fn, paper) for fn, paper in marked if not is_mixed(paper)]
         who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
         if not own:
-            self.printed_again.add(sale.key)
+            self.passed.update((fn, paper.fd_number) for fn, paper in marked)
             return self._ordered(who | {"print_again": True, "doubt": doubt})
         ((fn, paper),) = own
         adopted = {

@@ -130,6 +130,38 @@ def test_our_mark_on_a_document_of_another_total_is_no_absence(shop, monkeypatch
     assert shop.lane.view.problem is None, "what a person passed stays passed"
 
 
+def test_a_receipt_whose_mark_is_on_another_sale_is_refused_only_after_a_person_has_passed_that_sale(shop, monkeypatch):
+    """Another program's line got into our receipt; whatever the driver says, that paper may be what was sold."""
+    request, behind = small_receipt(), small_receipt()
+    register, printing = shop.registers["kkt-1"], shop.registers["kkt-1"].print_receipt
+
+    def print_receipt(job, expected):
+        printing(replace(a_print_job(receipt()), requisite=job.requisite), expected)
+        monkeypatch.undo()
+        raise ReceiptRefused("kkt_rejected", "33h bad parameters")
+
+    monkeypatch.setattr(register, "print_receipt", print_receipt)
+    shop.sell(request)
+    shop.print_patiently(4)
+    assert (shop.status(request), shop.lane.view.problem) == ("printing", "unsettled_doubt")
+    assert [reply for reply in shop.replies() if reply["final"]] == []
+
+    (doubt,) = shop.lane.view.doubts
+    shop.break_register(refuse_next=1)
+    shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's"))
+    shop.print_patiently(3)
+    assert shop.status(request) == "rejected"
+    shop.heal_register()
+    shop.restart()
+    shop.sell(request)
+    shop.sell(behind)
+    shop.print_patiently(3)
+    assert (shop.status(request), shop.status(behind)) == ("rejected", "printed")
+    assert made_of(shop, request) == [3]
+    verdicts = [reply["status"] for reply in shop.replies() if reply["receipt_id"] == request["receipt_id"]]
+    assert set(verdicts) - {"buffered"} == {"rejected"}
+
+
 def swap_storage(shop):
     """A technician exchanges the fiscal storage while the bridge runs."""
     shop.registers["kkt-1"].close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from kkt_bridge.simulators.fiscal_document import FiscalDocument
     from simulation.broker import Letter
     from simulation.world import World
 
@@ -30,6 +31,10 @@ class Invariant:
 
     def finish(self) -> None:
         """The day is over, everything is healed and at rest."""
+
+    def is_another_sale(self, fn: str, document: FiscalDocument) -> bool:
+        """Whether an operator looked at it, and said that it is another sale under a receipt's mark."""
+        return (fn, document.fd_number) in self.world.operator.passed
 
     def fail(self, what: str) -> NoReturn:
         """It does not hold."""

@@ -3,9 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from kkt_bridge.simulators.fiscal_document import FiscalDocument
 from simulation.invariants.invariant import Invariant
-from simulation.registers import is_mixed
 
 
 class OneDocument(Invariant):
@@ -27,17 +25,12 @@ class OneDocument(Invariant):
         if owners.get((fn, fd)) != sale.requisite:
             self.fail(f"{sale.key} is told FD {fd} on FN {fn}, which is not its document")
 
-    def _was_passed(self, document: FiscalDocument) -> bool:
-        """Whether it is another sale under a receipt's mark, and an operator looked and had that printed again."""
-        (sale,) = (sale for sale in self.world.sales() if sale.requisite == document.body.requisite_1192)
-        return is_mixed(document) and sale.key in self.world.operator.printed_again
-
     def finish(self) -> None:
         owners = {sale.requisite: sale.key for sale in self.world.sales()}
         papers = defaultdict(list)
         for register in self.world.registers.values():
             for fn, document in register.documents():
-                if document.body.requisite_1192 in owners and not self._was_passed(document):
+                if document.body.requisite_1192 in owners and not self.is_another_sale(fn, document):
                     papers[owners[document.body.requisite_1192]].append((fn, document.fd_number))
         if twice := {key: numbers for key, numbers in papers.items() if len(numbers) > 1}:
             self.fail(f"printed twice: {twice}")

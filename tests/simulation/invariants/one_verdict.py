@@ -40,7 +40,8 @@ class OneVerdict(Invariant):
         printed = {
             document.body.requisite_1192
             for register in self.world.registers.values()
-            for _, document in register.documents()
+            for fn, document in register.documents()
+            if not self.is_another_sale(fn, document)
         }
         for sale in self.world.sales():
             self._check_verdicts(sale)
