@@ -137,6 +137,11 @@ def body_of(connection: Connection, row_id: int) -> str:
     return _BODY(connection, {"receipt": row_id}).scalar(str) or ""
 
 
+def stored_body(connection: Connection, stored: StoredReceipt) -> str | None:
+    """The same; None once it was purged."""
+    return None if stored.id is None else body_of(connection, stored.id) or None
+
+
 def pending_page(connection: Connection, status: Status, kkt: str, after: int, limit: int) -> list[PendingReceipt]:
     """A register's receipts in one of the pending states, in the order of their arrival, behind this row id."""
     return [

@@ -14,7 +14,7 @@ from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.journal.salvage import Salvage
 from kkt_bridge.receipts.delivery_state import STATUS_OF, DeliveryState
 from kkt_bridge.receipts.hlc import Hlc
-from kkt_bridge.receipts.identity import content_digest, requisite_1192
+from kkt_bridge.receipts.identity import canonical_digest, content_digest, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 
@@ -79,7 +79,7 @@ class Judge:
     def _receipt(self, row: Row, body: Row | None, document: Row | None) -> None:
         """A receipt whose row is there."""
         receipt = receipt_in(body) if body is not None else None
-        if receipt is not None and content_digest(receipt) != row["digest"]:
+        if receipt is not None and body is not None and canonical_digest(body["body"].encode()) != row["digest"]:
             receipt = body = None
         if document is not None and document["id"] != row["document"]:
             document = None

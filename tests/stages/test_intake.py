@@ -11,6 +11,7 @@ from support.stages import TOPICS, Shop, check_counts, meddle
 
 from kkt_bridge.broker.inbox import AckToken, Incoming
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
+from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
 
 
@@ -619,3 +620,43 @@ def test_permutations_of_a_sale_its_repeat_and_its_query_never_print_twice(tmp_p
         assert len(shop.documents()) == 1
         assert sum(reply["status"] == "printed" and not reply["duplicate"] for reply in shop.replies()) >= 1
         shop.kill()
+
+
+# -- a release with a newer model ------------------------------------------------------------------------
+
+
+def as_an_earlier_release_took_it(shop, request, *, change):
+    """The stored form without a value that today's model fills in, and the digest of that form."""
+    ((body,),) = shop.rows("SELECT body FROM requests")
+    older = json.loads(body)
+    for line in older["items"]:
+        del line["unit"]
+    older |= change
+    text = json.dumps(older, ensure_ascii=False, separators=(",", ":"))
+    digest = canonical_digest(text.encode()).hex()
+    quoted = text.replace("'", "''")
+    shop.kill()
+    meddle(
+        shop.folder,
+        f"UPDATE requests SET body = '{quoted}'",
+        f"UPDATE receipts SET digest = x'{digest}'",
+    )
+    shop._start()
+
+
+def test_a_receipt_that_an_earlier_release_took_without_a_field_that_has_a_default_now_is_known_again(shop):
+    request = small_receipt()
+    shop.sell(request)
+    as_an_earlier_release_took_it(shop, request, change={})
+    shop.sell(request)
+    assert (last(shop.replies())["status"], last(shop.replies())["duplicate"]) == ("buffered", True)
+    shop.print_all()
+    assert len(shop.documents()) == 1
+
+
+def test_another_content_than_an_earlier_release_took_is_still_a_conflict(shop):
+    request = small_receipt()
+    shop.sell(request)
+    as_an_earlier_release_took_it(shop, request, change={"kkt": "kkt-2"})
+    shop.sell(request)
+    assert error_of(last(shop.replies())) == "idempotency_conflict"

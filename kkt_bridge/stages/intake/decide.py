@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.receipts.checks import correction_date_fault
+from kkt_bridge.receipts.identity import is_the_same
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals
@@ -21,6 +22,10 @@ class Known(Protocol):
 
     def receipt(self, receipt_id: str, pos_id: str) -> StoredReceipt | None:
         """The receipt with this key, taken at any time."""
+        ...
+
+    def body(self, found: StoredReceipt) -> str | None:
+        """The canonical form in which it was taken; None once that was purged."""
         ...
 
     def document(self, receipt: Receipt) -> RecoveredDocument | None:
@@ -136,7 +141,7 @@ class Decider:
 
     def _about_receipt(self, request: Request, receipt: Receipt, known: Known) -> Verdict:
         found = known.receipt(receipt.receipt_id, receipt.pos_id)
-        if found is not None and found.digest == request.content_digest:
+        if found is not None and is_repeat(request, receipt, found, known.body):
             return Repeat(found)
         document = known.document(receipt) if found is None else None
         if document is not None and document.could_be(receipt):
@@ -202,6 +207,19 @@ def _same_refusal(request: Request, known: Known) -> Answer | None:
     if not request.redelivered or (refusal := known.refusal(request.digest)) is None:
         return None
     return Answer(refusal)
+
+
+def is_repeat(
+    request: Request, receipt: Receipt, found: StoredReceipt, body: Callable[[StoredReceipt], str | None]
+) -> bool:
+    """Whether the receipt is what was taken: by the digest, and where that differs by the stored form, if it is kept.
+
+    A tombstone has nothing but its digest.
+    """
+    if found.digest == request.content_digest:
+        return True
+    stored = body(found)
+    return stored is not None and is_the_same(receipt, stored)
 
 
 def _new_receipt(request: Request, receipt: Receipt, kkt: str) -> NewReceipt:

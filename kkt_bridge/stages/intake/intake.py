@@ -17,13 +17,14 @@ from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import find_receipt, look_up, trim_refusals
+from kkt_bridge.journal.receipts import find_receipt, look_up, stored_body, trim_refusals
+from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.intake.decide import Decider, Refuse, RefuseCommand, Verdict
+from kkt_bridge.stages.intake.decide import Decider, Refuse, RefuseCommand, Verdict, is_repeat
 from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.intake.refusal_log import RefusalLog
 from kkt_bridge.stages.intake.request import Request, understand
@@ -235,10 +236,16 @@ class Intake:
             known = self._journal.read(lambda connection: find_receipt(connection, receipt_id, pos_id))
         except JournalError:
             return None
-        is_repeat = isinstance(request.content, Receipt)
-        if known is None or (is_repeat and known.digest != request.content_digest):
+        receipt = request.content if isinstance(request.content, Receipt) else None
+        if known is None or (receipt is not None and not is_repeat(request, receipt, known, self._stored_body)):
             return None
-        return self._recorder.stored_reply(known, duplicate=is_repeat)
+        return self._recorder.stored_reply(known, duplicate=receipt is not None)
+
+    def _stored_body(self, stored: StoredReceipt) -> str | None:
+        try:
+            return self._journal.read(lambda connection: stored_body(connection, stored))
+        except JournalError:
+            return None
 
     def _record_some(self) -> bool:
         """Write down some of what was refused while the journal took nothing; False if it still does not."""

@@ -4,7 +4,14 @@ import logging
 from datetime import date, tzinfo
 
 from kkt_bridge.journal.commands import find_command, take_command
-from kkt_bridge.journal.receipts import find_refusal, insert_receipt, known_receipt, readdress, remember_refusal
+from kkt_bridge.journal.receipts import (
+    find_refusal,
+    insert_receipt,
+    known_receipt,
+    readdress,
+    remember_refusal,
+    stored_body,
+)
 from kkt_bridge.journal.records import StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, find_recovered
 from kkt_bridge.journal.rows import Sale
@@ -37,6 +44,10 @@ class JournalView:
     def receipt(self, receipt_id: str, pos_id: str) -> StoredReceipt | None:
         """See `Known.receipt`."""
         return known_receipt(self._tx, receipt_id, pos_id)
+
+    def body(self, found: StoredReceipt) -> str | None:
+        """See `Known.body`."""
+        return stored_body(self._tx.connection, found)
 
     def document(self, receipt: Receipt) -> RecoveredDocument | None:
         """See `Known.document`: what was found in a fiscal storage after the journal was lost."""
