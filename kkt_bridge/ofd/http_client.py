@@ -30,6 +30,9 @@ INTERIM_MAX: Final = 16
 IDLE_MAX_S: Final = 30.0
 """Seconds after which an unused connection is not used again: a router on the way may have forgotten it."""
 
+SECRET_MIN: Final = 8
+"""Characters below which a token is not looked for in answers: it would be found where it is none."""
+
 READ_BYTES: Final = 64 * 1024
 """Bytes that wait to be parsed before the other side is not listened to for a while."""
 
@@ -367,7 +370,19 @@ class OfdHttp:
             else:
                 connection.transport.abort()
         self.last_headers = raw.headers
-        return classify(raw.status, raw.headers, raw.body, whole=raw.whole, now_s=time.time())
+        # The beginning of an answer goes to logs and onto the broker, and some servers repeat what they refuse.
+        body, headers = raw.body, dict(raw.headers)
+        for secret in self._secrets():
+            body = body.replace(secret.encode(), b"***")
+            if "location" in headers:
+                headers["location"] = headers["location"].replace(secret, "***")
+        return classify(raw.status, headers, body, whole=raw.whole, now_s=time.time())
+
+    def _secrets(self) -> list[str]:
+        """What a request tells in confidence, as it stands there."""
+        values = [self._token, self._address.authorization, self._proxy.authorization if self._proxy else None]
+        words = [value.removeprefix("Basic ") for value in values if value is not None]
+        return [word for word in words if len(word) >= SECRET_MIN]
 
     def _target(self, path: str) -> str:
         """What stands in the request line (RFC 9112 section 3.2): a proxy is told the whole address."""

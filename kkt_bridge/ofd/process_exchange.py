@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Final
 
 from kkt_bridge.clock import Clock
@@ -64,6 +65,9 @@ REAP_S: Final = 2.0
 
 CLOSE_S: Final = 5.0
 """Seconds within which the thread ends; it may be starting a child."""
+
+_PROGRAM: Final = Path(__file__).resolve().parents[2]
+"""The folder in which this program's package lies."""
 
 log = logging.getLogger(__name__)
 
@@ -396,6 +400,7 @@ def _start_child(options: Options, clock: Clock, environment: Mapping[str, str] 
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            cwd=_PROGRAM,  # `-m` imports from there first: it must not be whatever folder the bridge was started in
             start_new_session=True,  # what the terminal sends to the bridge's group is the bridge's affair
             env=environment_for_children() if environment is None else dict(environment),
         )

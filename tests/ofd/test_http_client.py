@@ -445,3 +445,11 @@ def test_nobody_is_trusted_without_a_certificate(authority):
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+def test_a_token_that_an_answer_repeats_is_not_shown_to_people(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("in-confidence")
+    with answering(answer_of(401, b'{"error": "invalid token in-confidence"}')) as ofd:
+        (answer,) = exchange(ofd.url, a_document(), token_file=str(token))
+    assert answer.text == '401 {"error": "invalid token ***"}'

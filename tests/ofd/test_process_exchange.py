@@ -360,3 +360,18 @@ def test_it_ends_with_the_bridge_however_that_ends(ends_by, is_stopped):
             if not is_gone(child):
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
+
+
+def test_the_folder_in_which_the_bridge_was_started_is_none_of_the_childs_program(tmp_path, monkeypatch):
+    (tmp_path / "kkt_bridge" / "ofd").mkdir(parents=True)
+    for name in (
+        "h11.py",
+        "json.py",
+        "kkt_bridge/__init__.py",
+        "kkt_bridge/ofd/__init__.py",
+        "kkt_bridge/ofd/child.py",
+    ):
+        (tmp_path / name).write_text("raise SystemExit('somebody else's program')")
+    monkeypatch.chdir(tmp_path)
+    with OfdSimulator() as simulator, exchange_with(simulator.url) as exchange:
+        assert one(exchange).kind is AnswerKind.ACCEPTED

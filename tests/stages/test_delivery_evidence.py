@@ -2,7 +2,7 @@
 
 import pytest
 from stages.test_delivery import HOUR_S, Ofd, documents, letters, printed, statuses
-from support.stages import Shop, check_counts
+from support.stages import Shop, check_counts, meddle
 
 from kkt_bridge.ofd.exchange import Answer, AnswerKind
 from kkt_bridge.simulators.ofd import OfdSimulator
@@ -212,3 +212,62 @@ def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_u
 def test_the_table_of_rulings(kind, known, ruling):
     circumstances = Circumstances(**{"strikes": 0, "max_attempts": 4, **known})
     assert rule(Answer(kind), circumstances) == ruling
+
+
+def test_a_forced_sync_costs_one_document_where_every_document_is_refused(shop, ofd):
+    ofd.faults(post_status=422)
+    printed(shop, 40)
+    shop.sync.run()
+    assert len(letters(shop)) == 10
+    result = shop.sync.order(force=True)
+    assert (result.failed, result.skipped) == (1, 29)
+    assert len(letters(shop)) == 11
+
+
+def test_a_document_taken_amid_a_refusal_of_the_bridge_costs_one_document_at_most(shop, ofd, monkeypatch):
+    requests = printed(shop, 20)
+    ofd.faults(post_status=401)
+    shop.sync.run_for(HOUR_S, at_once=20)  # by turns, most were tried
+    once = iter([Answer(AnswerKind.ACCEPTED, "200", status=200)])
+    answer = shop.sync.exchange.answer
+    monkeypatch.setattr(
+        shop.sync.exchange,
+        "answer",
+        lambda request: next(once, None) or answer(request) if request.target == "receipt" else answer(request),
+    )
+    shop.sync.run_for(HOUR_S, at_once=20)
+    assert statuses(shop, requests).count("synced") == 1
+    assert len(letters(shop)) <= 1
+    ofd.faults()
+    shop.sync.run_for(HOUR_S, at_once=20)
+    assert statuses(shop, requests).count("synced") >= 19
+
+
+def test_of_several_wishes_for_patience_the_longest_counts(shop):
+    shop.sync.road.note(1, slow_down(600.0), Ruling("held", "pause"), sent_at=1, is_well=None)
+    shop.sync.road.note(2, slow_down(None), Ruling("held", "pause"), sent_at=2, is_well=None)
+    assert shop.sync.road.paused_s() == 600
+
+
+def slow_down(wait_s):
+    return Answer(AnswerKind.SLOW_DOWN, "429", retry_after_s=wait_s, status=429)
+
+
+def test_registers_that_have_nothing_ready_take_nobodys_place(tmp_path, ofd):
+    names = [f"kkt-{number}" for number in range(1, 11)]
+    (tmp_path / "many").mkdir()
+    shop = Shop(
+        tmp_path / "many",
+        registers=names,
+        ofd={"url": ofd.url, "timeout_s": 2},
+        pos={name.replace("kkt", "pos"): name for name in names},
+    )
+    bad = [one for number in range(1, 10) for one in printed(shop, 1, pos_id=f"pos-{number}")]
+    meddle(shop.folder, "UPDATE documents SET delivery = 'waiting', not_before_steady_ms = 1000000000")
+    good = printed(shop, 1, pos_id="pos-10")
+    shop.sync.run()
+    assert statuses(shop, good) == ["synced"]
+    good = printed(shop, 1, pos_id="pos-10")
+    assert shop.sync.order().sent == 1
+    assert statuses(shop, bad) == ["printed"] * 9
+    shop.kill()

@@ -8,7 +8,7 @@ doubt the lanes rest, and one trial at a time shows whether it is open.
 import logging
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -197,7 +197,7 @@ class Delivery:
         for lane in self._idle_lanes():
             if lane.hold_until <= now and (documents := self._ready(lane.kkt, 0, lane.length)):
                 self._send(lane, documents)
-        return self._rest_s()
+        return self._rest_s(now)
 
     # -- what came back ---------------------------------------------------------------------------------
 
@@ -346,6 +346,8 @@ class Delivery:
     def _may_go_on_with(self, sync: SyncPass) -> bool:
         breaker = self._road.breaker
         is_open = sync.force or breaker.state == "closed"
+        if self._road.evidence.refuses_all is not None and sync.dead:
+            return False  # each further attempt would cost a document that is probably good
         # An OFD that takes nothing is not tried with every document: each attempt may take as long as a time-out.
         return is_open and not self._road.paused_s(force=sync.force) and sync.failures_in_a_row < breaker.fail_max
 
@@ -552,12 +554,15 @@ class Delivery:
         lanes = sum(lane.state != LaneState.IDLE for lane in self._lanes.values())
         return lanes + (self._trial is not None and self._trial.asking is not None)
 
-    def _idle_lanes(self) -> list[Lane]:
-        """As many as may send now, of registers with documents, those served longest ago first."""
-        room = max(0, UNDER_WAY_MAX - self._under_way())
+    def _idle_lanes(self) -> Iterator[Lane]:
+        """Those of registers with documents, served longest ago first, for as long as one more may be under way."""
         lanes = [self._lane(kkt) for kkt in self._registers_with_pending()]
         idle = [lane for lane in lanes if lane.state == LaneState.IDLE]
-        return sorted(idle, key=_by_last_service)[:room]
+        for lane in sorted(idle, key=_by_last_service):
+            # Asked each time: one that turns out to have nothing ready takes nobody's place.
+            if self._under_way() >= UNDER_WAY_MAX:
+                return
+            yield lane
 
     def _end_waits(self) -> None:
         """Make ready what has waited long enough, if anything has."""
@@ -579,9 +584,11 @@ class Delivery:
         first = self._journal.read(next_wait_ends_steady_ms)
         return None if first is None else max(0.001, (first - self._journal.steady_ms()) / 1000)
 
-    def _rest_s(self) -> float | None:
-        """Until something is due by itself; new documents, and whatever comes back, ring."""
-        now = self._clock.monotonic()
+    def _rest_s(self, now: float) -> float | None:
+        """Until something is due by itself; new documents, and whatever comes back, ring.
+
+        By the time at which the lanes were looked at: a hold that has ended since is one to be looked at again.
+        """
         held = [lane.hold_until - now for lane in self._lanes.values() if lane.state == LaneState.IDLE]
         waits = [self._until_ready_s(), self._until_deadline_s(), *(wait for wait in held if wait > 0)]
         if not self._pending() and not self._under_way():

@@ -37,6 +37,8 @@ class Evidence:
         """Documents, and the moment at which each failed last."""
         self._misdirected: dict[int, int] = {}
         """Documents, and the moment at which the bridge was first refused on each."""
+        self._misdirected_since: set[int] = set()
+        """Documents on which the bridge was refused since the last one was taken, those that died of it too."""
         self._refused: set[int] = set()
         self.health_contradicted = False
         """Whether deliveries fail in a way that the health check does not see: then it proves nothing."""
@@ -65,9 +67,13 @@ class Evidence:
         return failed_at is not None and self._taken_at > failed_at
 
     def took_others_since_refusal(self, document: int) -> bool:
-        """Whether it took another one since it refused the bridge on this one."""
+        """Whether it took another one since it refused the bridge on this one, and has refused it on no other since.
+
+        Without the latter, a single document taken in the middle of such an outage would cost all that were tried
+        before it.
+        """
         refused_at = self._misdirected.get(document)
-        return refused_at is not None and self._taken_at > refused_at
+        return refused_at is not None and self._taken_at > refused_at and not self._misdirected_since - {document}
 
     @property
     def is_suspicious(self) -> bool:
@@ -91,6 +97,7 @@ class Evidence:
                 self.bridge_refused = answer.text
                 self.health_contradicted = True
                 self._remember(self._misdirected, document, moment)
+                self._misdirected_since.add(document)
             case AnswerKind.NOT_THE_OFD:
                 self.health_contradicted = True
             case AnswerKind.SERVICE_FAILED | AnswerKind.LINE_FAILED:
@@ -109,6 +116,7 @@ class Evidence:
     def _note_taken(self, document: int, sent_at: int) -> None:
         self._taken_at = max(self._taken_at, sent_at)
         self._refused.clear()
+        self._misdirected_since.clear()
         self.forget(document)
         self.health_contradicted = False
         self.bridge_refused = self.refuses_all = self.nothing_since = None

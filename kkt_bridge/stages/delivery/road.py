@@ -101,7 +101,8 @@ class Road:
     def _pause_slow(self, wanted_s: float | None) -> None:
         self._slowdowns += 1
         own = backoff_s(self._slowdowns, initial_s=SLOW_DOWN_FIRST_S, max_s=self._settings.backoff_max_s, chance=0)
-        self._slow_until = self._clock.monotonic() + min(wanted_s or own, SLOW_DOWN_MAX_S)
+        # Several may be under way when it asks for patience: the longest wish counts.
+        self._slow_until = max(self._slow_until, self._clock.monotonic() + min(wanted_s or own, SLOW_DOWN_MAX_S))
 
     def _pause_refused(self) -> None:
         self._refusal_pauses += 1
