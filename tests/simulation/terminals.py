@@ -151,6 +151,11 @@ class Terminal:
             self.to_sell -= 1
             self._send(self._new_sale("sale"))
 
+    def sell_at_once(self, count: int) -> None:
+        """Sell so much more than the day had."""
+        for _ in range(count):
+            self._send(self._new_sale("sale"))
+
     def _refund(self) -> None:
         original = self._chance.choice(list(self.sales.values()))
         self._send(self._new_sale("refund", original_receipt_id=original.receipt_id))

@@ -372,6 +372,39 @@ ABUSES: Final = (
 ABUSIVE_DAYS: Final = 0.15
 """The share of days with such a terminal."""
 
+
+def ofd_takes_nothing_for_long(world: World) -> None:
+    """Its health check is well all the time, and everybody goes on selling."""
+    world.ofd.put_faults(post_status=500)
+    sell_on(world, each=2)
+
+
+def ofd_asks_for_patience_for_long(world: World) -> None:
+    """Too few documents fail for it to be the OFD by their number."""
+    world.ofd.put_faults(post_status=429)
+    sell_on(world, each=1)
+
+
+def sell_on(world: World, each: int) -> None:
+    """Sell, and live on while the fault lasts; then it is over."""
+    for terminal in world.terminals.values():
+        terminal.sell_at_once(each)
+    world.live_on_for(LONG_FAULT_S)
+    heal_the_ofd(world)
+
+
+LONG_FAULT_S: Final = 300.0
+"""Long enough for every attempt that a document has."""
+
+LONG_FAULTS: Final = (
+    Blow("long faults", 1, ofd_takes_nothing_for_long),
+    Blow("long faults", 1, ofd_asks_for_patience_for_long),
+)
+"""What lasts so long that whoever gives up would; besides what else the day has."""
+
+LONG_FAULT_DAYS: Final = 0.15
+"""The share of days with such a fault."""
+
 WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
 """What does the most harm between a crash and the look at what it left."""
 

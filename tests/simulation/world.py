@@ -34,6 +34,8 @@ from simulation.weather import (
     ABUSIVE_DAYS,
     BLOWS,
     KINDS,
+    LONG_FAULT_DAYS,
+    LONG_FAULTS,
     WHIMS,
     WHIMSICAL_DAYS,
     WORST_WHILE_DOWN,
@@ -49,6 +51,7 @@ LAZY = frozenset({"keep", "mqtt", "show"})
 
 LONGEST_NAP_S = 10.0
 PENDING = "SELECT pos_id, receipt_id, kkt, status FROM receipts WHERE status IN ('buffered', 'printing', 'printed')"
+LIVE_ON_TURNS_MAX = 3000
 TURNS_TO_REST_MAX = 20_000
 REST_S_MAX = 4 * 3600.0
 
@@ -266,6 +269,7 @@ class World:
         for chance, whims, share in (
             (self.whims, WHIMS, WHIMSICAL_DAYS),
             (self.chance_of("abuses"), ABUSES, ABUSIVE_DAYS),
+            (self.chance_of("long faults"), LONG_FAULTS, LONG_FAULT_DAYS),
         ):
             if chance.random() < share:
                 for whim in chance.choices(whims, [whim.weight for whim in whims], k=chance.randint(1, 3)):
@@ -418,6 +422,14 @@ class World:
             self.advance(seconds / 4)
             for _ in range(10):
                 self._turn()
+
+    def live_on_for(self, seconds: float) -> None:
+        """Let everybody do what there is to do until so much time has passed."""
+        end = self.clock.monotonic() + seconds
+        for _ in range(LIVE_ON_TURNS_MAX):
+            if self.clock.monotonic() >= end:
+                return
+            self._turn()
 
     def jump_the_clock(self, seconds: float) -> None:
         """Set the bridge's system clock; no time passes."""

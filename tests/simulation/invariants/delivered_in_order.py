@@ -17,6 +17,8 @@ class DeliveredInOrder(Invariant):
 
     def told(self, topic: list[str], content: dict[str, Any]) -> None:
         """A dead letter is one by proof: the OFD refused it, or it failed while others were taken."""
+        if topic == ["event", "breaker"]:
+            self._check_breaker(content)
         if topic != ["event", "receipt"] or self.world.memory.was_lost:
             return
         for step in content["steps"]:
@@ -26,6 +28,11 @@ class DeliveredInOrder(Invariant):
             # An operator's forced syncs count, outage or not, and requeued letters begin anew.
             if step["error"] == "max_attempts" and "operator" not in self.world.day.kinds:
                 self._check_exhausted(key)
+
+    def _check_breaker(self, content: dict[str, Any]) -> None:
+        """An OFD that asks for patience is there: the road pauses, the breaker has nothing to do with it."""
+        if content["to"] == "open" and (content["last_error"] or "").startswith(("408", "425", "429")):
+            self.fail(f"the breaker is open because the OFD asked for patience: {content['last_error']}")
 
     def _check_refused(self, key: str) -> None:
         kinds = self.world.ofd.told[key]
