@@ -38,7 +38,7 @@ from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.topics import Topics
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
-"""Until the broker's CONNACK and SUBACK."""
+"""Until the broker's CONNACK, then without a byte until its SUBACK: what it kept for us comes before that."""
 
 PUBACK_TIMEOUT_S: Final = 20.0
 """How long the broker may owe a PUBACK, while we read: one that answers pings alone serves nobody."""
@@ -269,6 +269,8 @@ class Session:
         readable, _, _ = self._wait(reading, [sock] if sock.has_output else [], timeout_s)
         if sock in readable or (reading and sock.has_input):
             self._read(client, sock)
+            if self._phase is Phase.SUBSCRIBING:
+                self._deadline = self._clock.monotonic() + HANDSHAKE_TIMEOUT_S
         self._write(client)
         client.loop_misc()
         if client.socket() is None or self._yielding or self._ending is not None:

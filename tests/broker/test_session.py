@@ -773,6 +773,44 @@ def test_what_comes_before_the_subscription_is_granted_is_not_lost():
         assert payloads(bench.receive(1)) == [b"early"]
 
 
+def test_a_slow_line_with_much_that_waited_is_no_silence():
+    """The broker sends what it kept before its SUBACK: over a slow line that takes longer than any handshake."""
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+
+        def early():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(CONNACK_5)
+            return peer, peer.read()[1]
+
+        peer, content = play(bench, early)
+        for mid in range(1, 4):
+            clock.advance(HANDSHAKE_TIMEOUT_S - 1)
+            peer.publish(mid, bench.topics.receipt("pos-1"), b"early")
+            for _ in range(5):
+                bench.session.step(0.02)
+        peer.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
+        bench.until(lambda: bench.session.online, "the session is online")
+        assert payloads(bench.receive(3)) == [b"early"] * 3
+
+
+def test_a_broker_that_agrees_to_no_subscription_is_given_up():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+
+        def early():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(CONNACK_5)
+            return peer.read()
+
+        play(bench, early)
+        clock.advance(HANDSHAKE_TIMEOUT_S + 0.1)
+        bench.session.step(0.02)
+        assert bench.session._client is None
+
+
 # -- brokers that fall silent, cut, and say odd things --------------------------------------------------------------
 
 
