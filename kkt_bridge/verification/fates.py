@@ -43,6 +43,8 @@ class Fates:
     documents: list[Row] = field(default_factory=list)
     adopted: list[tuple[Row, Receipt, RecoveredDocument]] = field(default_factory=list)
     """Receipts that wait or are in doubt by their rows, and have a document."""
+    disputed: list[RecoveredDocument] = field(default_factory=list)
+    """Documents with the marks of receipts that wait or are in doubt, which are other sales: a person has to look."""
     awaited: dict[str, RecoveredDocument] = field(default_factory=dict)
     """Documents of receipts that are gone, by requisite."""
     lost: list[str] = field(default_factory=list)
@@ -95,6 +97,8 @@ class Judge:
             found = self._found.get(requisite_1192(row["pos_id"], row["receipt_id"]))
             if found is not None and found.document.could_be(receipt):
                 self._fates.adopted.append((row, receipt, found.document))
+            elif found is not None:
+                self._fates.disputed.append(found.document)
 
     def _printed(self, row: Row, status: Status, body: Row | None, document: Row | None) -> None:
         found = self._found.get(requisite_1192(row["pos_id"], row["receipt_id"]))

@@ -140,6 +140,9 @@ def _build(
     stones = saved.rows.get("tombstones", [])
     topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
     fates = Judge(found, topics.reply).judge(saved, keys_of(stones))
+    for document in fates.disputed:  # its lane comes upon it before it prints, and stands still
+        fn_number = document.mark.fn_number
+        marks[fn_number] = min(marks[fn_number], document.mark.fd_number - 1)
     database.open()
     restore(database, _rows(saved, fates), _settings(saved), _newest_ms(saved, found), _marks(saved, marks))
     database.close()

@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, check_counts, meddle
+from support.stages import Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterAway
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import Unreadable
 from kkt_bridge.stages.printing import storage_reader
 from kkt_bridge.stages.printing.lane import State
+from kkt_bridge.stages.printing.manual_resolution import HandOrder, OnPaper, PrintAgain
 from kkt_bridge.stages.printing.storage_reader import BEHIND_TOLD_S
 
 
@@ -361,3 +362,116 @@ def test_a_document_in_another_forms_clothes_is_read_all_the_same(shop):
     register.read_document = reading
     shop.print_patiently(2)
     assert shop.status(request) == "printed"
+
+
+def unreadable(shop, fd_number):
+    register = shop.registers["kkt-1"]
+    reading = type(register).read_document.__get__(register)
+    register.read_document = lambda fd: Unreadable(fd, "03h FN: internal failure") if fd == fd_number else reading(fd)
+
+
+def test_what_is_in_the_way_stays_so_where_the_journal_does_not_take_another_look(shop):
+    request = receipt()
+    sell_and_print(shop, receipt())
+    shop.break_register(lose_answer_next=1)
+    unreadable(shop, 4)
+    shop.sell(request)
+    shop.print_patiently(3)
+    assert shop.lane.view.problem == "unsettled_doubt"
+    break_disk(shop.journal)
+    shop.print_patiently(2)
+    assert shop.lane.view.problem == "journal"
+    mend_disk(shop.journal)
+    shop.print_patiently(3)
+    assert shop.lane.view.problem == "unsettled_doubt"
+    assert len(shop.documents()) == 2, "nothing is printed again"
+
+
+def two_in_doubt_and_the_document_of_the_second_unreadable(shop):
+    """Both were leased, the second was printed as FD 4, and the process died."""
+    sell_and_print(shop, receipt())
+    absent, printed = receipt(), receipt()
+    shop.break_register(offline=True)
+    shop.restart()
+    for request in (absent, printed):
+        shop.sell(request)
+    shop.heal_register()
+    print_on(shop.registers["kkt-1"], a_print_job(printed))
+    shop.kill()
+    meddle(
+        shop.folder,
+        "UPDATE receipts SET status = 'printing', fn_before = (SELECT fn_number FROM documents), fd_before = 3 "
+        "WHERE status = 'buffered'",
+        "DELETE FROM figures WHERE kkt != ''",
+        "INSERT INTO figures (kkt, name, value) SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status",
+    )
+    shop._start()
+    unreadable(shop, 4)
+    shop.print_patiently(2)
+    assert {doubt.task.receipt_id for doubt in shop.lane.view.doubts} == {
+        absent["receipt_id"],
+        printed["receipt_id"],
+    }
+    return absent, printed
+
+
+def decide(shop, request, decision):
+    future = shop.lane.settle(HandOrder(request["receipt_id"], request["pos_id"], decision, "by its paper"))
+    run(shop.lane.step)
+    future.result(timeout=0)
+
+
+def paper_of_fd_4(shop):
+    (document,) = (each for each in shop.documents() if each.fd_number == 4)
+    fn_number = shop.lane.view.status.fn_number
+    return OnPaper(fn_number, 4, document.fiscal_sign, document.at, document.shift_number, document.receipt_number)
+
+
+def test_a_word_on_one_receipt_is_none_on_another_whose_the_unreadable_document_may_be(shop):
+    absent, printed = two_in_doubt_and_the_document_of_the_second_unreadable(shop)
+    number = next(doubt.number for doubt in shop.lane.view.doubts if doubt.task.receipt_id == absent["receipt_id"])
+    decide(shop, absent, PrintAgain(number))
+    shop.print_patiently(3)
+    assert shop.lane.view.problem == "unsettled_doubt"
+    assert shop.status(printed) == "printing"
+    decide(shop, printed, paper_of_fd_4(shop))
+    shop.print_patiently(3)
+    assert shop.lane.view.problem is None
+    assert sorted(marks(shop)[1:]) == sorted(marks_of([printed, absent])), "each once"
+    shop.restart()
+    shop.print_patiently(2)
+    assert shop.lane.view.problem is None, "what was adopted is in nobody's way"
+
+
+def test_an_unreadable_document_is_adopted_from_its_paper_and_then_proves_the_other_absent(shop):
+    absent, printed = two_in_doubt_and_the_document_of_the_second_unreadable(shop)
+    decide(shop, printed, paper_of_fd_4(shop))
+    shop.print_patiently(3)
+    assert [shop.status(one) for one in (absent, printed)] == ["printed", "printed"]
+    assert marks(shop)[1:] == marks_of([printed, absent])
+
+
+def test_a_document_found_by_another_lane_settles_a_doubt_whose_storage_went_to_another_register(tmp_path):
+    """The ports of two registers are swapped after a crash: each lane meets the other one's storage."""
+    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    sell_and_print(shop, receipt())
+    shop.sell(receipt(pos_id="pos-2"), pos="pos-2")
+    shop.print_all()
+    request = receipt()
+    shop.break_register("kkt-1", lose_answer_next=1)
+    shop.sell(request)
+    shop.lane.step()
+    assert shop.status(request) == "printing"
+    shop.heal_register("kkt-1")
+    shop.kill()
+    first, second, between = (tmp_path / name for name in ("kkt-1.fn", "kkt-2.fn", "between.fn"))
+    first.rename(between)
+    second.rename(first)
+    between.rename(second)
+    shop._start()
+    shop.print_patiently(4)
+    assert shop.status(request) == "printed"
+    assert {name: lane.view.problem for name, lane in shop.lanes.items()} == {"kkt-1": None, "kkt-2": None}
+    everywhere = [each.body.requisite_1192 for kkt in shop.registers for each in shop.documents(kkt)]
+    assert everywhere.count(*marks_of([request])) == 1
+    shop.kill()

@@ -3,17 +3,20 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from support.killed import killed_at
 from support.ofd_desk import ask_ofd
 from support.receipts import receipt, small_receipt
-from support.stages import Shop, check_counts, meddle, rows
+from support.registers import print_on
+from support.stages import Shop, a_print_job, check_counts, meddle, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost
 from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.set_aside import set_aside_files
+from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.recovery.restore import restore
 from kkt_bridge.registers.readers import StorageUnreadable
 from kkt_bridge.verification.audit import audit
@@ -466,3 +469,24 @@ def test_killed_at_any_move_of_files_a_rebuild_can_be_repeated_and_loses_nothing
     shop._start()
     assert number > 2
     assert refused
+
+
+@pytest.mark.parametrize("status", ["buffered", "printing"])
+def test_a_receipt_whose_mark_stands_on_another_sale_is_not_printed_by_the_journal_made_anew(shop, sold, status):
+    request = small_receipt()
+    shop.break_register(offline=True)
+    shop.restart()
+    shop.sell(request)
+    shop.heal_register()
+    job = a_print_job(receipt())
+    print_on(shop.registers["kkt-1"], replace(job, requisite=requisite_1192(request["pos_id"], request["receipt_id"])))
+    if status == "printing":
+        shop.print_all()
+    assert shop.status(request) == status
+    before = len(shop.documents())
+    shop.kill()
+    rebuilt(shop)
+    shop.print_patiently(3)
+    assert shop.lane.view.problem == "unsettled_doubt"
+    assert "which is another sale" in shop.lane.view.detail
+    assert len(shop.documents()) == before

@@ -34,13 +34,12 @@ from kkt_bridge.errors import (
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.recovered import REMARK, find_recovered, forget_recovered
+from kkt_bridge.journal.recovered import find_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.receipts.recent import receipt_of
-from kkt_bridge.registers.base import FiscalRegister, Printed, PrintJob, ShiftReport
+from kkt_bridge.registers.base import FiscalRegister, PrintJob, ShiftReport
 from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
 from kkt_bridge.stages.printing.lease_on_arrival import LeaseOnArrival
@@ -55,7 +54,7 @@ from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, log_outcome, re
 from kkt_bridge.stages.printing.register_watch import RegisterWatch, Snapshot
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftTeller
-from kkt_bridge.stages.printing.storage_reader import StorageReader, readable
+from kkt_bridge.stages.printing.storage_reader import StorageReader, found_elsewhere
 from kkt_bridge.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -361,6 +360,7 @@ class PrintLane:
                 self._reader.begin(second.status)
                 self._go(State.READING)
                 return
+        doubts = [doubt for doubt in doubts if not self._settle_found(doubt.task)]
         doubts += [doubt for task in absent if (doubt := self._settle_absent(task)) is not None]
         doubts = self._settle_by_hand(doubts, first)
         self._view = replace(self._view, doubts=tuple(doubts))
@@ -408,7 +408,7 @@ class PrintLane:
         refused = error if isinstance(error, ReceiptRefused) and error.code != FN_EXHAUSTED else None
 
         def operation(tx: Transaction) -> Outcome | None:
-            outcome = self._found_elsewhere(tx, task) or (Outcome(task, refused=refused) if refused else None)
+            outcome = found_elsewhere(tx, task) or (Outcome(task, refused=refused) if refused else None)
             if outcome is None:
                 release(tx, task)
             else:
@@ -424,21 +424,28 @@ class PrintLane:
             log_outcome(outcome)
         return None
 
-    @staticmethod
-    def _found_elsewhere(tx: Transaction, task: PrintTask) -> Outcome | None:
-        """Its document, where another lane found it on the storage of another register."""
+    def _settle_found(self, task: PrintTask) -> bool:
+        """Whether another lane found its document: presence is proof on any storage."""
         requisite = requisite_1192(task.pos_id, task.receipt_id)
-        document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
-        receipt = readable(task)
-        if document is None or receipt is None or not document.could_be(receipt):
-            return None
-        forget_recovered(tx, requisite)
-        return Outcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
+        if self._journal.read(lambda connection: find_recovered(connection, requisite)) is None:
+            return False
 
-    def _forget(self, row: int) -> None:
+        def operation(tx: Transaction) -> Outcome | None:
+            if (outcome := found_elsewhere(tx, task)) is not None:
+                self._record([outcome], tx)
+            return outcome
+
+        outcome = self._journal.write(operation)
+        if outcome is not None:
+            self._forget(task)
+            log_outcome(outcome)
+        return outcome is not None
+
+    def _forget(self, task: PrintTask) -> None:
         memories: tuple[dict[int, Any], ...] = (self._parked, self._attempts, self._unrecordable, self._failed)
         for memory in memories:
-            memory.pop(row, None)
+            memory.pop(task.id, None)
+        self._resolver.forget(task)
 
     def _settle_by_hand(self, doubts: list[Doubt], snapshot: Snapshot) -> list[Doubt]:
         """Carry out what persons have decided on these doubts; return those that are left."""
@@ -447,19 +454,12 @@ class PrintLane:
         def settle(order: HandOrder) -> HandSettled:
             settled = self._hand.judge(order, list(left.values()), status)
             self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.requisites))
-            log.warning("%s", order.remark, extra=ids_of(settled.task))
-            row = settled.task.id
-            memories: tuple[dict[int, Any], ...] = (
-                left,
-                self._parked,
-                self._attempts,
-                self._unrecordable,
-                self._failed,
-            )
-            for memory in memories:
-                memory.pop(row, None)
-            self._resolver.forget(settled.task)
-            self._reader.vouch()
+            task = settled.task
+            log.warning("%s", order.remark, extra=ids_of(task))
+            del left[task.id]
+            self._forget(task)
+            is_last = all(doubt.parked for doubt in left.values())
+            self._reader.vouch(requisite_1192(task.pos_id, task.receipt_id), is_last=is_last)
             return settled
 
         self._orders.serve(settle)

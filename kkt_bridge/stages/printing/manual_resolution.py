@@ -170,7 +170,7 @@ class HandSettler:
             )
 
     def _from_paper(self, task: PrintTask, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> Printed:
-        if paper.fn_number == status.fn_number:
+        if paper.fn_number == status.fn_number and not self._is_unreadable(paper.fd_number):
             printed = self._read(task, receipt, paper.fd_number, status)
             if printed.mark.fiscal_sign.lstrip("0") != paper.fiscal_sign.lstrip("0"):
                 raise SettleRefused(
@@ -182,6 +182,10 @@ class HandSettler:
         self._require_free(task, paper.fn_number, paper.fd_number)
         self._require_not_earlier(task, paper.at, paper.fd_number)
         return Printed(self._mark(receipt, paper, status))
+
+    def _is_unreadable(self, fd_number: int) -> bool:
+        """Whether the register has it and cannot read it: then its paper is all that there is."""
+        return isinstance(self._register.read_document(fd_number), Unreadable)
 
     def _mark(self, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> FiscalMark:
         at = paper.at.astimezone(self._zone).isoformat(timespec="seconds")

@@ -19,9 +19,21 @@ from pydantic import ValidationError
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import hold_in_doubt, known_fd_numbers, unprinted, unprinted_task
+from kkt_bridge.journal.printing import (
+    document_owner,
+    hold_in_doubt,
+    known_fd_numbers,
+    unprinted,
+    unprinted_task,
+)
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, insert_recovered
+from kkt_bridge.journal.recovered import (
+    REMARK,
+    RecoveredDocument,
+    find_recovered,
+    forget_recovered,
+    insert_recovered,
+)
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import is_requisite, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -178,8 +190,12 @@ class StorageReader:
             place.read_to = max(place.read_to, mark)
         if place.blockers:
             again = [self._read(fd_number) for fd_number in sorted(place.blockers)]
-            place.blockers.clear()
-            self._take(place, again, upto=None)
+            before, place.blockers = place.blockers, {}
+            try:
+                self._take(place, again, upto=None)
+            except Exception:
+                place.blockers = before  # what could not be recorded is as it was
+                raise
             self._settle_mark()
 
     def step(self, status: RegisterStatus) -> bool:
@@ -194,11 +210,22 @@ class StorageReader:
             self._read_on(self._place, status.last_fd_number)
         return self._place.read_to is not None and self._place.read_to >= status.last_fd_number
 
-    def vouch(self) -> None:
-        """A person has looked at the papers: what stood in the way until now does not any more."""
-        if self._place is not None and self._place.blockers:
-            log.warning("passed on a person's word: %s", "; ".join(f"FD {fd}" for fd in sorted(self._place.blockers)))
-            self._place.blockers.clear()
+    def vouch(self, requisite: str, *, is_last: bool) -> None:
+        """A person has settled this receipt by its papers: a document with its mark is in the way no more.
+
+        One that may be any receipt's is, until the last doubt is settled: it may be that of another one.
+        """
+        place = self._place
+        if place is None:
+            return
+        passed = {
+            fd_number
+            for fd_number, blocker in place.blockers.items()
+            if blocker.requisite == requisite or (blocker.requisite is None and is_last)
+        }
+        if passed:
+            log.warning("passed on a person's word: %s", "; ".join(f"FD {fd}" for fd in sorted(passed)))
+            place.blockers = {fd: blocker for fd, blocker in place.blockers.items() if fd not in passed}
             self._settle_mark()
 
     def _read_on(self, place: _Place, last: int) -> None:
@@ -269,6 +296,8 @@ class StorageReader:
         found, ours = _Found(), []
         for document in batch:
             if isinstance(document, Unreadable):
+                if document_owner(tx.connection, fn_number, document.fd_number) is not None:
+                    continue  # adopted from its paper
                 reason = f"may be FD {document.fd_number}, which cannot be read ({document.reason})"
                 found.blockers.append(Blocker(document.fd_number, reason))
             elif document.form in SALE_FORMS and is_requisite(document.requisite):
@@ -372,6 +401,17 @@ class StorageReader:
             return None
         more = f" and {len(self.behind) - TOLD_MAX} more" if self.behind[TOLD_MAX:] else ""
         return f"{len(self.behind)} documents of ours were not in it: {', '.join(self.behind[:TOLD_MAX])}{more}"
+
+
+def found_elsewhere(tx: Transaction, task: PrintTask) -> Outcome | None:
+    """What becomes of a receipt in doubt whose document another lane found, on the storage of its register."""
+    requisite = requisite_1192(task.pos_id, task.receipt_id)
+    document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
+    receipt = readable(task)
+    if document is None or receipt is None or not document.could_be(receipt):
+        return None
+    forget_recovered(tx, requisite)
+    return Outcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
 
 
 def could_be(document: StoredDocument, receipt: Receipt) -> bool:
