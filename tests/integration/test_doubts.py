@@ -292,6 +292,18 @@ def test_a_receipt_that_a_person_did_not_find_is_printed_again(doubtful):
     assert len(world.documents_of(world.doubtful_id)) == 1
 
 
+def figures(mark):
+    """All that the paper says of a document, as options of `settle adopt`."""
+    return (
+        f"--fd={mark.fd_number}",
+        f"--fn={mark.fn_number}",
+        f"--sign={mark.fiscal_sign}",
+        f"--at={mark.datetime}",
+        f"--shift={mark.shift_number}",
+        f"--number={mark.receipt_number}",
+    )
+
+
 def test_a_document_that_another_program_made_on_the_new_storage_is_adopted(doubtful):
     """A cashier, tired of waiting, sold the same on the register itself."""
     world = doubtful
@@ -299,16 +311,18 @@ def test_a_document_that_another_program_made_on_the_new_storage_is_adopted(doub
     register = VirtualRegister("kkt-1", world.registers["kkt-1"], ZoneInfo("Europe/Moscow"), SystemClock(), 0)
     register.open_shift(None)
     request = receipt(receipt_id=world.doubtful_id)
-    theirs = print_on(register, PrintJob(Receipt.model_validate_json(encoded(request)), "A" * 16, "osn")).mark
+    theirs = print_on(register, PrintJob(Receipt.model_validate_json(encoded(request)), "cash desk 7", "osn")).mark
     small = Receipt.model_validate_json(encoded(small_receipt()))
-    other = print_on(register, PrintJob(small, "B" * 16, "osn")).mark
+    other = print_on(register, PrintJob(small, "cash desk 7", "osn")).mark
     register.close()
     world.bridge.start()
-    for fd_number, code in ((99, "no_document"), (other.fd_number, "document_mismatch")):
-        status, _, complaint = kkt_bridge(world, "adopt", world.doubtful_id, f"--fd={fd_number}", "--reason=x")
+    refused = [(f"--fd={theirs.fd_number}",), figures(other), (*figures(theirs)[1:], "--fd=99")]
+    for options, code in zip(refused, ("document_mismatch", "document_mismatch", "no_document"), strict=True):
+        status, _, complaint = kkt_bridge(world, "adopt", world.doubtful_id, *options, "--reason=x")
         assert (status, complaint.count("\n")) == (1, 1)
         assert complaint.startswith(f"kkt-bridge: {code}: ")
-    assert kkt_bridge(world, "adopt", world.doubtful_id, f"--fd={theirs.fd_number}", "--reason=the roll")[0] == 0
+    status, _, complaint = kkt_bridge(world, "adopt", world.doubtful_id, *figures(theirs), "--reason=the roll")
+    assert (status, complaint) == (0, "")
     reply = world.wait_reply(world.doubtful_id)
     assert (reply["fiscal"]["fn_number"], reply["fiscal"]["fd_number"]) == (NEW_FN, theirs.fd_number)
     check_the_lane_goes_on(world)

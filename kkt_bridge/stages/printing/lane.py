@@ -496,6 +496,8 @@ class PrintLane:
         if snapshot is None:
             return
         fn_number = snapshot.status.fn_number
+        if report.open:
+            self._shift.opened(fn_number, report.number)
 
         def operation(tx: Transaction) -> bool:
             is_next = tx.fd_mark(fn_number) == report.fd_number - 1

@@ -32,6 +32,8 @@ class _OpenShift:
     last_seen: float
     age_by_register_s: float
     """When it was last seen; 0 from a register that does not tell."""
+    age_at_opening_s: float
+    """What the register said when it had just opened it for us: it may count in whole minutes, or by a wrong clock."""
 
 
 class ShiftAge:
@@ -42,6 +44,12 @@ class ShiftAge:
         self._close_after_s = close_after_s
         self._clock = clock
         self._open: _OpenShift | None = None
+        self._opened_here: tuple[str, int] | None = None
+        """The last shift that was opened for us."""
+
+    def opened(self, fn_number: str, number: int) -> None:
+        """Take note of a shift that the register has just opened for us: it is no older than that."""
+        self._opened_here = (fn_number, number)
 
     def note(self, status: RegisterStatus) -> None:
         """Take note of what the register says now."""
@@ -53,14 +61,19 @@ class ShiftAge:
         first_seen = self._open.first_seen if self._open is not None and known else now
         opened_at = status.shift_opened_at
         age_s = (status.clock - opened_at).total_seconds() if opened_at is not None else 0.0
-        self._open = _OpenShift(name, first_seen, now, age_s)
+        if self._open is not None and known:
+            age_at_opening_s = self._open.age_at_opening_s
+        else:
+            age_at_opening_s = age_s if name == self._opened_here else 0.0
+        self._open = _OpenShift(name, first_seen, now, age_s, age_at_opening_s)
 
     def age_s(self) -> float:
         """Seconds that the shift has been open, by whichever clock says more; 0 where none is."""
         if self._open is None:
             return 0.0
         now = self._clock.monotonic()
-        return max(now - self._open.first_seen, self._open.age_by_register_s + now - self._open.last_seen)
+        by_register_s = self._open.age_by_register_s - self._open.age_at_opening_s + now - self._open.last_seen
+        return max(now - self._open.first_seen, by_register_s)
 
     def left_s(self) -> float:
         """Seconds until the shift is to be closed."""
