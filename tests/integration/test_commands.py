@@ -7,7 +7,7 @@ import pytest
 from support.receipts import encoded, receipt
 from support.validator import SCHEMAS
 
-STATES = {"online", "health", "buffer", "breaker", "sync", "kkt"}
+STATES = {"online", "health", "alerts", "buffer", "breaker", "sync", "kkt"}
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,7 @@ def test_every_command_leaves_an_event(shop):
 
 
 def test_a_page_of_the_buffer_goes_on_where_the_last_ended(shop):
+    shop.wait_state("buffer", lambda state: state["pending"] == 0)
     shop.ofd_faults(outage=True)
     ids = shop.publish_receipts(receipt() for _ in range(7))
     shop.wait_statuses(ids, "printed")

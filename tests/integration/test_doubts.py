@@ -292,6 +292,11 @@ def test_a_receipt_that_a_person_did_not_find_is_printed_again(doubtful):
     assert len(world.documents_of(world.doubtful_id)) == 1
 
 
+def unmarked(request):
+    """As a cashier sells on the register itself: the document has an empty requisite 1192."""
+    return PrintJob(Receipt.model_validate_json(encoded(request)), "", "osn")
+
+
 def figures(mark):
     """All that the paper says of a document, as options of `settle adopt`."""
     return (
@@ -311,9 +316,8 @@ def test_a_document_that_another_program_made_on_the_new_storage_is_adopted(doub
     register = VirtualRegister("kkt-1", world.registers["kkt-1"], ZoneInfo("Europe/Moscow"), SystemClock(), 0)
     register.open_shift(None)
     request = receipt(receipt_id=world.doubtful_id)
-    theirs = print_on(register, PrintJob(Receipt.model_validate_json(encoded(request)), "cash desk 7", "osn")).mark
-    small = Receipt.model_validate_json(encoded(small_receipt()))
-    other = print_on(register, PrintJob(small, "cash desk 7", "osn")).mark
+    theirs = print_on(register, unmarked(request)).mark
+    other = print_on(register, unmarked(small_receipt())).mark
     register.close()
     world.bridge.start()
     refused = [(f"--fd={theirs.fd_number}",), figures(other), (*figures(theirs)[1:], "--fd=99")]

@@ -15,7 +15,7 @@ class WrongIsSeen(Invariant):
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._health = ""
+        self._dead = 0
         self._alerts: set[str] = set()
         self._dead_since_s: float | None = None
 
@@ -23,24 +23,24 @@ class WrongIsSeen(Invariant):
         match topic:
             case ["state", "online"]:
                 self._dead_since_s = None  # what stands there is of an earlier connection, and is said again now
+            case ["state", "buffer"]:
+                self._dead = content["dlq_size"]
+                if not self._dead:
+                    self._dead_since_s = None
+                elif self._dead_since_s is None:
+                    self._dead_since_s = self.world.clock.monotonic()
             case ["state", "health"]:
-                self._health = content["status"]
+                if self._should_be_seen() and content["status"] == "healthy":
+                    self.fail(f"{self._dead} dead letters, and the health says healthy")
             case ["state", "alerts"]:
                 self._alerts = {alert["code"] for alert in content["alerts"]}
-            case ["state", "buffer"]:
-                self._look(content["dlq_size"])
+                if self._should_be_seen() and "dead_letters" not in self._alerts:
+                    self.fail(f"{self._dead} dead letters, and the alerts are {sorted(self._alerts)}")
 
-    def _look(self, dead: int) -> None:
-        now_s = self.world.clock.monotonic()
-        if not dead:
-            self._dead_since_s = None
-        elif self._dead_since_s is None:
-            self._dead_since_s = now_s
-        elif now_s - self._dead_since_s > SEEN_WITHIN_S:
-            if self._health == "healthy":
-                self.fail(f"{dead} dead letters, and the health says healthy")
-            if "dead_letters" not in self._alerts:
-                self.fail(f"{dead} dead letters, and the alerts are {sorted(self._alerts)}")
+    def _should_be_seen(self) -> bool:
+        """Whether what is said now was composed when dead letters had been there for long enough."""
+        since_s = self._dead_since_s
+        return since_s is not None and self.world.clock.monotonic() - since_s > SEEN_WITHIN_S
 
     def finish(self) -> None:
         ((dead,),) = self.world.rows("SELECT count(*) FROM documents WHERE delivery = 'dead'")
