@@ -317,7 +317,8 @@ def test_a_document_that_another_program_made_on_the_new_storage_is_adopted(doub
     register.open_shift(None)
     request = receipt(receipt_id=world.doubtful_id)
     theirs = print_on(register, unmarked(request)).mark
-    other = print_on(register, unmarked(small_receipt())).mark
+    small = Receipt.model_validate_json(encoded(small_receipt()))
+    other = print_on(register, PrintJob(small, "cash desk 7", "osn")).mark
     register.close()
     world.bridge.start()
     refused = [(f"--fd={theirs.fd_number}",), figures(other), (*figures(theirs)[1:], "--fd=99")]
