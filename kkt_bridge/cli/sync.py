@@ -12,7 +12,7 @@ ANSWER_TIMEOUT_S: Final = 300.0
 HELP: Final = """\
 exit status:
   0  the round is over and nothing failed in it
-  1  documents failed in it (they are tried again later), refused (`sync_in_progress`), not answered in time, or bridge
+  1  documents failed in it (they are tried again later), nothing was sent although documents wait, refused (`sync_in_progress`), not answered in time, or bridge
      or broker away
   2  wrong arguments, or an unusable configuration
 
@@ -38,4 +38,5 @@ def run(args: argparse.Namespace) -> int:
             f"sent {result.get('sent')}, failed {result.get('failed')}, not tried {result.get('skipped')}, "
             f"in {result.get('duration_s', 0):.1f} s"
         )
-    return 1 if result.get("failed") else 0
+    nothing_went = not result.get("sent") and result.get("skipped")
+    return 1 if result.get("failed") or nothing_went else 0

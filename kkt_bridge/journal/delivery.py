@@ -269,7 +269,8 @@ _SENT: Final = Together(update(documents).values(delivery="sent", last_error=Non
 _DROP_BODIES: Final = Together(delete(bodies), bodies.c.document)
 _UNFIT: Final = Prepared(_of_document.values(last_error=bindparam("new_error")))
 _FAILED: Final = Prepared(
-    _of_document.values(
+    # Only what is still to be sent: an outcome that is written down twice must not bring back what the OFD has.
+    _of_document.where(_d.delivery == "ready").values(
         delivery=bindparam("new_delivery"),
         attempts=bindparam("new_attempts"),
         strikes=bindparam("new_strikes"),

@@ -8,18 +8,18 @@ from typing import Final
 
 from kkt_bridge.clock import Clock, SystemClock
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.runtime.service import SESSION_STEP_S, Service
+from kkt_bridge.runtime.service import Service
 from kkt_bridge.runtime.worker import AFTER_A_BUG_S, Worker
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages.printing.lane import PrintLane
 
-STOP_LANES_S: Final = 6.0
+STOP_LANES_S: Final = 5.5
 """How long a stop waits for documents on the line."""
 
 STOP_OTHERS_S: Final = 1.0
 """How long it waits for the rest: what is cut off there, a request to the OFD say, is repeated without harm."""
 
-FAREWELL_S: Final = 1.5
+FAREWELL_S: Final = 1.2
 """How long it waits for the broker to take the last messages."""
 
 CLOSE_S: Final = 0.5
@@ -92,7 +92,7 @@ class Bridge:
             self._session_thread.join(0.02)
         self._silent = True
         self._parts.session.ring()
-        self._session_thread.join(SESSION_STEP_S)
+        self._session_thread.join(CLOSE_S)
 
 
 def _within(seconds: float, what: str, work: Callable[[], None]) -> None:

@@ -14,6 +14,9 @@ from kkt_bridge.settings import Settings
 SESSION_STEP_S = 1.0
 """The longest that the session waits for the broker in one step."""
 
+LAST_BATCH_S = 0.4
+"""How long a stop waits for the batch that is under way to the OFD: what does not come back is sent again."""
+
 
 class Service:
     """Everything that a bridge does, as loops to be turned; nothing runs by itself."""
@@ -56,9 +59,14 @@ class Service:
         self.parts.session.step(timeout_s if wait is None else min(wait, timeout_s))
 
     def write_down_what_was_sent(self) -> None:
-        """Record what the exchange brought back when delivery had stopped already; else it is sent again."""
+        """Record what the exchange brings back when delivery has stopped already; else it is sent again."""
         with suppress(KktBridgeError):
-            self.parts.ofd.delivery.take_in()
+            delivery, wakeup = self.parts.ofd.delivery, self.parts.ofd.exchange.wakeup
+            wakeup.clear()  # it rang for the stop
+            delivery.take_in()
+            if delivery.in_progress:
+                wakeup.wait(LAST_BATCH_S)
+                delivery.take_in()
 
     def close(self) -> None:
         """Let go of everything that is open."""

@@ -38,7 +38,7 @@ def test_what_may_pass_is_tried_again(shop, status):
     assert entry["times"] == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422])
+@pytest.mark.parametrize("status", [400, 402, 409, 410, 413, 422])
 def test_a_refused_document_is_dead_at_once_and_the_next_goes_on(shop, status):
     shop.ofd_faults(fail_next=1, status=status)
     receipt_id = shop.sell()["receipt_id"]
@@ -51,24 +51,28 @@ def test_a_refused_document_is_dead_at_once_and_the_next_goes_on(shop, status):
     shop.done("dlq-discard", receipt_id=receipt_id, reason="a test")
 
 
-def test_retry_after_is_honoured_and_holds_up_nobody_else(shop):
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 407])
+def test_a_bridge_that_is_refused_once_keeps_its_document(shop, status):
+    shop.ofd_faults(fail_next=1, status=status)
+    receipt_id = shop.sell()["receipt_id"]
+    shop.wait_status(receipt_id, "synced")
+    assert shop.done("dlq-list")["total"] == 0
+
+
+def test_retry_after_is_honoured_and_nothing_overtakes(shop):
     shop.ofd_faults(fail_next=1, status=429, retry_after_s=2)
     printed_at = time.time()
     first = shop.sell()["receipt_id"]
-    shop.wait(lambda _: shop.ofd_books()["requests"] > 0, "the first attempt")
+    shop.wait_state("sync", lambda state: state["paused_until"] is not None)
     second = shop.sell()["receipt_id"]
     shop.wait_statuses([first, second], "synced")
     arrived = {id_: datetime.fromisoformat(shop.at_ofd(id_)["first_at"]).timestamp() for id_ in (first, second)}
-    assert arrived[first] - printed_at >= 1.9
-    assert arrived[second] < arrived[first]
+    assert printed_at + 1.9 <= arrived[first] <= arrived[second]
 
 
-def test_a_forced_sync_does_not_wait_for_it(shop):
+def test_a_failing_service_that_asks_for_a_long_wait_is_tried_again_all_the_same(shop):
     shop.ofd_faults(fail_next=1, status=503, retry_after_s=NEVER_S)
     receipt_id = shop.sell()["receipt_id"]
-    shop.wait_state("sync", lambda state: not state["in_progress"] and state["failed_total"] > 0)
-    assert shop.done("sync")["sent"] == 0
-    assert shop.done("sync", force=True)["sent"] == 1
     shop.wait_status(receipt_id, "synced")
 
 
@@ -128,7 +132,6 @@ def test_one_bad_document_does_not_stop_the_good_ones_behind_it(make_world, heal
         world.wait_status(bad, "dead")
         (letter,) = world.done("dlq-list")["letters"]
         assert (letter["receipt_id"], letter["attempts"], letter["reason"]) == (bad, 20, "max_attempts")
-        assert world.events("breaker") == []  # an OFD that is alive is not away
     assert world.ofd_books()["total"] == 10
 
 
