@@ -5,10 +5,22 @@ are judged in `kkt_bridge.receipts.checks`.
 """
 
 import re
+from contextlib import suppress
 from datetime import date
+from itertools import chain, pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from kkt_bridge.receipts.amounts import MICRO, Kopecks, Quantity, format_kopecks
@@ -31,6 +43,10 @@ MARKING_CODE_PATTERN: Final = r"^[\x1d\x20-\x7e]{1,300}$"
 ITEMS_MAX: Final = 500
 PAYMENTS_MAX: Final = 100
 """There are five kinds of payment; a list of rubbish is refused before each element is judged."""
+FAULTS_ENOUGH: Final = 20
+"""With more faults than this in the first elements of an array, the rest of it is not judged."""
+_PARTS: Final = (1, 4, 16, 64, 256)
+"""Elements of an array after which its faults are counted."""
 
 Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN)]
 ReceiptId = Annotated[str, Field(pattern=RECEIPT_ID_PATTERN)]
@@ -48,15 +64,28 @@ def _calendar_date(value: object) -> date:
     raise ValueError('expected a date such as "2026-11-22"')
 
 
-def _count(least: int, most: int) -> BeforeValidator:
-    """How many elements an array may have, judged before any of them is."""
+def _count(least: int, most: int) -> WrapValidator:
+    """How many elements an array may have, judged before any of them is; and of wrong ones no more than are shown."""
 
-    def judge(value: object) -> object:
-        if isinstance(value, list) and not least <= len(value) <= most:
+    def judge(value: object, elements: ValidatorFunctionWrapHandler) -> object:
+        if not isinstance(value, list):
+            return elements(value)
+        if not least <= len(value) <= most:
             raise ValueError(f"expected {least} to {most} of them, not {len(value)}")
-        return value
+        # A few bytes of rubbish make thousands of faults, so it is judged in parts. Each part of a right array is
+        # judged once; of a wrong one all up to its end once more, as a fault is named by its place in the whole.
+        with suppress(ValidationError):
+            parts = [elements(value[start:end]) for start, end in pairwise((0, *_PARTS, most)) if start < len(value)]
+            return tuple(chain.from_iterable(parts))
+        for length in _PARTS:
+            try:
+                elements(value[:length])
+            except ValidationError as error:
+                if error.error_count() > FAULTS_ENOUGH:
+                    raise
+        return elements(value)
 
-    return BeforeValidator(judge)
+    return WrapValidator(judge)
 
 
 def _array(least: int, most: int) -> Any:

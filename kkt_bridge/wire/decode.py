@@ -8,15 +8,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kkt_bridge.receipts.checks import Fault, receipt_faults
-from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.model import FAULTS_ENOUGH, Receipt
 from kkt_bridge.wire.faults import fault_words
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, Error, ErrorCode, FaultyField
 from kkt_bridge.wire.strict_json import BadJson, parse_object
 
-FAULTS_SHOWN_MAX: Final = 20
-"""More wrong fields than this are counted, not listed: the answer must not outgrow the question."""
+FAULTS_SHOWN_MAX: Final = FAULTS_ENOUGH
+"""More wrong fields than this are neither listed nor counted: the answer must not outgrow the question."""
 
-FAULTS_READ_MAX: Final = 5000
+FAULTS_READ_MAX: Final = 1000
 """With more wrong fields than this they are only counted: what has so many is no receipt at all."""
 
 ID_CHARS_MAX: Final = 64
@@ -62,9 +62,9 @@ def decode_message(model: type[Message], payload: bytes, id_field: str) -> Messa
     return _validate(model, fields, "invalid_receipt", _id_in(fields, id_field))
 
 
-def validation_faults(error: ValidationError) -> list[Fault]:
-    """The findings of pydantic as paths and messages of the contract."""
-    return [_fault(item) for item in error.errors(include_url=False, include_input=False)]
+def validation_faults(error: ValidationError, most: int | None = None) -> list[Fault]:
+    """The findings of pydantic, the first `most` of them, as paths and messages of the contract."""
+    return [_fault(item) for item in error.errors(include_url=False, include_input=False)[:most]]
 
 
 def _parse(payload: bytes) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _validate(model: type[Message], fields: dict[str, Any], code: ErrorCode, mes
     except ValidationError as error:
         if error.error_count() > FAULTS_READ_MAX:
             raise Undecodable(_refusal(code, f"{error.error_count()} fields are wrong"), message_id) from None
-        faults = validation_faults(error)
+        faults = validation_faults(error, FAULTS_SHOWN_MAX + 1)
         raise Undecodable(_refusal(code, _summary(faults), faults), message_id) from None
 
 
@@ -102,6 +102,8 @@ def _shown(path: str) -> str:
 
 def _summary(faults: list[Fault]) -> str:
     first = f"{faults[0].path}: {faults[0].message}" if faults[0].path else faults[0].message
+    if len(faults) > FAULTS_SHOWN_MAX:
+        return f"{first} (and at least {FAULTS_SHOWN_MAX} more)"
     return f"{first} (and {len(faults) - 1} more)" if len(faults) > 1 else first
 
 
