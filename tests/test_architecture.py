@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kkt_bridge"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MODULE_LINES_MAX = 720
+MODULE_LINES_MAX = 750
 FUNCTION_LINES_MAX = 70
 ENVIRONMENT_NAMES = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 ENVIRONMENT_READER = PACKAGE / "settings.py"

@@ -12,8 +12,8 @@ ANSWER_TIMEOUT_S: Final = 300.0
 HELP: Final = """\
 exit status:
   0  the round is over and nothing failed in it
-  1  documents failed in it (they are tried again later), nothing was sent although documents wait, refused (`sync_in_progress`), not answered in time, or bridge
-     or broker away
+  1  documents failed in it (they are tried again later), or nothing was sent although documents wait; refused
+     (`sync_in_progress`), not answered in time, or bridge or broker away
   2  wrong arguments, or an unusable configuration
 
 example:

@@ -32,6 +32,7 @@ from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.lane import LaneSettings, LaneView
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing.lane import PrintLane
+from kkt_bridge.stages.printing.start_barrier import StartBarrier
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.steering.alerts import Alerts
@@ -61,6 +62,9 @@ INBOX_MAX: Final = 2000
 """Messages read and not yet decided on; beyond that the socket is left unread."""
 
 DAY_S: Final = 86_400.0
+
+REPEATS_COME_FOR_S: Final = 30 * DAY_S
+"""For how long a receipt can be expected to come again, at least: the law gives a document as long to reach the OFD."""
 
 
 class Wakers(Protocol):
@@ -136,7 +140,8 @@ def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExc
     inbox = Inbox(INBOX_MAX)
     session = Session(settings.mqtt, base.topics, _presence(base, online), inbox, clock)
     board = Board(link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock)
-    lanes = {kkt.id: _lane(base, kkt) for kkt in settings.kkt}
+    barrier = StartBarrier(kkt.id for kkt in settings.kkt)
+    lanes = {kkt.id: _lane(base, kkt, barrier) for kkt in settings.kkt}
     admission = Admission(
         settings.buffer.capacity, storage_exhausted=lambda kkt: lanes[kkt].view.problem == "fn_exhausted", clock=clock
     )
@@ -213,7 +218,7 @@ def _requisites(kkt: VirtualKktSettings) -> RegisterRequisites:
     return RegisterRequisites(kkt.tax_system, kkt.sender_email)
 
 
-def _lane(base: Base, kkt: VirtualKktSettings) -> PrintLane:
+def _lane(base: Base, kkt: VirtualKktSettings, barrier: StartBarrier) -> PrintLane:
     settings = base.settings
     return PrintLane(
         LaneSettings(
@@ -224,11 +229,13 @@ def _lane(base: Base, kkt: VirtualKktSettings) -> PrintLane:
             max_age_s=settings.print.max_age_s,
             status_interval_s=settings.telemetry.interval_s,
             zone=settings.zone,
-            repeats_come_for_s=settings.mqtt.session_expiry_s,
+            # POS terminals repeat by themselves, however short the broker's memory is.
+            repeats_come_for_s=max(REPEATS_COME_FOR_S, settings.mqtt.session_expiry_s),
         ),
         register=_register(base, kkt),
         journal=base.journal,
         topics=base.topics,
+        barrier=barrier,
         clock=base.clock,
     )
 

@@ -229,7 +229,8 @@ def looks(shop):
     return looked_at
 
 
-def test_a_storage_never_seen_is_read_back_as_far_as_a_receipt_can_come_again(shop):
+def test_a_storage_never_seen_is_read_back_as_far_as_a_receipt_can_come_again(shop, monkeypatch):
+    monkeypatch.setattr(storage_reader, "STRANGERS_MAX", 1)
     old, late = receipt(), receipt()
     sell_and_print(shop, old)
     shop.clock.advance(timedelta(days=31).total_seconds())
@@ -238,6 +239,53 @@ def test_a_storage_never_seen_is_read_back_as_far_as_a_receipt_can_come_again(sh
     lose_journal(shop)
     shop.print_all()
     assert shop.rows("SELECT requisite FROM recovered") == [(marks_of([late])[0],)]
+
+
+def test_a_date_that_is_weeks_ahead_hides_nothing_before_it(shop):
+    first, odd = receipt(), receipt()
+    sell_and_print(shop, first)
+    shop.break_register("kkt-1", clock_offset_s=40 * 86_400)
+    shop.print_patiently(2)
+    sell_and_print(shop, odd)
+    lose_journal(shop)
+    shop.print_patiently(2)
+    sell_and_print(shop, first, odd)
+    assert marks(shop) == marks_of([first, odd])
+
+
+def test_no_lane_prints_before_the_others_have_looked_into_their_storages(tmp_path):
+    """A new machine, and a POS mapped anew: its receipt is on the storage of the register that it had before."""
+    registers, request = ("kkt-1", "kkt-2"), receipt()
+    before = Shop(tmp_path, registers=registers, pos={"pos-1": "kkt-1"})
+    before.sell(request)
+    before.print_all()
+    before.kill()
+    for path in tmp_path.glob("journal.db*"):
+        path.unlink()
+    shop = Shop(tmp_path, registers=registers, pos={"pos-1": "kkt-2"}, lanes_wait=True)
+    shop.sell(request)
+    for _ in range(5):
+        shop.lanes["kkt-2"].step()
+        shop.clock.advance(1)
+    assert shop.status(request) == "buffered"
+    shop.print_patiently(3)
+    assert shop.status(request) == "printed"
+    assert [shop.documents(kkt) != [] for kkt in registers] == [True, False]
+    other = receipt()
+    shop.sell(other)
+    shop.print_patiently(2)
+    assert shop.status(other) == "printed"
+    shop.kill()
+
+
+def test_a_register_that_is_away_at_the_start_is_not_waited_for(tmp_path):
+    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-2"}, lanes_wait=True)
+    shop.break_register("kkt-1", offline=True)
+    request = receipt()
+    shop.sell(request)
+    shop.print_patiently(3)
+    assert shop.status(request) == "printed"
+    shop.kill()
 
 
 def test_a_mark_known_twice_and_another_sale_is_never_printed_over(shop):

@@ -50,6 +50,7 @@ from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.lane import LaneSettings
 from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing.lane import RETRY_S, PrintLane
+from kkt_bridge.stages.printing.start_barrier import StartBarrier
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.topics import Topics
 
@@ -143,6 +144,7 @@ class Shop:
         clock: ManualClock | None = None,
         journal_kind: type[Journal] = Journal,
         wrap_register: Callable[[FiscalRegister], FiscalRegister] = lambda register: register,
+        lanes_wait: bool = False,
         **sections: Any,
     ) -> None:
         self.folder = folder
@@ -151,6 +153,8 @@ class Shop:
         self.waited_s: list[float] = []
         self._journal_kind = journal_kind
         self._wrap_register = wrap_register
+        self._lanes_wait = lanes_wait
+        """Whether lanes wait for each other at the start, as a bridge's do; most tests turn one alone."""
         self._mid = 0
         self._start()
 
@@ -164,7 +168,10 @@ class Shop:
             )
             for kkt in self.settings.kkt
         }
-        self.lanes = {name: self._lane(name) for name in self.registers}
+        together = StartBarrier(self.registers)
+        self.lanes = {
+            name: self._lane(name, together if self._lanes_wait else StartBarrier([name])) for name in self.registers
+        }
         self.admission = Admission(self.settings.buffer.capacity, self._storage_exhausted, self.clock)
         self.admission.recall(self.journal)
         self.intake = Intake(
@@ -193,7 +200,7 @@ class Shop:
         """What the settings of each register add to its documents."""
         return {kkt.id: RegisterRequisites(kkt.tax_system, kkt.sender_email) for kkt in self.settings.kkt}
 
-    def _lane(self, name: str) -> PrintLane:
+    def _lane(self, name: str, barrier: StartBarrier) -> PrintLane:
         settings = LaneSettings(
             kkt=name,
             driver="virtual",
@@ -205,7 +212,9 @@ class Shop:
             repeats_come_for_s=self.settings.mqtt.session_expiry_s,
         )
         register = self._wrap_register(self.registers[name])
-        return PrintLane(settings, register=register, journal=self.journal, topics=TOPICS, clock=self.clock)
+        return PrintLane(
+            settings, register=register, journal=self.journal, topics=TOPICS, barrier=barrier, clock=self.clock
+        )
 
     def _storage_exhausted(self, kkt: str) -> bool:
         return self.lanes[kkt].view.problem == "fn_exhausted"

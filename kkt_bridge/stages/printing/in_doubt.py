@@ -82,6 +82,10 @@ class InDoubtResolver:
         """A receipt of which it is proven that it was not printed, and that is not tried again by itself."""
         return self._doubt(task, reason, parked=True)
 
+    def disputed(self, task: PrintTask, reason: str) -> Doubt:
+        """A receipt whose mark another register's storage shows on another sale."""
+        return self._doubt(task, reason)
+
     def forget(self, task: PrintTask) -> None:
         """It is settled: another doubt about it would be a new one."""
         self._facts.pop(task.id, None)

@@ -54,7 +54,8 @@ from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, log_outcome, re
 from kkt_bridge.stages.printing.register_watch import RegisterWatch, Snapshot
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftTeller
-from kkt_bridge.stages.printing.storage_reader import StorageReader, found_elsewhere
+from kkt_bridge.stages.printing.start_barrier import StartBarrier
+from kkt_bridge.stages.printing.storage_reader import StorageReader, disputed, found_elsewhere
 from kkt_bridge.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -137,9 +138,17 @@ class PrintLane:
     """Prints a register's receipts one after the other, each exactly once."""
 
     def __init__(
-        self, settings: LaneSettings, *, register: FiscalRegister, journal: Journal, topics: Topics, clock: Clock
+        self,
+        settings: LaneSettings,
+        *,
+        register: FiscalRegister,
+        journal: Journal,
+        topics: Topics,
+        barrier: StartBarrier,
+        clock: Clock,
     ) -> None:
         self._settings = settings
+        self._barrier = barrier
         self._register = register
         self._journal = journal
         self._clock = clock
@@ -247,6 +256,9 @@ class PrintLane:
         return bool(self._tasks) or (not self._orders and self._watch.fresh_for_s(snapshot) > 0)
 
     def _serve(self) -> float | None:
+        self._barrier.arrive(self._settings.kkt)
+        if not self._barrier.is_open:
+            return STAND_BY_S
         if not self._tasks:
             self._show_ready()
             if self._waiting():
@@ -272,7 +284,20 @@ class PrintLane:
         """In the thread of whoever commits, while this lane rests."""
         if self._jobs or self._clock.monotonic() >= permit.valid_until:
             return []
-        return lease(tx, self._settings.kkt, permit.fn_number, permit.last_fd_number, permit.limit)
+        return self._unprinted(tx, lease(tx, self._settings.kkt, permit.fn_number, permit.last_fd_number, permit.limit))
+
+    def _unprinted(self, tx: Transaction, leased: list[PrintTask]) -> list[PrintTask]:
+        """Those of which no document is known: another lane may have found one on the storage of its register."""
+        if not tx.may_be_recovered:
+            return leased
+        unprinted = []
+        for task in leased:
+            found = find_recovered(tx.connection, requisite_1192(task.pos_id, task.receipt_id))
+            if (outcome := found_elsewhere(tx, task)) is not None:
+                self._record([outcome], tx)
+            elif disputed(found, task) is None:  # else its row leaves it in doubt
+                unprinted.append(task)
+        return unprinted
 
     def _stand_by(self) -> float:
         """The disk may take long: nothing is begun meanwhile, but how the register is can be seen."""
@@ -405,6 +430,10 @@ class PrintLane:
             )
             log.error("parked: %r", error, extra=ids_of(task))
             return self._resolver.parked(task, self._parked[task.id])
+        requisite = requisite_1192(task.pos_id, task.receipt_id)
+        found = self._journal.read(lambda connection: find_recovered(connection, requisite))
+        if (reason := disputed(found, task)) is not None:
+            return self._resolver.disputed(task, reason)
         refused = error if isinstance(error, ReceiptRefused) and error.code != FN_EXHAUSTED else None
 
         def operation(tx: Transaction) -> Outcome | None:
@@ -624,7 +653,7 @@ class PrintLane:
 
     def _lease(self, tx: Transaction, snapshot: Snapshot) -> list[PrintTask]:
         fn_number, last = snapshot.status.fn_number, snapshot.last_fd_number
-        return lease(tx, self._settings.kkt, fn_number, last, self._lease_size)
+        return self._unprinted(tx, lease(tx, self._settings.kkt, fn_number, last, self._lease_size))
 
     def _give_back(self) -> None:
         """Receipts not begun wait again, at their old places; one that cannot be given back is in doubt by its row."""
@@ -670,6 +699,7 @@ class PrintLane:
     # -- standing still -------------------------------------------------------------------------------------------
 
     def _stand_still(self, problem: str, detail: str, pause_s: float = RETRY_S) -> float:
+        self._barrier.arrive(self._settings.kkt)
         if self._view.problem != problem:
             log.warning("register %s stands still (%s): %s", self._settings.kkt, problem, detail)
         self._view = replace(self._view, problem=problem, detail=detail)

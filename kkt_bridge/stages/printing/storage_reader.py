@@ -63,7 +63,7 @@ BATCH_MAX: Final = 200
 """Documents that are recorded together."""
 
 STRANGERS_MAX: Final = 500
-"""Receipts without a mark of ours, in a row, after which a storage never seen before is not read further back."""
+"""Receipts without a mark of ours, or too old, in a row, after which a storage never seen before is read no further."""
 
 TOLD_MAX: Final = 5
 """Documents that are named where it is told that the journal was behind."""
@@ -92,7 +92,8 @@ class _History:
     Only two can bring a receipt again: a POS that never heard its answer, and the broker, which keeps what it could not
     deliver for as long as the session lives. So what is older than that, reckoned from the newest document (not by
     this machine's clock), does not matter; and where another program's receipts stand in a long row, the bridge was
-    not there. A register that other software used for years is read for seconds.
+    not there. A register that other software used for years is read for seconds. One odd date, of a day on which the
+    register's clock was wrong, ends nothing: so many receipts in a row that do not matter do.
     """
 
     last: int
@@ -100,7 +101,7 @@ class _History:
     next_fd: int
     newest_at: datetime | None = None
     strangers: int = 0
-    """Receipts in a row without a mark of ours."""
+    """Receipts in a row without a mark of ours, or too old."""
 
     def takes(self, document: StoredDocument | Unreadable, reach: timedelta) -> bool:
         """Whether this document matters; False ends the way."""
@@ -108,8 +109,9 @@ class _History:
             return True
         self.newest_at = self.newest_at or document.at
         if document.form in SALE_FORMS:
-            self.strangers = 0 if is_requisite(document.requisite) else self.strangers + 1
-        return document.at >= self.newest_at - reach and self.strangers < STRANGERS_MAX
+            matters = is_requisite(document.requisite) and document.at >= self.newest_at - reach
+            self.strangers = 0 if matters else self.strangers + 1
+        return self.strangers < STRANGERS_MAX
 
 
 @dataclass(slots=True)
@@ -412,6 +414,14 @@ def found_elsewhere(tx: Transaction, task: PrintTask) -> Outcome | None:
         return None
     forget_recovered(tx, requisite)
     return Outcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
+
+
+def disputed(found: RecoveredDocument | None, task: PrintTask) -> str | None:
+    """Why a document that another lane found leaves this receipt to a person, in words that follow its name."""
+    if found is None or ((receipt := readable(task)) is not None and found.could_be(receipt)):
+        return None
+    mark = found.mark
+    return f"has its mark on FD {mark.fd_number} of FN {mark.fn_number}, which is another sale: look at the paper"
 
 
 def could_be(document: StoredDocument, receipt: Receipt) -> bool:
