@@ -1,6 +1,7 @@
 """Documents whose receipts were lost with a journal: what the fiscal storages hold of ours beyond its knowledge."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
@@ -38,6 +39,18 @@ class RecoveredDocument:
         """Whether form, operation and total are this receipt's: under one key there may be two different sales."""
         form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
         return (self.form, self.operation, self.total) == (form, receipt.operation, receipt.total)
+
+    def supersedes(self, known: "RecoveredDocument") -> bool:
+        """Whether, of two documents with one mark, this one is rather the receipt's.
+
+        A receipt is printed again only after a person has passed the document that carries its mark as another sale.
+        So of two different sales the later one is the receipt's; of two equal ones the first is.
+        """
+        if (self.form, self.operation, self.total) == (known.form, known.operation, known.total):
+            return False
+        if self.mark.fn_number == known.mark.fn_number:
+            return self.mark.fd_number > known.mark.fd_number
+        return datetime.fromisoformat(self.mark.datetime) > datetime.fromisoformat(known.mark.datetime)
 
 
 def recovered_owner(connection: Connection, fn_number: str, fd_number: int) -> str | None:

@@ -176,7 +176,9 @@ def _documents(storages: Sequence[StorageReader]) -> tuple[dict[str, Found], dic
             ours = RecoveredDocument(
                 document.requisite, storage.kkt, document.form, document.operation, document.total, document.mark
             )
-            found.setdefault(ours.requisite, Found(ours, int(document.at.timestamp() * 1000)))
+            known = found.get(ours.requisite)
+            if known is None or ours.supersedes(known.document):
+                found[ours.requisite] = Found(ours, int(document.at.timestamp() * 1000))
     return found, marks
 
 

@@ -308,6 +308,46 @@ def test_a_mark_known_twice_and_another_sale_is_never_printed_over(shop):
     assert (len(shop.documents()), shop.status(request)) == (1, "printing")
 
 
+def printed_again_beside_another_sale(shop, request):
+    """Another program's sale carries the receipt's mark; a person passes that paper, and the receipt is printed."""
+    sell_and_print(shop, receipt())
+    shop.break_register(offline=True)
+    shop.sell(request)
+    shop.print_all()
+    shop.heal_register()
+    (requisite,) = marks_of([request])
+    other = small_receipt({"price": "11.00", "total": "11.00"}, payments=[{"type": "cash", "amount": "11.00"}])
+    print_on(shop.registers["kkt-1"], replace(a_print_job(other), requisite=requisite))
+    shop.print_patiently(2)
+    (doubt,) = shop.lane.view.doubts
+    decide(shop, request, PrintAgain(doubt.number))
+    shop.print_patiently(3)
+    assert marks(shop)[1:] == [requisite, requisite]
+    return numbers_told(shop)[request["receipt_id"]]
+
+
+@pytest.mark.parametrize("batch", [1, 200])
+@pytest.mark.parametrize("memory", ["none", "old"])
+def test_a_receipt_printed_again_beside_another_sale_is_known_by_its_own_paper(shop, monkeypatch, memory, batch):
+    monkeypatch.setattr(storage_reader, "BATCH_MAX", batch)
+    request = small_receipt()
+    shop.print_all()
+    copy = back_up(shop)
+    number = printed_again_beside_another_sale(shop, request)
+    if memory == "none":
+        lose_journal(shop)
+    else:
+        put_back(shop, copy)
+    shop.print_patiently(2)
+    before = len(shop.documents())
+    shop.sell(request)
+    shop.print_all()
+    reply = shop.replies()[-1]
+    assert (reply["status"], reply["fiscal"]["fd_number"]) == ("printed", number)
+    assert len(shop.documents()) == before
+    assert shop.rows("SELECT fd_number, delivery FROM documents") == [(number, "ready")]
+
+
 def test_a_tail_that_cannot_be_read_keeps_the_lane_from_printing(shop):
     known, lost, new = receipt(), receipt(), receipt()
     sell_and_print(shop, known)

@@ -101,6 +101,19 @@ def test_from_the_storages_alone_every_repeat_is_answered_and_none_printed(shop,
     assert agreed(shop) == "taken 4 = printed 4 = fiscal documents 4 = at the OFD 4"
 
 
+def test_of_two_different_sales_with_one_mark_a_repeat_is_answered_with_the_later_one(shop, sold):
+    """The first was passed by a person as another sale, else the receipt would not have been printed after it."""
+    request = small_receipt(pos_id="pos-1")
+    other = small_receipt({"price": "11.00", "total": "11.00"}, payments=[{"type": "cash", "amount": "11.00"}])
+    own = a_print_job(request)
+    print_on(shop.registers["kkt-1"], replace(a_print_job(other), requisite=own.requisite))
+    printed = print_on(shop.registers["kkt-1"], own)
+    lose(shop)
+    rebuilt(shop)
+    repeat_all(shop, [request])
+    assert shop.replies("pos-1")[-1]["fiscal"]["fd_number"] == printed.mark.fd_number
+
+
 def test_the_order_does_not_go_back_behind_the_newest_document(shop, sold):
     lose(shop)
     shop.clock.jump(-86_400 * 365 * 10)

@@ -353,22 +353,22 @@ class StorageReader:
         assert document.operation is not None
         assert document.total is not None
         assert document.mark is not None
+        new = RecoveredDocument(
+            requisite=document.requisite,
+            kkt=self._settings.kkt,
+            form=document.form,
+            operation=document.operation,
+            total=document.total,
+            mark=document.mark,
+        )
         known = find_recovered(tx.connection, document.requisite)
         if known is not None:
             if (known.mark.fn_number, known.mark.fd_number) != (document.fn_number, document.fd_number):
                 found.twice.append(document)
-            return
-        insert_recovered(
-            tx,
-            RecoveredDocument(
-                requisite=document.requisite,
-                kkt=self._settings.kkt,
-                form=document.form,
-                operation=document.operation,
-                total=document.total,
-                mark=document.mark,
-            ),
-        )
+            if not new.supersedes(known):
+                return
+            forget_recovered(tx, document.requisite)
+        insert_recovered(tx, new)
         found.kept.append(document)
 
     def _tell(self, found: _Found) -> None:
