@@ -4,6 +4,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 BYTES_MAX: Final = 8 * 1024 * 1024
@@ -24,9 +25,23 @@ class AckToken(NamedTuple):
     qos: int
 
 
+class Excess(NamedTuple):
+    """What is kept of a payload that is larger than any request may be."""
+
+    length: int
+    """Bytes that it had."""
+    digest: bytes
+    """`digest_of` the whole."""
+
+
+def digest_of(topic: str, payload: bytes) -> bytes:
+    """16 bytes of topic and payload: what a redelivery repeats."""
+    return blake2b(topic.encode() + b"\0" + payload, digest_size=16).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message as it arrived."""
+    """A message as it arrived; a payload that is too large for any request is not kept."""
 
     token: AckToken
     topic: str
@@ -36,6 +51,13 @@ class Incoming:
     retained: bool = False
     response_topic: str | None = None
     correlation: bytes | None = None
+    excess: Excess | None = None
+    """Of a payload that was too large; `payload` is empty then."""
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes of topic and payload as they arrived."""
+        return digest_of(self.topic, self.payload) if self.excess is None else self.excess.digest
 
     @property
     def size(self) -> int:

@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.broker.buffering import BufferedSocket
 from kkt_bridge.broker.holds import HoldKind, Holds, Key, Suspects
-from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.broker.inbox import AckToken, Excess, Inbox, Incoming, digest_of
 from kkt_bridge.broker.link import Listener, Occurrences, Outgoing, SessionView
 from kkt_bridge.broker.oddities import Oddities
 from kkt_bridge.broker.packets import SessionClient, connect, correlated, session_client, subscriptions, topic_of
@@ -35,6 +35,7 @@ from kkt_bridge.broker.presence import Presence, RivalWatch
 from kkt_bridge.broker.redial import DETOUR_S, STABLE_S, Ending, Protocol, Redial
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
+from kkt_bridge.wire.messages import REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Topics
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
@@ -51,6 +52,9 @@ WINDOW_MAX: Final = 200
 
 PACKET_MAX: Final = 256 * 1024 * 1024
 """What MQTT can carry; a broker may allow less."""
+
+EARLY_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes of messages that wait for the SUBACK; beyond that they go to the inbox, which the reading stops for."""
 
 READS_PER_STEP: Final = 64
 """Packets read before others get their turn."""
@@ -104,6 +108,7 @@ class Session:
         """Retained messages that wait: the latest of each topic."""
         self._early: list[Incoming] = []
         """What came before the broker had agreed to the subscriptions."""
+        self._early_bytes = 0
         self._acks: deque[AckToken] = deque()
         self._client: SessionClient | None = None
         self._phase = Phase.AWAY
@@ -281,7 +286,7 @@ class Session:
     def _look_at_the_clock(self, client: SessionClient) -> None:
         now = self._clock.monotonic()
         if self._phase is not Phase.ONLINE:
-            if now > self._deadline:
+            if now > max(self._deadline, self._not_reading_until + HANDSHAKE_TIMEOUT_S):
                 self._lost("the broker does not answer the handshake")
         elif self._owes_a_puback(now):
             self._lost(f"the broker acknowledges nothing: a message waits for its PUBACK for {PUBACK_TIMEOUT_S:g} s")
@@ -452,9 +457,7 @@ class Session:
             )
         self._phase = Phase.ONLINE
         self._online_since = self._clock.monotonic()
-        for message in self._early:
-            self._inbox.put(message)
-        self._early.clear()
+        self._hand_over_early()
         self._rivals.born()
         self._publish_birth(client, self._online_since)
         for listener in self._listeners:
@@ -469,20 +472,36 @@ class Session:
                 self._birth_wanted = True  # a will that came late, or somebody's forgery: the last word is ours
             return
         properties = message.properties
+        excess = Excess(len(payload), digest_of(topic, payload)) if len(payload) > REQUEST_BYTES_MAX else None
         incoming = Incoming(
             token=AckToken(self._epoch, message.mid, message.qos),
             topic=topic,
-            payload=payload,
+            payload=b"" if excess else payload,
             redelivered=bool(message.dup or message.retain),
             retained=bool(message.retain),
             response_topic=getattr(properties, "ResponseTopic", None),
             correlation=getattr(properties, "CorrelationData", None),
+            excess=excess,
         )
         self._oddities.look_at(topic, incoming.response_topic)
         if self._phase is Phase.ONLINE:
             self._inbox.put(incoming)
         elif len(self._early) < self._settings.receive_maximum or message.qos:
             self._early.append(incoming)
+            self._early_bytes += incoming.size
+            if self._early_bytes > EARLY_BYTES_MAX:
+                # The SUBACK stands behind what the broker kept for us, so it must be read on. A session that it kept
+                # let these in, and what becomes of them is in the journal, whether the SUBACK grants or refuses.
+                self._hand_over_early()
+
+    def _hand_over_early(self) -> None:
+        for message in self._early:
+            self._inbox.put(message)
+        self._forget_early()
+
+    def _forget_early(self) -> None:
+        self._early.clear()
+        self._early_bytes = 0
 
     def _on_publish(
         self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
@@ -565,7 +584,7 @@ class Session:
         self._owed_since = None
         self._outgoing.clear()
         self._states.clear()
-        self._early.clear()
+        self._forget_early()
         self._refused_subscriptions = ()
         if client is not None:
             _let_go(client)

@@ -62,6 +62,12 @@ def decode_message(model: type[Message], payload: bytes, id_field: str) -> Messa
     return _validate(model, fields, "invalid_receipt", _id_in(fields, id_field))
 
 
+def too_large(length: int) -> Undecodable:
+    """The refusal of a payload of so many bytes, more than `REQUEST_BYTES_MAX`; nobody need have kept it."""
+    message = f"{length} bytes are too many for a request, at most {REQUEST_BYTES_MAX} fit"
+    return Undecodable(_refusal("too_large", message))
+
+
 def validation_faults(error: ValidationError, most: int | None = None) -> list[Fault]:
     """The findings of pydantic, the first `most` of them, as paths and messages of the contract."""
     return [_fault(item) for item in error.errors(include_url=False, include_input=False)[:most]]
@@ -69,8 +75,7 @@ def validation_faults(error: ValidationError, most: int | None = None) -> list[F
 
 def _parse(payload: bytes) -> dict[str, Any]:
     if len(payload) > REQUEST_BYTES_MAX:
-        message = f"{len(payload)} bytes are too many for a request, at most {REQUEST_BYTES_MAX} fit"
-        raise Undecodable(_refusal("too_large", message))
+        raise too_large(len(payload))
     try:
         return parse_object(payload)
     except BadJson as problem:

@@ -17,11 +17,12 @@ from support.clocks import ManualClock
 
 from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.broker.holds import CUTS_MAX
-from kkt_bridge.broker.inbox import AckToken, Inbox
+from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.broker.link import Occurrences, Outgoing
 from kkt_bridge.broker.presence import Presence
 from kkt_bridge.broker.redial import DETOUR_S, TAKEN_OVER_WAIT_S, WAIT_MAX_S
 from kkt_bridge.broker.session import (
+    EARLY_BYTES_MAX,
     HANDSHAKE_TIMEOUT_S,
     PUBACK_TIMEOUT_S,
     WINDOW_MAX,
@@ -29,6 +30,7 @@ from kkt_bridge.broker.session import (
 )
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.settings import MqttSettings
+from kkt_bridge.wire.messages import REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Topics
 
 SOON_S = 15.0
@@ -586,7 +588,16 @@ class Peer:
     def publish(self, mid, topic, payload):
         name = topic.encode()
         body = struct.pack("!H", len(name)) + name + struct.pack("!H", mid) + b"\0" + payload
-        self.send(bytes([0x32, len(body)]) + body)
+        self.send(bytes([0x32]) + length_of(body) + body)
+
+
+def length_of(body):
+    """The remaining length as MQTT writes it: seven bits a byte, the lowest first."""
+    left, written = len(body), bytearray()
+    while left > 0x7F:
+        written.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*written, left])
 
 
 @contextmanager
@@ -771,6 +782,58 @@ def test_what_comes_before_the_subscription_is_granted_is_not_lost():
 
         play(bench, early, then=lambda: bench.session.online)
         assert payloads(bench.receive(1)) == [b"early"]
+
+
+def test_of_a_payload_too_large_for_any_request_only_length_and_digest_are_kept():
+    with peer_session() as (bench, listener):
+        topic, payload = bench.topics.receipt("pos-1"), b"x" * (REQUEST_BYTES_MAX + 1)
+
+        def early():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(CONNACK_5)
+            peer.publish(7, topic, payload)
+            peer.publish(8, topic, payload[1:])
+            _, content = peer.read()
+            peer.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
+            peer.publish(9, topic, payload)
+            return peer
+
+        play(bench, early, then=lambda: bench.session.online)
+        before, whole, after = bench.receive(3)
+        assert whole == Incoming(whole.token, topic, payload[1:], redelivered=False)
+        for cut in (before, after):
+            assert (cut.payload, cut.excess.length) == (b"", len(payload))
+            assert cut.digest == Incoming(cut.token, topic, payload, redelivered=False).digest
+
+
+def test_much_that_comes_before_the_suback_is_bounded_in_bytes_and_not_lost():
+    """The SUBACK stands behind it, so it is taken; and while nothing takes it, the socket is left unread."""
+    clock = ManualClock()
+    with peer_session(clock=clock, inbox=10_000) as (bench, listener):
+        count = 3 * EARLY_BYTES_MAX // REQUEST_BYTES_MAX
+
+        def early():
+            peer = Peer(listener)
+            peer.read()
+            peer.send(CONNACK_5)
+            _, content = peer.read()
+            for mid in range(1, count + 1):
+                peer.publish(mid, bench.topics.receipt("pos-1"), b"%d" % mid + bytes(REQUEST_BYTES_MAX - 10))
+            peer.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
+            return peer
+
+        thread, _ = in_thread(early)
+        bench.until(bench.inbox.is_full, "a full inbox")
+        for _ in range(5):
+            clock.advance(HANDSHAKE_TIMEOUT_S - 1)
+            bench.session.step(0)
+        assert bench.session._early == []
+        assert len(bench.inbox) * REQUEST_BYTES_MAX <= 2 * EARLY_BYTES_MAX
+        assert bench.session.complaint == "not yet connected", "no end of the handshake"
+        received = bench.receive(count)
+        assert [message.payload.rstrip(b"\0") for message in received] == [b"%d" % mid for mid in range(1, count + 1)]
+        bench.until(lambda: bench.session.online and not thread.is_alive(), "online")
 
 
 def test_a_slow_line_with_much_that_waited_is_no_silence():

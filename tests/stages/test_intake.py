@@ -9,7 +9,7 @@ import pytest
 from support.receipts import encoded, item, receipt, small_receipt
 from support.stages import TOPICS, Shop, check_counts, meddle
 
-from kkt_bridge.broker.inbox import AckToken, Incoming
+from kkt_bridge.broker.inbox import AckToken, Excess, Incoming, digest_of
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
 from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
@@ -252,6 +252,21 @@ def test_a_redelivery_of_what_was_refused_gets_the_same_refusal(shop):
     shop.sell(late, redelivered=True)
     assert last(shop.replies()) == refusal
     assert shop.journal.pending() == 1
+
+
+def test_what_was_too_large_to_be_kept_is_refused_and_its_redelivery_known(shop):
+    topic = TOPICS.receipt("pos-1")
+    whole = b" " * 300_000
+    cut = Excess(len(whole), digest_of(topic, whole))
+    shop.inbox.put(Incoming(AckToken(1, 77, 1), topic, b"", redelivered=False, excess=cut))
+    shop.intake.step()
+    refusal = last(shop.replies())
+    assert (error_of(refusal), refusal["receipt_id"]) == ("too_large", None)
+    assert "300000 bytes" in refusal["error"]["message"]
+    shop.inbox.put(Incoming(AckToken(1, 78, 1), topic, b"", redelivered=True, excess=cut))
+    shop.intake.step()
+    assert shop.replies() == [refusal, refusal]
+    assert shop.line.acknowledged == [77, 78]
 
 
 def test_a_new_publish_of_what_was_refused_is_judged_afresh(shop):

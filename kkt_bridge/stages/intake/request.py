@@ -3,13 +3,12 @@
 import logging
 import re
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 from kkt_bridge.broker.inbox import AckToken, Incoming
 from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt
 from kkt_bridge.stages.intake import refusals
-from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt
+from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt, too_large
 from kkt_bridge.wire.messages import Command, Error, Query
 from kkt_bridge.wire.topics import NAME_CHARS_MAX, RequestKind, Route, Topics
 
@@ -83,10 +82,10 @@ def understand(topics: Topics, message: Incoming) -> Request | None:
         correlation=message.correlation,
         redelivered=message.redelivered,
         retained=message.retained,
-        digest=blake2b(message.topic.encode() + b"\0" + message.payload, digest_size=16).digest(),
+        digest=message.digest,
     )
     try:
-        return _decoded(request, route, message.payload)
+        return _decoded(request, route, message)
     except Undecodable as bad:
         return replace(request, id=bad.message_id, error=bad.error)
     except Exception:
@@ -94,7 +93,10 @@ def understand(topics: Topics, message: Incoming) -> Request | None:
         return replace(request, error=refusals.error("internal"))
 
 
-def _decoded(request: Request, route: Route, payload: bytes) -> Request:
+def _decoded(request: Request, route: Route, message: Incoming) -> Request:
+    if message.excess is not None:
+        raise too_large(message.excess.length)
+    payload = message.payload
     match route.kind:
         case "receipt":
             receipt = decode_receipt(payload, route.name)
