@@ -42,7 +42,13 @@ HANDSHAKE_TIMEOUT_S: Final = 5.0
 """Until the broker's CONNACK, then without a byte until its SUBACK: what it kept for us comes before that."""
 
 PUBACK_TIMEOUT_S: Final = 20.0
-"""How long the broker may owe a PUBACK, while we read: one that answers pings alone serves nobody."""
+"""How long the broker may owe a PUBACK while nothing but pings is answered: such a one serves nobody.
+
+A PUBACK stands in the stream behind what the broker had sent before: while messages come, it may still be on its way.
+"""
+
+PUBACK_TIMEOUT_MAX_S: Final = 300.0
+"""How long it may owe one, while we read, whatever else comes."""
 
 BIRTH_INTERVAL_S: Final = 1.0
 """The shortest time between two answers to a presence that is not ours."""
@@ -120,6 +126,8 @@ class Session:
         self._packet_max = PACKET_MAX
         self._in_flight: dict[int, _Sent] = {}
         self._not_reading_until = float("-inf")
+        self._received_at = float("-inf")
+        """When the last PUBLISH came."""
         self._owed_since: float | None = None
         """Since when the broker owes us the oldest PUBACK, as it stood in the last round."""
         self._suspects = Suspects()
@@ -289,20 +297,25 @@ class Session:
             if now > max(self._deadline, self._not_reading_until + HANDSHAKE_TIMEOUT_S):
                 self._lost("the broker does not answer the handshake")
         elif self._owes_a_puback(now):
-            self._lost(f"the broker acknowledges nothing: a message waits for its PUBACK for {PUBACK_TIMEOUT_S:g} s")
+            waiting_s = now - next(iter(self._in_flight.values())).at
+            self._lost(f"the broker acknowledges nothing: a message waits for its PUBACK for {waiting_s:.0f} s")
         elif self._redial.is_detour and now - self._online_since > DETOUR_S:
             self._ending = Ending.DETOUR_OVER
             client.disconnect()
             self._lost("back to MQTT 5")
 
     def _owes_a_puback(self, now: float) -> bool:
-        """Whether the broker owes us the oldest PUBACK for too long; while we do not read, that cannot be told."""
+        """Whether the broker owes us the oldest PUBACK for too long.
+
+        While we do not read, that cannot be told; while messages come, it is only told in the end.
+        """
         if not self._in_flight:
             self._owed_since = None
             return False
         oldest = next(iter(self._in_flight.values()))
         self._owed_since = max(oldest.at, self._not_reading_until)
-        return now - self._owed_since > PUBACK_TIMEOUT_S
+        silent_since = max(self._owed_since, self._received_at)
+        return now - silent_since > PUBACK_TIMEOUT_S or now - self._owed_since > PUBACK_TIMEOUT_MAX_S
 
     def _wait(self, reading: list[Any], writing: list[Any], timeout: float) -> tuple[list[Any], list[Any], list[Any]]:
         try:
@@ -464,6 +477,7 @@ class Session:
             listener.link_up()
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        self._received_at = self._clock.monotonic()
         payload = bytes(message.payload)
         if (topic := topic_of(message)) == self._presence.topic:
             if self._rivals.is_rival(payload, retained=bool(message.retain)):

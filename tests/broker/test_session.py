@@ -24,6 +24,7 @@ from kkt_bridge.broker.redial import DETOUR_S, TAKEN_OVER_WAIT_S, WAIT_MAX_S
 from kkt_bridge.broker.session import (
     EARLY_BYTES_MAX,
     HANDSHAKE_TIMEOUT_S,
+    PUBACK_TIMEOUT_MAX_S,
     PUBACK_TIMEOUT_S,
     WINDOW_MAX,
     Session,
@@ -898,6 +899,42 @@ def test_a_broker_that_owes_a_puback_is_left_and_tried_again():
 def in_good_time(listener, clock):
     clock.advance(WAIT_MAX_S)
     return welcomed(listener)
+
+
+def test_while_messages_come_a_puback_may_stand_behind_them_but_not_for_ever():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        bench.session.step(0.01)
+        waited_s, mid = 0.0, 0
+        while waited_s + PUBACK_TIMEOUT_S < PUBACK_TIMEOUT_MAX_S:
+            clock.advance(PUBACK_TIMEOUT_S - 1)
+            waited_s, mid = waited_s + PUBACK_TIMEOUT_S - 1, mid + 1
+            peer.publish(mid, bench.topics.receipt("pos-1"), b"{}")
+            assert len(bench.receive(1)) == 1
+            assert bench.session.online, waited_s
+        peer.publish(mid + 1, bench.topics.receipt("pos-1"), b"{}")
+        assert len(bench.receive(1)) == 1
+        clock.advance(PUBACK_TIMEOUT_MAX_S - waited_s + 1)
+        peer.publish(mid + 2, bench.topics.receipt("pos-1"), b"{}")
+        bench.until(lambda: not bench.session.online, "the end")
+        assert "acknowledges nothing" in bench.session.complaint
+
+
+def test_when_messages_cease_the_broker_has_as_long_for_its_puback_as_after_none():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        bench.session.step(0.01)
+        clock.advance(PUBACK_TIMEOUT_S - 1)
+        peer.publish(1, bench.topics.receipt("pos-1"), b"{}")
+        assert len(bench.receive(1)) == 1
+        clock.advance(PUBACK_TIMEOUT_S - 1)
+        bench.session.step(0.01)
+        assert bench.session.online
+        clock.advance(2)
+        bench.session.step(0.01)
+        assert not bench.session.online
 
 
 def test_while_the_inbox_is_full_nobody_owes_a_puback():
