@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.journal.rights import not_allowed
+from kkt_bridge.journal.set_aside import REPLACED
 from kkt_bridge.settings import Settings, load_settings
 from kkt_bridge.verification.audit import Report, audit
 from kkt_bridge.verification.books import Difference
@@ -24,9 +26,10 @@ each with its kind, the receipt, the register, FN and FD, what is wrong, and wha
 running bridge is not disturbed: what is in progress is no difference.
 
 With --rebuild, while the bridge is down, the journal is made anew: from the rows of the one that is there (an old copy,
-say, which is then moved aside), or, where there is none, from those that can be read of the damaged one that was moved
-aside; and from the documents in the fiscal storages. Acknowledged receipts that were not printed yet come back; a
-receipt that was printed is not printed again, whoever repeats it.
+say, which is then moved aside), or, where there is none, from those that can be read of the newest one that was moved
+aside, damaged or replaced; and from the documents in the fiscal storages. Acknowledged receipts that were not printed
+yet come back; a receipt that was printed is not printed again, whoever repeats it. It tells which file the rows are
+from, and when that was last written.
 
 exit status:
   0  the books agree, or the journal was made anew
@@ -99,8 +102,9 @@ def _rebuild(args: argparse.Namespace, settings: Settings, journal: Path) -> int
 def _told(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
     """What was saved and what was not, a line each."""
     if rebuilt.damaged:
-        where = f"now {rebuilt.moved[0]}" if rebuilt.moved else "which stays where it is"
-        yield f"from {rebuilt.damaged}, {where}:", PLAIN
+        made_way = [name for name in rebuilt.moved if name.startswith(rebuilt.damaged + REPLACED)]
+        where = f"now {made_way[0]}" if made_way else "which stays where it is"
+        yield f"from {rebuilt.damaged}, {where}, {_age(rebuilt.last_write_ms)}:", PLAIN
         kept = f"{rebuilt.receipts} receipts ({rebuilt.waiting} to be printed, {rebuilt.found_printed} found printed)"
         yield f"  {kept}, {rebuilt.tombstones} purged ones", PLAIN
     if rebuilt.awaited:
@@ -113,6 +117,12 @@ def _told(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
         yield f"printed, but on which document is not known any more: {name}; it is not printed again", WARNING
     for name in rebuilt.lost:
         yield f"taken, and its content is lost: {name}; see whether it is on paper, else have its POS repeat it", BAD
+
+
+def _age(last_write_ms: int | None) -> str:
+    if last_write_ms is None:
+        return "how old it is cannot be read"
+    return f"last written {datetime.fromtimestamp(last_write_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _as_json(report: Report) -> dict[str, Any]:

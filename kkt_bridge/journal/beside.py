@@ -10,7 +10,7 @@ from kkt_bridge.journal.database import BUSY_TIMEOUT_MS
 from kkt_bridge.journal.generation import log_of, require_own_log
 from kkt_bridge.journal.place import what_tells_of_a_lost_journal
 from kkt_bridge.journal.rights import not_allowed
-from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
+from kkt_bridge.journal.set_aside import damaged_last, rebuild_advice
 
 
 def open_beside(path: Path, *, held: bool) -> sqlite3.Connection:
@@ -27,10 +27,8 @@ def open_beside(path: Path, *, held: bool) -> sqlite3.Connection:
     except PermissionError:
         raise StorageUnavailable(not_allowed(path)) from None
     if not is_there:
-        if moved := set_aside_files(path):
-            raise JournalDamaged(
-                f"{path}: there is no journal, and {moved[-1].name} was damaged: {rebuild_advice(path)}"
-            )
+        if moved := damaged_last(path):
+            raise JournalDamaged(f"{path}: there is no journal, and {moved.name} was damaged: {rebuild_advice(path)}")
         if lost := what_tells_of_a_lost_journal(path):
             raise JournalLost(lost)
         raise JournalError(f"{path}: there is no journal: a bridge makes it at its first start")

@@ -30,7 +30,14 @@ from kkt_bridge.journal.lock import JournalLock, lock_of
 from kkt_bridge.journal.place import require_one_name, what_tells_of_a_lost_journal
 from kkt_bridge.journal.rights import make_private, narrow
 from kkt_bridge.journal.schema import known_schema, migrations
-from kkt_bridge.journal.set_aside import COMPANIONS, MARK, finish_setting_aside, rebuild_advice, set_aside
+from kkt_bridge.journal.set_aside import (
+    COMPANIONS,
+    MARK,
+    damaged_last,
+    finish_setting_aside,
+    rebuild_advice,
+    set_aside,
+)
 from kkt_bridge.settings import journal_path
 
 BUSY_TIMEOUT_MS: Final = 5000
@@ -162,8 +169,8 @@ class Database:
         if not self.path.exists():
             if self._anew:
                 return
-            moved = finish_setting_aside(self.path)
-            if moved is not None:
+            finish_setting_aside(self.path, self._lock.generations)
+            if moved := damaged_last(self.path):
                 raise _Lost(f"{self.path}: there is no journal, and {moved.name} beside it was damaged")
             if lost := what_tells_of_a_lost_journal(self.path):
                 raise JournalLost(lost)

@@ -37,8 +37,9 @@ def what_tells_of_a_lost_journal(path: Path) -> str | None:
     fresh = f"remove {names}" if names else f"move {replaced[-1].name} elsewhere"
     return (
         f"{path}: there is no journal, but {', '.join(reasons)}: is its disk mounted? Nothing was begun. Put a copy "
-        "back with `kkt-bridge restore COPY --config FILE`, or make it anew from what the registers hold with "
-        f"`kkt-bridge verify --rebuild --config FILE`; only if a new, empty one is really to begin here, {fresh}"
+        "back with `kkt-bridge restore COPY --config FILE`, or make it anew from what is left and "
+        "what the registers hold with `kkt-bridge verify --rebuild --config FILE`; only if a new, "
+        f"empty one is really to begin here, {fresh}"
     )
 
 

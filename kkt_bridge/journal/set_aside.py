@@ -1,9 +1,12 @@
 """A journal moved aside, damaged or replaced: kept for `verify --rebuild` and for whoever looks, never deleted."""
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Final
+
+from kkt_bridge.journal.generation import generation_of_file
 
 MARK: Final = ".damaged-"
 REPLACED: Final = ".replaced-"
@@ -11,6 +14,10 @@ REPLACED: Final = ".replaced-"
 
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database; moved along, so that it still opens under the new name."""
+
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
+"""When it was moved, in the name."""
+_STAMPED: Final = re.compile(r"\d{8}T\d{6}Z")
 
 
 def rebuild_advice(journal: Path) -> str:
@@ -23,8 +30,21 @@ def rebuild_advice(journal: Path) -> str:
 
 def set_aside_files(journal: Path, mark: str = MARK) -> list[Path]:
     """The journals that stand beside this one, moved there with this mark, in the order in which they were."""
-    names = sorted(path for path in journal.parent.glob(f"{_escaped(journal.name)}{mark}*"))
-    return [path for path in names if not path.name.endswith(COMPANIONS)]
+    files = journal.parent.glob(f"{_escaped(journal.name)}{mark}*")
+    return sorted(
+        (path for path in files if not path.name.endswith(COMPANIONS)), key=lambda path: _moved_at(path, mark)
+    )
+
+
+def all_set_aside(journal: Path) -> list[Path]:
+    """The journals that stand beside this one, damaged and replaced, in the order in which they were moved there."""
+    return [path for _, path in sorted(_all_stamped(journal))]
+
+
+def damaged_last(journal: Path) -> Path | None:
+    """The newest that was moved aside, if it was for damage; None if none was, or one was replaced after it."""
+    newest = max(_all_stamped(journal), default=None)
+    return newest[1] if newest is not None and newest[1].name.startswith(journal.name + MARK) else None
 
 
 def set_aside(journal: Path, now_s: float | None = None, *, mark: str = MARK) -> Path:
@@ -40,12 +60,18 @@ def set_aside(journal: Path, now_s: float | None = None, *, mark: str = MARK) ->
     return target
 
 
-def finish_setting_aside(journal: Path, mark: str = MARK) -> Path | None:
-    """Of a journal that is not there: the newest that was moved aside, whole now; None if there is none."""
-    newest = max(set_aside_files(journal, mark), default=None)
-    if newest is not None:
-        move_companions(journal, newest)
-    return newest
+def finish_setting_aside(journal: Path, generations: frozenset[str]) -> None:
+    """Of a journal that is not there: bring the newest that was moved aside its companions, if they are its own.
+
+    `generations` are those that the lock remembers. The log of a journal that came later keeps to itself: read into
+    an older file, it would make of both what never was.
+    """
+    newest = max(_all_stamped(journal), default=None)
+    if newest is None:
+        return
+    found = generation_of_file(newest[1])
+    if found is None or not generations or found in generations:
+        move_companions(journal, newest[1])
 
 
 def move_companions(journal: Path, target: Path) -> None:
@@ -69,10 +95,19 @@ def sync_directory(directory: Path) -> None:
 
 def _next_name(journal: Path, now_s: float | None, mark: str) -> Path:
     """A name behind all that are there: a clock that went back must not make the newest look like an old one."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
-    target = journal.with_name(f"{journal.name}{mark}{stamp}")
-    newest = max(set_aside_files(journal, mark), default=None)
-    return target if newest is None or newest < target else newest.with_name(f"{newest.name}-{stamp}")
+    stamp = time.strftime(_STAMP, time.gmtime(now_s))
+    newest = max((moved_at for moved_at, _ in _all_stamped(journal)), default="")
+    return journal.with_name(f"{journal.name}{mark}{stamp if newest < stamp else f'{newest}-{stamp}'}")
+
+
+def _all_stamped(journal: Path) -> list[tuple[str, Path]]:
+    return [(_moved_at(path, mark), path) for mark in (MARK, REPLACED) for path in set_aside_files(journal, mark)]
+
+
+def _moved_at(path: Path, mark: str) -> str:
+    """The stamp in its name, with what was added behind it; of one renamed by hand, when it was last written."""
+    stamp = path.name.rpartition(mark)[2]
+    return stamp if _STAMPED.match(stamp) else time.strftime(_STAMP, time.gmtime(path.stat().st_mtime))
 
 
 def _escaped(name: str) -> str:

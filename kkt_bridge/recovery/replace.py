@@ -19,9 +19,9 @@ from kkt_bridge.journal.generation import generation_without_log
 from kkt_bridge.journal.set_aside import (
     COMPANIONS,
     REPLACED,
+    all_set_aside,
     move_companions,
     set_aside,
-    set_aside_files,
     sync_directory,
 )
 
@@ -63,9 +63,8 @@ def _make_way(journal: Path, generations: frozenset[str]) -> list[str]:
         target = set_aside(journal, mark=REPLACED)
         return [target.name, *(_names_beside(target))]
     # What was interrupted is finished; a log of anything else keeps to itself.
-    newest = max(set_aside_files(journal, REPLACED), default=None)
-    if newest is not None and _is_of(newest, generations):
-        move_companions(journal, newest)
+    if (beside := all_set_aside(journal)) and _is_of(beside[-1], generations):
+        move_companions(journal, beside[-1])
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
     for suffix in COMPANIONS:

@@ -1,6 +1,6 @@
 """A journal made anew: from rows, and from the fiscal storages.
 
-The rows are those of the journal that is there (an old copy, say), or of a damaged file that was moved aside. The new
+The rows are those of the journal that is there (an old copy, say), or of the newest file that was moved aside. The new
 one is built beside the place of the journal and moved there whole, so a rebuild that is interrupted has changed
 nothing. What rows are saved from is only read; a journal that is there is moved aside.
 """
@@ -21,7 +21,7 @@ from kkt_bridge.journal.lock import JournalLock, lock_of
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
 from kkt_bridge.journal.restore import restore
 from kkt_bridge.journal.salvage import Salvage, salvage
-from kkt_bridge.journal.set_aside import finish_setting_aside, set_aside, set_aside_files
+from kkt_bridge.journal.set_aside import all_set_aside, finish_setting_aside, set_aside
 from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import FD_MARK, Transaction
 from kkt_bridge.receipts.lifecycle import Status
@@ -48,7 +48,9 @@ class Rebuilt:
     """What came of it."""
 
     damaged: str | None
-    """The file that rows were saved from, damaged or the journal itself; None where there was none."""
+    """The file that rows were saved from, moved aside or the journal itself; None where there was none."""
+    last_write_ms: int | None = None
+    """When the journal in that file took its last receipt or step, in ms since 1970; None where that cannot be read."""
     moved: Sequence[str] = ()
     """What the files are called now that stood in the journal's place."""
     receipts: int = 0
@@ -99,9 +101,10 @@ def _nothing_left(journal: Path, lock: JournalLock) -> str:
 
 
 def _source(journal: Path, lock: JournalLock) -> Path | None:
-    """Where rows are to be saved from: the journal that is there and holds some, else the newest damaged one."""
+    """Where rows are to be saved from: the journal that is there and has some, else the newest set aside that has."""
     if not journal.exists():
-        return finish_setting_aside(journal)
+        finish_setting_aside(journal, lock.generations)
+        return _newest_aside(journal)
     try:
         held = _holdings(journal)
     except sqlite3.OperationalError as error:
@@ -110,7 +113,20 @@ def _source(journal: Path, lock: JournalLock) -> Path | None:
         if not lock.is_known:
             raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
         return set_aside(journal)
-    return journal if held else max(set_aside_files(journal), default=None)
+    return journal if held else _newest_aside(journal)
+
+
+def _newest_aside(journal: Path) -> Path | None:
+    """The newest that was moved aside, damaged or replaced; a whole one without receipts only for want of others."""
+    aside = all_set_aside(journal)[::-1]
+    return next((path for path in aside if not _is_empty(path)), next(iter(aside), None))
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return _holdings(path) == 0
+    except sqlite3.Error:
+        return False
 
 
 def _holdings(journal: Path) -> int:
@@ -259,6 +275,7 @@ def _told(source: Path | None, saved: Salvage, fates: Fates, given: set[str]) ->
     named = {row["fn_number"] for row in fates.documents} | {row["fn_before"] for row in waiting}
     return Rebuilt(
         damaged=source.name if source is not None else None,
+        last_write_ms=saved.figures.get("hlc_wall_ms"),
         receipts=len(fates.receipts),
         waiting=len(waiting),
         found_printed=len(fates.adopted),

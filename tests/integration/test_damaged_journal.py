@@ -108,6 +108,7 @@ def test_what_waits_in_a_readable_row_is_printed_though_nobody_repeats_it(make_w
     assert done.returncode == 0
     first, kept, last = done.stdout.splitlines()
     assert first.startswith("from journal.db.damaged-")
+    assert ", which stays where it is, " in first
     assert kept == "  2 receipts (1 to be printed, 0 found printed), 0 purged ones"
     assert last.endswith("journal.db is there again: start the bridge, then run `kkt-bridge verify`")
     world.heal("kkt-1")

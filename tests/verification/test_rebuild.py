@@ -15,7 +15,8 @@ from support.stages import Shop, a_print_job, check_counts, meddle, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost
 from kkt_bridge.journal.backup import back_up
-from kkt_bridge.journal.set_aside import set_aside_files
+from kkt_bridge.journal.database import Database
+from kkt_bridge.journal.set_aside import REPLACED, set_aside, set_aside_files
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.recovery.restore import restore
 from kkt_bridge.registers.readers import StorageUnreadable
@@ -503,3 +504,61 @@ def test_a_receipt_whose_mark_stands_on_another_sale_is_not_printed_by_the_journ
     assert shop.lane.view.problem == "unsettled_doubt"
     assert "which is another sale" in shop.lane.view.detail
     assert len(shop.documents()) == before
+
+
+def an_old_damaged_file_and_a_receipt_that_waits(shop):
+    """A journal was damaged long ago and made anew; since then a receipt was taken that is only in the journal."""
+    spoil(shop, "refusals")
+    (damaged,) = set_aside_files(shop.folder / "journal.db")
+    damaged.rename(damaged.with_name("journal.db.damaged-20200913T122640Z"))
+    rebuilt(shop)
+    shop.break_register(offline=True)
+    waiting = receipt()
+    shop.sell(waiting)
+    log = shop.folder / "journal.db-wal"
+    content = log.read_bytes()
+    shop.kill()
+    log.write_bytes(content)  # as it stays behind where the machine stops
+    shop.heal_register()
+    return waiting
+
+
+def test_a_journal_that_a_restore_moved_aside_counts_before_one_that_was_damaged_long_ago(shop, sold):
+    waiting = an_old_damaged_file_and_a_receipt_that_waits(shop)
+    # What a restore does first; then the power fails. The log is still where it was.
+    newest = "journal.db.replaced-20260101T000000Z"
+    (shop.folder / "journal.db").rename(shop.folder / newest)
+    log = (shop.folder / "journal.db-wal").read_bytes()
+    with pytest.raises(JournalLost, match=f"{newest} was moved aside by a restore that did not end"):
+        shop._start()
+    assert (shop.folder / f"{newest}-wal").read_bytes() == log
+    assert not (shop.folder / "journal.db.damaged-20200913T122640Z-wal").exists()
+    told = rebuilt(shop)
+    assert (told.damaged, told.waiting) == (newest, 1)
+    assert told.last_write_ms is not None
+    go_on(shop)
+    assert shop.status(waiting) == "synced"
+
+
+def test_the_log_of_a_later_journal_is_not_put_beside_an_older_file(shop, sold):
+    an_old_damaged_file_and_a_receipt_that_waits(shop)
+    (shop.folder / "journal.db").unlink()
+    assert (shop.folder / "journal.db-wal").stat().st_size
+    with pytest.raises(JournalDamaged, match=r"journal\.db\.damaged-20200913T122640Z beside it was damaged"):
+        shop._start()
+    assert not (shop.folder / "journal.db.damaged-20200913T122640Z-wal").exists()
+    told = rebuilt(shop)
+    assert any(".stray-" in name for name in told.moved), "it is kept"
+
+
+def test_an_empty_journal_that_was_replaced_does_not_hide_the_one_with_rows(shop, sold):
+    waiting = an_old_damaged_file_and_a_receipt_that_waits(shop)
+    journal = shop.folder / "journal.db"
+    set_aside(journal, mark=REPLACED)
+    empty = Database(f"sqlite:///{journal}", anew=True)
+    empty.open()
+    empty.close()
+    set_aside(journal, mark=REPLACED)
+    assert rebuilt(shop).waiting == 1
+    go_on(shop)
+    assert shop.status(waiting) == "synced"

@@ -11,7 +11,7 @@ from kkt_bridge.cli.checkup.locks import Hold
 from kkt_bridge.journal.beside import open_beside
 from kkt_bridge.journal.place import what_tells_of_a_lost_journal
 from kkt_bridge.journal.schema import known_schema, schema_of
-from kkt_bridge.journal.set_aside import rebuild_advice, set_aside_files
+from kkt_bridge.journal.set_aside import damaged_last, rebuild_advice
 
 CHECK_TIME_MAX_S: Final = 10.0
 """A long read keeps a running bridge from tidying up its write-ahead log."""
@@ -37,8 +37,8 @@ def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
 
 
 def _missing(path: Path) -> Finding:
-    if moved := set_aside_files(path):
-        reason = f"{path} is not there, and {moved[-1].name} beside it was damaged: no bridge starts like this"
+    if moved := damaged_last(path):
+        reason = f"{path} is not there, and {moved.name} beside it was damaged: no bridge starts like this"
         return fail(_CHECK, reason, rebuild_advice(path))
     if lost := what_tells_of_a_lost_journal(path):
         reason, _, advice = lost.partition(": is its disk mounted? Nothing was begun. ")
