@@ -26,7 +26,7 @@ class AckToken(NamedTuple):
 
 
 class Excess(NamedTuple):
-    """What is kept of a payload that is larger than any request may be."""
+    """What is kept of a payload that is larger than any request may be, beside its beginning."""
 
     length: int
     """Bytes that it had."""
@@ -41,7 +41,7 @@ def digest_of(topic: str, payload: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message as it arrived; a payload that is too large for any request is not kept."""
+    """A message as it arrived; of a payload that is too large for any request the beginning."""
 
     token: AckToken
     topic: str
@@ -52,7 +52,7 @@ class Incoming:
     response_topic: str | None = None
     correlation: bytes | None = None
     excess: Excess | None = None
-    """Of a payload that was too large; `payload` is empty then."""
+    """Of a payload that was too large; `payload` is its beginning then."""
 
     @property
     def digest(self) -> bytes:

@@ -35,7 +35,7 @@ from kkt_bridge.broker.presence import Presence, RivalWatch
 from kkt_bridge.broker.redial import DETOUR_S, STABLE_S, Ending, Protocol, Redial
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
-from kkt_bridge.wire.messages import REQUEST_BYTES_MAX
+from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Topics
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
@@ -490,7 +490,7 @@ class Session:
         incoming = Incoming(
             token=AckToken(self._epoch, message.mid, message.qos),
             topic=topic,
-            payload=b"" if excess else payload,
+            payload=payload[:ID_SOUGHT_BYTES] if excess else payload,
             redelivered=bool(message.dup or message.retain),
             retained=bool(message.retain),
             response_topic=getattr(properties, "ResponseTopic", None),

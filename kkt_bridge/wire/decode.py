@@ -1,5 +1,6 @@
 """Payload in, request or a refusal out: no input raises anything but `Undecodable`."""
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -10,7 +11,7 @@ from pydantic_core import ErrorDetails
 from kkt_bridge.receipts.checks import Fault, receipt_faults
 from kkt_bridge.receipts.model import FAULTS_ENOUGH, Receipt
 from kkt_bridge.wire.faults import fault_words
-from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, Error, ErrorCode, FaultyField
+from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX, Error, ErrorCode, FaultyField
 from kkt_bridge.wire.strict_json import BadJson, parse_object
 
 FAULTS_SHOWN_MAX: Final = FAULTS_ENOUGH
@@ -40,7 +41,7 @@ class Undecodable(Exception):
 
 def decode_receipt(payload: bytes, pos: str) -> Receipt:
     """The receipt that POS `pos` published; Undecodable holds the error for the reply."""
-    fields = _parse(payload)
+    fields = _parse(payload, "receipt_id")
     receipt_id = _id_in(fields, "receipt_id")
     if (claimed := fields.get("pos_id")) != pos and isinstance(claimed, str):
         mismatch = Fault("pos_id", f"differs from the topic's POS {pos[:64]!a}: publish on the topic of your own POS")
@@ -58,14 +59,14 @@ def invalid_receipt(faults: list[Fault]) -> Error:
 
 def decode_message(model: type[Message], payload: bytes, id_field: str) -> Message:
     """A query or command; Undecodable holds the error for the answer."""
-    fields = _parse(payload)
+    fields = _parse(payload, id_field)
     return _validate(model, fields, "invalid_receipt", _id_in(fields, id_field))
 
 
-def too_large(length: int) -> Undecodable:
-    """The refusal of a payload of so many bytes, more than `REQUEST_BYTES_MAX`; nobody need have kept it."""
+def too_large(length: int, beginning: bytes, id_field: str) -> Undecodable:
+    """The refusal of a payload of so many bytes, more than `REQUEST_BYTES_MAX`; of it `ID_SOUGHT_BYTES` are needed."""
     message = f"{length} bytes are too many for a request, at most {REQUEST_BYTES_MAX} fit"
-    return Undecodable(_refusal("too_large", message))
+    return Undecodable(_refusal("too_large", message), _id_seen(beginning, id_field))
 
 
 def validation_faults(error: ValidationError, most: int | None = None) -> list[Fault]:
@@ -73,13 +74,13 @@ def validation_faults(error: ValidationError, most: int | None = None) -> list[F
     return [_fault(item) for item in error.errors(include_url=False, include_input=False)[:most]]
 
 
-def _parse(payload: bytes) -> dict[str, Any]:
+def _parse(payload: bytes, id_field: str) -> dict[str, Any]:
     if len(payload) > REQUEST_BYTES_MAX:
-        raise too_large(len(payload))
+        raise too_large(len(payload), payload, id_field)
     try:
         return parse_object(payload)
     except BadJson as problem:
-        raise Undecodable(_refusal("invalid_json", str(problem))) from None
+        raise Undecodable(_refusal("invalid_json", str(problem)), _id_seen(payload, id_field)) from None
 
 
 def _validate(model: type[Message], fields: dict[str, Any], code: ErrorCode, message_id: str | None) -> Message:
@@ -120,3 +121,16 @@ def _refusal(code: ErrorCode, message: str, faults: Iterable[Fault] = ()) -> Err
 def _id_in(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     return value[:ID_CHARS_MAX] if isinstance(value, str) and value else None
+
+
+def _id_seen(payload: bytes, name: str) -> str | None:
+    """The id in a payload that is not read as JSON: for the answer only, so that its sender knows what is meant."""
+    start = payload[:ID_SOUGHT_BYTES]
+    key = rb'(?<!\\)"%b"\s*:' % name.encode()
+    found = re.search(key + rb'\s*"([^"\\\x00-\x1f]+)"', start)
+    if found is None or len(re.findall(key, start)) > 1:
+        return None
+    try:
+        return found[1].decode()[:ID_CHARS_MAX]
+    except UnicodeDecodeError:
+        return None

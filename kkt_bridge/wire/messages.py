@@ -13,6 +13,9 @@ from kkt_bridge.receipts.model import PRINTABLE, Receipt, ReceiptId, Strict, lin
 REQUEST_BYTES_MAX: Final = 256 * 1024
 """A larger request is answered with `too_large` unread."""
 
+ID_SOUGHT_BYTES: Final = 4096
+"""Of a payload that is not read as JSON, so much is searched for its id: a POS writes it near the beginning."""
+
 STEPS_PER_EVENT_MAX: Final = 200
 """Steps in one `event/receipt`."""
 

@@ -31,7 +31,7 @@ from kkt_bridge.broker.session import (
 )
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.settings import MqttSettings
-from kkt_bridge.wire.messages import REQUEST_BYTES_MAX
+from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Topics
 
 SOON_S = 15.0
@@ -785,7 +785,7 @@ def test_what_comes_before_the_subscription_is_granted_is_not_lost():
         assert payloads(bench.receive(1)) == [b"early"]
 
 
-def test_of_a_payload_too_large_for_any_request_only_length_and_digest_are_kept():
+def test_of_a_payload_too_large_for_any_request_only_length_digest_and_beginning_are_kept():
     with peer_session() as (bench, listener):
         topic, payload = bench.topics.receipt("pos-1"), b"x" * (REQUEST_BYTES_MAX + 1)
 
@@ -804,7 +804,7 @@ def test_of_a_payload_too_large_for_any_request_only_length_and_digest_are_kept(
         before, whole, after = bench.receive(3)
         assert whole == Incoming(whole.token, topic, payload[1:], redelivered=False)
         for cut in (before, after):
-            assert (cut.payload, cut.excess.length) == (b"", len(payload))
+            assert (cut.payload, cut.excess.length) == (payload[:ID_SOUGHT_BYTES], len(payload))
             assert cut.digest == Incoming(cut.token, topic, payload, redelivered=False).digest
 
 

@@ -13,6 +13,7 @@ from kkt_bridge.broker.inbox import AckToken, Excess, Incoming, digest_of
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
 from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
+from kkt_bridge.wire.messages import ID_SOUGHT_BYTES
 
 
 @pytest.fixture
@@ -240,6 +241,16 @@ def test_a_payload_too_broken_for_an_id_is_answered_all_the_same(shop):
     assert (reply["receipt_id"], error_of(reply)) == (None, "invalid_json")
 
 
+def test_a_payload_that_is_no_json_is_answered_with_its_id_and_leaves_no_trace_of_it(shop):
+    request = receipt()
+    shop.sell(encoded(request)[:-1])
+    (reply,) = shop.replies()
+    assert (reply["receipt_id"], error_of(reply)) == (request["receipt_id"], "invalid_json")
+    assert shop.steps() == [(request["receipt_id"], None, "rejected")]
+    shop.sell(request)
+    assert shop.status(request) == "buffered"
+
+
 def test_a_redelivery_of_what_was_refused_gets_the_same_refusal(shop):
     """The broker repeats what it has no acknowledgement for: the POS was told, and has gone on."""
     shop.restart(buffer={"capacity": 1})
@@ -256,14 +267,14 @@ def test_a_redelivery_of_what_was_refused_gets_the_same_refusal(shop):
 
 def test_what_was_too_large_to_be_kept_is_refused_and_its_redelivery_known(shop):
     topic = TOPICS.receipt("pos-1")
-    whole = b" " * 300_000
+    whole = b'{"receipt_id": "mine", "x": "'.ljust(300_000)
     cut = Excess(len(whole), digest_of(topic, whole))
-    shop.inbox.put(Incoming(AckToken(1, 77, 1), topic, b"", redelivered=False, excess=cut))
+    shop.inbox.put(Incoming(AckToken(1, 77, 1), topic, whole[:ID_SOUGHT_BYTES], redelivered=False, excess=cut))
     shop.intake.step()
     refusal = last(shop.replies())
-    assert (error_of(refusal), refusal["receipt_id"]) == ("too_large", None)
+    assert (error_of(refusal), refusal["receipt_id"]) == ("too_large", "mine")
     assert "300000 bytes" in refusal["error"]["message"]
-    shop.inbox.put(Incoming(AckToken(1, 78, 1), topic, b"", redelivered=True, excess=cut))
+    shop.inbox.put(Incoming(AckToken(1, 78, 1), topic, whole[:ID_SOUGHT_BYTES], redelivered=True, excess=cut))
     shop.intake.step()
     assert shop.replies() == [refusal, refusal]
     assert shop.line.acknowledged == [77, 78]

@@ -133,8 +133,45 @@ def test_a_topic_with_an_unfit_pos_is_refused(pos: str) -> None:
 
 def test_the_refusal_names_the_id_if_there_is_one() -> None:
     for kind in INVALID:
-        unread = kind.code in {"invalid_json", "too_large"}
-        assert refusal_of(kind.payload).message_id == (None if unread else named_id(kind.payload)), kind.name
+        if kind.code not in {"invalid_json", "too_large"}:
+            assert refusal_of(kind.payload).message_id == named_id(kind.payload), kind.name
+
+
+WITH_AN_ID = f'"receipt_id": "{ID}"'.encode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "message_id"),
+    [
+        (b"{%b, %b}" % (WITH_AN_ID, b'"x": "' + b"x" * 300_000 + b'"'), ID),
+        (b'{%b, "type": "sale", "type": "sale"}' % WITH_AN_ID, ID),
+        (b'{"original_receipt_id": "other", %b, "x": NaN}' % WITH_AN_ID, ID),
+        (b"\xef\xbb\xbf{%b}" % WITH_AN_ID, ID),
+        (b'{"receipt_id" :\n"' + b"x" * 65 + b'", ', "x" * 64),
+        ('{"receipt_id": "чек", '.encode(), "чек"),
+        (b"{%b, %b}" % (WITH_AN_ID, WITH_AN_ID), None),
+        (b'{"receipt_id": 1, %b}' % WITH_AN_ID, None),
+        (b'{"name": "\\"receipt_id\\": \\"x\\", ', None),
+        (b'{"receipt_id": "\xff"}', None),
+        (b'{"receipt_id": "\\ud800"}', None),
+        (b'{"receipt_id": "a\nb"}', None),
+        (b'{"receipt_id": ""', None),
+        (b'{"receipt_id": "cut', None),
+        (b"{" + b" " * 4096 + WITH_AN_ID, None),
+    ],
+)
+def test_what_is_not_read_as_json_is_refused_with_its_id_if_that_is_plain(
+    payload: bytes, message_id: str | None
+) -> None:
+    refusal = refusal_of(payload)
+    assert refusal.error.code in {"invalid_json", "too_large"}
+    assert refusal.message_id == message_id
+
+
+def test_a_command_that_is_no_json_is_refused_with_its_own_id() -> None:
+    with pytest.raises(Undecodable) as caught:
+        decode_message(Command, b'{"receipt_id": "r", "command_id": "c", "args": NaN}', "command_id")
+    assert caught.value.message_id == "c"
 
 
 def test_every_wrong_field_is_named_at_once() -> None:

@@ -95,7 +95,8 @@ def understand(topics: Topics, message: Incoming) -> Request | None:
 
 def _decoded(request: Request, route: Route, message: Incoming) -> Request:
     if message.excess is not None:
-        raise too_large(message.excess.length)
+        id_field = "command_id" if route.kind == "command" else "receipt_id"
+        raise too_large(message.excess.length, message.payload, id_field)
     payload = message.payload
     match route.kind:
         case "receipt":
