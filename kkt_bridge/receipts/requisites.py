@@ -41,6 +41,8 @@ def _with_right_check_digits(inn: str) -> str:
     body = inn[:9] if len(inn) == 10 else inn[:10]
     if inn != body + inn_check_digits(body):
         raise ValueError("the check digits do not fit: a digit is mistyped")
+    if not inn.strip("0"):
+        raise ValueError("nobody has the number of zeros alone: leave it out if there is none")
     return inn
 
 

@@ -10,7 +10,9 @@ from kkt_bridge.receipts.requisites import INN, inn_check_digits
 ADAPTER: TypeAdapter[str] = TypeAdapter(INN)
 
 DIGITS = "0123456789"
-bodies = st.one_of(*(st.text(DIGITS, min_size=length, max_size=length) for length in (9, 10)))
+bodies = st.one_of(*(st.text(DIGITS, min_size=length, max_size=length) for length in (9, 10))).filter(
+    lambda body: body.strip("0")
+)
 
 
 def is_inn(text: str) -> bool:
@@ -58,3 +60,9 @@ def test_a_mistyped_digit_of_a_person_is_noticed(place: int) -> None:
 )
 def test_neither_a_persons_nor_an_organisations(text: str) -> None:
     assert not is_inn(text)
+
+
+@pytest.mark.parametrize("length", [10, 12])
+def test_zeros_alone_are_nobodys_although_their_check_digits_fit(length: int) -> None:
+    with pytest.raises(ValidationError, match="nobody has the number of zeros alone"):
+        ADAPTER.validate_python("0" * length, strict=True)
