@@ -563,3 +563,38 @@ def test_a_document_found_by_another_lane_settles_a_doubt_whose_storage_went_to_
     everywhere = [each.body.requisite_1192 for kkt in shop.registers for each in shop.documents(kkt)]
     assert everywhere.count(*marks_of([request])) == 1
     shop.kill()
+
+
+def test_many_documents_that_cannot_be_read_are_looked_at_again_a_few_a_step_and_all_in_turn(shop):
+    """A stop waits for a step to end."""
+    requests = [receipt() for _ in range(12)]
+    sell_and_print(shop, *requests)
+    lose_journal(shop)
+    register = shop.registers["kkt-1"]
+    reading, is_worn, reads = register.read_document, True, []
+
+    def read_slowly(fd_number):
+        reads.append(fd_number)
+        shop.clock.advance(0.3)
+        return Unreadable(fd_number, "worn") if is_worn else reading(fd_number)
+
+    register.read_document = read_slowly
+    while shop.lane.view.problem != "unsettled_doubt":
+        shop.clock.advance(shop.lane.step())
+    seen = set()
+    for _ in range(12):
+        reads.clear()
+        began = shop.clock.monotonic()
+        pause = shop.lane.step()
+        assert shop.clock.monotonic() - began < 2 * storage_reader.STEP_S
+        seen.update(reads)
+        shop.clock.advance(pause)
+    assert seen == set(range(1, shop.lane.view.status.last_fd_number + 1))
+    assert shop.lane.view.problem == "unsettled_doubt", "those whose turn has not come stay in the way"
+    is_worn = False
+    shop.print_patiently(12)
+    assert shop.lane.view.problem is None
+    for request in requests:
+        shop.sell(request)
+    shop.print_patiently(3)
+    assert marks(shop) == marks_of(requests)

@@ -124,6 +124,8 @@ class _Place:
     history: _History | None = None
     blockers: dict[int, Blocker] = field(default_factory=dict)
     """By FD number."""
+    look_again_from: int = 0
+    """The FD number from which on blockers are looked at again; behind the last comes the first."""
 
     @property
     def mark(self) -> int:
@@ -191,14 +193,7 @@ class StorageReader:
         if place.read_to is not None and not place.blockers and mark is not None:
             place.read_to = max(place.read_to, mark)
         if place.blockers:
-            again = [self._read(fd_number) for fd_number in sorted(place.blockers)]
-            before, place.blockers = place.blockers, {}
-            try:
-                self._take(place, again, upto=None)
-            except Exception:
-                place.blockers = before  # what could not be recorded is as it was
-                raise
-            self._settle_mark()
+            self._look_again(place)
 
     def step(self, status: RegisterStatus) -> bool:
         """Read on for a moment; whether all that the register said there is has been read.
@@ -229,6 +224,24 @@ class StorageReader:
             log.warning("passed on a person's word: %s", "; ".join(f"FD {fd}" for fd in sorted(passed)))
             place.blockers = {fd: blocker for fd, blocker in place.blockers.items() if fd not in passed}
             self._settle_mark()
+
+    def _look_again(self, place: _Place) -> None:
+        """Read as many blockers again as one step may; the others stay, and have their turn at the next one."""
+        again: list[StoredDocument | Unreadable] = []
+        until = self._clock.monotonic() + STEP_S
+        for fd_number in sorted(place.blockers, key=lambda fd_number: (fd_number < place.look_again_from, fd_number)):
+            again.append(self._read(fd_number))
+            if self._clock.monotonic() >= until:
+                break
+        before, read = place.blockers, {document.fd_number for document in again}
+        place.blockers = {fd_number: blocker for fd_number, blocker in before.items() if fd_number not in read}
+        try:
+            self._take(place, sorted(again, key=lambda document: document.fd_number), upto=None)
+        except Exception:
+            place.blockers = before  # what could not be recorded is as it was
+            raise
+        place.look_again_from = again[-1].fd_number + 1
+        self._settle_mark()
 
     def _read_on(self, place: _Place, last: int) -> None:
         assert place.read_to is not None
