@@ -2,8 +2,9 @@
 
 Which protocol: MQTT 5 first. MQTT 3.1.1 is fallen back to only where the broker says that it does not know MQTT 5, or
 meets its CONNECT with silence twice in a row, as old brokers do (OASIS MQTT 5.0 section 4.13, MQTT 3.1.1 section
-3.2.2.3); never at a broker that has spoken MQTT 5. What worked is remembered. A packet that this side cannot read
-is taken over MQTT 3.1.1, which carries fewer things that can be odd, and acknowledged there.
+3.2.2.3); never at a broker that has spoken MQTT 5. What worked is remembered. Silence may also be that of a broker
+which was starting, or overloaded: what it led to is a trial, after which MQTT 5 is asked for once more. A packet that
+this side cannot read is taken over MQTT 3.1.1, which carries fewer things that can be odd, and acknowledged there.
 """
 
 import enum
@@ -34,6 +35,9 @@ OLD_FOR_S: Final = 3600.0
 DETOUR_S: Final = 5.0
 """How long MQTT 3.1.1 is spoken after a packet that could not be read: time to take what waits and acknowledge it."""
 
+TRIAL_S: Final = 60.0
+"""How long a connection lasts that silence led to, before MQTT 5 is asked for again: what waited has been served."""
+
 
 class Protocol(enum.Enum):
     """A version of MQTT."""
@@ -59,6 +63,8 @@ class Ending(enum.Enum):
     """The broker sent a packet that could not be read."""
     DETOUR_OVER = "detour over"
     """What could not be read over MQTT 5 had its time over MQTT 3.1.1."""
+    TRIAL_OVER = "trial over"
+    """A connection that silence had led to had its time."""
     TAKEN_OVER = "taken over"
     """Another client has our client id, or another bridge our name."""
 
@@ -68,6 +74,9 @@ class Place(enum.Enum):
 
     TRYING_MODERN = "trying MQTT 5"
     TRYING_OLD = "trying MQTT 3.1.1"
+    TRYING_OLD_AFTER_SILENCE = "trying MQTT 3.1.1, as MQTT 5 met silence"
+    ON_TRIAL = "it speaks MQTT 3.1.1, and has met MQTT 5 with silence"
+    ASKING_AGAIN = "it has spoken MQTT 3.1.1 and is asked for MQTT 5 once more"
     KNOWN_MODERN = "the broker has spoken MQTT 5"
     KNOWN_OLD = "the broker speaks MQTT 3.1.1 only"
     ON_DETOUR = "it speaks MQTT 5, and MQTT 3.1.1 for a while"
@@ -77,6 +86,9 @@ class Place(enum.Enum):
 PROTOCOLS: Final = {
     Place.TRYING_MODERN: Protocol.MODERN,
     Place.TRYING_OLD: Protocol.OLD,
+    Place.TRYING_OLD_AFTER_SILENCE: Protocol.OLD,
+    Place.ON_TRIAL: Protocol.OLD,
+    Place.ASKING_AGAIN: Protocol.MODERN,
     Place.KNOWN_MODERN: Protocol.MODERN,
     Place.KNOWN_OLD: Protocol.OLD,
     Place.ON_DETOUR: Protocol.OLD,
@@ -86,6 +98,8 @@ PROTOCOLS: Final = {
 WELCOMED: Final = {
     Place.TRYING_MODERN: Place.KNOWN_MODERN,
     Place.TRYING_OLD: Place.KNOWN_OLD,
+    Place.TRYING_OLD_AFTER_SILENCE: Place.ON_TRIAL,
+    Place.ASKING_AGAIN: Place.KNOWN_MODERN,
 }
 """Where a successful handshake leads; elsewhere it changes nothing."""
 
@@ -93,6 +107,15 @@ TRANSITIONS: Final = {
     (Place.TRYING_MODERN, Ending.UNSUPPORTED): Place.TRYING_OLD,
     (Place.TRYING_OLD, Ending.UNSUPPORTED): Place.TRYING_MODERN,
     (Place.TRYING_OLD, Ending.SILENT): Place.TRYING_MODERN,
+    # Silence proves nothing: each dial after it is one in MQTT 5 again.
+    (Place.TRYING_OLD_AFTER_SILENCE, Ending.SILENT): Place.TRYING_MODERN,
+    (Place.TRYING_OLD_AFTER_SILENCE, Ending.UNREACHABLE): Place.TRYING_MODERN,
+    (Place.TRYING_OLD_AFTER_SILENCE, Ending.UNSUPPORTED): Place.TRYING_MODERN,
+    (Place.TRYING_OLD_AFTER_SILENCE, Ending.REFUSED): Place.ASKING_AGAIN,
+    **{(Place.ON_TRIAL, ending): Place.ASKING_AGAIN for ending in Ending},
+    (Place.ASKING_AGAIN, Ending.SILENT): Place.KNOWN_OLD,
+    (Place.ASKING_AGAIN, Ending.UNSUPPORTED): Place.KNOWN_OLD,
+    (Place.ASKING_AGAIN, Ending.REFUSED): Place.TRYING_MODERN,
     (Place.KNOWN_OLD, Ending.UNSUPPORTED): Place.TRYING_MODERN,
     # It answered so when it was asked in the other way: another broker stands there now.
     (Place.KNOWN_MODERN, Ending.UNSUPPORTED): Place.TRYING_OLD,
@@ -105,7 +128,7 @@ TRANSITIONS: Final = {
 }
 """Where an ending leads; what is not here stays where it is. Silence while trying MQTT 5 is counted besides."""
 
-AT_ONCE: Final = frozenset({Ending.UNSUPPORTED, Ending.DETOUR_OVER})
+AT_ONCE: Final = frozenset({Ending.UNSUPPORTED, Ending.DETOUR_OVER, Ending.TRIAL_OVER})
 """After these the next attempt does not wait, where it is another one, and not the first one again."""
 
 
@@ -139,6 +162,11 @@ class Redial:
         """Whether this connection is to last `DETOUR_S` only."""
         return self.place is Place.ON_DETOUR
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether this connection is to last `TRIAL_S` only, or until nothing is on its way."""
+        return self.place is Place.ON_TRIAL
+
     def dialling(self, now: float) -> "Redial":
         """An attempt is about to be made: that a broker is an old one is forgotten after a while."""
         if self.place is Place.KNOWN_OLD and now - self.old_since > OLD_FOR_S:
@@ -154,11 +182,11 @@ class Redial:
         place, silences = TRANSITIONS.get((self.place, how), self.place), 0
         if self.place is Place.TRYING_MODERN and how is Ending.SILENT:
             silences = self.silences + 1
-            place = Place.TRYING_OLD if silences >= SILENCES_MAX else place
+            place = Place.TRYING_OLD_AFTER_SILENCE if silences >= SILENCES_MAX else place
         moved = place is not self.place
-        old_since = now if place is Place.TRYING_OLD and moved else self.old_since
+        old_since = now if place in {Place.TRYING_OLD, Place.KNOWN_OLD} and moved else self.old_since
         state = replace(self, place=place, silences=0 if moved else silences, old_since=old_since)
-        if moved and how in AT_ONCE and self.place is not Place.TRYING_OLD:
+        if moved and how in AT_ONCE and self.place not in {Place.TRYING_OLD, Place.TRYING_OLD_AFTER_SILENCE}:
             return replace(state, not_before=now)
         wait = _wait(how, self.next_wait_s, lasted_s)
         return replace(state, not_before=now + wait, next_wait_s=min(wait * 2, max(WAIT_MAX_S, wait)))

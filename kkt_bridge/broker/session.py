@@ -32,7 +32,7 @@ from kkt_bridge.broker.link import Listener, Occurrences, Outgoing, SessionView
 from kkt_bridge.broker.oddities import Oddities
 from kkt_bridge.broker.packets import SessionClient, connect, correlated, session_client, subscriptions, topic_of
 from kkt_bridge.broker.presence import Presence, RivalWatch
-from kkt_bridge.broker.redial import DETOUR_S, STABLE_S, Ending, Protocol, Redial
+from kkt_bridge.broker.redial import DETOUR_S, STABLE_S, TRIAL_S, Ending, Protocol, Redial
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
@@ -303,6 +303,15 @@ class Session:
             self._ending = Ending.DETOUR_OVER
             client.disconnect()
             self._lost("back to MQTT 5")
+        elif self._redial.is_trial and now - self._online_since > TRIAL_S and self._is_quiet:
+            self._ending = Ending.TRIAL_OVER
+            client.disconnect()
+            self._lost("MQTT 5 is asked for once more")
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether nothing is on its way in either direction, as far as can be seen here."""
+        return not (self._in_flight or self._outgoing or self._states or self._acks or len(self._inbox))
 
     def _owes_a_puback(self, now: float) -> bool:
         """Whether the broker owes us the oldest PUBACK for too long.

@@ -12,6 +12,7 @@ from kkt_bridge.broker.redial import (
     STABLE_S,
     TAKEN_OVER_WAIT_S,
     TRANSITIONS,
+    TRIAL_S,
     WAIT_MAX_S,
     WELCOMED,
     Ending,
@@ -60,6 +61,38 @@ def test_silence_makes_a_broker_an_old_one_only_when_it_comes_again():
     assert after(redial, Ending.SILENT).protocol is OLD
     assert after(redial, Ending.UNREACHABLE, Ending.SILENT).protocol is MODERN, "not in a row"
     assert after(redial, Ending.SILENT, Ending.SILENT).protocol is MODERN, "and it is silent in the old one too"
+
+
+AFTER_SILENCE = after(Redial.by("auto"), *[Ending.SILENT] * SILENCES_MAX)
+
+
+def test_what_silence_led_to_is_a_trial_after_which_mqtt_5_is_asked_for_once_more():
+    trial = AFTER_SILENCE.welcomed()
+    assert (trial.protocol, trial.is_trial) == (OLD, True)
+    again = trial.ended(Ending.TRIAL_OVER, 100.0, lasted_s=TRIAL_S)
+    assert (again.protocol, again.not_before) == (MODERN, 100.0)
+    assert again.welcomed().place is Place.KNOWN_MODERN
+    old = again.ended(Ending.SILENT, 105.0)
+    assert (old.protocol, old.is_trial) == (OLD, False)
+    assert not old.welcomed().is_trial, "only silence there is believed"
+    assert old.welcomed().dialling(105.0 + OLD_FOR_S - 1).protocol is OLD
+    assert old.welcomed().dialling(105.0 + OLD_FOR_S + 1).protocol is MODERN
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_however_a_trial_ends_the_next_dial_is_one_in_mqtt_5(ending):
+    assert after(AFTER_SILENCE.welcomed(), ending).protocol is MODERN
+
+
+@pytest.mark.parametrize("ending", [Ending.SILENT, Ending.UNREACHABLE, Ending.UNSUPPORTED, Ending.REFUSED])
+def test_an_attempt_that_silence_led_to_is_made_once_and_then_mqtt_5_is_tried(ending):
+    redial = AFTER_SILENCE.ended(ending, 50.0)
+    assert redial.protocol is MODERN
+    assert redial.not_before > 50.0
+
+
+def test_an_old_broker_that_refuses_the_login_is_asked_for_mqtt_5_once_and_then_known():
+    assert after(AFTER_SILENCE, Ending.REFUSED, Ending.SILENT, Ending.REFUSED, Ending.REFUSED).protocol is OLD
 
 
 @pytest.mark.parametrize("ending", [e for e in Ending if e not in {Ending.UNSUPPORTED, Ending.UNREADABLE}])

@@ -20,7 +20,7 @@ from kkt_bridge.broker.holds import CUTS_MAX
 from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.broker.link import Occurrences, Outgoing
 from kkt_bridge.broker.presence import Presence
-from kkt_bridge.broker.redial import DETOUR_S, TAKEN_OVER_WAIT_S, WAIT_MAX_S
+from kkt_bridge.broker.redial import DETOUR_S, SILENCES_MAX, TAKEN_OVER_WAIT_S, TRIAL_S, WAIT_MAX_S
 from kkt_bridge.broker.session import (
     EARLY_BYTES_MAX,
     HANDSHAKE_TIMEOUT_S,
@@ -587,9 +587,7 @@ class Peer:
         self.send(SUBACK_5_GRANTED.format(struct.unpack("!H", content[:2])[0]))
 
     def publish(self, mid, topic, payload):
-        name = topic.encode()
-        body = struct.pack("!H", len(name)) + name + struct.pack("!H", mid) + b"\0" + payload
-        self.send(bytes([0x32]) + length_of(body) + body)
+        self.send(publish_of(mid, topic, payload))
 
 
 def length_of(body):
@@ -599,6 +597,13 @@ def length_of(body):
         written.append(left & 0x7F | 0x80)
         left >>= 7
     return bytes([*written, left])
+
+
+def publish_of(mid, topic, payload, *, modern=True):
+    """A PUBLISH at QoS 1."""
+    name = topic.encode()
+    body = struct.pack("!H", len(name)) + name + struct.pack("!H", mid) + b"\0" * modern + payload
+    return bytes([0x32]) + length_of(body) + body
 
 
 @contextmanager
@@ -1039,6 +1044,49 @@ def test_a_packet_that_cannot_be_read_is_taken_with_the_old_protocol_and_then_th
             pass
         assert packet[1] == struct.pack("!H", 9)
         clock.advance(DETOUR_S + 1)
+        play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
+        assert bench.session.view.protocol == "5"
+
+
+def old_welcomed(listener):
+    """Answer a handshake of MQTT 3.1.1."""
+    peer = Peer(listener)
+    _, content = peer.read()
+    assert content[6] == 4
+    peer.send(b"\x20\x02\x00\x00")
+    _, content = peer.read()
+    peer.send(b"\x90\x06" + content[:2] + b"\x01\x01\x01\x00")
+    return peer
+
+
+def acknowledge_birth(bench, peer):
+    """Take the birth, which is said again after a while, so that nothing of the session's is on its way."""
+    kind, birth = play(bench, peer.read)
+    assert (kind, birth.endswith(ONLINE)) == (3, True)
+    peer.send(b"\x40\x02" + mid_of(birth))
+    bench.until(lambda: not bench.session._in_flight, "the acknowledgement")
+
+
+def test_a_broker_that_was_silent_for_a_while_is_asked_for_mqtt_5_again_when_nothing_is_on_its_way():
+    clock = ManualClock()
+    with peer_session(clock=clock) as (bench, listener):
+        for _ in range(SILENCES_MAX):
+            bench.until(lambda: bench.session._client is not None, "an attempt", bench.hurry)
+            peer = play(bench, lambda: Peer(listener))
+            assert play(bench, peer.read)[1][6] == 5
+            peer.connection.close()
+            bench.until(lambda: bench.session._client is None, "the loss")
+        clock.advance(WAIT_MAX_S)
+        peer = play(bench, lambda: old_welcomed(listener), then=lambda: bench.session.online)
+        assert bench.session.view.protocol == "3.1.1"
+        acknowledge_birth(bench, peer)
+        peer.send(publish_of(7, bench.topics.receipt("pos-1"), b"{}", modern=False))
+        bench.until(lambda: len(bench.inbox) == 1, "a message")
+        clock.advance(TRIAL_S + 1)
+        acknowledge_birth(bench, peer)
+        bench.session.step(0.01)
+        assert bench.session.online, "a message waits"
+        bench.receive(1)
         play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
         assert bench.session.view.protocol == "5"
 
