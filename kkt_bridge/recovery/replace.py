@@ -12,10 +12,11 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from kkt_bridge.journal.generation import generation_without_log
+from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.journal.set_aside import (
     COMPANIONS,
     REPLACED,
@@ -49,13 +50,25 @@ def one_file(path: Path) -> None:
 def put_in_place(made: Path, journal: Path, generations: frozenset[str]) -> list[str]:
     """Move what is there aside, and `made` to where it belongs; return the names that the old files have now.
 
-    The caller holds the journal's lock; `generations` are those that it remembers. Errors: OSError.
+    The new file gets the owner of the old one, or of the folder where there is none. The caller holds the journal's
+    lock; `generations` are those that it remembers. Errors: OSError.
     """
     assert not any(made.with_name(made.name + suffix).exists() for suffix in COMPANIONS), "the new file is in use"
+    owner = (journal if journal.exists() else journal.parent).stat()
+    for path in (made, lock_of(journal)):
+        _give(path, owner)
     moved = _make_way(journal, generations)
     made.replace(journal)
     sync_directory(journal.parent)
     return moved
+
+
+def _give(path: Path, owner: os.stat_result) -> None:
+    """Have it belong to the bridge's user, also where root runs this; anybody else can give nothing away."""
+    is_his = (found := path.stat()).st_uid == owner.st_uid and found.st_gid == owner.st_gid
+    if not is_his:
+        with suppress(PermissionError):
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _make_way(journal: Path, generations: frozenset[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """`restore`: a copy takes the journal's place whole, nothing is deleted, and a power cut anywhere is survived."""
 
+import os
+import pwd
 import sqlite3
 from contextlib import closing
 
@@ -207,3 +209,18 @@ def test_killed_anywhere_the_next_start_has_the_old_journal_or_the_new_one_or_re
         number += 1
     assert {3, 5} < seen
     assert number > 10
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+@pytest.mark.parametrize("is_there", [True, False], ids=["as the old file was", "as the folder is"])
+def test_what_root_restores_belongs_to_the_bridges_user(tmp_path, copy, is_there):
+    folder, nobody = tmp_path / "var", pwd.getpwnam("nobody")
+    folder.mkdir()
+    (folder / "journal.db").write_bytes(copy.read_bytes())
+    os.chown(folder / "journal.db" if is_there else folder, nobody.pw_uid, nobody.pw_gid)
+    if not is_there:
+        (folder / "journal.db").unlink()
+    restore(folder / "journal.db", copy, OURS)
+    for name in ("journal.db", "journal.db.lock"):
+        found = (folder / name).stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (nobody.pw_uid, nobody.pw_gid, 0o600)
