@@ -434,6 +434,20 @@ def test_the_flood_is_named(shop):
     assert shop.admission.flood.pos == "pos-1"
 
 
+@pytest.mark.parametrize(("others", "named"), [(0, None), (1, "pos-1")])
+def test_much_that_is_not_refused_is_a_flood_only_while_others_wait(shop, others, named):
+    request = encoded(receipt())
+    for _ in range(600):
+        shop.arrive(TOPICS.receipt("pos-1"), request)
+    for _ in range(others):
+        shop.arrive(TOPICS.receipt("pos-2"), receipt(pos_id="pos-2"))
+    while shop.intake.step() == 0.0:
+        pass
+    shop.clock.advance(5)
+    flood = shop.admission.flood
+    assert (flood and flood.pos) == named
+
+
 # -- where answers go ------------------------------------------------------------------------------------
 
 

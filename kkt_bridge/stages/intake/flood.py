@@ -12,7 +12,7 @@ WINDOW_S: Final = 5.0
 """Seconds over which messages are counted."""
 
 FLOOD_PER_S: Final = 100.0
-"""Messages a second of one POS, over a whole window, that are a flood: a cashier needs less than one."""
+"""Messages a second of one POS, over a whole window, that are a flood if it harms: a cashier needs less than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,23 @@ class FloodWatch:
         self._opened_at = clock.monotonic()
         self._opened_ms = clock.now_ms()
         self._counts: Counter[str] = Counter()
+        self._harmful: set[str] = set()
+        """Senders of which something was refused in this window, or for which others had to wait."""
         self._floods: dict[str, FloodView] = {}
 
-    def note(self, senders: Mapping[str, int]) -> None:
-        """So many messages of these senders were taken up."""
+    def note(self, senders: Mapping[str, int], *, left_waiting: bool) -> None:
+        """So many messages of these senders were taken up together, and more were left waiting or not."""
         with self._lock:
             self._close_window()
             self._counts.update(senders)
+            if left_waiting and len(senders) > 1:
+                self._harmful.update(senders)
+
+    def note_refusal(self, sender: str) -> None:
+        """A message of this sender was refused."""
+        with self._lock:
+            self._close_window()
+            self._harmful.add(sender)
 
     @property
     def flood(self) -> FloodView | None:
@@ -60,7 +70,8 @@ class FloodWatch:
         self._floods = {
             pos: FloodView(pos, rate, self._floods[pos].since_ms if pos in self._floods else self._opened_ms)
             for pos, rate in rates.items()
-            if rate >= FLOOD_PER_S
+            if rate >= FLOOD_PER_S and pos in self._harmful
         }
         self._counts.clear()
+        self._harmful.clear()
         self._opened_at, self._opened_ms = now, self._clock.now_ms()

@@ -28,6 +28,7 @@ from kkt_bridge.stages.intake.decide import Decider, Refuse, RefuseCommand, Verd
 from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.intake.refusal_log import RefusalLog
 from kkt_bridge.stages.intake.request import Request, understand
+from kkt_bridge.wire.messages import CommandError, Error
 from kkt_bridge.wire.topics import Topics
 
 BATCH_MAX: Final = 64
@@ -125,7 +126,8 @@ class Intake:
         understood = [(message, understand(self._topics, message)) for message in messages]
         self._acknowledge(message.token for message, request in understood if request is None)
         requests = [request for _, request in understood if request is not None]
-        self._admission.watch.note(Counter(request.sender for request in requests))
+        senders = Counter(request.sender for request in requests)
+        self._admission.watch.note(senders, left_waiting=len(self._inbox) > 0)
         return requests
 
     def _acknowledge(self, tokens: Iterable[AckToken]) -> None:
@@ -166,7 +168,11 @@ class Intake:
         for request, verdict in zip(requests, verdicts, strict=True):
             if isinstance(verdict, Refuse | RefuseCommand):
                 self._refused_since_trim += 1
-                self._refusal_log.note(request, verdict.error.code, verdict.error.message)
+                self._note_refusal(request, verdict.error)
+
+    def _note_refusal(self, request: Request, error: Error | CommandError) -> None:
+        self._admission.watch.note_refusal(request.sender)
+        self._refusal_log.note(request, error.code, error.message)
 
     def _commit_one_by_one(self, requests: list[Request]) -> float:
         for number, request in enumerate(requests):
@@ -219,7 +225,7 @@ class Intake:
         if (known := self._known_answer(request)) is not None:
             return _Unrecorded(request.without_content(), known, is_refusal=False)
         error = refusals.error("storage_unavailable")
-        self._refusal_log.note(request, error.code, error.message)
+        self._note_refusal(request, error)
         if request.kind == "command":
             answer = self._recorder.command_refusal(request, refusals.of_command(error), self._clock.now_ms())
         else:
