@@ -56,7 +56,7 @@ def unfixed_documents(connection: Connection, after: int, limit: int) -> list[Un
 
 
 def failing_documents(connection: Connection, limit: int) -> list[int]:
-    """Documents that are to be sent and have failed before, so many of them at most."""
+    """Documents that failed and may still be sent, or failed until they were dead letters; so many of them at most."""
     return [row.id for row in _FAILING(connection, {"limit": limit})]
 
 
@@ -248,7 +248,7 @@ _UNFIXED: Final = Prepared(
 )
 _FAILING: Final = Prepared(
     select(_d.id)
-    .where(IS_UNSENT, text("documents.delivery IN ('ready', 'waiting')"), _d.attempts > 0)
+    .where(IS_UNSENT, _d.attempts > 0, text("(documents.delivery != 'dead' OR documents.reason = 'max_attempts')"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )

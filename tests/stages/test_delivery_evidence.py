@@ -99,6 +99,21 @@ def test_a_service_that_refuses_every_document_is_left_alone_after_ten(shop, ofd
     assert shop.sync.delivery.view.refuses_all is None
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_outage_costs_two_documents_at_most_however_seldom_one_is_made(shop, ofd, restarts):
+    ofd.faults(post_status=500)
+    requests = []
+    for _ in range(4):
+        requests += printed(shop)
+        shop.sync.run_for(HOUR_S, at_once=20)
+        if restarts:
+            shop.restart()
+    assert statuses(shop, requests) == ["dead", "dead", "printed", "printed"]
+    ofd.faults()
+    shop.sync.run_for(700, at_once=5)
+    assert statuses(shop, requests) == ["dead", "dead", "synced", "synced"]
+
+
 def test_a_limit_is_kept_to_and_costs_no_strike(shop, ofd):
     ofd.faults(post_status=429, retry_after_s=86_400)
     requests = printed(shop, 3)

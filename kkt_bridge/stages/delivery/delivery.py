@@ -298,7 +298,9 @@ class Delivery:
             ),
         )
         self._road.note(due.document, answer, ruling, sent_at=lane.sent_at, is_well=is_well)
-        if ruling.fate == "dead":
+        if ruling.reason == "max_attempts":
+            evidence.exhaust(due.document)
+        elif ruling.fate == "dead":
             evidence.forget(due.document)
         wait_s = self._backoff_s(due.strikes + 1) if ruling.fate == "waiting" else 0.0
         return Outcome(due, answer, ruling, wait_s)

@@ -52,7 +52,7 @@ class Evidence:
         return next(self._moments)
 
     def recall(self, failing: Iterable[int]) -> None:
-        """Take over which documents had failed before this process began."""
+        """Take over which documents had failed before this process began, dead letters of it too."""
         for document in failing:
             self._failing.setdefault(document, self.moment())
 
@@ -109,8 +109,16 @@ class Evidence:
                 pass
 
     def forget(self, document: int) -> None:
-        """The document will not be tried again, or begins anew."""
+        """Nothing that it was answered says anything of the service any more."""
         for memory in (self._failing, self._failed_at, self._misdirected):
+            memory.pop(document, None)
+
+    def exhaust(self, document: int) -> None:
+        """It has failed too often to be tried again. That it failed still counts until another one is taken.
+
+        Without that, an outage in which few documents are made would cost them all, two by two.
+        """
+        for memory in (self._failed_at, self._misdirected):
             memory.pop(document, None)
 
     def _note_taken(self, document: int, sent_at: int) -> None:
