@@ -20,6 +20,7 @@ REASONS = {
     "recovered._OWNER": "the documents whose receipts were lost, when a person adopts one of them",
     "delivery._FIRST_WAIT": "the first entry of an index that holds only what waits",
     "receipts._TRIM_REFUSALS_OF_POS": "some thousand refusals: it is what keeps them so few",
+    "receipts._LAST_REFUSAL": "some thousand refusals, when an operator asks for a receipt that was never taken",
     "receipts._TRIM_REFUSALS": "some thousand refusals: it is what keeps them so few",
 }
 """Statements that say SCAN and may: what they walk is small, for the reason given."""

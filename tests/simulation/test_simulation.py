@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 SEEDS, BLOCKS = 500, 10
 SEEDS_TO_CATCH_A_BUG = 2000
-HIDES_LONG = {"overtake_in_an_outage": 1400}
+HIDES_LONG = {"overtake_in_an_outage": 60}
 """Bugs that need many days to be caught, and how many of those the tests skip."""
 
 FOUND_A_BUG = {
