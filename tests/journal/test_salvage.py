@@ -123,7 +123,8 @@ def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, w
     found, expected = salvage(old, model, workshop), salvage(tmp_path / "journal.db", model, again)
     assert not any(found.gaps.values())
     assert {name: len(rows) for name, rows in found.rows.items()} == {
-        name: len(rows) for name, rows in expected.rows.items()
+        name: len(rows) if name != "bodies" else 0  # the first release fixed none
+        for name, rows in expected.rows.items()
     }
     assert found.rows["receipts"] == expected.rows["receipts"]
 

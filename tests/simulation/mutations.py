@@ -420,19 +420,6 @@ def let_go_of_what_the_disk_refuses() -> None:
     intake.Intake._record_some = record  # type: ignore[method-assign]
 
 
-def record_the_first_batch_alone() -> None:
-    """Of what was refused while the disk was full, the rest is forgotten when the first of it is recorded."""
-    real = intake.Intake._record_some
-
-    def record(self: Any) -> bool:
-        recorded = real(self)
-        if recorded:
-            self._unrecorded.clear()
-        return recorded
-
-    intake.Intake._record_some = record  # type: ignore[method-assign]
-
-
 def judge_foreign_properties() -> None:
     """A property that no client should send ends the connection; the broker sends the same message again."""
     real = packets.read_properties
@@ -515,7 +502,6 @@ MUTATIONS: Final = MappingProxyType(
             take_while_paused,
             print_what_was_retained,
             let_go_of_what_the_disk_refuses,
-            record_the_first_batch_alone,
             judge_foreign_properties,
             events_of_any_size,
             believe_a_refusal,

@@ -170,7 +170,7 @@ def test_no_step_makes_more_than_one_commit_and_each_is_followed_by_a_pause(keep
         busy += len(commits) - before
     for table in ("receipts", "refusals", "steps"):
         assert shop.rows(f"SELECT count(*) FROM {table}") == [(0,)]
-    assert busy >= 4 * 3, "receipts, refusals, their steps, events"
+    assert busy >= 3 * 3, "receipts, refusals, events"
 
 
 def test_a_purge_touches_no_more_pages_than_a_busy_commit(keeper):
@@ -290,8 +290,8 @@ def test_refusals_in_any_number_do_not_pile_up(keeper):
     for _ in range(3):
         for _ in range(BATCH_MAX):
             shop.arrive(TOPICS.receipt("pos-1"), receipt(items=[]))
-        while shop.intake.step() is not None:
-            pass
+        for _ in range(BATCH_MAX):
+            shop.intake.step()
     keeper.tell()
     shop.clock.advance(8 * DAY_S)
     keeper.keep(30)
