@@ -16,7 +16,7 @@ from typing import Any, Final
 from paho.mqtt.exception import MalformedPacket
 
 from kkt_bridge.broker import holds, packets, redial, session
-from kkt_bridge.errors import InDoubt, JournalError
+from kkt_bridge.errors import JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
 from kkt_bridge.ofd.exchange import AnswerKind
@@ -144,19 +144,6 @@ def absent_when_content_differs() -> None:
 def let_go_before_in_doubt() -> None:
     """Receipts that could not be given back are forgotten: only what failed while it was printed is in doubt."""
     lane.PrintLane._in_doubt = lambda self: len(self._failed)  # type: ignore[method-assign]
-
-
-def take_silence_for_a_refusal() -> None:
-    """An answer that was lost in the middle of a receipt is taken for "nothing was printed"."""
-    real = lane.PrintLane._leave_in_doubt
-
-    def leave(self: Any, task: Any, error: Exception) -> None:
-        if isinstance(error, InDoubt):
-            self._give_back()
-        else:
-            real(self, task, error)
-
-    lane.PrintLane._leave_in_doubt = leave  # type: ignore[method-assign]
 
 
 def begin_without_a_trace() -> None:
@@ -474,7 +461,6 @@ MUTATIONS: Final = MappingProxyType(
             trust_the_journal_alone,
             absent_when_content_differs,
             let_go_before_in_doubt,
-            take_silence_for_a_refusal,
             begin_without_a_trace,
             ask_the_wrong_storage,
             count_attempts_during_an_outage,
