@@ -53,13 +53,18 @@ class Board:
         """Set what stands under `state/{name}`; it is published when it differs and its topic may speak."""
         content = message.model_dump(exclude=set(message.no_news))
         with self._lock:
+            now = self._clock.monotonic()
             entry = self._entries.get(name)
             if entry is None:
                 entry = self._entries[name] = _Entry(message, content)
             else:
+                # What waited for its second is due before what replaces it: a state that changes in step with the
+                # interval would otherwise always be caught in the same short moment.
+                if entry.changed:
+                    self._publish_if_due(name, entry, now)
                 entry.changed |= entry.content != content
                 entry.message, entry.content = message, content
-            self._publish_if_due(name, entry, self._clock.monotonic())
+            self._publish_if_due(name, entry, now)
 
     def link_up(self) -> None:
         """The broker may know nothing of us: say everything again."""

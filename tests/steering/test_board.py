@@ -66,6 +66,26 @@ def test_changes_are_published_at_most_once_a_second_and_the_last_one_wins(bench
     assert bench.spoken() == [("health", "d")]
 
 
+def test_a_long_state_between_short_ones_is_seen_even_when_they_come_in_step_with_the_interval(bench):
+    bench.put("half-open")
+    for _ in range(5):
+        bench.clock.advance(0.005)
+        bench.put("open")
+        bench.clock.advance(CHANGE_INTERVAL_S)
+        bench.put("half-open")
+    spoken = bench.spoken()
+    assert spoken[0] == ("health", "half-open")
+    assert len(spoken) == 6
+    assert set(spoken[1:]) == {("health", "open")}
+
+
+def test_what_stood_long_does_not_delay_the_change_after_it(bench):
+    bench.put("a")
+    bench.clock.advance(INTERVAL_S)
+    bench.put("b")
+    assert bench.spoken() == [("health", "a"), ("health", "b")]
+
+
 def test_topics_do_not_wait_for_each_other(bench):
     bench.put("a", "health")
     bench.put("b", "buffer")
