@@ -20,6 +20,7 @@ class Remark:
 def remarks_on(settings: Settings) -> Iterator[Remark]:
     """Every remark, for the log at the start and for `doctor`; files that are named are looked at, not read."""
     yield from _unmapped(settings)
+    yield from _without_a_sender(settings)
     ofd = settings.ofd
     secrets = {
         "mqtt.password_file": settings.mqtt.password_file,
@@ -40,6 +41,16 @@ def _unmapped(settings: Settings) -> Iterator[Remark]:
             f"there are {len(settings.kkt)} registers and no [pos]: a receipt that does not name its register in `kkt` "
             "is refused (unknown_kkt)",
             f'say which POS prints where: [pos], and below it a line such as "pos-1" = "{first}" for each',
+        )
+
+
+def _without_a_sender(settings: Settings) -> Iterator[Remark]:
+    if lacking := [kkt.id for kkt in settings.kkt if kkt.sender_email is None]:
+        yield Remark(
+            "kkt.sender_email",
+            f"none for {', '.join(lacking)}: where a buyer left an e-mail, the document lacks the sender's address "
+            "(FFD tag 1117), which has to stand there",
+            'if buyers get receipts by e-mail, give the address that these come from: sender_email = "…" in [[kkt]]',
         )
 
 

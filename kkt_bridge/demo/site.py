@@ -75,7 +75,7 @@ class Site:
         )
         registers = "\n".join(
             f'[[kkt]]\nid = "{kkt}"\ndriver = "virtual"\nstate = {self._quoted(f"{kkt}.fn")}\n'
-            f"print_time_s = {pace.print_time_s}\n"
+            f'print_time_s = {pace.print_time_s}\nsender_email = "receipts@example.com"\n'
             for kkt in self.registers
         )
         self.config.write_text(

@@ -31,11 +31,17 @@ CONFIG = """
 bridge_id = "{bridge}"
 mqtt = {{ host = "127.0.0.1", port = {port} }}
 journal = {{ url = "sqlite:///{directory}/journal.db" }}
-kkt = [{{ id = "{kkt}", driver = "virtual", state = "{directory}/kkt-1.fn", print_time_s = 0 }}]
 ofd = {{ url = "{ofd}", timeout_s = 2 }}
 sync = {{ interval_s = 0.5 }}
 reply = {{ buffered_after_s = 0.2 }}
 telemetry = {{ interval_s = 2 }}
+
+[[kkt]]
+id = "{kkt}"
+driver = "virtual"
+state = "{directory}/kkt-1.fn"
+print_time_s = 0
+sender_email = "shop@example.com"
 """
 
 
@@ -169,6 +175,16 @@ class Shop:
             wait_until(
                 lambda: condition(line.exchange("status", {}, "test", COMMAND_TIMEOUT_S)), COMMAND_TIMEOUT_S, what
             )
+
+    def until_published(self, name: str, condition: Callable[[Any], bool], what: str) -> None:
+        """Return when the bridge has published this state so, retained or anew; it need not take a command for that."""
+        with self.client(f"state/{name}") as client:
+
+            def says_so() -> bool:
+                message = client.get(0.1)
+                return message is not None and condition(json.loads(message.payload))
+
+            wait_until(says_so, COMMAND_TIMEOUT_S, what)
 
     def dead_letters(self) -> int:
         """How many there are."""

@@ -21,6 +21,7 @@ REGISTER = """
 id = "kkt-{0}"
 driver = "virtual"
 state = "/var/lib/kkt-bridge/kkt-{0}.fn"
+sender_email = "shop@example.com"
 """
 
 
@@ -38,6 +39,17 @@ def keys(tmp_path: Path, text: str, **environment: str) -> list[str]:
 def test_registers_without_a_word_on_which_pos_prints_where(tmp_path, registers, pos, expected):
     text = CONFIG + "".join(REGISTER.format(number + 1) for number in range(registers)) + pos
     assert keys(tmp_path, text) == expected
+
+
+def test_registers_that_do_not_say_from_whom_buyers_get_their_receipts(tmp_path):
+    without = REGISTER.replace('sender_email = "shop@example.com"\n', "")
+    file = tmp_path / "bridge.toml"
+    file.write_text(CONFIG + '[pos]\n"pos-1" = "kkt-1"\n' + REGISTER.format(1) + without.format(2))
+
+    (remark,) = remarks_on(load_settings(file, {}))
+
+    assert remark.key == "kkt.sender_email"
+    assert remark.message.startswith("none for kkt-2: ")
 
 
 @pytest.mark.parametrize(
