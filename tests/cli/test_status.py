@@ -54,6 +54,10 @@ def test_an_unhealthy_bridge_is_told_with_its_reason(own_shop):
 def test_a_bridge_whose_disk_is_full_is_told_by_what_it_published(own_shop):
     own_shop.fill_disk()
     assert own_shop.run("pause").returncode == 1
+    own_shop.until_published("health", lambda health: health["status"] == "unhealthy", "word of the journal")
+    own_shop.until_published(
+        "alerts", lambda told: any(alert["code"] == "storage" for alert in told["alerts"]), "the alert"
+    )
 
     done = own_shop.run("status")
 

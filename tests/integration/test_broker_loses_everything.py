@@ -173,7 +173,8 @@ def test_a_refused_subscription_is_said_and_heals(tmp_path: Path) -> None:
         world.sees_everything = False
         world.bridge.launch()
         try:
-            wait_until(lambda: "refused a subscription" in world.bridge.tail(), SOON_S, "word in the log")
+            refused = f"refused the subscription to {world.branch}/pos/+/receipt"
+            wait_until(lambda: refused in world.bridge.tail(), SOON_S, "word in the log")
             assert "check its access list" in world.bridge.tail()
             broker.guarded = False
             broker.restart()

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from support.brokers import wait_until
 from support.hostile_ofd import a_document, answer_of, answering, hostile_ofd
 from support.ofd_desk import ask_ofd
 
@@ -29,6 +30,9 @@ from kkt_bridge.simulators.ofd import OfdSimulator
 HEALTH = Request("health")
 PATIENT_S = 30.0
 """More than anything here takes."""
+
+SOON_S = 15.0
+"""Long before a child would give up what it has under way by itself."""
 
 CHILD_RSS_MAX_MB = 45.0
 """It takes about 26."""
@@ -59,13 +63,6 @@ def one(exchange, request=HEALTH, number=1):
     exchange.submit(number, [request])
     (answer,) = answers_from(exchange, 1)[number]
     return answer
-
-
-def wait_until(condition, within_s=PATIENT_S):
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def is_gone(pid):
@@ -125,7 +122,7 @@ def test_batches_go_out_beside_each_other_over_a_few_connections():
     with hostile_ofd(serve) as ofd, exchange_with(ofd.url) as exchange:
         for number in range(CONNECTIONS_MAX + 3):
             exchange.submit(number, [a_document()])
-        wait_until(lambda: len(ofd.heard) == CONNECTIONS_MAX)
+        wait_until(lambda: len(ofd.heard) == CONNECTIONS_MAX, PATIENT_S, "as many batches under way as may be")
         may_answer.set()
         assert len(answers_from(exchange, CONNECTIONS_MAX + 3)) == CONNECTIONS_MAX + 3
         assert len(ofd.connections) == CONNECTIONS_MAX
@@ -154,7 +151,7 @@ def test_what_a_killed_child_had_under_way_is_repeated_under_its_key():
     document = a_document()
     with hostile_ofd(serve) as ofd, exchange_with(ofd.url) as exchange:
         exchange.submit(1, [document])
-        wait_until(lambda: ofd.heard)
+        wait_until(lambda: bool(ofd.heard), PATIENT_S, "the request")
         end(exchange.pid)
         assert [answer.kind for answer in answers_from(exchange, 1)[1]] == [AnswerKind.ACCEPTED]
         assert [document.key.encode() in request for request in ofd.heard] == [True, True]
@@ -168,7 +165,7 @@ def test_a_batch_that_ends_every_child_is_given_up():
     with hostile_ofd(serve) as ofd, exchange_with(ofd.url) as exchange:
         exchange.submit(1, [a_document()])
         for times in (1, 2):
-            wait_until(lambda times=times: len(ofd.heard) == times)
+            wait_until(lambda times=times: len(ofd.heard) == times, PATIENT_S, f"request {times}")
             end(exchange.pid)
         (answer,) = answers_from(exchange, 1)[1]
         assert answer.kind is AnswerKind.LINE_FAILED
@@ -188,7 +185,7 @@ def test_a_child_that_hangs_is_replaced_and_what_was_not_overdue_repeated(monkey
     may_answer = threading.Event()
     with hostile_ofd(serve) as ofd, exchange_with(ofd.url, timeout_s=0.5) as exchange:
         exchange.submit(1, [first])
-        wait_until(lambda: len(ofd.heard) == 1)
+        wait_until(lambda: len(ofd.heard) == 1, PATIENT_S, "the request")
         child = exchange.pid
         os.kill(child, signal.SIGSTOP)
         may_answer.set()
@@ -274,7 +271,7 @@ def test_nothing_is_left_open_after_many_children(monkeypatch):
                     connection.close()
             assert len(list(Path("/proc/self/fd").iterdir())) <= after_one + 1
         assert exchange.pid is None
-    wait_until(lambda: threading.active_count() <= threads)
+    wait_until(lambda: threading.active_count() <= threads, PATIENT_S, "the end of its threads")
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
@@ -355,7 +352,7 @@ def test_it_ends_with_the_bridge_however_that_ends(ends_by, is_stopped):
             bridge.send_signal(ends_by)
             bridge.wait(PATIENT_S)
         try:
-            wait_until(lambda: is_gone(child), within_s=2)
+            wait_until(lambda: is_gone(child), SOON_S, "the child's end")
         finally:
             if not is_gone(child):
                 with suppress(ProcessLookupError):
