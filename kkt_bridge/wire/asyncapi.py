@@ -12,7 +12,7 @@ from kkt_bridge.wire.catalogue import DEFAULT_ROOT, Entry
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.examples import EXAMPLES
 
-CONTRACT_VERSION: Final = "1.0.0"
+CONTRACT_VERSION: Final = "1.1.0"
 MQTT_BINDING: Final = "0.2.0"
 HTTP_BINDING: Final = "0.3.0"
 SCHEMA_SUFFIX: Final = ".schema.json"
@@ -23,7 +23,7 @@ _OWN: Final = "#/$defs/"
 _OFD_ANSWER_ID: Final = "ofdAnswer"
 
 _ABOUT: Final = """\
-The wire contract of kkt-bridge, version 1, seen from the bridge: it receives what POS terminals and operators
+The wire contract of kkt-bridge, version 1.1, seen from the bridge: it receives what POS terminals and operators
 publish, and sends the rest.
 
 All payloads are UTF-8 JSON objects. Unknown fields in a message to the bridge are refused; ignore unknown fields in
