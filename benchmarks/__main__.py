@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import delivery, embedded, footprint, latency, slow_registers, stored, sweep, throughput
+from benchmarks import delivery, embedded, flood, footprint, latency, slow_registers, stored, sweep, throughput
 from benchmarks.brokers import Mosquitto, mosquitto_program
 from benchmarks.errors import BenchmarkError, MissingProgramError
 from benchmarks.machine import machine, versions
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "stored": stored.with_a_past,
     "outage": delivery.after_an_outage,
     "return": delivery.after_its_return,
+    "flood": flood.others_during_a_flood,
     "fifty": slow_registers.fifty,
     "start": footprint.start_with_pending,
     "idle": footprint.idle,
