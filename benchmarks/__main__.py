@@ -14,7 +14,8 @@ from benchmarks import delivery, embedded, flood, footprint, latency, slow_regis
 from benchmarks.brokers import Mosquitto, mosquitto_program
 from benchmarks.errors import BenchmarkError, MissingProgramError
 from benchmarks.machine import machine, versions
-from benchmarks.pictures import write_plots
+from benchmarks.page import FIGURES, fill
+from benchmarks.pictures import links, write_plots
 from benchmarks.report import as_text, write_json
 from benchmarks.site import Site
 from benchmarks.table import Row
@@ -84,6 +85,9 @@ def _measure(args: argparse.Namespace, directory: Path) -> None:
         write_json(args.out, *facts, rows, site.curves)
     if args.plots:
         write_plots(args.plots, site.curves)
+    if args.page:
+        write_plots(args.page.parent, site.curves)
+        fill(args.page, FIGURES, "\n\n".join([as_text(*facts, rows), *links(site.curves)]))
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -93,8 +97,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="interleaved runs of each figure")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write every run of every figure there, as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write the plots there, as SVG")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table and the plots of a whole run there")
     parser.add_argument("--list", action="store_true", help="say what there is to measure")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.page and (args.quick or args.only):
+        parser.error("--page takes a whole run, neither --quick nor --only")
+    return args
 
 
 def _say(text: str) -> None:

@@ -1,12 +1,15 @@
 """`python -m benchmarks.growth`: what a shop, a farm and a country cost, from sizes measured on a real run."""
 
+import argparse
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.brokers import Mosquitto
 from benchmarks.errors import BenchmarkError, MissingProgramError
+from benchmarks.page import GROWTH, fill
 from benchmarks.site import Site
 from benchmarks.sizes import Sizes, measure_sizes
 from benchmarks.table import number
@@ -99,12 +102,18 @@ def as_text(sizes: Sizes) -> str:
     )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, reckon and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table there too")
+    args = parser.parse_args(argv)
     directory = Path(tempfile.mkdtemp(prefix="kkt-growth-"))
     try:
         with Mosquitto(directory) as broker:
-            print(as_text(measure_sizes(Site(directory, broker, runs=1))))
+            reckoned = as_text(measure_sizes(Site(directory, broker, runs=1)))
+        print(reckoned)
+        if args.page:
+            fill(args.page, GROWTH, reckoned)
     except MissingProgramError as missing:
         print(f"benchmarks: {missing}")
         return 2

@@ -9,6 +9,16 @@ from benchmarks.plot import Line, Plot
 LOAD_FILE, ROWS_FILE = "performance-load.svg", "performance-rows.svg"
 
 
+LOAD_TITLE = "Throughput and latency against load"
+ROWS_TITLE = "Throughput and latency against receipts stored"
+
+
+def links(curves: Curves) -> list[str]:
+    """Of a page that lies beside the plots: the Markdown that shows those of which there are points."""
+    plots = ((LOAD_TITLE, LOAD_FILE, curves.load), (ROWS_TITLE, ROWS_FILE, curves.rows))
+    return [f"![{title}]({file})" for title, file, points in plots if points]
+
+
 def write_plots(directory: Path, curves: Curves) -> None:
     """Write those of which there are points."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -20,7 +30,7 @@ def write_plots(directory: Path, curves: Curves) -> None:
 
 def _load_plot(curves: Curves) -> Plot:
     return Plot(
-        title="Throughput and latency against load",
+        title=LOAD_TITLE,
         x_label="requests in flight",
         left_label="receipts/s",
         right_label="latency, ms",
@@ -37,7 +47,7 @@ def _load_plot(curves: Curves) -> Plot:
 def _rows_plot(curves: Curves) -> Plot:
     rows = sorted(curves.rows)
     return Plot(
-        title="Throughput and latency against receipts stored",
+        title=ROWS_TITLE,
         x_label="receipts stored",
         left_label="receipts/s",
         right_label="latency, ms",

@@ -1,6 +1,6 @@
 """Every error of the program, by what can be done about it.
 
-Foreign errors (SQLAlchemy, paho, httpx, pybreaker) are translated once, at the adapter that meets them.
+Foreign errors (SQLAlchemy, paho, pybreaker) are translated once, at the adapter that meets them.
 """
 
 

@@ -25,6 +25,13 @@ def test_without_mosquitto_it_says_what_to_install(
     assert capsys.readouterr().err == "benchmarks: mosquitto is not installed: apt-get install mosquitto\n"
 
 
+def test_a_part_does_not_go_to_the_page_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--quick", "--page", "docs/performance.md"])
+    assert ended.value.code == 2
+    assert "--page takes a whole run" in capsys.readouterr().err
+
+
 def test_a_benchmark_that_fails_gives_no_figures(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

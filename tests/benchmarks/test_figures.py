@@ -5,9 +5,12 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks.curves import Curves, LoadPoint, rates_between
+from benchmarks.errors import BenchmarkError
 from benchmarks.growth import Trade, as_text, cost_of
 from benchmarks.medians import pairwise_ratio, percentile
-from benchmarks.pictures import write_plots
+from benchmarks.page import FIGURES, GROWTH, fill
+from benchmarks.pictures import links, write_plots
+from benchmarks.processes import ROOT
 from benchmarks.rounds import interleaved
 from benchmarks.sizes import Sizes
 from benchmarks.table import BEYOND, REACH, SHORT, Bound, Row, table
@@ -81,3 +84,35 @@ def test_costs_grow_with_registers_and_state_with_bridges() -> None:
     assert large.messages_a_s == pytest.approx(large.receipts_a_s * 4 + 10 / 30 * 6)
     assert large.broker_connections == 1010
     assert "| broker connections | 4 | 510 | 400,000 |" in as_text(sizes)
+
+
+def test_results_go_to_their_place_in_a_page_again_and_again(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Before\n<!-- figures: begin (a command --with options) -->\nold\n<!-- figures: end -->\nafter\n")
+    for measured in ("| 1 |", "| 2 |"):
+        fill(page, "figures", measured)
+    text = page.read_text()
+    assert text.startswith("# Before\n<!-- figures: begin (a command --with options) -->\n")
+    assert text.endswith("| 2 |\n\n<!-- figures: end -->\nafter\n")
+    assert "old" not in text
+    assert "| 1 |" not in text
+
+
+def test_a_page_without_the_place_is_refused(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- figures: begin -->\n<!-- growth: end -->\n")
+    with pytest.raises(BenchmarkError, match="needs one place"):
+        fill(page, "figures", "| 1 |")
+    assert page.read_text() == "<!-- figures: begin -->\n<!-- growth: end -->\n"
+
+
+def test_the_page_on_performance_has_both_places(tmp_path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"), encoding="utf-8")
+    for name in (FIGURES, GROWTH):
+        fill(page, name, f"results of {name}")
+        assert f"results of {name}" in page.read_text(encoding="utf-8")
+
+
+def test_plots_without_points_are_not_shown() -> None:
+    assert links(Curves(rows=[(1, 2.0)])) == ["![Throughput and latency against receipts stored](performance-rows.svg)"]
