@@ -29,6 +29,9 @@ CARRY_S: Final = 0.2
 READ_BYTES: Final = 256 * 1024
 """Bytes that are read from the bridge at a time."""
 
+NICENESS: Final = 5
+"""Of this process, see nice(1): a third of the processor time of one that is as busy and has none."""
+
 _BATCH_FRAME_MAX: Final = 2**31
 """Bytes of a frame from the bridge, which is trusted."""
 
@@ -94,7 +97,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_with(args.bridge_pid)
-    _use_all_cores()
+    _give_way()
     bridge = socket.socket(fileno=args.fd)
     bridge.setblocking(False)
     try:
@@ -125,12 +128,15 @@ def _end_with(bridge_pid: int) -> None:
         _leave(0)  # it ended before we asked
 
 
-def _use_all_cores() -> None:
-    """Leave the one core that the bridge stays on, which this process has inherited."""
+def _give_way() -> None:
+    """Receipts come before their documents: keep off the core that the bridge stays on, be the last on the others."""
+    os.nice(NICENESS)
     try:
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        inherited = os.sched_getaffinity(0)
+        others = set(range(os.cpu_count() or 1)) - (inherited if len(inherited) == 1 else set())
+        os.sched_setaffinity(0, others)
     except (AttributeError, OSError, ValueError):
-        return  # not Linux, or not allowed: then it computes where it may
+        return  # not Linux, or there is no other: then it computes where it may
 
 
 if __name__ == "__main__":
