@@ -9,6 +9,7 @@ It is kept small: the standard library, h11 and certifi, and nothing of this pro
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -131,6 +132,9 @@ def _end_with(bridge_pid: int) -> None:
 def _give_way() -> None:
     """Receipts come before their documents: keep off the core that the bridge stays on, be the last on the others."""
     os.nice(NICENESS)
+    # Where the kernel shares processor time by session, only the niceness of the session counts beyond it.
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as autogroup:  # noqa: PTH123
+        autogroup.write(str(NICENESS))
     try:
         inherited = os.sched_getaffinity(0)
         others = set(range(os.cpu_count() or 1)) - (inherited if len(inherited) == 1 else set())

@@ -314,6 +314,8 @@ def test_it_leaves_the_bridge_the_core_that_it_stays_on_and_the_first_turn_elsew
             os.sched_setaffinity(0, cores)
         assert os.sched_getaffinity(exchange.pid) == (cores - {min(cores)} or cores)
         assert os.getpriority(os.PRIO_PROCESS, exchange.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+        by_session = Path(f"/proc/{exchange.pid}/autogroup")
+        assert not by_session.exists() or by_session.read_text(encoding="ascii").split()[1:] == ["nice", "5"]
 
 
 def test_it_computes_on_every_core_where_the_bridge_does():
