@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 from pydantic import BaseModel
+from simulation.mutations import bugs
 from support.invalid_receipts import invalid_kinds
 
 from kkt_bridge.cli.main import COMMANDS
@@ -28,8 +29,10 @@ from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, ErrorCode
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+PROGRAMS = ("kkt_bridge", "tests", "benchmarks", "deploy", "schemas")
 SUB_COMMANDS = {"list", "requeue", "discard", "adopt", "print-again", "open", "close", "x-report"}
 POS = (ROOT / "docs" / "pos.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("docs/*.md"), ROOT / "README.md"]
 
 
@@ -175,3 +178,14 @@ def test_every_rule_between_fields_is_one_that_refuses() -> None:
     paths = {kind.path for kind in invalid_kinds()}
     for path, _ in rows(section(POS, "The receipt")):
         assert path.replace(".N.", ".0.") in paths or path == "kkt", path
+
+
+def test_every_planted_bug_is_listed() -> None:
+    assert bugs() in RELIABILITY, "put in the table that `make simulate ARGS=--bugs` prints"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_program_that_a_page_names_exists(page: Path) -> None:
+    paths = ["/" + path.relative_to(ROOT).as_posix() for top in PROGRAMS for path in (ROOT / top).rglob("*")]
+    for named in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text(encoding="utf-8")):
+        assert any(path.endswith("/" + named) for path in paths), f"{page.name}: there is no {named}"

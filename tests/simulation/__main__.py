@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from simulation.campaign import campaign, hunt, one_day
-from simulation.mutations import MUTATIONS
+from simulation.mutations import MUTATIONS, bugs
 
 
 def main() -> int:
@@ -15,8 +15,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="live this one day again, and tell its story")
     parser.add_argument("--mutation", choices=list(MUTATIONS), help="plant this bug, and stop where it is caught")
+    parser.add_argument("--bugs", action="store_true", help="list the planted bugs, as docs/reliability.md has them")
     parser.add_argument("--quiet", action="store_true", help="with --seed: only the verdict")
     args = parser.parse_args()
+    if args.bugs:
+        print(bugs())
+        return 0
     if args.mutation is not None:
         MUTATIONS[args.mutation]()
         if args.seed is None:

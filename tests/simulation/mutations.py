@@ -497,3 +497,9 @@ MUTATIONS: Final = MappingProxyType(
     }
 )
 """Every planted bug by name."""
+
+
+def bugs() -> str:
+    """All of them as a Markdown table, each with what it is."""
+    lines = [f"| `{name}` | {(mutation.__doc__ or '').partition(chr(10))[0]} |" for name, mutation in MUTATIONS.items()]
+    return "\n".join(["| planted bug | what it is |", "|---|---|", *lines])
