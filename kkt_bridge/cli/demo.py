@@ -166,6 +166,8 @@ def _print_summary(console: Console, summary: Summary) -> None:
             )
         )
     )
+    if counts["guests"]:
+        console.print(Text("{guests} more printed for others than the demo's terminals".format(**counts)))
     if times["max_ms"] is not None:
         console.print(
             Text("from POS to final reply: p50 {p50_ms} ms, p95 {p95_ms} ms, max {max_ms} ms".format(**times))

@@ -66,6 +66,8 @@ class Picture:
     registers: dict[str, Register] = field(default_factory=dict)
     printed: Pulse = field(default_factory=Pulse)
     delivered: Pulse = field(default_factory=Pulse)
+    on_paper: set[tuple[str, str]] = field(default_factory=set)
+    """POS and receipt id of whatever was printed, whoever sold it."""
     captions: deque[Caption] = field(default_factory=lambda: deque(maxlen=CAPTIONS_MAX))
     told: int = 0
     """Captions so far, those forgotten included."""
@@ -219,6 +221,7 @@ class Picture:
         if step["to"] == "printed":
             self._started = True
             self.printed.beat(1, now)
+            self.on_paper.add((step["pos_id"], step["receipt_id"]))
         elif step["to"] == "synced":
             self.delivered.beat(1, now)
         elif step["to"] == "dead":

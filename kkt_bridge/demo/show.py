@@ -139,7 +139,10 @@ class Show:
                 raise
             self._close_shop(eye, screen, desk, trade, terminals.tally)
         asked = terminals.tally.published if self.cut_short or settings.receipts is None else settings.receipts
-        return reckon(asked, terminals.tally, self.picture.buffer("synced"), self._site.receipts(), desk.received())
+        # Whoever attaches to the demo's broker may sell too; where nobody watches, nobody is expected to.
+        guests = self.picture.on_paper.difference(terminals.tally.printed) if settings.watched else ()
+        synced = self.picture.buffer("synced")
+        return reckon(asked, terminals.tally, synced, self._site.receipts(), desk.received(), guests)
 
     # -- building ---------------------------------------------------------------------------------------------
 

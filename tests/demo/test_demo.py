@@ -26,6 +26,7 @@ END_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 12.0
 """A few seconds; more only on a machine that is busy with other tests."""
 
+RECEIPT = Path(__file__).parents[2] / "docs" / "receipt.json"
 HURRIED = ("--rate", "100", "--print-time", "0.01")
 ENOUGH = ("--json", "--receipts", "5000")
 """More than is sold before the test is over."""
@@ -210,6 +211,20 @@ def test_anybody_can_listen_in_on_the_port_that_was_wished(started, tmp_path):
     with BrokerClient(HOST, port) as client:
         client.subscribe(["kkt/v1/+/event/receipt"])
         assert client.get(END_TIMEOUT_S) is not None
+
+
+def test_what_a_guest_sells_is_part_of_the_reckoning(started, tmp_path):
+    port = free_port()
+    process = started(*HURRIED, "--port", str(port), "--dir", str(tmp_path / "d"))
+    wait_for_trade(process, tmp_path / "d")
+    words = [sys.executable, "-m", "kkt_bridge", "send", str(RECEIPT), "--pos", "my-pos"]
+    where = ["--bridge", "demo-shop", "--port", str(port)]
+    subprocess.run([*words, *where], check=True, capture_output=True, timeout=END_TIMEOUT_S)
+    process.send_signal(signal.SIGINT)
+    status, out, err = ended(process)
+    assert (status, err) == (0, ""), out
+    assert "1 more printed for others than the demo's terminals\n" in out
+    assert out.count("✓") == 6
 
 
 def test_a_port_that_is_taken_is_one_line(started):

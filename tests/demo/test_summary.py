@@ -48,9 +48,14 @@ def books(ids=IDS, numbers=None, conflicts=(), repeats=0):
     return {"documents": entries, "total": len(entries), "conflicts": list(conflicts), "duplicates": repeats}
 
 
-def summary(asked=3, tally=None, synced=3, fiscal=None, ofd=None):
+def summary(asked=3, tally=None, synced=3, fiscal=None, ofd=None, guests=()):
     return reckon(
-        asked, tally or a_tally(), synced, documents() if fiscal is None else fiscal, books() if ofd is None else ofd
+        asked,
+        tally or a_tally(),
+        synced,
+        documents() if fiscal is None else fiscal,
+        books() if ofd is None else ofd,
+        guests,
     )
 
 
@@ -67,6 +72,12 @@ def test_refusals_and_repeats_are_no_loss():
     assert (result.counts["rejected"], result.counts["ofd_repeats"]) == (2, 4)
 
 
+def test_what_others_sold_is_counted_apart():
+    result = summary(synced=4, fiscal=documents([*IDS, "x"]), ofd=books([*IDS, "x"]), guests={(POS, "x")})
+    assert result.agrees
+    assert (result.counts["printed"], result.counts["guests"], result.counts["fiscal_documents"]) == (3, 1, 4)
+
+
 @pytest.mark.parametrize(
     ("amiss", "count", "words"),
     [
@@ -79,6 +90,7 @@ def test_refusals_and_repeats_are_no_loss():
         ({"ofd": books(["a", "b"])}, {"lost": 1}, "every document was delivered"),
         ({"ofd": books(["a", "b", "x"])}, {"lost": 1}, "nothing is lost"),
         ({"ofd": books(numbers=[1, 2, 2])}, {"ofd_duplicates": 1}, "the OFD has none twice"),
+        ({"guests": {(POS, "x")}}, {"lost": 1, "guests": 1}, "every receipt on paper is in the fiscal storage"),
         ({"ofd": books(conflicts=[{}])}, {"ofd_duplicates": 1}, "the OFD has none twice"),
     ],
 )
