@@ -50,6 +50,7 @@ def unfixed_documents(connection: Connection, after: int, limit: int) -> list[Un
             request=row.request,
             mark=row.mark,
             hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
+            is_dead=row.delivery == "dead",
         )
         for row in rows
     ]
@@ -238,6 +239,7 @@ _UNFIXED: Final = Prepared(
         _d.kkt,
         requests.c.body.label("request"),
         _d.mark,
+        _d.delivery,
         _r.hlc_wall_ms,
         _r.hlc_counter,
     )

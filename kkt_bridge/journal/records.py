@@ -115,6 +115,8 @@ class Unfixed:
     mark: str
     """The fiscal mark, as JSON."""
     hlc: Hlc
+    is_dead: bool = False
+    """Whether it is a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,6 +256,7 @@ class OfdComponent:
                 f"refuses this bridge: {view.bridge_refused}" if view.bridge_refused is not None else None,
                 f"refuses every document: {view.refuses_all}" if view.refuses_all is not None else None,
                 "takes nothing, though documents are waiting" if view.takes_nothing_since is not None else None,
+                _unsendable(sum(view.unsendable.values())),
                 None if is_closed else f"breaker {breaker.state}: {breaker.last_error}",
                 f"network {view.network}" if is_closed and view.network != "online" else None,
             )
@@ -272,6 +273,7 @@ class OfdComponent:
             last_success_at=self._time.at(view.last_success_ms),
             sent_total=view.sent_total,
             failed_total=view.failed_total,
+            unsendable=sum(view.unsendable.values()),
             rate_per_s=round(self._sent.per_second(view.sent_total, now), 2),
             paused_until=self._time.at(paused_ms),
             at=self._time.now(),
@@ -410,6 +412,11 @@ class RegisterComponent:
             reason=doubt.reason,
             parked=doubt.parked,
         )
+
+
+def _unsendable(count: int) -> str | None:
+    documents = "1 document" if count == 1 else f"{count} documents"
+    return f"{documents} cannot be put together for it" if count else None
 
 
 def _lane_health(view: LaneView) -> ComponentHealth:

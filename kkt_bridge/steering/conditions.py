@@ -144,6 +144,13 @@ def _ofd_takes_nothing(sight: Sight) -> Iterator[Finding]:
         yield Finding(None, message if delivery.takes_nothing_since is not None else None)
 
 
+def _unsendable_documents(sight: Sight) -> Iterator[Finding]:
+    for delivery in sight.of(DeliveryView):
+        for kkt, count in sorted(delivery.unsendable.items()):
+            documents = f"1 document of {kkt}" if count == 1 else f"{count} documents of {kkt}"
+            yield Finding(kkt, f"{documents} cannot be put together as the OFD gets them" if count else None)
+
+
 def _unsent_documents(sight: Sight) -> Iterator[Finding]:
     for register in sight.of(RegisterFacts):
         kkt = register.view.kkt
@@ -362,7 +369,7 @@ CONDITIONS: Final = (
         _ofd_refuses_all,
         "ask the OFD why (the contract, the registration of the register, a change of its format); then "
         "`kkt-bridge dlq requeue --all`",
-        "the OFD has accepted a document again",
+        "the OFD no longer refuses one document after the other",
     ),
     Condition(
         "ofd_takes_nothing",
@@ -370,6 +377,15 @@ CONDITIONS: Final = (
         _ofd_takes_nothing,
         "check the shop's network and the OFD's state page; `kkt-bridge doctor` tries the way; sales go on meanwhile",
         "the OFD takes documents again",
+    ),
+    Condition(
+        "unsendable_documents",
+        "critical",
+        _unsendable_documents,
+        "see in the bridge's log why, and report it; they are kept, and tried again with each start: a later release "
+        "may succeed",
+        "every document can be sent",
+        of_configured=False,
     ),
     Condition(
         "unsent_documents",

@@ -178,6 +178,7 @@ EXAMPLES: Final = MappingProxyType(
             "failed_total": 5,
             "rate_per_s": 0.0,
             "paused_until": None,
+            "unsendable": 0,
             "at": _PUBLISHED_AT,
         },
         "state-kkt": {

@@ -200,6 +200,8 @@ class SyncState(Outgoing):
     rate_per_s: Annotated[float, _BEYOND]
     paused_until: Annotated[Timestamp | None, _BEYOND] = None
     """Until when the OFD has asked to be left alone."""
+    unsendable: Annotated[int, _BEYOND] = 0
+    """Documents that cannot be put together as the OFD gets them."""
     at: Timestamp
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 from support.clocks import ManualClock
@@ -10,9 +11,10 @@ from kkt_bridge.ofd.classify import classify, line_failed
 from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
 from kkt_bridge.ofd.options import RECEIPT_PATH
 from kkt_bridge.simulators.ofd.faults import Faults
-from kkt_bridge.simulators.ofd.ledger import Ledger
+from kkt_bridge.simulators.ofd.ledger import Ledger, Verdict
 from kkt_bridge.simulators.ofd.service import OfdService
 from kkt_bridge.simulators.ofd.service import Request as HttpRequest
+from kkt_bridge.simulators.ofd.submission import Submission
 from simulation.effects import Effects
 
 HEALTH_PATH: Final = "/ofd/v1/health"
@@ -20,10 +22,20 @@ HEALTH_PATH: Final = "/ofd/v1/health"
 FAILURES: Final = frozenset({AnswerKind.SERVICE_FAILED, AnswerKind.LINE_FAILED})
 """Answers after which nobody knows whose fault it was."""
 
-MAY_BE_TRIED_BY_TURNS: Final = FAILURES | {AnswerKind.BRIDGE_REFUSED, AnswerKind.NOT_THE_OFD}
 
-BY_TURNS_FROM: Final = 4
-"""Attempts in vain of one document: three open the breaker, and one trial with it alone comes before turns."""
+class Books(Ledger):
+    """The simulator's own, which tells whenever it has a document that it had not."""
+
+    def __init__(self, arrived: Callable[[str], None]) -> None:
+        super().__init__(None)
+        self._arrived = arrived
+
+    def take(self, at: float, submission: Submission) -> Verdict:
+        """See `Ledger`."""
+        verdict = super().take(at, submission)
+        if verdict is Verdict.NEW:
+            self._arrived(submission.key)
+        return verdict
 
 
 class Ofd:
@@ -33,7 +45,7 @@ class Ofd:
         self._effects = effects
         self._chance = chance
         self.clock = clock
-        self._ledger = Ledger(None)
+        self._ledger = Books(lambda key: self.arrivals.append((key, len(self.log))))
         self._service = OfdService(self._ledger)
         self.unreachable = False
         self.timeout_rate = 0.0
@@ -46,12 +58,10 @@ class Ofd:
         """What each document was answered, in order; a line that failed is an answer too."""
         self.log: list[tuple[str, AnswerKind]] = []
         """The same of all together."""
-        self.failing: set[str] = set()
-        """Documents whose last answer was a failure."""
-        self.arrived_by_turns: set[str] = set()
-        """Documents that arrived while documents were tried by turns: in no order."""
-        self.failed_keys: set[str] = set()
-        """Documents that failed while the OFD was there: they wait out back-offs of their own, and may be overtaken."""
+        self.arrivals: list[tuple[str, int]] = []
+        """The documents in the order in which they arrived, each with the length of the log by then."""
+        self.wellness: list[tuple[bool, int]] = []
+        """What the health check said, each time with the length of the log by then."""
         self.own_failures: Counter[str] = Counter()
         """How often each document failed while the OFD was there for the others."""
 
@@ -81,7 +91,7 @@ class Ofd:
         """One exchange, as the bridge's child process carries it out; what came of it is kept for the invariants."""
         answer = self._exchange(request)
         if request.target == "health":
-            self._hear_health(answer)
+            self.wellness.append((answer.kind is AnswerKind.ACCEPTED, len(self.log)))
         else:
             self._keep(request.key, answer)
         return answer
@@ -104,30 +114,9 @@ class Ofd:
         headers = {name.lower(): value for name, value in dict(answer.headers).items()}
         return classify(answer.status, headers, answer.encode(), whole=True, now_s=self.time())
 
-    def _hear_health(self, answer: Answer) -> None:
-        """What said that it was well while documents failed has made their failures their own."""
-        if answer.kind is AnswerKind.ACCEPTED:
-            for key in self.failing:
-                self.failed_keys.add(key)
-
     def _keep(self, key: str, answer: Answer) -> None:
         self.told[key].append(answer.kind)
         self.log.append((key, answer.kind))
-        if answer.kind is AnswerKind.ACCEPTED:
-            self.failing.discard(key)
-            self.arrived_by_turns |= {key} if self.is_by_turns else set()
-            return
-        if answer.kind is AnswerKind.DOCUMENT_REFUSED:
-            self.failed_keys.add(key)  # a dead letter: requeued, it comes behind those that went on
-        if answer.kind in FAILURES:
-            self.failing.add(key)
-            if not self.unreachable and not self._service._faults.current.outage:
-                self.failed_keys.add(key)
-                self.own_failures[key] += 1
-
-    @property
-    def is_by_turns(self) -> bool:
-        """Whether a document has failed so often that others are tried in turn: then it may be overtaken, by any."""
-        return any(
-            sum(kind in MAY_BE_TRIED_BY_TURNS for kind in kinds) >= BY_TURNS_FROM for kinds in self.told.values()
-        )
+        is_there = not self.unreachable and not self._service._faults.current.outage
+        if answer.kind in FAILURES and is_there:
+            self.own_failures[key] += 1

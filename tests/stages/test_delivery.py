@@ -379,13 +379,40 @@ def test_a_document_that_cannot_be_put_together_holds_up_nobody_and_is_still_owe
     """As where an earlier schema had no bodies, and this release has a stricter rule."""
     first, bad, last = printed(shop, 3)
     row = shop.stored(bad["receipt_id"]).id
+    ((body,),) = shop.rows("SELECT body FROM requests WHERE receipt = ?", row)
     meddle(
         shop.folder,
         f"DELETE FROM bodies WHERE document = (SELECT id FROM documents WHERE receipt = {row})",
         f"UPDATE requests SET body = '{{}}' WHERE receipt = {row}",
     )
+    assert shop.sync.delivery.view.unsendable == {}, "nobody has looked yet"
     shop.sync.run()
     assert statuses(shop, (first, bad, last)) == ["synced", "printed", "synced"]
+    assert shop.sync.delivery.view.unsendable == {"kkt-1": 1}
+    shop.restart()
+    shop.sync.run()
+    assert shop.sync.delivery.view.unsendable == {"kkt-1": 1}, "it is tried again with each start"
+    meddle(shop.folder, f"UPDATE requests SET body = '{body}' WHERE receipt = {row}")
+    shop.restart()
+    shop.sync.run()
+    assert statuses(shop, (first, bad, last)) == ["synced"] * 3
+    assert shop.sync.delivery.view.unsendable == {"kkt-1": 0}
+
+
+def test_a_network_that_came_back_is_believed_though_a_document_cannot_be_put_together(shop, ofd):
+    bad, *others = printed(shop, 6)
+    row = shop.stored(bad["receipt_id"]).id
+    meddle(
+        shop.folder,
+        f"DELETE FROM bodies WHERE document = (SELECT id FROM documents WHERE receipt = {row})",
+        f"UPDATE requests SET body = '{{}}' WHERE receipt = {row}",
+    )
+    ofd.faults(outage=True)
+    shop.sync.run()
+    ofd.faults()
+    shop.sync.run_for(300)
+    assert statuses(shop, others) == ["synced"] * 5
+    assert shop.sync.network.state == "online"
 
 
 @pytest.mark.parametrize("is_rebuilt", [False, True])

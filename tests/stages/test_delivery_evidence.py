@@ -1,9 +1,10 @@
 """Who is at fault is decided by evidence over all documents: the OFD's answers by the contract's table, end to end."""
 
 import pytest
-from stages.test_delivery import HOUR_S, Ofd, documents, letters, printed, statuses
+from stages.test_delivery import HOUR_S, Ofd, documents, key, letters, printed, statuses
 from support.stages import Shop, check_counts, meddle
 
+from kkt_bridge.journal.delivery import discard
 from kkt_bridge.ofd.exchange import Answer, AnswerKind
 from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.stages.delivery.rulings import Circumstances, Ruling, rule
@@ -97,6 +98,54 @@ def test_a_service_that_refuses_every_document_is_left_alone_after_ten(shop, ofd
     shop.sync.run_for(130)
     assert statuses(shop, requests)[10:] == ["synced"] * 20
     assert shop.sync.delivery.view.refuses_all is None
+
+
+@pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
+def test_an_ofd_that_refused_everything_is_believed_again_when_all_that_it_refused_is_decided_on(
+    tmp_path, ofd, health_path
+):
+    (tmp_path / "other").mkdir()
+    shop = Shop(tmp_path / "other", ofd={"url": ofd.url, "timeout_s": 2, "health_path": health_path})
+    ofd.faults(post_status=422)
+    printed(shop, 10)
+    shop.sync.run_for(HOUR_S, at_once=20)
+    assert "422" in shop.sync.delivery.view.refuses_all, "the dead letters are there to show it"
+    for letter in letters(shop):
+        shop.journal.write(lambda tx, letter=letter: discard(tx, letter, "sent by hand"))
+    shop.sync.run_for(30)
+    assert shop.sync.delivery.view.refuses_all is None
+    requests = printed(shop, 2)
+    shop.sync.run()
+    assert statuses(shop, requests) == ["dead"] * 2, "what comes next shows what is so now"
+    assert shop.sync.delivery.view.refuses_all is None, "two are not ten"
+    shop.kill()
+
+
+def test_an_ofd_whose_health_check_fails_is_not_believed_again(shop, ofd):
+    ofd.faults(post_status=422)
+    printed(shop, 10)
+    shop.sync.run()
+    for letter in letters(shop):
+        shop.journal.write(lambda tx, letter=letter: discard(tx, letter, "sent by hand"))
+    ofd.faults(outage=True)
+    shop.sync.run_for(HOUR_S, at_once=20)
+    assert shop.sync.delivery.view.refuses_all is not None
+    ofd.faults()
+    shop.sync.run_for(200)
+    assert shop.sync.delivery.view.refuses_all is None
+
+
+def test_a_document_that_alone_is_misdirected_makes_nobody_believe_that_the_bridge_is_refused(shop, ofd, monkeypatch):
+    bad, *good = printed(shop, 3)
+    answer = shop.sync.exchange.answer
+    refused = Answer(AnswerKind.BRIDGE_REFUSED, "403", status=403)
+    monkeypatch.setattr(
+        shop.sync.exchange, "answer", lambda request: refused if request.key == key(bad) else answer(request)
+    )
+    shop.sync.run_for(HOUR_S, at_once=5)
+    assert statuses(shop, [bad, *good]) == ["dead", "synced", "synced"]
+    assert shop.sync.delivery.view.bridge_refused is None
+    assert shop.sync.network.state == "online"
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -285,4 +334,61 @@ def test_registers_that_have_nothing_ready_take_nobodys_place(tmp_path, ofd):
     good = printed(shop, 1, pos_id="pos-10")
     assert shop.sync.order().sent == 1
     assert statuses(shop, bad) == ["printed"] * 9
+    shop.kill()
+
+
+def test_registers_with_a_backlog_take_turns_on_the_road(tmp_path, ofd):
+    """Eight at a time: those behind them come before any of the eight comes again."""
+    names = [f"kkt-{number:02}" for number in range(1, 11)]
+    (tmp_path / "many").mkdir()
+    shop = Shop(
+        tmp_path / "many",
+        registers=names,
+        ofd={"url": ofd.url, "timeout_s": 2},
+        pos={name.replace("kkt", "pos"): name for name in names},
+    )
+    backlog = {name: printed(shop, 3, pos_id=name.replace("kkt", "pos")) for name in names}
+    for name in names:
+        shop.sync.delivery._lane(name).length = 1
+    shop.sync.step()
+    begun = {name for name in names if ofd.order(backlog[name])}
+    assert len(begun) == 8
+    shop.sync.step()
+    assert all(ofd.order(backlog[name]) for name in names), "the last two do not wait for the others' backlogs"
+    shop.sync.run()
+    assert all(ofd.order(requests) == requests for requests in backlog.values())
+    shop.kill()
+
+
+def test_an_outcome_that_cannot_be_written_down_costs_its_document_an_attempt_and_nobody_else(shop, ofd):
+    requests = printed(shop, 3)
+    row = shop.stored(requests[1]["receipt_id"]).id
+    shop.sync.step()
+    meddle(shop.folder, f"UPDATE receipts SET status = 'buffered' WHERE id = {row}")  # what `sent` cannot follow
+    shop.sync.step()
+    assert [statuses(shop, [request]) for request in (requests[0], requests[2])] == [["synced"], ["synced"]]
+    assert documents(shop)[1] == ("waiting", 1, 0)
+    ((error,),) = shop.rows("SELECT last_error FROM documents WHERE last_error IS NOT NULL")
+    assert error.startswith("not written down: ")
+    meddle(shop.folder, f"UPDATE receipts SET status = 'printed' WHERE id = {row}")
+    shop.sync.run_for(20)
+    assert statuses(shop, requests) == ["synced"] * 3
+    assert ofd.order(requests) == requests
+
+
+def test_an_outcome_that_cannot_be_written_down_takes_no_event_with_it(tmp_path, ofd):
+    (tmp_path / "two").mkdir()
+    shop = Shop(
+        tmp_path / "two",
+        registers=("kkt-1", "kkt-2"),
+        ofd={"url": ofd.url, "timeout_s": 2, "health_path": ""},
+        pos={"pos-1": "kkt-1", "pos-2": "kkt-2"},
+        breaker={"fail_max": 1},
+    )
+    (good,), (bad,) = printed(shop), printed(shop, pos_id="pos-2")
+    ofd.faults(error_keys=[key(bad)])
+    shop.sync.step()
+    meddle(shop.folder, f"UPDATE receipts SET status = 'buffered' WHERE id = {shop.stored(good['receipt_id']).id}")
+    shop.sync.step()
+    assert [(event["from"], event["to"]) for event in shop.events("breaker")] == [("closed", "open")]
     shop.kill()

@@ -47,7 +47,7 @@ WELL = [
     JournalFacts(None, {"kkt-1": 0}, {"kkt-1": 0}),
     BufferFacts(3, 200, 0),
     RegisterFacts(VIEW, fn_days_left=300),
-    DeliveryView(),
+    DeliveryView(unsendable={"kkt-1": 0}),
     BrokerFacts(SESSION),
     FloodFacts(None),
     ClockVerdict(),
@@ -70,6 +70,7 @@ HOLDING = {
     "ofd_refuses_bridge": (DeliveryView(bridge_refused="401 Unauthorized"), None, "401 Unauthorized"),
     "ofd_refuses_all": (DeliveryView(refuses_all="422: bad tag"), None, "422: bad tag"),
     "ofd_takes_nothing": (DeliveryView(takes_nothing_since=900), None, "has taken none"),
+    "unsendable_documents": (DeliveryView(unsendable={"kkt-1": 2}), "kkt-1", "2 documents of kkt-1 cannot be put"),
     "unsent_documents": (RegisterFacts(VIEW, 6, 5.2), "kkt-1", "6 documents of kkt-1 did not reach the OFD for 5 days"),
     "replies_refused": (
         BrokerFacts(replace(SESSION, refused_topics=Occurrences(2, "pos-1/reply: not authorized"))),

@@ -328,6 +328,7 @@ def test_what_the_broker_refuses_is_degraded(office):
         ({"bridge_refused": "401"}, "refuses this bridge: 401"),
         ({"refuses_all": "422"}, "refuses every document: 422"),
         ({"takes_nothing_since": 0.0}, "takes nothing"),
+        ({"unsendable": {"kkt-1": 2}}, "2 documents cannot be put together for it"),
     ],
 )
 def test_an_ofd_that_takes_nothing_is_degraded_whatever_breaker_and_network_say(office, evidence, words):
@@ -337,9 +338,14 @@ def test_an_ofd_that_takes_nothing_is_degraded_whatever_breaker_and_network_say(
     assert state["status"] == "degraded"
     assert words in state["components"]["ofd"]["reason"]
     assert len(office.state("alerts")["alerts"]) == 1
-    office.evidence = {}
+    office.evidence = {"unsendable": {"kkt-1": 0}}
     assert office.state("health")["status"] == "healthy"
     assert office.state("alerts")["alerts"] == []
+
+
+def test_documents_that_cannot_be_sent_are_counted(office):
+    office.evidence = {"unsendable": {"kkt-1": 2, "kkt-2": 1}}
+    assert office.state("sync")["unsendable"] == 3
 
 
 def test_receipts_for_a_register_that_is_gone_are_degraded(open_office):

@@ -7,7 +7,6 @@ doubt the lanes rest, and one trial at a time shows whether it is open.
 
 import logging
 import random
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from kkt_bridge.journal.delivery import (
 )
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import DueDocument
-from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.ofd.backoff import backoff_s
 from kkt_bridge.ofd.breaker import BreakerChange
 from kkt_bridge.ofd.exchange import Answer, AnswerKind, Exchange, Request
@@ -44,7 +43,7 @@ from kkt_bridge.stages.delivery.lane import Lane, LaneState
 from kkt_bridge.stages.delivery.road import NetworkChange, Road
 from kkt_bridge.stages.delivery.rulings import RULES, Circumstances, Ruling, rule
 from kkt_bridge.stages.delivery.sync_pass import SyncPass, SyncResult
-from kkt_bridge.stages.delivery.trial import IN_TURN_MAX, Trial, Trials
+from kkt_bridge.stages.delivery.trial import OTHERS_MAX, Trial, Trials
 from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent
 from kkt_bridge.wire.times import rfc3339
@@ -130,6 +129,8 @@ class Delivery:
         self._has_recalled = False
         self._fixed_to = 0
         """Up to this document, all have a body or cannot have one."""
+        self._unsendable: Mapping[str, int] = {}
+        """Documents that cannot have one, by register; empty until that was looked into."""
         self.sent_total = 0
         self.failed_total = 0
         self.last_success_ms: int | None = None
@@ -145,7 +146,7 @@ class Delivery:
     def view(self) -> DeliveryView:
         """How delivery stands now."""
         evidence, since = self._road.evidence, self._road.evidence.nothing_since
-        is_long = since is not None and self._clock.monotonic() - since >= TAKES_NOTHING_S and self._pending() > 0
+        is_long = since is not None and self._clock.monotonic() - since >= TAKES_NOTHING_S and self._sendable() > 0
         return DeliveryView(
             network=self._road.network.state,
             in_progress=self.in_progress,
@@ -156,6 +157,7 @@ class Delivery:
             bridge_refused=evidence.bridge_refused,
             refuses_all=evidence.refuses_all,
             takes_nothing_since=since if is_long else None,
+            unsendable=self._unsendable,
         )
 
     def request(self, *, force: bool) -> Future[SyncResult]:
@@ -191,9 +193,9 @@ class Delivery:
         if (pause := self._road.paused_s()) > 0:
             return pause
         self._end_waits()
-        if self._road.is_on_trial or self._trial is not None:
-            return self._try_the_road()
         now = self._clock.monotonic()
+        if self._trial is not None or (self._road.is_on_trial and not self._may_rest()):
+            return self._try_the_road()
         for lane in self._idle_lanes():
             if lane.hold_until <= now and (documents := self._ready(lane.kkt, 0, lane.length)):
                 self._send(lane, documents)
@@ -280,8 +282,12 @@ class Delivery:
             lane.hold_until = self._clock.monotonic() + self._road.hold_s()
         if lane.sync is not None:
             lane.sync.note(outcome.due, outcome.ruling)
+        if outcome.ruling.fate == "sent":
+            self._trials.note_taken()
+            for each in self._lanes.values():
+                each.hold_until = 0.0
         if self._trial is not None and self._trial.asking is None:
-            self._hear_trial(self._trial, outcome.ruling)
+            self._hear_trial(self._trial, outcome)
 
     def _outcome(self, lane: Lane, due: DueDocument, answer: Answer, *, is_well: bool | None) -> Outcome:
         evidence = self._road.evidence
@@ -371,7 +377,7 @@ class Delivery:
             now, breaker = self._clock.monotonic(), self._road.breaker
             if (wait := max(breaker.seconds_to_probe(), self._next_trial_at - now)) > 0:
                 return min(wait, self._until_ready_s() or wait) if breaker.state == "closed" else wait
-            self._trial = Trial(self._candidates())
+            self._trial = self._new_trial()
             if breaker.state != "closed":
                 breaker.begin_probe()
                 if self._has_health_check:
@@ -392,11 +398,18 @@ class Delivery:
         self._record()
         return self._settings.interval_s
 
-    def _candidates(self) -> deque[DueDocument]:
-        registers = self._registers_with_pending()
-        ready = [due for kkt in registers for due in self._ready(kkt, 0, 1 + IN_TURN_MAX)]
-        ready += [due for kkt in registers for due in self._ready(kkt, self._trials.turn, IN_TURN_MAX)]
-        return self._trials.choose(sorted({due.document: due for due in ready}.values(), key=_by_document))
+    def _new_trial(self) -> Trial:
+        oldest = [due for kkt in self._registers_with_pending() for due in self._ready(kkt, 0, 1)]
+        if not oldest:
+            return Trial()
+        first, *others = self._trials.in_turn(oldest)
+        behind: list[DueDocument] = []
+        if (last := self._trials.behind(first)) is not None:
+            behind = self._ready(first.kkt, last, OTHERS_MAX)
+            if not behind:
+                self._trials.start_over(first)
+                behind = self._ready(first.kkt, first.document, OTHERS_MAX)
+        return self._trials.begin(first, behind, others)
 
     def _hear_check(self, trial: Trial, answer: Answer) -> None:
         """The health check's answer at the beginning of a trial."""
@@ -415,18 +428,26 @@ class Delivery:
             self._road.breaker.fail(f"its health check: {answer.text}")
             self._trial = None
 
-    def _hear_trial(self, trial: Trial, ruling: Ruling) -> None:
+    def _hear_trial(self, trial: Trial, outcome: Outcome) -> None:
         """What became of a trial's document: one that is taken is enough."""
-        if ruling.fate == "sent" or ruling.road == "pause" or not trial.candidates:
-            self._trials.note_documents(taken=ruling.fate == "sent")
-            self._trial = None
-            self._next_trial_at = self._clock.monotonic() + self._road.hold_s()
+        is_taken, is_pause = outcome.ruling.fate == "sent", outcome.ruling.road == "pause"
+        if not is_taken and not is_pause:
+            self._trials.note_failed(outcome.due)
+            if trial.candidates:
+                return
+        if not is_pause:  # an OFD that asks for patience is there, and says nothing of the document
+            self._trials.end(taken=is_taken)
+        self._trial = None
+        self._next_trial_at = self._clock.monotonic() + self._road.hold_s()
 
     def _hear_look(self, answer: Answer) -> None:
-        if _wellness(answer) is None:
+        is_well = _wellness(answer)
+        if is_well is None:
             self._road.reconsider()
         else:
             self._road.observe(RULES[answer.kind].network)
+        if is_well is not False:
+            self._forgive()
 
     # -- writing down -------------------------------------------------------------------------------------
 
@@ -443,15 +464,15 @@ class Delivery:
                 raise
             except Exception:
                 log.exception("what became of %d documents cannot be written down together", len(outcomes))
-                outcomes = self._write_one_by_one(outcomes)
+                self._write_one_by_one(outcomes, ends_waits=doubt_begins)
             del self._outcomes[: len(outcomes)]
             self._news.clear()
             for outcome in outcomes:
                 self._count(outcome)
         self._was_doubtful = self._road.evidence.is_doubtful()
 
-    def _write_one_by_one(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """A bug that one document brings to light costs that one an attempt."""
+    def _write_one_by_one(self, outcomes: list[Outcome], *, ends_waits: bool) -> None:
+        """A bug that one document brings to light costs that one an attempt, and nobody else anything."""
         for outcome in outcomes:
             try:
                 self._journal.write(partial(self._write_outcome, outcome))
@@ -466,7 +487,12 @@ class Delivery:
                         tx, due, text, strike=False, wait_ms=wait_ms
                     )
                 )
-        return outcomes
+        try:
+            self._journal.write(partial(self._write_down, [], ends_waits=ends_waits))
+        except StorageUnavailable:
+            raise
+        except Exception:
+            log.exception("the events of delivery are lost: %s", self._news)
 
     def _write_down(self, outcomes: list[Outcome], tx: Transaction, *, ends_waits: bool) -> None:
         for outcome in outcomes:
@@ -525,6 +551,8 @@ class Delivery:
 
     def _fix_bodies(self) -> None:
         """Put together what the OFD is sent of documents that came without it, before anything can change it."""
+        if not self._unsendable:
+            self._unsendable = dict.fromkeys(self._requisites, 0)
         last = self._journal.read(last_document)
         if last <= self._fixed_to:
             return
@@ -535,6 +563,10 @@ class Delivery:
             ]
             self._journal.write(partial(_fix, bodies))
             self._fixed_to = unfixed[-1].document
+            for each, (_, body) in zip(unfixed, bodies, strict=True):
+                if body is None and not each.is_dead:
+                    # Anew each time: others may be reading.
+                    self._unsendable = {**self._unsendable, each.kkt: self._unsendable.get(each.kkt, 0) + 1}
         self._fixed_to = max(self._fixed_to, last)
 
     # -- small questions ----------------------------------------------------------------------------------
@@ -544,6 +576,10 @@ class Delivery:
 
     def _pending(self) -> int:
         return sum(n for (_, kind), n in self._journal.counts().items() if kind == Status.PRINTED)
+
+    def _sendable(self) -> int:
+        """Documents that the OFD lacks and that can be sent, now or after a back-off."""
+        return max(0, self._pending() - sum(self._unsendable.values()))
 
     def _registers_with_pending(self) -> list[str]:
         # Not only those configured now: the documents of a register that was removed are still owed.
@@ -593,14 +629,32 @@ class Delivery:
         """
         held = [lane.hold_until - now for lane in self._lanes.values() if lane.state == LaneState.IDLE]
         waits = [self._until_ready_s(), self._until_deadline_s(), *(wait for wait in held if wait > 0)]
-        if not self._pending() and not self._under_way():
+        if not self._sendable() and not self._under_way():
             self._road.evidence.nothing_since = None
             waits.append(self._look_around())
         return min((wait for wait in waits if wait is not None), default=None)
 
+    def _may_rest(self) -> bool:
+        """Whether there is nothing to try the road with, nor a need to: a breaker that is not closed has one."""
+        return self._road.breaker.state == "closed" and not self._sendable() and not self._under_way()
+
+    def _is_accused(self) -> bool:
+        """Whether the OFD is said to refuse this bridge, or everything, and nothing shows it that is still there.
+
+        Refused documents are there as long as nobody has decided on them: requeued, they show whether they are taken.
+        """
+        evidence, counts = self._road.evidence, self._journal.counts()
+        refuses_all = evidence.refuses_all is not None and not any(n for (_, kind), n in counts.items() if kind == DLQ)
+        return evidence.bridge_refused is not None or refuses_all
+
+    def _forgive(self) -> None:
+        """Take back what the OFD is said to refuse, if nothing is left that would show it."""
+        if self._is_accused() and not self._sendable():
+            self._road.evidence.forgive()
+
     def _look_around(self) -> float | None:
         """If things were bad and nothing is left to send that would show it, ask whether they still are."""
-        if self._road.is_well:
+        if self._road.is_well and not self._is_accused():
             return None
         now = self._clock.monotonic()
         if self._looking is None and now >= self._next_look_at and self._has_health_check:
@@ -608,6 +662,7 @@ class Delivery:
             self._looking = self._submit([Request("health")]), now + self._lost_after_s
         if not self._has_health_check:
             self._road.reconsider()
+            self._forgive()
             self._record()
         if self._looking is not None:
             return max(0.001, self._looking[1] - now)  # its answer rings; only its loss has to be noticed
@@ -619,10 +674,6 @@ def _wellness(answer: Answer) -> bool | None:
     if answer.kind is AnswerKind.ACCEPTED:
         return True
     return None if answer.status in NO_HEALTH_CHECK else False
-
-
-def _by_document(due: DueDocument) -> int:
-    return due.document
 
 
 def _by_last_service(lane: Lane) -> int:

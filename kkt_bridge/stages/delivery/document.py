@@ -2,8 +2,9 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
@@ -24,6 +25,11 @@ class RegisterRequisites:
     sender_email: str | None = None
     """Tag 1117; None where it is not set and left out."""
 
+
+NO_DOCUMENT: Final = "no document for the OFD can be put together, which is tried again at the next start"
+
+FIELDS_TOLD_MAX: Final = 5
+"""Fields of a receipt that the log names as the reason why it cannot be read."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +61,7 @@ def document_body(
 
 def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | None:
     """The document's body; None, with a line in the log, where none can be put together."""
+    ids = {"receipt_id": unfixed.receipt_id, "pos_id": unfixed.pos_id}
     try:
         return document_body(
             pos_id=unfixed.pos_id,
@@ -64,8 +71,16 @@ def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | No
             hlc=unfixed.hlc,
             requisites=requisites,
         )
+    except ValidationError as error:
+        # Told without what stands in the fields: the buyer's address may be among them.
+        log.error("%s: its receipt cannot be read (%s)", NO_DOCUMENT, _refused_fields(error), extra=ids)  # noqa: TRY400
+        return None
     except Exception:
         # Whatever it is: a document that exists must be recorded, and must not hold up those behind it.
-        ids = {"receipt_id": unfixed.receipt_id, "pos_id": unfixed.pos_id}
-        log.exception("no document for the OFD can be put together; it is tried again at the next start", extra=ids)
+        log.exception(NO_DOCUMENT, extra=ids)
         return None
+
+
+def _refused_fields(error: ValidationError) -> str:
+    faults = error.errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:FIELDS_TOLD_MAX])

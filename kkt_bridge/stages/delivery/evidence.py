@@ -80,8 +80,13 @@ class Evidence:
         """Whether one document at a time is to be tried, not each register's: what fails may fail for all."""
         return self.bridge_refused is not None or self.refuses_all is not None or self.is_doubtful()
 
-    def note(self, document: int, answer: Answer, *, sent_at: int, is_well: bool | None, now_s: float) -> None:
-        """Take note of an answer, after it was ruled upon. `sent_at` is the moment of its batch."""
+    def note(
+        self, document: int, answer: Answer, *, sent_at: int, is_well: bool | None, is_dead: bool, now_s: float
+    ) -> None:
+        """Take note of an answer, after it was ruled upon. `sent_at` is the moment of its batch.
+
+        With `is_dead`, the document was found to be at fault.
+        """
         if answer.kind is AnswerKind.ACCEPTED:
             self._note_taken(document, sent_at)
             return
@@ -94,10 +99,9 @@ class Evidence:
                 if len(self._refused) >= REFUSED_IN_A_ROW_MAX:
                     self.refuses_all = answer.text
             case AnswerKind.BRIDGE_REFUSED:
-                self.bridge_refused = answer.text
-                self.health_contradicted = True
                 self._remember(self._misdirected, document, moment)
                 self._misdirected_since.add(document)
+                self._note_refused_bridge(answer.text, is_believed=not is_dead)
             case AnswerKind.NOT_THE_OFD:
                 self.health_contradicted = True
             case AnswerKind.SERVICE_FAILED | AnswerKind.LINE_FAILED:
@@ -107,6 +111,11 @@ class Evidence:
                     self.health_contradicted = is_well
             case AnswerKind.SLOW_DOWN:
                 pass
+
+    def forgive(self) -> None:
+        """Nothing is left that would show whether the OFD still refuses this bridge, or everything."""
+        self._refused.clear()
+        self.bridge_refused = self.refuses_all = None
 
     def forget(self, document: int) -> None:
         """Nothing that it was answered says anything of the service any more."""
@@ -120,6 +129,11 @@ class Evidence:
         """
         for memory in (self._failed_at, self._misdirected):
             memory.pop(document, None)
+
+    def _note_refused_bridge(self, text: str, *, is_believed: bool) -> None:
+        if is_believed:  # else others get through: it is not the bridge that is refused
+            self.bridge_refused = text
+            self.health_contradicted = True
 
     def _note_taken(self, document: int, sent_at: int) -> None:
         self._taken_at = max(self._taken_at, sent_at)

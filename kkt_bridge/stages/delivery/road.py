@@ -74,14 +74,16 @@ class Road:
         return self.network.state == "online"
 
     def hold_s(self) -> float:
-        """Seconds before a document that is held is tried again."""
-        return 0.0 if self._failures_in_a_row < QUICK_FAILURES_MAX else self._settings.interval_s
+        """Seconds before a document that is held is tried again. A breaker that is open keeps a pace of its own."""
+        is_quick = self._failures_in_a_row < QUICK_FAILURES_MAX or self.breaker.state != "closed"
+        return 0.0 if is_quick else self._settings.interval_s
 
     # -- what became of it ---------------------------------------------------------------------------------
 
     def note(self, document: int, answer: Answer, ruling: Ruling, *, sent_at: int, is_well: bool | None) -> None:
         """Take note of an answer about a document, and of what follows from it."""
-        self.evidence.note(document, answer, sent_at=sent_at, is_well=is_well, now_s=self._clock.monotonic())
+        is_dead, now_s = ruling.fate == "dead", self._clock.monotonic()
+        self.evidence.note(document, answer, sent_at=sent_at, is_well=is_well, is_dead=is_dead, now_s=now_s)
         self.observe(RULES[answer.kind].network)
         if answer.kind is AnswerKind.DOCUMENT_REFUSED and self.evidence.refuses_all is not None:
             self._pause_refused()

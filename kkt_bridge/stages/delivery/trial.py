@@ -5,6 +5,7 @@ same; where documents fail although it is well, it closes no breaker.
 """
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,9 +14,8 @@ from kkt_bridge.journal.records import DueDocument
 HEARSAY_MAX: Final = 3
 """Failing health checks in a row, each of so many of which is followed by a document."""
 
-
-IN_TURN_MAX: Final = 3
-"""Documents besides the oldest that one trial tries: each may take as long as a time-out."""
+OTHERS_MAX: Final = 3
+"""Documents besides one that a trial tries: each may take as long as a time-out."""
 
 
 @dataclass(slots=True)
@@ -31,14 +31,24 @@ class Trial:
 
 
 class Trials:
-    """What is remembered from one trial to the next."""
+    """What is remembered from one trial to the next, until a document is taken.
+
+    The oldest document of a register overtakes nobody, so those of all registers are tried first. Were each of them a
+    bad one, everything behind would wait for ever: only then are some from behind tried, right after the oldest of
+    their register has failed once more. Whatever one would overtake has failed too since a document was taken last.
+    """
 
     def __init__(self) -> None:
         self._failed_checks = 0
-        self._in_vain = 0
+        self._in_vain = False
+        """Whether a trial's documents have failed since one was taken."""
         self._is_proven = False
         """Whether the last trial's document was taken, whatever the health check says."""
-        self._turn = 0
+        self._tried: dict[str, int] = {}
+        """By register, up to which document all that are ready were tried in vain since one was taken."""
+        self._led: dict[str, int] = {}
+        """By register, the number of the last trial in which it had its turn."""
+        self._count = 0
 
     def note_check(self, *, well: bool) -> None:
         """Take note of what the health check said."""
@@ -49,30 +59,40 @@ class Trials:
         """Whether a document is to be tried, though the health check fails."""
         return self._is_proven or self._failed_checks % HEARSAY_MAX == 0
 
-    def note_documents(self, *, taken: bool) -> None:
-        """Take note of whether a trial's documents got through."""
+    def note_taken(self) -> None:
+        """The OFD took a document: what failed before may have failed through no fault of its own."""
+        self._in_vain = False
+        self._tried.clear()
+        self._led.clear()
+
+    def note_failed(self, due: DueDocument) -> None:
+        """A trial's document was not taken."""
+        self._tried[due.kkt] = max(due.document, self._tried.get(due.kkt, 0))
+
+    def end(self, *, taken: bool) -> None:
+        """A trial is over that tried documents."""
         self._is_proven = taken
-        self._in_vain = 0 if taken else self._in_vain + 1
+        self._in_vain = not taken
 
-    def choose(self, ready: list[DueDocument]) -> deque[DueDocument]:
-        """The oldest document; where it was tried in vain before, also the next ones in turn.
+    def in_turn(self, oldest: Iterable[DueDocument]) -> list[DueDocument]:
+        """The oldest documents of the registers, those first whose register had its turn longest ago."""
+        return sorted(oldest, key=lambda due: (self._led.get(due.kkt, 0), due.document))
 
-        The oldest alone would be the eternal trial: were it a bad one, everything behind it would wait for ever.
-        `ready` holds the oldest of each register and those behind the last turn, oldest first.
+    def behind(self, first: DueDocument) -> int | None:
+        """Behind which document of its register one is to be tried besides this one; None where none is."""
+        tried = self._tried.get(first.kkt, 0)
+        return tried if self._in_vain and tried >= first.document else None
+
+    def start_over(self, first: DueDocument) -> None:
+        """All documents of its register were tried: the one behind this is next."""
+        self._tried[first.kkt] = first.document
+
+    def begin(self, first: DueDocument, behind: Sequence[DueDocument], others: Sequence[DueDocument]) -> Trial:
+        """A trial of this document, and where that was in vain before, of others too.
+
+        Those of other registers come before it: if one of them is taken, none from `behind` need overtake it.
         """
-        if not ready:
-            return deque()
-        oldest = ready[0]
-        chosen = deque([oldest])
-        if self._in_vain:
-            others = [due for due in ready if due.document != oldest.document]
-            behind = [due for due in others if due.document > self._turn]
-            in_turn = (behind or others)[:IN_TURN_MAX]
-            self._turn = in_turn[-1].document if in_turn else 0
-            chosen.extend(in_turn)
-        return chosen
-
-    @property
-    def turn(self) -> int:
-        """The last document that had its turn."""
-        return self._turn
+        self._count += 1
+        self._led[first.kkt] = self._count
+        chosen = [*others[: OTHERS_MAX - 1], first, *behind][: 1 + OTHERS_MAX] if self._in_vain else [first]
+        return Trial(deque(chosen))

@@ -1,6 +1,8 @@
 """How delivery stands, for whoever shows or watches it: one value, taken as a whole."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from kkt_bridge.ofd.network import NetworkName
 
@@ -26,3 +28,6 @@ class DeliveryView:
     """What it said last where it refused many different documents in a row; None otherwise."""
     takes_nothing_since: float | None = None
     """Since when documents are tried again and again and none is taken; None while that is no longer than usual."""
+    unsendable: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Documents that cannot be put together as the OFD gets them, by register, zeroes included; empty where nobody has
+    looked yet."""

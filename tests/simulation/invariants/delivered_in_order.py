@@ -1,6 +1,5 @@
 """4. Every printed document reaches the OFD, in FD order per register; a lost answer never makes a new document."""
 
-from collections import defaultdict
 from typing import Any
 
 from kkt_bridge.ofd.exchange import AnswerKind
@@ -71,12 +70,52 @@ class DeliveredInOrder(Invariant):
         }
         if at_the_ofd != on_paper:
             self.fail(f"on paper and at the OFD differ: {set(on_paper.items()) ^ set(at_the_ofd.items())}")
-        if "operator" in self.world.day.kinds or self.world.memory.was_lost:
-            return  # a forced sync makes documents wait for themselves, outage or not
-        arrivals = defaultdict(list)
-        for entry in sorted(books["documents"], key=lambda entry: entry["order"]):
-            if entry["key"] not in self.world.ofd.failed_keys | self.world.ofd.arrived_by_turns:
-                arrivals[entry["fn_number"]].append(entry["fd_number"])
-        for fn, numbers in arrivals.items():
-            if numbers != sorted(numbers):
-                self.fail(f"documents of FN {fn} that never failed arrived as {numbers}")
+        if not self.world.memory.was_lost:
+            self._check_order(at_the_ofd)
+
+    def _check_order(self, places: dict[str, tuple[str, int]]) -> None:
+        arrived: set[str] = set()
+        for key, length in self.world.ofd.arrivals:
+            arrived.add(key)
+            fn, fd = places[key]
+            of_register = {other: number for other, (its, number) in places.items() if its == fn}
+            missing = [other for other, number in of_register.items() if number < fd and other not in arrived]
+            overtaken = [other for other in missing if not self._waited_for_itself(other, length)]
+            if overtaken and not self._was_tried_out_of_turn(overtaken, missing, length):
+                earlier = sorted(of_register[other] for other in overtaken)
+                self.fail(f"FD {fd} of FN {fn} arrived before {earlier}, by number {length} of the OFD's answers")
+
+    def _waited_for_itself(self, key: str, length: int) -> bool:
+        """Whether it had a back-off of its own, or was a dead letter, when the OFD had given so many answers."""
+        failed: dict[bool, int] = {}
+        for n, (other, kind) in enumerate(self.world.ofd.log[:length]):
+            if other != key:
+                continue
+            if kind is AnswerKind.DOCUMENT_REFUSED:
+                return True
+            is_failure = kind in FAILURES
+            if is_failure and ("operator" in self.world.day.kinds or self._was_well_about(n, length)):
+                return True
+            if is_failure or kind is AnswerKind.BRIDGE_REFUSED:
+                if is_failure in failed and self._took_between(failed[is_failure], n):
+                    return True  # the second time, while others get through
+                failed[is_failure] = n
+        return False
+
+    def _was_well_about(self, n: int, length: int) -> bool:
+        """Whether the health check was well when it was asked last before this answer, or some time after it."""
+        before = [well for well, at in self.world.ofd.wellness if at <= n][-1:]
+        return any(before) or any(well for well, at in self.world.ofd.wellness if n < at <= length)
+
+    def _took_between(self, begin: int, end: int) -> bool:
+        return any(kind is AnswerKind.ACCEPTED for _, kind in self.world.ofd.log[begin:end])
+
+    def _was_tried_out_of_turn(self, overtaken: list[str], missing: list[str], length: int) -> bool:
+        """Whether this is the one attempt that shows whether the oldest documents are bad, or the OFD is away.
+
+        All that it overtakes have failed since anything was taken, and one of its register has failed right before.
+        """
+        log = self.world.ofd.log[:length]
+        since = max((n for n, (_, kind) in enumerate(log) if kind is AnswerKind.ACCEPTED), default=-1)
+        failed = {key for key, kind in log[since + 1 :] if kind is not AnswerKind.SLOW_DOWN}
+        return bool(log) and log[-1][0] in missing and failed.issuperset(overtaken)
