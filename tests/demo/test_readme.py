@@ -79,18 +79,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-def test_a_sale_is_typed_and_its_reply_is_seen(shop: int) -> None:
+def test_a_sale_is_typed_twice_and_its_replies_are_seen(shop: int) -> None:
     words = typed(f"exec {block('mosquitto_sub -p')}", shop)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         try:
-            # Nothing tells when it has subscribed: a sale more is the way to see it.
+            replies = map(json.loads, watching.stdout)
+            # Nothing tells when it has subscribed: the same once more is the way to see it.
+            identity = run(block("ID=") + "echo $ID", shop)
             for _ in range(3):
-                run(block("mosquitto_pub"), shop)
-            reply = json.loads(watching.stdout.readline())
+                run(f"ID={identity}{block('mosquitto_pub')}", shop)
+            printed = next(reply for reply in replies if reply["status"] == "printed")
+            run(f"ID={identity}{block('mosquitto_pub')}", shop)
+            again = next(reply for reply in replies if reply["status"] == "printed" and reply["duplicate"])
         finally:
             watching.terminate()
-    assert (reply["status"], reply["fiscal"]["change"]) == ("printed", "200.00")
+    assert printed["fiscal"]["change"] == "200.00"
+    assert again["fiscal"] == printed["fiscal"]
 
 
 def test_the_program_in_python_sells(shop: int) -> None:
