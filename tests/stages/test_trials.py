@@ -56,15 +56,21 @@ class Witness:
     def __init__(self, shop, ofd, monkeypatch):
         self.tried = []
         self.heal_before = None
+        self.is_healed_once = False
+        """Whether it is only for that attempt."""
         exchange, answer = shop.sync.exchange, shop.sync.exchange.answer
 
-        def answered(request):
+        def carry_out(request):
             self.tried.append(request.key)
             if request.key == self.heal_before:
                 ofd.faults()
-            return answer(request)
+            answered = answer(request)
+            if request.key == self.heal_before and self.is_healed_once:
+                ofd.faults(outage=True)
+                self.heal_before = None
+            return answered
 
-        monkeypatch.setattr(exchange, "answer", answered)
+        monkeypatch.setattr(exchange, "answer", carry_out)
 
 
 @pytest.fixture
@@ -110,18 +116,16 @@ def test_the_oldest_of_every_register_is_tried_before_one_from_behind(shop, ofd,
 
 def test_what_was_behind_is_behind_again_once_a_document_was_taken(shop, ofd, witness):
     ofd.faults(outage=True)
-    requests = printed(shop, 6)
+    requests = printed(shop, 10)
+    shop.sync.run_for(150, at_once=5)
+    assert key(requests[3]) in witness.tried, "by turns, some from behind were tried"
+    witness.heal_before, witness.is_healed_once = key(requests[0]), True
+    shop.sync.run_for(70, at_once=5)
+    assert statuses(shop, requests) == ["synced"] + ["printed"] * 9
     shop.sync.run_for(HOUR_S, at_once=5)
-    assert set(witness.tried) == {key(request) for request in requests}, "by turns, all were tried"
-    ofd.faults()
-    shop.sync.run_for(130)
-    assert statuses(shop, requests) == ["synced"] * 6
-    ofd.faults(outage=True)
-    later = printed(shop, 6)
-    witness.tried.clear()
-    shop.sync.run_for(600, at_once=5)
-    seen = list(dict.fromkeys(witness.tried))
-    assert seen == [key(request) for request in later][: len(seen)], "in their order, the oldest first"
+    taken = max(at for at, tried in enumerate(witness.tried) if tried == key(requests[0]))
+    seen = list(dict.fromkeys(witness.tried[taken + 1 :]))
+    assert seen == [key(request) for request in requests[1:]], "in their order, the oldest first"
 
 
 def test_an_ofd_that_asks_for_patience_has_none_tried_out_of_turn(shop, ofd, witness):
@@ -159,6 +163,20 @@ def test_where_no_breaker_opens_a_service_that_fails_is_left_alone_for_a_while_a
     assert statuses(shop, requests) == ["synced"] * 3
 
 
+def test_as_soon_as_a_document_is_taken_no_register_is_left_alone_any_longer(open_shop, ofd):
+    shop = open_shop("", breaker={"fail_max": 1000})
+    ofd.faults(outage=True)
+    requests = printed(shop)
+    shop.sync.run_for(5)
+    requests += printed(shop, pos_id="pos-2")
+    shop.sync.run_for(10)
+    ofd.faults()
+    while statuses(shop, requests) == ["printed"] * 2:
+        shop.clock.advance(0.5)
+        shop.sync.run()
+    assert statuses(shop, requests) == ["synced"] * 2
+
+
 def due(number, kkt="kkt-1"):
     return DueDocument(
         id=number,
@@ -189,3 +207,13 @@ def test_in_a_long_outage_all_get_their_turn_and_then_it_begins_anew():
             trials.note_failed(each)
         trials.end(taken=False)
     assert behind == [2, 3, 4, 2, 3, 4, 2, 3]
+
+
+def test_the_oldest_of_others_come_before_one_that_may_be_overtaken():
+    trials, first, others = Trials(), due(1), [due(7, "kkt-2"), due(8, "kkt-3"), due(9, "kkt-4")]
+    alone = trials.begin(first, [due(2)], others)
+    assert list(alone.candidates) == [first], "before anything failed, nothing is known against it"
+    trials.note_failed(first)
+    trials.end(taken=False)
+    trial = trials.begin(first, [due(2), due(3)], others)
+    assert [each.document for each in trial.candidates] == [7, 8, 1, 2]
