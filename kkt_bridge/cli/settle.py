@@ -12,7 +12,7 @@ from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, Screen, line, print
 from kkt_bridge.cli.words import moment
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.receipts.model import Identifier, ReceiptId
-from kkt_bridge.wire.commands import AdoptedDocument, SettleArgs
+from kkt_bridge.wire.commands import AdoptedDocument, PassedDocument, SettleArgs
 
 ANSWER_TIMEOUT_S: Final = 60.0
 """A real register may be slow to show an old document."""
@@ -23,10 +23,14 @@ lost documents. Nothing is printed on that register until every doubt is settled
 report of the old storage, at the OFD. `adopt` where a document exists, `print-again` only where there is none: a
 second fiscal document for one sale cannot be taken back.
 
+Where a document cannot be read and no receipt is in doubt, it may be a receipt that was lost with a journal, and that
+its POS may send again. Look at its paper: `adopt` it, with all that the paper shows, for a receipt that waits; `pass`
+it where it is none of ours.
+
 exit status:
   0  done
-  1  refused (`not_in_doubt`, `document_mismatch`, `document_taken`, `no_document`, ...), not answered in time, or
-     register, bridge or broker away
+  1  refused (`not_in_doubt`, `document_mismatch`, `document_taken`, `no_document`, `not_in_the_way`, ...), not
+     answered in time, or register, bridge or broker away
   2  wrong arguments, or an unusable configuration
 """
 EXAMPLE: Final = """
@@ -37,6 +41,7 @@ example:
       --at 2026-11-22T14:03:00+03:00 --shift 12 --number 34 --reason "buyer's copy" --bridge store-017
   kkt-bridge settle print-again 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --doubt 1841 \\
       --reason "not in the old FN's report" --bridge store-017
+  kkt-bridge settle pass --fn 9999078900000001 --fd 412 --reason "a receipt of the old program" --bridge store-017
 """
 
 _ON_PAPER: Final = MappingProxyType(
@@ -70,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="which attempt left no document, as `settle list` shows it: the receipt may have been begun again since",
     )
+    passed = _add_work(works, "pass", "say that an unreadable document is none of ours, so that printing goes on")
+    for name, option, summary in (
+        ("fn_number", "--fn", "the number of the fiscal storage in the register (ФН)"),
+        ("fd_number", "--fd", "the document's number (ФД)"),
+    ):
+        kind = argument(_kind_of(PassedDocument, name))
+        passed.add_argument(option, dest=name, type=kind, required=True, help=summary)
+    _add_reason(passed)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     return _WORKS[args.work](args)
 
 
-def _kind_of(model: type[AdoptedDocument | SettleArgs], name: str) -> Any:
+def _kind_of(model: type[AdoptedDocument | PassedDocument | SettleArgs], name: str) -> Any:
     return get_type_hints(model, include_extras=True)[name]
 
 
@@ -92,25 +105,36 @@ def _add_decision(works: Any, name: str, summary: str) -> argparse.ArgumentParse
     parser = _add_work(works, name, summary)
     parser.add_argument("receipt_id", type=argument(ReceiptId), metavar="ID", help="the receipt's id")
     parser.add_argument("--pos", type=argument(Identifier), help="which POS, where several used the same id")
+    _add_reason(parser)
+    return parser
+
+
+def _add_reason(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason",
         type=argument(_kind_of(SettleArgs, "reason")),
         required=True,
         help="how you know, for the bridge's records",
     )
-    return parser
 
 
 def _list(args: argparse.Namespace) -> int:
     registers: Mapping[str, Any] = ask(args, "status")["kkt"]
     doubts = [{"kkt": kkt, **doubt} for kkt, state in registers.items() for doubt in state.get("doubts", [])]
+    in_the_way = [
+        {"kkt": kkt, "reason": state.get("detail")}
+        for kkt, state in registers.items()
+        if state.get("problem") == "unsettled_doubt" and state.get("doubts_total", 0) == state.get("parked", 0)
+    ]
     total = sum(state.get("doubts_total", 0) for state in registers.values())
     if args.json:
-        print_json({"doubts": doubts, "total": total})
+        print_json({"doubts": doubts, "total": total, "in_the_way": in_the_way})
         return 0
     out = Screen()
     for doubt in doubts:
         out.print(_doubt_line(doubt))
+    for each in in_the_way:
+        out.print(line((f"{each['kkt']}: ", BAD), (each["reason"], PLAIN)))
     out.print(line((f"receipts in doubt: {total}, shown: {len(doubts)}", FAINT)))
     return 0
 
@@ -147,6 +171,17 @@ def _settle(args: argparse.Namespace, decision: Mapping[str, Any]) -> int:
     return 0
 
 
+def _pass(args: argparse.Namespace) -> int:
+    document = {"fn_number": args.fn_number, "fd_number": args.fd_number}
+    result = ask(args, "settle", {"pass_document": document, "reason": args.reason})
+    if args.json:
+        print_json(result)
+        return 0
+    passed = f"FD {result['fd_number']} of FN {result['fn_number']} is passed"
+    Screen().print(line((f"{result['kkt']}: ", PLAIN), (passed, GOOD)))
+    return 0
+
+
 _WORKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = MappingProxyType(
-    {"list": _list, "adopt": _adopt, "print-again": _print_again}
+    {"list": _list, "adopt": _adopt, "print-again": _print_again, "pass": _pass}
 )

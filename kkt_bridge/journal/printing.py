@@ -74,9 +74,12 @@ def record_printed(
 ) -> None:
     """The fiscal document exists: from here on it is on its way to the OFD. `remark` goes into its history.
 
+    It stands under the register that made it, and so does its receipt from now on, whichever was to print it.
+
     `body` is what the OFD will be sent; where it is None, delivery makes it from what is stored here.
     """
     document = tx.new_id()
+    elsewhere = {"kkt": mark.kkt} if mark.kkt != task.kkt else {}
     tx.move(
         task,
         Status.PRINTED,
@@ -84,9 +87,10 @@ def record_printed(
         error=remark,
         printed_ms=tx.instant.wall_ms,
         document=document,
+        **elsewhere,
     )
     warned = json.dumps(warnings) if warnings else "[]"
-    fiscal = (task.kkt, mark.fn_number, mark.fd_number, mark.model_dump_json(), warned)
+    fiscal = (mark.kkt, mark.fn_number, mark.fd_number, mark.model_dump_json(), warned)
     tx.add(_INSERT_DOCUMENT, (document, task.id, *fiscal, DeliveryState.READY.value, 0, 0, 0))
     if body is not None:
         tx.add(_INSERT_BODY, (document, body))

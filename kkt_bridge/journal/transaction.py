@@ -216,7 +216,8 @@ class Transaction:
     ) -> None:
         """Take a receipt from the status that `row` was read in to `target`, if the table of transitions allows it.
 
-        The stored row guards itself: were it in another status by now, IllegalTransition, and nothing is changed.
+        With a `kkt` among the columns it goes over to that register. The stored row guards itself: were it in another
+        status by now, IllegalTransition, and nothing is changed.
         """
         advance(row.status, target)
         if row.id in self._moving:
@@ -227,13 +228,14 @@ class Transaction:
         self._moves.setdefault(kind, []).append(Move(row, tuple(columns.values())))
         self._moving.add(row.id)
         self.known.pop((row.receipt_id, row.pos_id), None)
+        kkt = columns.get("kkt", row.kkt)
         self.count(row.kkt, row.status, -1)
-        self.count(row.kkt, target, +1)
+        self.count(kkt, target, +1)
         self.step(
             receipt=row.id,
             receipt_id=row.receipt_id,
             pos_id=row.pos_id,
-            kkt=row.kkt,
+            kkt=kkt,
             current=row.status,
             target=target,
             fd_number=fd_number,

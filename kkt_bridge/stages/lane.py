@@ -49,6 +49,18 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Where the way back through a storage never seen before ended too early for what it holds."""
+
+    fn_number: str
+    fd_number: int
+    """The last document that was looked at."""
+
+    def __str__(self) -> str:
+        return f"history of FN {self.fn_number} was not read before FD {self.fd_number}"
+
+
+@dataclass(frozen=True, slots=True)
 class LaneView:
     """What others may know of a lane: replaced as a whole, never changed."""
 
@@ -67,6 +79,8 @@ class LaneView:
     """Documents of ours that the storages held beyond the journal's knowledge; 0 a day after the last was found."""
     journal_behind_detail: str | None = None
     """Which they were."""
+    unread: Unread | None = None
+    """What was left unread of a storage that was new to the journal; None a day after it was left."""
 
 
 def orphaned_queues(counts: Mapping[CountKey, int], registers: Collection[str]) -> dict[str, int]:

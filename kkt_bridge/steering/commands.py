@@ -28,6 +28,7 @@ from kkt_bridge.stages.printing.manual_resolution import (
     HandSettled,
     OnPaper,
     OnRegister,
+    PassOrder,
     PrintAgain,
     SettleRefused,
     not_in_doubt,
@@ -39,6 +40,7 @@ from kkt_bridge.wire.commands import (
     DiscardArgs,
     NoArgs,
     PageArgs,
+    PassedDocument,
     ReceiptArgs,
     RegisterArgs,
     ReprintArgs,
@@ -298,14 +300,31 @@ class Commands:
         return _then(result, lambda report: {"kkt": name, **(asdict(report) if report is not None else {})})
 
     def _settle(self, args: SettleArgs) -> "Future[Answer]":
+        if args.pass_document is not None:
+            return self._pass(args.pass_document, args.reason)
+        assert args.receipt_id is not None  # the model asks for it
         stored = self._the_one(args.receipt_id, args.pos_id)
-        if stored.status != Status.PRINTING:
+        may_be_found = stored.status == Status.BUFFERED and args.adopt is not None
+        if stored.status != Status.PRINTING and not may_be_found:
             raise _refused(not_in_doubt(stored.receipt_id, stored.pos_id, stored.status))
         lane = self._lane(stored.kkt)
         order = HandOrder(stored.receipt_id, stored.pos_id, _decision(args), args.reason)
         settled = lane.settle(order)
         self._wake_lane(stored.kkt)
         return _then(settled, _shown_settled)
+
+    def _pass(self, document: PassedDocument, reason: str) -> "Future[Answer]":
+        storages = {lane.view.status.fn_number: lane for lane in self._lanes.values() if lane.view.status is not None}
+        lane = storages.get(document.fn_number)
+        if lane is None:
+            there_is = ", ".join(sorted(storages)) or "none was asked yet"
+            raise CommandFailed(
+                "not_in_the_way", f"no register here holds fiscal storage {document.fn_number}; there is {there_is}"
+            )
+        kkt = lane.view.kkt
+        passed = lane.settle(PassOrder(document.fn_number, document.fd_number, reason))
+        self._wake_lane(kkt)
+        return _then(passed, lambda _: {"kkt": kkt, "outcome": "passed", **document.model_dump()})
 
     def _lane(self, kkt: str | None) -> PrintLane:
         there_is = ", ".join(sorted(self._lanes))

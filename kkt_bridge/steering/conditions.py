@@ -250,6 +250,16 @@ def _unsettled_doubts(sight: Sight) -> Iterator[Finding]:
         yield Finding(view.kkt, message if count else None)
 
 
+def _unreadable_document(sight: Sight) -> Iterator[Finding]:
+    for register in sight.of(RegisterFacts):
+        view = register.view
+        if view.problem == "unsettled_doubt":
+            in_doubt = any(not doubt.parked for doubt in view.doubts or ())
+            yield Finding(view.kkt, None if in_doubt else _stands_still(register))
+        elif view.problem is None:
+            yield Finding(view.kkt, None)
+
+
 def _receipts_parked(sight: Sight) -> Iterator[Finding]:
     for register in sight.of(RegisterFacts):
         view = register.view
@@ -270,6 +280,15 @@ def _journal_behind(sight: Sight) -> Iterator[Finding]:
         which = f": {view.journal_behind_detail}" if view.journal_behind_detail else ""
         message = f"the journal was behind the fiscal storage of {view.kkt} by {receipts}, now read from there{which}"
         yield Finding(view.kkt, message if count else None)
+
+
+def _history_unread(sight: Sight) -> Iterator[Finding]:
+    for register in sight.of(RegisterFacts):
+        view = register.view
+        if view.status is None and view.unread is None:
+            continue
+        message = f"{view.kkt}: {view.unread}: receipts printed before are not known"
+        yield Finding(view.kkt, message if view.unread is not None else None)
 
 
 def _fn_expires(sight: Sight) -> Iterator[Finding]:
@@ -448,6 +467,14 @@ CONDITIONS: Final = (
         "every doubt is settled, it prints again",
     ),
     Condition(
+        "unreadable_document",
+        "critical",
+        _unreadable_document,
+        "look at the paper of that document: adopt it for the receipt that waits for it, or pass it, with the command "
+        "that the message says; until then nothing is printed there, as a POS may send that receipt again",
+        "no document that cannot be read is in the way",
+    ),
+    Condition(
         "receipts_parked",
         "critical",
         _receipts_parked,
@@ -463,6 +490,15 @@ CONDITIONS: Final = (
         "`kkt-bridge verify` compares the books; it ends by itself, 24 hours of running after the last document "
         "was found or with the next start",
         "no document was found beyond what the journal knows for a day, or since the start",
+    ),
+    Condition(
+        "history_unread",
+        "warning",
+        _history_unread,
+        "nothing, where this register never printed for this bridge; else a receipt from before that a POS sends again "
+        "would be printed again: put a backup back (`kkt-bridge restore`), or make the journal anew with `kkt-bridge "
+        "verify --rebuild`; it ends by itself, 24 hours of running after that or with the next start",
+        "it was told for a day, or until the start",
     ),
     Condition(
         "register_offline",

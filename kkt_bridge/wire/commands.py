@@ -106,31 +106,77 @@ class AdoptedDocument(Strict):
         return self
 
 
+class PassedDocument(Strict):
+    """A fiscal document that cannot be read: it is none of ours, and what follows may be printed."""
+
+    fn_number: Annotated[str, Field(pattern=r"^[0-9]{16}$")]
+    fd_number: Annotated[int, Field(ge=1, le=2**32 - 1)]
+
+
 class SettleArgs(Strict):
-    """`settle`: what became of a receipt in doubt, and how one knows; either `adopt` or `print_again`."""
+    """`settle`: what became of a receipt in doubt, and how one knows; either `adopt` or `print_again`.
+
+    Or, instead of a receipt, `pass_document`: what an unreadable document is not.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": ["adopt"], "properties": {"adopt": {"type": "object"}, "print_again": {"const": False}}},
                 {
-                    "required": ["print_again", "doubt"],
-                    "properties": {"print_again": {"const": True}, "adopt": {"type": "null"}},
+                    "required": ["receipt_id", "adopt"],
+                    "properties": {
+                        "receipt_id": {"type": "string"},
+                        "adopt": {"type": "object"},
+                        "print_again": {"const": False},
+                        "pass_document": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["receipt_id", "print_again", "doubt"],
+                    "properties": {
+                        "receipt_id": {"type": "string"},
+                        "print_again": {"const": True},
+                        "doubt": {"type": "integer"},
+                        "adopt": {"type": "null"},
+                        "pass_document": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["pass_document"],
+                    "properties": {
+                        "receipt_id": {"type": "null"},
+                        "pos_id": {"type": "null"},
+                        "adopt": {"type": "null"},
+                        "print_again": {"const": False},
+                        "doubt": {"type": "null"},
+                        "pass_document": {"type": "object"},
+                    },
                 },
             ]
         }
     )
 
-    receipt_id: ReceiptId
+    receipt_id: ReceiptId | None = None
     pos_id: Identifier | None = None
     adopt: AdoptedDocument | None = None
     print_again: bool = False
     doubt: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     """Which attempt to print it has left no document, as `state/kkt` shows it: an order may come late."""
+    pass_document: PassedDocument | None = None
+    """Where `state/kkt` says that an unreadable document is in the way: a person looked, and it is none of ours."""
     reason: Annotated[str, line(500), PRINTABLE]
 
     @model_validator(mode="after")
     def _one_decision(self) -> Self:
+        if self.pass_document is not None:
+            others = ("receipt_id", "pos_id", "adopt", "print_again", "doubt")
+            if said := [name for name in others if getattr(self, name)]:
+                raise PydanticCustomError(
+                    "one_decision", "a document that is passed is nobody's: leave this out", {"field": said[0]}
+                )
+            return self
+        if self.receipt_id is None:
+            raise PydanticCustomError("which_receipt", "required: which receipt", {"field": "receipt_id"})
         if (self.adopt is not None) == self.print_again:
             raise PydanticCustomError(
                 "one_decision", "say either which document it is, or print_again: true", {"field": "adopt"}

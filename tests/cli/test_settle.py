@@ -17,7 +17,7 @@ def test_no_doubts_are_told_in_a_line(shop):
     listed = shop.run("settle", "list")
 
     assert (listed.returncode, listed.stdout) == (0, "receipts in doubt: 0, shown: 0\n")
-    assert shop.json("settle", "list") == {"doubts": [], "total": 0}
+    assert shop.json("settle", "list") == {"doubts": [], "total": 0, "in_the_way": []}
 
 
 @pytest.mark.parametrize("work", [["adopt", "--fd=3"], ["adopt", "--fd=3", *WHOLE], ["print-again", "--doubt=1"]])
@@ -26,6 +26,13 @@ def test_an_unknown_receipt_is_one_line(shop, work):
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"kkt-bridge: not_found: no receipt {ID} was ever taken here; ")
+
+
+def test_a_document_that_is_in_nobodys_way_is_not_passed(shop):
+    done = shop.run("settle", "pass", "--fn=9999078900000001", "--fd=3", "--reason=x")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("kkt-bridge: not_in_the_way: no register here holds fiscal storage 9999078900000001;")
 
 
 def test_a_receipt_that_is_not_in_doubt_says_what_it_is(shop):
@@ -53,6 +60,9 @@ def test_a_receipt_that_is_not_in_doubt_says_what_it_is(shop):
         (["adopt", ID, "--fd=3", "--reason=x", "--at=2026-11-22"], "argument --at: '2026-11-22': expected a time"),
         (["print-again", ID, "--doubt=1"], "required: --reason"),
         (["print-again", ID, "--reason=x"], "required: --doubt"),
+        (["pass", "--fd=3", "--reason=x"], "required: --fn"),
+        (["pass", "--fn=9999078900000001", "--fd=3"], "required: --reason"),
+        (["pass", "--fn=9999078900000001", "--fd=0", "--reason=x"], "argument --fd: '0'"),
     ],
 )
 def test_wrong_arguments_are_named(shop, words, complaint):

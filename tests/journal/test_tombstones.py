@@ -178,7 +178,6 @@ def test_a_repeat_is_answered_after_the_purge_as_before(large_yard, life):
         {"datetime": "2026-11-22T14:03:00+03:00:30"},
         {"datetime": "by the register"},
         {"datetime": ""},
-        {"kkt": "kkt-9"},
         {"type": "refund"},
         {"total": "10.01"},
         {"qr": ""},

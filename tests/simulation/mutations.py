@@ -132,9 +132,9 @@ def absent_when_content_differs() -> None:
     """A document with a receipt's mark and another total counts as somebody else's: the receipt is printed."""
     real = storage_reader.StorageReader._adopt
 
-    def adopt(self: Any, tx: Any, task: Any, document: Any, found: Any) -> bool:
+    def adopt(self: Any, tx: Any, task: Any, document: Any, found: Any, why_not: Any) -> bool:
         before = len(found.blockers)
-        adopted = real(self, tx, task, document, found)
+        adopted = real(self, tx, task, document, found, why_not)
         del found.blockers[before:]
         return adopted
 

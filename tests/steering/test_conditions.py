@@ -10,7 +10,7 @@ from kkt_bridge.broker.link import Occurrences, SessionView
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.view import DeliveryView
 from kkt_bridge.stages.intake.flood import FloodView
-from kkt_bridge.stages.lane import Doubt, LaneView
+from kkt_bridge.stages.lane import Doubt, LaneView, Unread
 from kkt_bridge.steering.clock_watch import ADVICE, ClockVerdict
 from kkt_bridge.steering.components import fill_level
 from kkt_bridge.steering.conditions import CONDITIONS
@@ -91,8 +91,18 @@ HOLDING = {
     "rival": (BrokerFacts(replace(SESSION, rival="another client")), None, "another client"),
     "flood": (FloodFacts(FloodView("pos-1", 1234.5, 0)), None, "pos-1 sends more than a shop sells"),
     "unsettled_doubt": (register(problem="unsettled_doubt", doubts=(DOUBT,)), "kkt-1", "1 receipt was printed"),
+    "unreadable_document": (
+        register(problem="unsettled_doubt", detail="FD 7; `kkt-bridge settle pass --fn 1 --fd 7`"),
+        "kkt-1",
+        "settle pass --fn 1 --fd 7",
+    ),
     "receipts_parked": (register(doubts=(PARKED,)), "kkt-1", "1 receipt is set aside on kkt-1"),
     "journal_behind": (register(journal_behind=10, journal_behind_detail="FD 3 to 12"), "kkt-1", "by 10 receipts"),
+    "history_unread": (
+        register(unread=Unread("9999078900000001", 812)),
+        "kkt-1",
+        "history of FN 9999078900000001 was not read before FD 812: receipts printed before are not known",
+    ),
     "register_offline": (register(problem="offline", detail="no answer"), "kkt-1", "offline: no answer"),
     "paper_out": (register(problem="paper_out"), "kkt-1", "paper_out"),
     "fn_exhausted": (register(problem="fn_exhausted"), "kkt-1", "fn_exhausted"),
@@ -146,8 +156,18 @@ def test_what_to_do_is_said_in_one_line(code):
 
 def test_a_register_that_was_not_reached_yet_says_nothing_of_its_troubles():
     before = RegisterFacts(LaneView("kkt-1", "virtual"))
-    for code in ("register_offline", "paper_out", "register_not_ready", "unsettled_doubt", "fn_expires"):
+    untold = ("register_offline", "paper_out", "register_not_ready", "unsettled_doubt", "unreadable_document")
+    for code in (*untold, "history_unread", "fn_expires"):
         assert found(code, before) == []
+
+
+def test_what_is_in_the_way_is_told_by_the_alert_of_its_cause():
+    """A register that is away meanwhile is no news of the document."""
+    (finding,) = found("unreadable_document", register(problem="unsettled_doubt", doubts=(DOUBT,)))
+    assert finding.message is None
+    (finding,) = found("unreadable_document", register(problem="unsettled_doubt", doubts=(PARKED,)))
+    assert finding.message is not None
+    assert found("unreadable_document", register(problem="offline")) == []
 
 
 def test_a_receipt_that_is_set_aside_stops_nothing():

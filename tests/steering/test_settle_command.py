@@ -5,6 +5,8 @@ import uuid
 import pytest
 from support.receipts import receipt, small_receipt
 
+from kkt_bridge.registers.base import Unreadable
+
 
 def error_of(result):
     assert not result["ok"]
@@ -159,6 +161,56 @@ def test_settle_taken_before_a_kill_is_carried_out_after_it(office):
     office.work()
     assert office.results("settle", command_id)[0]["ok"]
     assert office.shop.status(request) == "printed"
+
+
+def a_document_in_the_way(office, fd_number=3):
+    """Receipts are printed, the journal is lost, and one of their documents cannot be read."""
+    printed(office)
+    office.shop.kill()
+    for path in office.shop.folder.glob("journal.db*"):
+        path.unlink()
+    office.restart()
+    register = office.shop.registers["kkt-1"]
+    reading = register.read_document
+    register.read_document = lambda fd: Unreadable(fd, "worn") if fd == fd_number else reading(fd)
+    office.shop.print_patiently(2)
+    assert office.shop.lane.view.problem == "unsettled_doubt"
+    return {"fn_number": office.shop.lane.view.status.fn_number, "fd_number": fd_number}
+
+
+def test_settle_passes_an_unreadable_document_that_is_none_of_ours(office):
+    document = a_document_in_the_way(office)
+    result = office.order("settle", pass_document=document, reason="the old program's")
+    assert result["result"] == {"kkt": "kkt-1", "outcome": "passed", **document}
+    event = office.shop.events("command")[-1]
+    assert (event["name"], event["ok"], event["reason"]) == ("settle", True, "the old program's")
+    assert office.shop.lane.view.problem is None
+    again_ = office.order("settle", pass_document=document, reason="twice")
+    assert error_of(again_) == "not_in_the_way"
+
+
+def test_settle_passes_nothing_on_a_storage_that_is_not_here(office):
+    document = a_document_in_the_way(office) | {"fn_number": "9999000000000042"}
+    result = office.order("settle", pass_document=document, reason="x")
+    assert error_of(result) == "not_in_the_way"
+    assert office.shop.lane.view.status.fn_number in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("args", "path"),
+    [
+        ({"reason": "x", "adopt": {"fd_number": 3}}, "args.receipt_id"),
+        ({"reason": "x", "pass_document": {"fd_number": 3}}, "args.pass_document.fn_number"),
+        (
+            {"reason": "x", "pass_document": {"fn_number": "9" * 16, "fd_number": 3}, "receipt_id": str(uuid.uuid4())},
+            "args.receipt_id",
+        ),
+    ],
+)
+def test_settle_names_whose_document_it_is_or_says_that_it_is_nobodys(office, args, path):
+    result = office.order("settle", **args)
+    assert error_of(result) == "invalid_command"
+    assert path in [field["path"] for field in result["error"]["fields"]]
 
 
 @pytest.mark.parametrize(

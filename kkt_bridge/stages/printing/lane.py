@@ -47,6 +47,7 @@ from kkt_bridge.stages.printing.manual_resolution import (
     HandOrder,
     HandSettled,
     HandSettler,
+    PassOrder,
     SettleRefused,
     record_settled,
 )
@@ -55,7 +56,7 @@ from kkt_bridge.stages.printing.register_watch import RegisterWatch, Snapshot
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftTeller
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
-from kkt_bridge.stages.printing.storage_reader import StorageReader, disputed, found_elsewhere
+from kkt_bridge.stages.printing.storage_reader import StorageReader, disputed, found_elsewhere, in_the_way
 from kkt_bridge.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class PrintLane:
         self._lease_size = 1
         self._arrival = LeaseOnArrival(journal, settings.kkt)
         self._jobs: Requests[RegisterJob, ShiftReport | None] = Requests(RegisterNotReady)
-        self._orders: Requests[HandOrder, HandSettled] = Requests(SettleRefused)
+        self._orders: Requests[HandOrder | PassOrder, HandSettled | None] = Requests(SettleRefused)
         self._failed: dict[int, Exception] = {}
         """What the driver raised over receipts that are in doubt, by their rows."""
         self._attempts: dict[int, int] = {}
@@ -191,10 +192,11 @@ class PrintLane:
         """Have a job (a shift report, a copy) done between two receipts. The caller wakes the lane."""
         return self._jobs.put(job)
 
-    def settle(self, order: HandOrder) -> "Future[HandSettled]":
+    def settle(self, order: HandOrder | PassOrder) -> "Future[HandSettled | None]":
         """Have a doubt settled as a person decided, also while the lane stands still. The caller wakes the lane.
 
-        The future's errors: SettleRefused, and what keeps the register or the journal from it.
+        The future tells what was settled; None where a document was passed. Its errors: SettleRefused, and what keeps
+        the register or the journal from it.
         """
         return self._orders.put(order)
 
@@ -366,10 +368,10 @@ class PrintLane:
         assert snapshot is not None
         is_read = self._reader.has_lost_documents(snapshot.status) or self._reader.step(snapshot.status)
         self._reader.forget_told()
-        behind = len(self._reader.behind)
-        if behind != self._view.journal_behind:
+        behind, unread = len(self._reader.behind), self._reader.unread
+        if (behind, unread) != (self._view.journal_behind, self._view.unread):
             words = self._reader.behind_in_words()
-            self._view = replace(self._view, journal_behind=behind, journal_behind_detail=words)
+            self._view = replace(self._view, journal_behind=behind, journal_behind_detail=words, unread=unread)
         if not is_read:
             self._view = replace(self._view, problem=READING, detail=self._reader.progress(snapshot.status))
         return is_read
@@ -415,10 +417,7 @@ class PrintLane:
                 f"has made FD {self._journal.fd_mark(status.fn_number)}: nothing is printed on a storage that lost any",
             )
         if blockers := self._reader.blockers:
-            raise Unsettled(
-                f"a receipt that was lost with a journal {blockers[0].reason}; have the register examined, or its "
-                "fiscal storage replaced"
-            )
+            raise Unsettled(in_the_way(blockers[0], status.fn_number))
 
     def _settle_absent(self, task: PrintTask) -> Doubt | None:
         """No document came of it, for certain: the error says what becomes of it. A doubt where it is parked."""
@@ -480,12 +479,18 @@ class PrintLane:
         """Carry out what persons have decided on these doubts; return those that are left."""
         status, settings, left = snapshot.status, self._settings, {doubt.task.id: doubt for doubt in doubts}
 
-        def settle(order: HandOrder) -> HandSettled:
-            settled = self._hand.judge(order, list(left.values()), status)
+        def settle(order: HandOrder | PassOrder) -> HandSettled | None:
+            doubts, blockers = list(left.values()), self._reader.blockers
+            if isinstance(order, PassOrder):
+                self._hand.require_passable(order, doubts, status, blockers)
+                self._reader.pass_document(order.fd_number, order.reason)
+                return None
+            settled = self._hand.judge(order, doubts, status, blockers)
             self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.requisites))
             task = settled.task
             log.warning("%s", order.remark, extra=ids_of(task))
-            del left[task.id]
+            if left.pop(task.id, None) is None:
+                return settled  # it waited; what was in the way is looked at again
             self._forget(task)
             is_last = all(doubt.parked for doubt in left.values())
             self._reader.vouch(requisite_1192(task.pos_id, task.receipt_id), is_last=is_last)

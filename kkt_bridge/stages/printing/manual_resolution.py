@@ -6,14 +6,20 @@ person's word. In each case the machine refuses what it knows to be wrong.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from pydantic import ValidationError
 
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import document_owner, last_document_before, release
+from kkt_bridge.journal.printing import (
+    document_owner,
+    hold_in_doubt,
+    last_document_before,
+    release,
+    unprinted_task,
+)
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
@@ -27,7 +33,7 @@ from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, S
 from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.lane import Doubt
 from kkt_bridge.stages.printing.outcomes import Outcome, record_outcomes
-from kkt_bridge.stages.printing.storage_reader import as_printed, could_be
+from kkt_bridge.stages.printing.storage_reader import Blocker, as_printed, could_be
 
 
 class SettleRefused(KktBridgeError):
@@ -83,6 +89,15 @@ class HandOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class PassOrder:
+    """A person looked at what this unreadable document is: no receipt that waits, or that a POS may send again."""
+
+    fn_number: str
+    fd_number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandSettled:
     """What came of an order."""
 
@@ -100,10 +115,12 @@ class HandSettler:
         self._journal = journal
         self._zone = zone
 
-    def judge(self, order: HandOrder, doubts: Sequence[Doubt], status: RegisterStatus) -> HandSettled:
+    def judge(
+        self, order: HandOrder, doubts: Sequence[Doubt], status: RegisterStatus, blockers: Sequence[Blocker] = ()
+    ) -> HandSettled:
         """What the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
-        doubt = self._doubt(order, doubts)
-        task = doubt.task
+        doubt = _doubt(order, doubts)
+        task = doubt.task if doubt is not None else self._waiting(order, status, blockers)
         match order.decision:
             case PrintAgain(number):
                 _require_this(doubt, number)
@@ -115,11 +132,37 @@ class HandSettler:
                 printed = self._from_paper(task, _receipt(task), paper, status)
         return HandSettled(task, printed)
 
-    def _doubt(self, order: HandOrder, doubts: Sequence[Doubt]) -> Doubt:
-        for doubt in doubts:
-            if (doubt.task.receipt_id, doubt.task.pos_id) == (order.receipt_id, order.pos_id):
-                return doubt
+    def require_passable(
+        self, order: PassOrder, doubts: Sequence[Doubt], status: RegisterStatus, blockers: Sequence[Blocker]
+    ) -> None:
+        """SettleRefused where that document is not in the way, or where a doubt may be about it."""
+        where = f"FD {order.fd_number} of fiscal storage {order.fn_number}"
+        found = [blocker for blocker in blockers if blocker.fd_number == order.fd_number]
+        if status.fn_number != order.fn_number or not found:
+            raise SettleRefused("not_in_the_way", f"{where} is not in the way of {self._kkt}: look at its state again")
+        open_doubts = [doubt.task for doubt in doubts if not doubt.parked]
+        if open_doubts or found[0].requisite is not None:
+            first = f": {open_doubts[0].receipt_id} of {open_doubts[0].pos_id}" if open_doubts else ""
+            raise SettleRefused(
+                "still_in_doubt",
+                f"{where} may be a receipt's that is in doubt on {self._kkt}{first}; settle that first, with "
+                "`kkt-bridge settle adopt` or `print-again`",
+            )
+
+    def _waiting(self, order: HandOrder, status: RegisterStatus, blockers: Sequence[Blocker]) -> PrintTask:
+        """A receipt that nobody has begun, where an unreadable document is in the way, and its paper is this one's."""
         stored = self._journal.read(lambda connection: find_receipt(connection, order.receipt_id, order.pos_id))
+        paper = order.decision
+        if (
+            stored is not None
+            and stored.id is not None
+            and (stored.status, stored.kkt) == (Status.BUFFERED, self._kkt)
+            and isinstance(paper, OnPaper)
+            and paper.fn_number == status.fn_number
+            and any(each.requisite is None and each.fd_number == paper.fd_number for each in blockers)
+        ):
+            row_id = stored.id
+            return self._journal.read(lambda connection: unprinted_task(connection, row_id))
         raise not_in_doubt(order.receipt_id, order.pos_id, stored.status if stored is not None else None)
 
     def _read(self, task: PrintTask, receipt: Receipt, fd_number: int, status: RegisterStatus) -> Printed:
@@ -225,9 +268,13 @@ def record_settled(
         return
     mark = settled.printed.mark
     require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
+    task = settled.task
     if tx.may_be_recovered:
-        forget_recovered(tx, requisite_1192(settled.task.pos_id, settled.task.receipt_id))
-    record_outcomes(tx, [Outcome(settled.task, printed=settled.printed, remark=order.remark)], zone, requisites)
+        forget_recovered(tx, requisite_1192(task.pos_id, task.receipt_id))
+    if task.status == Status.BUFFERED:
+        hold_in_doubt(tx, task, mark.fn_number, mark.fd_number - 1)
+        task = replace(task, status=Status.PRINTING)
+    record_outcomes(tx, [Outcome(task, printed=settled.printed, remark=order.remark)], zone, requisites)
 
 
 def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatus) -> None:
@@ -265,7 +312,14 @@ def not_in_doubt(receipt_id: str, pos_id: str, status: Status | None) -> SettleR
     )
 
 
-def _require_this(doubt: Doubt, number: int) -> None:
+def _doubt(order: HandOrder, doubts: Sequence[Doubt]) -> Doubt | None:
+    """The one about the order's receipt."""
+    name = (order.receipt_id, order.pos_id)
+    return next((doubt for doubt in doubts if (doubt.task.receipt_id, doubt.task.pos_id) == name), None)
+
+
+def _require_this(doubt: Doubt | None, number: int) -> None:
+    assert doubt is not None  # what was never begun can only be adopted
     if doubt.number != number:
         raise SettleRefused(
             "another_doubt",

@@ -63,7 +63,9 @@ def record_outcome(
 
 
 def _body(task: PrintTask, mark: FiscalMark, requisites: RegisterRequisites) -> bytes | None:
-    """What the OFD is sent of this document."""
+    """What the OFD is sent of this document; None where another register made it: delivery knows all requisites."""
+    if mark.kkt != task.kkt:
+        return None
     unfixed = Unfixed(
         document=0,  # it gets its number when it is recorded
         receipt_id=task.receipt_id,

@@ -9,15 +9,18 @@ of receipts that the journal does not know wait for their repeat in `recovered`,
 A storage that the journal has never seen is read backwards, as far back as a receipt can come again (see `_History`).
 """
 
+import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import ValidationError
 
 from kkt_bridge.clock import Clock
+from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import (
     document_owner,
@@ -34,6 +37,7 @@ from kkt_bridge.journal.recovered import (
     forget_recovered,
     insert_recovered,
 )
+from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import is_requisite, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -52,7 +56,7 @@ from kkt_bridge.registers.base import (
     StoredDocument,
     Unreadable,
 )
-from kkt_bridge.stages.lane import LaneSettings
+from kkt_bridge.stages.lane import LaneSettings, Unread
 from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, record_outcomes
 from kkt_bridge.stages.printing.shifts import ShiftTeller
 
@@ -69,7 +73,18 @@ TOLD_MAX: Final = 5
 """Documents that are named where it is told that the journal was behind."""
 
 BEHIND_TOLD_S: Final = 86_400.0
-"""Seconds of running time for which it is told that the journal was behind, after the last such document was found."""
+"""Seconds of running time for which it is told that the journal was behind, after the last such document was found.
+
+And for which it is told that a storage's history was not read to its end.
+"""
+
+SHIFTS_TOLD: Final = "shifts_told/"
+"""Before the number of a fiscal storage: up to which of its documents shifts were told of while it was read."""
+
+PASSED: Final = "passed_documents/"
+"""Before the number of a fiscal storage: those of its documents that were passed on a person's word, in JSON."""
+
+NOTHING_REFUSED: Final[Mapping[int, str]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +117,8 @@ class _History:
     newest_at: datetime | None = None
     strangers: int = 0
     """Receipts in a row without a mark of ours, or too old."""
+    is_recent: bool = False
+    """Whether the last receipt was none of the old ones: then what is before it may come again."""
 
     def takes(self, document: StoredDocument | Unreadable, reach: timedelta) -> bool:
         """Whether this document matters; False ends the way."""
@@ -109,7 +126,8 @@ class _History:
             return True
         self.newest_at = self.newest_at or document.at
         if document.form in SALE_FORMS:
-            matters = is_requisite(document.requisite) and document.at >= self.newest_at - reach
+            self.is_recent = document.at >= self.newest_at - reach
+            matters = is_requisite(document.requisite) and self.is_recent
             self.strangers = 0 if matters else self.strangers + 1
         return self.strangers < STRANGERS_MAX
 
@@ -162,6 +180,10 @@ class StorageReader:
         """Documents of ours beyond the journal's knowledge, named, found by this process and still told of."""
         self._behind_found_at = clock.monotonic()
         """When the last of them was found, in monotonic seconds."""
+        self.unread: Unread | None = None
+        """What was left unread of a storage never seen before, while it is told."""
+        self._left_unread_at = clock.monotonic()
+        """When it was left, in monotonic seconds."""
 
     @property
     def blockers(self) -> Sequence[Blocker]:
@@ -225,6 +247,24 @@ class StorageReader:
             place.blockers = {fd: blocker for fd, blocker in place.blockers.items() if fd not in passed}
             self._settle_mark()
 
+    def pass_document(self, fd_number: int, reason: str) -> None:
+        """A person says of this document, which is in the way, that no receipt waits for it: for ever.
+
+        Errors: those of the journal; it is in the way as before then.
+        """
+        place = self._place
+        assert place is not None
+        name = PASSED + place.fn_number
+
+        def operation(tx: Transaction) -> None:
+            passed = {*json.loads(get_setting(tx.connection, name) or "[]"), fd_number}
+            set_setting(tx, name, json.dumps(sorted(passed)))
+
+        self._journal.write(operation)
+        log.warning("passed by hand: FD %d of FN %s: %s", fd_number, place.fn_number, reason)
+        place.blockers = {fd: blocker for fd, blocker in place.blockers.items() if fd != fd_number}
+        self._settle_mark()
+
     def _look_again(self, place: _Place) -> None:
         """Read as many blockers again as one step may; the others stay, and have their turn at the next one."""
         again: list[StoredDocument | Unreadable] = []
@@ -273,6 +313,8 @@ class StorageReader:
         if is_over:
             place.read_to, place.history = history.last, None
             self._settle_mark()
+            if history.next_fd >= 1 and history.is_recent:
+                self._note_unread(Unread(place.fn_number, history.next_fd))
 
     def _read(self, fd_number: int) -> StoredDocument | Unreadable:
         return self._register.read_document(fd_number) or _missing(fd_number)
@@ -292,57 +334,101 @@ class StorageReader:
         """Record a batch, and where all before it is known, the mark with it (`upto`; shifts are told of only then)."""
         if not batch:
             return
+        refused: dict[int, str] = {}
 
         def operation(tx: Transaction) -> _Found:
-            found = self._judge(tx, place.fn_number, batch, tells_shifts=upto is not None)
+            found = self._judge(tx, place.fn_number, batch, tells_shifts=upto is not None, refused=refused)
             if upto is not None:
                 stop = min([*place.blockers, *(blocker.fd_number for blocker in found.blockers)], default=upto + 1)
                 tx.advance_fd_mark(place.fn_number, max(min(upto, stop - 1), tx.fd_mark(place.fn_number) or 0))
             return found
 
-        found = self._journal.write(operation)
+        try:
+            found = self._journal.write(operation)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            if batch[1:]:  # one that the journal will not have must not take the others along
+                for document in batch:
+                    self._take(place, [document], upto=None if upto is None else document.fd_number)
+                return
+            if batch[0].fd_number in refused:
+                raise
+            log.exception("FD %d of FN %s cannot be recorded", batch[0].fd_number, place.fn_number)
+            refused[batch[0].fd_number] = f"cannot be recorded ({error!r})"
+            found = self._journal.write(operation)
         for blocker in found.blockers:
             place.blockers[blocker.fd_number] = blocker
         self._tell(found)
 
     def _judge(
-        self, tx: Transaction, fn_number: str, batch: Iterable[StoredDocument | Unreadable], *, tells_shifts: bool
+        self,
+        tx: Transaction,
+        fn_number: str,
+        batch: Iterable[StoredDocument | Unreadable],
+        *,
+        tells_shifts: bool,
+        refused: Mapping[int, str] = NOTHING_REFUSED,
     ) -> _Found:
+        """What each document is. `refused`: why the journal would not take a receipt's document, by its FD number."""
         found, ours = _Found(), []
         for document in batch:
             if isinstance(document, Unreadable):
                 if document_owner(tx.connection, fn_number, document.fd_number) is not None:
                     continue  # adopted from its paper
+                if document.fd_number in json.loads(get_setting(tx.connection, PASSED + fn_number) or "[]"):
+                    continue
                 reason = f"may be FD {document.fd_number}, which cannot be read ({document.reason})"
                 found.blockers.append(Blocker(document.fd_number, reason))
             elif document.form in SALE_FORMS and is_requisite(document.requisite):
                 ours.append(document)
             elif tells_shifts and document.form in {SHIFT_OPEN_FORM, SHIFT_CLOSE_FORM}:
                 report = ShiftReport(document.shift_number, document.form == SHIFT_OPEN_FORM, document.fd_number)
-                self._teller.tell(tx, report)
-                found.shifts.append(report)
+                self._tell_shift(tx, fn_number, report, found)
         if ours:
-            self._give_receipts(tx, fn_number, ours, found)
+            self._give_receipts(tx, fn_number, ours, found, refused)
         return found
 
-    def _give_receipts(self, tx: Transaction, fn_number: str, ours: list[StoredDocument], found: _Found) -> None:
+    def _tell_shift(self, tx: Transaction, fn_number: str, report: ShiftReport, found: _Found) -> None:
+        """Once: where a document is in the way, the mark stays before it, and each start reads on from there."""
+        name = SHIFTS_TOLD + fn_number
+        if report.fd_number > int(get_setting(tx.connection, name) or 0):
+            set_setting(tx, name, str(report.fd_number))
+            self._teller.tell(tx, report)
+            found.shifts.append(report)
+
+    def _give_receipts(
+        self,
+        tx: Transaction,
+        fn_number: str,
+        ours: list[StoredDocument],
+        found: _Found,
+        refused: Mapping[int, str],
+    ) -> None:
         known = known_fd_numbers(tx.connection, fn_number, ours[0].fd_number - 1)
         waiting = {requisite_1192(row.pos_id, row.receipt_id): row.id for row in unprinted(tx.connection)}
         for document in ours:
             assert document.requisite is not None
-            if document.fd_number in known:
-                continue
             receipt = waiting.get(document.requisite)
+            why_not = refused.get(document.fd_number)
+            if document.fd_number in known:
+                if receipt is None:
+                    continue
+                why_not = "is another receipt's by the journal"
             if receipt is not None:
                 task = unprinted_task(tx.connection, receipt)
                 if task.status == Status.BUFFERED or task.kkt == self._settings.kkt:
-                    if self._adopt(tx, task, document, found):
+                    if self._adopt(tx, task, document, found, why_not):
                         del waiting[document.requisite]
+                    continue
+                if why_not is not None:
                     continue
             # Nobody's here, or a receipt that another lane has in hand: that one looks there before it prints again.
             self._keep(tx, document, found)
 
-    def _adopt(self, tx: Transaction, task: PrintTask, document: StoredDocument, found: _Found) -> bool:
+    def _adopt(
+        self, tx: Transaction, task: PrintTask, document: StoredDocument, found: _Found, why_not: str | None
+    ) -> bool:
         receipt, was_waiting = readable(task), task.status == Status.BUFFERED
         if was_waiting:
             hold_in_doubt(tx, task, document.fn_number, document.fd_number - 1)
@@ -352,6 +438,8 @@ class StorageReader:
             reason = f"is {where}, but the request can no longer be read"
         elif not could_be(document, receipt):
             reason = f"has its mark on {where}, which is another sale: look at the paper"
+        elif why_not is not None:
+            reason = f"has its mark on {where}, which {why_not}: compare journal and paper"
         else:
             printed = as_printed(document, receipt)
             outcome = Outcome(task, printed=printed, remark=REMARK if was_waiting else None)
@@ -405,10 +493,17 @@ class StorageReader:
         self.behind.append(f"FD {fd_number} on FN {fn_number}")
         self._behind_found_at = self._clock.monotonic()
 
+    def _note_unread(self, unread: Unread) -> None:
+        self.unread, self._left_unread_at = unread, self._clock.monotonic()
+        log.warning("%s on %s: receipts printed before are not known", unread, self._settings.kkt)
+
     def forget_told(self) -> None:
-        """Tell no longer of documents that were found a day ago: by then who had to hear of them has heard."""
-        if self.behind and self._clock.monotonic() - self._behind_found_at >= BEHIND_TOLD_S:
+        """Tell no longer of what was found a day ago: by then who had to hear of it has heard."""
+        now = self._clock.monotonic()
+        if self.behind and now - self._behind_found_at >= BEHIND_TOLD_S:
             self.behind.clear()
+        if self.unread is not None and now - self._left_unread_at >= BEHIND_TOLD_S:
+            self.unread = None
 
     def behind_in_words(self) -> str | None:
         """Which documents the journal did not know of; None if there were none."""
@@ -416,6 +511,16 @@ class StorageReader:
             return None
         more = f" and {len(self.behind) - TOLD_MAX} more" if self.behind[TOLD_MAX:] else ""
         return f"{len(self.behind)} documents of ours were not in it: {', '.join(self.behind[:TOLD_MAX])}{more}"
+
+
+def in_the_way(blocker: Blocker, fn_number: str) -> str:
+    """What a document is that no doubt of ours is about, and what a person can do."""
+    fd_number = blocker.fd_number
+    return (
+        f"a receipt that was lost with a journal {blocker.reason}; look at its paper, or have the register examined: "
+        "if it is a receipt that waits here, `kkt-bridge settle adopt ID` with all that the paper shows; if it is none "
+        f'of ours, `kkt-bridge settle pass --fn {fn_number} --fd {fd_number} --reason "..."`'
+    )
 
 
 def found_elsewhere(tx: Transaction, task: PrintTask) -> Outcome | None:
