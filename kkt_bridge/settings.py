@@ -147,7 +147,7 @@ class MqttSettings(Section):
     keepalive_s: Annotated[float, Field(ge=5, le=65_535)] = 30
     session_expiry_s: Annotated[float, Field(ge=60, le=2**32 - 2)] = 30 * 86_400
     """How long the broker keeps what POS terminals publish while the bridge is down."""
-    receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 512
+    receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 25_000
     """How many receipts may be on their way into the journal at once."""
 
 

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-BYTES_MAX: Final = 8 * 1024 * 1024
+BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of messages that may wait; beyond that the socket is left unread, and the broker keeps them."""
+
+CROWD: Final = 1000
+"""Messages that wait, more than any batch takes: someone floods the bridge, or it was away for long."""
+
+ARRIVING: Final = 32
+"""Messages since the last take that tell, in a crowd, that the broker has more of them."""
+
+CROWD_TAKE: Final = 8
+"""Messages taken at a time from a crowd that still grows, or one of each sender where there are more senders."""
 
 OVERHEAD_BYTES: Final = 512
 """What a message takes in memory beside its bytes."""
@@ -76,9 +85,11 @@ class Inbox:
     """A queue that is bounded in bytes, serves its senders in turns, and keeps the order of acknowledgements.
 
     When it is full its writer leaves the socket unread, and the broker waits. A sender that floods it delays the
-    messages of the others by one of its own each; those of one sender keep their order. The PUBACKs go out in the
-    order in which the messages came (MQTT 5.0 section 4.6, [MQTT-4.6.0-2]): a message that was decided on early waits
-    for those that arrived before it.
+    messages of the others by one of its own each; those of one sender keep their order. Turns can only be taken among
+    what was read: so while a crowd arrives little of it is taken at a time, and the interpreter is the reader's.
+
+    The PUBACKs go out in the order in which the messages came (MQTT 5.0 section 4.6, [MQTT-4.6.0-2]): a message that
+    was decided on early waits for those that arrived before it.
     """
 
     def __init__(self, messages_max: int, bytes_max: int = BYTES_MAX) -> None:
@@ -91,10 +102,12 @@ class Inbox:
         """The senders that have something waiting, the next one first."""
         self._count = 0
         self._bytes = 0
+        self._arrived_since_take = 0
         self._unacknowledged: deque[AckToken] = deque()
         """In the order of arrival; those of QoS 0 want no acknowledgement."""
         self._decided: Counter[AckToken] = Counter()
         """Those among them that may be acknowledged."""
+        self._held_back = 0
         self._arrived = threading.Event()
 
     def __len__(self) -> int:
@@ -110,6 +123,7 @@ class Inbox:
                 self._turns.append(branch)
             self._waiting[branch].append(message)
             self._count += 1
+            self._arrived_since_take += 1
             self._bytes += message.size
             if message.token.qos > 0:
                 self._unacknowledged.append(message.token)
@@ -120,11 +134,17 @@ class Inbox:
         return self._count >= self._messages_max or self._bytes >= self._bytes_max
 
     def take(self, limit: int, bytes_max: int = BYTES_MAX) -> list[Incoming]:
-        """Up to `limit` messages and about so many bytes, one of each sender in turn; at least one if any waits."""
+        """Up to `limit` messages and about so many bytes, one of each sender in turn; at least one if any waits.
+
+        Of a crowd that still grows it is less: what is not read yet may be another sender's, whose turn it is.
+        """
         self._arrived.clear()
         taken: list[Incoming] = []
         size = 0
         with self._lock:
+            if self._count > CROWD and self._arrived_since_take > ARRIVING:
+                limit = min(limit, max(CROWD_TAKE, len(self._turns)))
+            self._arrived_since_take = 0
             while self._turns and len(taken) < limit and size < bytes_max:
                 message = self._next()
                 taken.append(message)
@@ -148,7 +168,8 @@ class Inbox:
     def decided(self, tokens: Iterable[AckToken]) -> list[AckToken]:
         """These need not be sent again: what may be acknowledged now, in the order of arrival."""
         with self._lock:
-            self._decided.update(token for token in tokens if token.qos > 0)
+            added = [token for token in tokens if token.qos > 0]
+            self._decided.update(added)
             ready: list[AckToken] = []
             while self._unacknowledged and self._decided[self._unacknowledged[0]] > 0:
                 token = self._unacknowledged.popleft()
@@ -156,7 +177,13 @@ class Inbox:
                 self._decided[token] -= 1
                 if not self._decided[token]:
                     del self._decided[token]
+            self._held_back += len(added) - len(ready)
             return ready
+
+    @property
+    def held_back(self) -> int:
+        """Messages that were decided on, and whose PUBACKs wait for those of earlier ones."""
+        return self._held_back
 
     @property
     def arrived(self) -> threading.Event:

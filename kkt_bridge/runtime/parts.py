@@ -58,7 +58,7 @@ from kkt_bridge.wire.messages import Online
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
 
-INBOX_MAX: Final = 2000
+INBOX_MAX: Final = 30_000
 """Messages read and not yet decided on; beyond that the socket is left unread."""
 
 DAY_S: Final = 86_400.0

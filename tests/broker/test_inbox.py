@@ -3,7 +3,7 @@
 import threading
 from itertools import count
 
-from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.broker.inbox import ARRIVING, CROWD, CROWD_TAKE, AckToken, Inbox, Incoming
 
 
 def a_message(mid, *, pos="pos-1", payload=b"", qos=1, kind="receipt"):
@@ -91,6 +91,34 @@ def test_a_sender_whose_turn_was_used_up_goes_behind_those_who_wait():
     assert mids(inbox.take(9)) == [1, 10, 2]
 
 
+def crowded(count=CROWD + 1):
+    inbox = Inbox(10 * CROWD)
+    for mid in range(count):
+        inbox.put(a_message(mid))
+    return inbox
+
+
+def test_of_a_crowd_that_still_arrives_little_is_taken_at_a_time():
+    inbox = crowded()
+    assert len(inbox.take(64)) == CROWD_TAKE
+    for mid in range(ARRIVING + 1):
+        inbox.put(a_message(mid))
+    assert len(inbox.take(64)) == CROWD_TAKE
+    assert len(inbox.take(64)) == 64, "no more has come meanwhile"
+
+
+def test_of_a_crowd_that_still_arrives_each_sender_has_its_turn():
+    inbox = crowded()
+    for number in range(2 * CROWD_TAKE):
+        inbox.put(a_message(number, pos=f"till-{number}"))
+    taken = inbox.take(64)
+    assert len({message.branch for message in taken}) == len(taken) == 2 * CROWD_TAKE + 1
+
+
+def test_what_comes_quickly_and_is_no_crowd_is_taken_together():
+    assert len(crowded(CROWD).take(64)) == 64
+
+
 def test_topics_of_absurd_length_share_one_turn():
     """One client must not become a thousand senders whose names alone fill the memory."""
     inbox = Inbox(100)
@@ -133,6 +161,16 @@ def test_acknowledgements_keep_the_order_of_arrival_whatever_was_decided_first()
     assert inbox.decided(tokens(0)) == tokens(0)
     assert inbox.decided(tokens(3)) == []
     assert inbox.decided(tokens(1)) == tokens(1, 2, 3)
+
+
+def test_it_tells_how_many_wait_for_the_acknowledgement_of_earlier_ones():
+    inbox = Inbox(100)
+    for mid in range(4):
+        inbox.put(a_message(mid, pos=f"pos-{mid}"))
+    inbox.decided(tokens(1, 2))
+    assert inbox.held_back == 2
+    inbox.decided(tokens(0))
+    assert inbox.held_back == 0
 
 
 def test_what_wants_no_acknowledgement_holds_none_up():

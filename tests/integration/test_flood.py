@@ -16,6 +16,8 @@ from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
 
 TILLS = {"pos-1": "kkt-1", "pos-2": "kkt-1"}
 ALL_S = 60
+MANY = 10_000
+"""Messages: far more than are answered while they are published."""
 SIZE_MAX = 24 * 1024 * 1024
 """Bytes of the journal's files: SQLite's log of writes has up to 16 MiB, and is written anew after that."""
 
@@ -42,6 +44,23 @@ def sell(world, till):
     till.publish(f"{world.branch}/pos/pos-2/receipt", encoded(request))
     reply = till.wait(lambda message: message.content["final"], "the reply", since=since, timeout_s=ALL_S).content
     assert (reply["receipt_id"], reply["status"]) == (request["receipt_id"], "printed")
+
+
+def test_a_receipt_behind_a_flood_is_served_long_before_its_end(make_world):
+    """The broker has all of the flood when the receipt comes."""
+    world = make_world(pos=TILLS)
+    world.hang_up()
+    world.sees_everything = False
+    flooded, sold = (f"{world.branch}/pos/{pos}/reply" for pos in TILLS)
+    with MqttClient("127.0.0.1", world.broker.port, [flooded, sold]) as ears:
+        with flood(world, MANY, b"{}") as program:
+            program.wait(ALL_S)
+        before = len(ears.messages)
+        ears.publish(f"{world.branch}/pos/pos-2/receipt", encoded(small_receipt(pos_id="pos-2")))
+        reply = ears.wait(lambda message: message.topic == sold, "the reply", since=before, timeout_s=ALL_S)
+        overtaken = ears.messages.index(reply) - before
+        wait_until(lambda: len(ears.messages) > MANY, ALL_S, "an answer to each message")
+    assert overtaken < (MANY - before) / 2
 
 
 @pytest.mark.parametrize(("count", "size"), [(3_000, 20), (800, 33_000)])

@@ -425,6 +425,21 @@ def test_of_a_flood_of_refusals_only_the_newest_are_kept_and_a_redelivery_finds_
     assert shop.journal.pending() == 0
 
 
+def test_a_refusal_is_kept_as_long_as_its_acknowledgement_waits_for_earlier_messages(shop):
+    """However many came after it from its POS: the broker may bring it again."""
+    shop.restart(buffer={"capacity": 0})
+    for number in range(REFUSALS_OF_POS_MAX + 4 * BATCH_MAX):
+        shop.arrive(TOPICS.receipt("pos-2"), b"rubbish %d" % number)
+    requests = [encoded(receipt()) for _ in range(REFUSALS_OF_POS_MAX + 2 * BATCH_MAX)]
+    tokens = [shop.arrive(TOPICS.receipt("pos-1"), request) for request in requests]
+    while len(shop.rows("SELECT id FROM refusals WHERE pos_id = 'pos-1'")) < len(requests):
+        assert shop.intake.step() == 0.0
+    assert tokens[0] not in shop.line.acknowledged
+    shop.restart(buffer={"capacity": 10})
+    shop.sell(requests[0], redelivered=True)
+    assert error_of(last(shop.replies())) == "buffer_full"
+
+
 def test_the_flood_is_named(shop):
     for number in range(600):
         shop.arrive(TOPICS.receipt("pos-1"), b"rubbish %d" % number)

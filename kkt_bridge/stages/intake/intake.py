@@ -46,6 +46,9 @@ KEPT_MAX: Final = 20_000
 TRIM_AFTER: Final = 500
 """Refusals recorded between two looks at how many are kept for redeliveries."""
 
+HELD_BACK_MAX: Final = 500
+"""Decided messages whose PUBACKs wait for earlier ones: with more of them no refusal is dropped, it may be theirs."""
+
 log = logging.getLogger(__name__)
 
 
@@ -150,7 +153,7 @@ class Intake:
 
     def _decide(self, requests: Sequence[Request], tx: Transaction) -> list[Verdict]:
         """Decide on each, and write that; in their order, as each may depend on what came before."""
-        if self._refused_since_trim >= TRIM_AFTER:
+        if self._is_trim_due:
             trim_refusals(tx)
         look_up(tx, [key for request in requests if (key := request.key) is not None])
         known = self._recorder.view(tx, self._admission)
@@ -161,9 +164,14 @@ class Intake:
             verdicts.append(verdict)
         return verdicts
 
+    @property
+    def _is_trim_due(self) -> bool:
+        """The same before and after a commit: only then it is known what may be acknowledged."""
+        return self._refused_since_trim >= TRIM_AFTER and self._inbox.held_back <= HELD_BACK_MAX
+
     def _note(self, requests: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
         """Log what was refused, now that it is committed."""
-        if self._refused_since_trim >= TRIM_AFTER:
+        if self._is_trim_due:
             self._refused_since_trim = 0
         for request, verdict in zip(requests, verdicts, strict=True):
             if isinstance(verdict, Refuse | RefuseCommand):
