@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 PROGRAMS = ("kkt_bridge", "tests", "benchmarks", "deploy", "schemas")
-SUB_COMMANDS = {"list", "requeue", "discard", "adopt", "print-again", "open", "close", "x-report"}
+SUB_COMMANDS = {"list", "requeue", "discard", "adopt", "print-again", "pass", "open", "close", "x-report"}
 POS = (ROOT / "docs" / "pos.md").read_text(encoding="utf-8")
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("docs/*.md"), ROOT / "README.md"]
