@@ -209,6 +209,14 @@ class ProcessExchange:
         del self._under_way[number]
         self._finish(number, answers)
 
+    def _refuses(self) -> bool:
+        """Whether no child may be started for a while yet; then what waits for one is answered."""
+        if self._clock.monotonic() >= self._restart_at:
+            return False
+        while self._waiting:
+            self._fail(self._waiting.popleft(), self._why_not)
+        return True
+
     def _fail(self, batch: _Batch, text: str) -> None:
         self._finish(batch.number, [line_failed(text)])
 
@@ -312,20 +320,22 @@ class ProcessExchange:
         with self._lock:
             if self._is_closed or not self._waiting:
                 return
-            if self._clock.monotonic() < self._restart_at:
-                while self._waiting:
-                    self._fail(self._waiting.popleft(), self._why_not)
+            if self._refuses():
                 return
         try:
             child = _start_child(self._options, self._clock)
         except OSError as error:
+            why = f"it cannot be started: {error.strerror}"
+            if why not in self._why_not:
+                log.warning("the process that speaks to the OFD: %s", why)
             with self._lock:
-                self._note_end(0.0, f"it cannot be started: {error.strerror}")
+                self._note_end(0.0, why)
+                self._refuses()
             return
         selector.register(child.line, selectors.EVENT_READ)
         selector.register(child.complaints, selectors.EVENT_READ)
         with self._lock:
-            self._child = child
+            self._child, self._why_not = child, ""
             self._hand_over()
 
     def _end_child(self, selector: selectors.BaseSelector, why: str, *, is_of_itself: bool) -> None:

@@ -172,6 +172,16 @@ def test_a_batch_that_ends_every_child_is_given_up():
         assert "signal 9" in answer.text
 
 
+def test_a_child_that_cannot_be_started_is_told_and_tried_again(monkeypatch):
+    with answering(answer_of(200)) as ofd, exchange_with(ofd.url) as exchange:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/nowhere/python")
+            answer = one(exchange)
+            assert answer.kind is AnswerKind.LINE_FAILED
+            assert "it cannot be started: No such file or directory" in answer.text
+        wait_until(lambda: one(exchange).kind is AnswerKind.ACCEPTED, PATIENT_S, "another attempt")
+
+
 def test_a_child_that_hangs_is_replaced_and_what_was_not_overdue_repeated(monkeypatch):
     monkeypatch.setattr(process_exchange, "GRACE_S", 1.5)
     first = a_document()
