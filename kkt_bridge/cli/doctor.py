@@ -34,7 +34,7 @@ exit status:
   2  wrong arguments
 
 example:
-  sudo -u kkt-bridge kkt-bridge doctor --config /etc/kkt-bridge/bridge.toml
+  kkt-bridge doctor --user kkt-bridge --config /etc/kkt-bridge/bridge.toml
 """
 
 _STYLES: Final = {"ok": GOOD, "warn": WARNING, "FAIL": BAD}
