@@ -11,7 +11,7 @@ from kkt_bridge.cli.remarks import remarks_on
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
-from kkt_bridge.runtime.machine import collect_seldom, stay_on_one_core
+from kkt_bridge.runtime.machine import collect_seldom, share_one_heap, stay_on_one_core
 from kkt_bridge.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if settings.process.cores == "one":
         stay_on_one_core()  # before there are threads: those to come follow the one that starts them
+    share_one_heap()  # the same
     configure_logging(settings.log.model_copy(update={"format": "json"}) if args.json else settings.log)
     for remark in remarks_on(settings):
         log.warning("%s: %s; %s", remark.key, remark.message, remark.advice)

@@ -40,6 +40,9 @@ from kkt_bridge.journal.set_aside import (
 )
 from kkt_bridge.settings import journal_path
 
+READER_CACHE_KIB: Final = 512
+"""Pages that a reading connection keeps: there are several, they read little, and the system keeps the pages too."""
+
 BUSY_TIMEOUT_MS: Final = 5000
 """How long a writer of another process (a backup, a shell) may hold the file before a commit fails."""
 
@@ -330,3 +333,4 @@ def _prepare_writer(dbapi_connection: Any, _record: Any) -> None:
 def _prepare_reader(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     dbapi_connection.execute("PRAGMA query_only = 1")
+    dbapi_connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")

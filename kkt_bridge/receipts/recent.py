@@ -7,7 +7,7 @@ from typing import Final
 
 from kkt_bridge.receipts.model import Receipt
 
-GENERATION_MAX: Final = 256
+GENERATION_MAX: Final = 128
 """Receipts in each of the two generations; when the younger one is full, the older one is forgotten."""
 
 BODY_MAX: Final = 4096
