@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -38,6 +38,18 @@ ZONE = ZoneInfo("Europe/Moscow")
 
 STRANGERS_LINE = "Another program's"
 """On the paper of every receipt that another program has a part in."""
+
+
+@dataclass(slots=True)
+class Late:
+    """A command that the register is still at, after its driver was left without an answer."""
+
+    carry_out: Callable[[], object]
+    until: float | None
+    """Monotonic seconds, and it says that it is busy until then; None: until it was asked how it is, and hides it.
+
+    It answers then that it is at rest, with the last document that its storage shows by then.
+    """
 
 
 class Switch(FaultSwitch):
@@ -79,8 +91,7 @@ class Register:
         """How often a receipt is closed long after the driver was left without an answer."""
         self.mixed_rate = 0.0
         """How often another program's line gets into an open receipt, which that program then closes."""
-        self.unfinished: tuple[Callable[[], object], float | None] | None = None
-        """What the register is still at, and until when; None: it hides that, and ends it after the next look."""
+        self.unfinished: Late | None = None
         self.old_storages: list[Path] = []
         self._effects = effects
         self._chance = chance
@@ -115,7 +126,7 @@ class Register:
         if self._chance.random() < self.late_rate:
             self._effects.trace(f"{self.kkt} takes its time over {command}")
             until = self.clock.monotonic() + self._chance.uniform(0, 4)
-            self.unfinished = carry_out, self._chance.choice([until, until, None])
+            self.unfinished = Late(carry_out, self._chance.choice([until, None]))
             raise NoAnswer("answer_lost")
         if self._chance.random() < self.mixed_rate:
             self._effects.trace(f"{self.kkt}: another program's line gets into the receipt")
@@ -124,15 +135,14 @@ class Register:
                 model.close_document(Payments(cash=model.subtotal()), 1)
             raise NoAnswer("answer_lost")
 
-    def finish_late_work(self, *, was_looked_at: bool = False) -> None:
-        """Let what is overdue come about."""
-        if self.unfinished is None:
-            return
-        until = self.unfinished[1]
-        if was_looked_at if until is None else self.clock.monotonic() >= until:
-            (carry_out, _), self.unfinished = self.unfinished, None
+    def finish_late_work(self) -> None:
+        """Let what is overdue come about, down to the paper."""
+        late = self.unfinished
+        if late is not None and late.until is not None and self.clock.monotonic() >= late.until:
+            self.unfinished = None
             with self._effects.of_others(), suppress(NoAnswer, Refusal):
-                carry_out()
+                late.carry_out()
+                self._driver._switched_on().finish_printing()
 
     def after(self, model: RegisterModel, command: str) -> None:
         """The command is carried out, and its answer is on the line."""
@@ -221,10 +231,9 @@ def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
             register.before(self, name)
             register.finish_late_work()
             if register.unfinished is not None:
-                if name == "status" and register.unfinished[1] is None:
-                    answer = real(self)
-                    register.finish_late_work(was_looked_at=True)
-                    return answer
+                if name == "status" and register.unfinished.until is None:
+                    register.unfinished.until = register.clock.monotonic()
+                    return replace(real(self), mode=Mode.SHIFT_OPEN)
                 if name == "status":
                     return replace(real(self), busy=True)
                 if name != "document":
