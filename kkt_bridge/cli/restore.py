@@ -21,6 +21,10 @@ holds beyond the copy: a receipt that is found there is not printed again, whoev
 journal_behind says how many there were. What was taken after the copy was made and not printed yet is not in it: their
 POS terminals, which have no final reply, send it again.
 
+Where a fiscal storage was exchanged after the copy was made, the old one cannot be read. What waits in the copy and is
+found nowhere is then not printed but left to you (`kkt-bridge settle list`). A receipt that only the old storage knows
+is printed again if its POS repeats it.
+
 exit status:
   0  the copy is in place
   1  it is not: what is wrong is said, and what was there before is as it was

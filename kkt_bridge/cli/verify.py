@@ -112,7 +112,8 @@ def _told(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
     if rebuilt.unread_tables:
         yield f"rows that could not be read are missing from: {', '.join(rebuilt.unread_tables)}", WARNING
     for number in rebuilt.unread_storages:
-        yield f"not given: the storage FN {number}; what is printed on it cannot be known from it", WARNING
+        unread = "what waits and may be printed on it is left to you where it is in no register any more"
+        yield f"not given: the storage FN {number}; what is printed on it cannot be known from it: {unread}", WARNING
     for name in rebuilt.unmarked:
         yield f"printed, but on which document is not known any more: {name}; it is not printed again", WARNING
     for name in rebuilt.lost:

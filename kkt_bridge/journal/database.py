@@ -20,6 +20,7 @@ from kkt_bridge.errors import JournalDamaged, JournalError, JournalLost, Storage
 from kkt_bridge.journal.copying import copy_pages, finish, unfinished
 from kkt_bridge.journal.generation import (
     BRIDGE,
+    FOREIGN,
     NAMELESS,
     SETTING,
     generation_of_file,
@@ -27,6 +28,7 @@ from kkt_bridge.journal.generation import (
     require_own_log,
 )
 from kkt_bridge.journal.lock import JournalLock, lock_of
+from kkt_bridge.journal.memory import TAKE_UP
 from kkt_bridge.journal.place import require_one_name, what_tells_of_a_lost_journal
 from kkt_bridge.journal.rights import make_private, narrow
 from kkt_bridge.journal.schema import known_schema, migrations
@@ -86,6 +88,8 @@ class Database:
         self._lock = JournalLock(self.path)
         self._writer: Connection | None = None
         self._readers: Engine | None = None
+        self.was_put_here = False
+        """Whether this start found another file than the one that was used here last: its memory may be an old one."""
 
     @property
     def writer(self) -> Connection:
@@ -257,14 +261,19 @@ class Database:
         source: Any = self.writer.connection.driver_connection
         row = source.execute("SELECT value FROM settings WHERE name = ?", (SETTING,)).fetchone()
         known, found = self._lock.generations, str(row[0]) if row else NAMELESS
+        self.was_put_here = found not in known or found + FOREIGN in known
         if known and found not in known:
             log.warning("%s is not the file that was used here last: a copy was put back", self.path)
         new = new_generation()
         # The file may go without any of these into the next start, by a kill now or by a checkpoint later.
-        if not self._lock.remember(frozenset({found, new} if in_file is None else {in_file, found, new})):
+        old = {found} if in_file is None else {in_file, found}
+        foreign = {name + FOREIGN for name in old} if self.was_put_here else set()
+        if not self._lock.remember(frozenset({*old, *foreign, new})):
             return
         try:
             with self.transaction() as writer:
+                for statement in TAKE_UP if self.was_put_here else ():
+                    writer.exec_driver_sql(statement)
                 for name, value in ((SETTING, new), (BRIDGE, self._bridge)):
                     if value is not None:
                         writer.exec_driver_sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))

@@ -30,6 +30,9 @@ BRIDGE: Final = "bridge_id"
 NAMELESS: Final = "nameless"
 """Stands for the generation of a file that has been given none."""
 
+FOREIGN: Final = "?"
+"""Behind a generation that the lock remembers: the file was put here, and does not know it yet (see `memory.py`)."""
+
 _RANDOM_BYTES: Final = 8
 """Of a generation; twice as many characters."""
 

@@ -18,6 +18,7 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
+from kkt_bridge.journal.memory import taken_up_at
 from kkt_bridge.journal.transaction import FD_MARK, ClockFigures, CountKey, Instant, Touched, Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import PENDING
@@ -89,6 +90,8 @@ class Journal:
         self._opened_at = 0.0
         self._wall_at_open_ms = 0
         self._damage: str | None = None
+        self.taken_up_at = 0
+        """The last commit of a memory that was put here, and may be an old one (see `memory.py`); 0 where none was."""
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
 
@@ -98,7 +101,10 @@ class Journal:
         with self._database.reader() as connection:
             figures = {(row.kkt, row.name): row.value for row in connection.execute(select(tables.figures))}
             awaited = connection.execute(select(tables.recovered.c.fd_number).limit(1)).first()
+            self.taken_up_at = taken_up_at(connection)
         self._clock_figures = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
+        if self._database.was_put_here:  # also where the disk did not take that fact
+            self.taken_up_at = self._clock_figures.commit_no
         marks = [name for kkt, name in figures if not kkt and name.startswith(FD_MARK)]
         self._fd_marks = {name.removeprefix(FD_MARK): figures.pop(("", name)) for name in marks}
         self._may_be_recovered = awaited is not None

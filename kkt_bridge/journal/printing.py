@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, text
 
 from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.rows import ID_BITS
 from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Movable, Transaction
@@ -58,9 +59,22 @@ def unprinted_task(connection: Connection, receipt: int) -> PrintTask:
     return replace(_task(row, row.fn_before, row.fd_before), status=Status(row.status))
 
 
-def hold_in_doubt(tx: Transaction, task: PrintTask, fn_number: str, fd_before: int) -> None:
-    """Take a buffered receipt whose fate has to be looked into before anything is printed."""
-    tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=fd_before)
+def waiting_since_before(connection: Connection, kkt: str, commit_no: int) -> list[PrintTask]:
+    """The register's receipts that were waiting by this commit and wait still, as many as are in doubt at once."""
+    rows = _rows_in(connection, kkt, Status.BUFFERED, IN_DOUBT_MAX)
+    waiting = (row for row in rows if row.id >> ID_BITS <= commit_no)
+    return [replace(_task(row, None, None), status=Status.BUFFERED) for row in waiting]
+
+
+def hold_in_doubt(
+    tx: Transaction, task: PrintTask, fn_number: str | None, fd_before: int | None, remark: str | None = None
+) -> None:
+    """Take a buffered receipt whose fate has to be looked into before anything is printed.
+
+    Its document may be one behind `fd_before` on storage `fn_number`; None where that is not known. `remark` goes into
+    its history.
+    """
+    tx.move(task, Status.PRINTING, error=remark, fn_before=fn_number, fd_before=fd_before)
 
 
 def record_printed(

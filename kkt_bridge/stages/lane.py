@@ -81,6 +81,8 @@ class LaneView:
     """Which they were."""
     unread: Unread | None = None
     """What was left unread of a storage that was new to the journal; None a day after it was left."""
+    storage_taken_out: str | None = None
+    """What is to be told of a storage that was taken out since an old journal was written; None where none was."""
 
 
 def orphaned_queues(counts: Mapping[CountKey, int], registers: Collection[str]) -> dict[str, int]:

@@ -278,8 +278,9 @@ def _journal_behind(sight: Sight) -> Iterator[Finding]:
             continue
         receipts = "1 receipt" if count == 1 else f"{count} receipts"
         which = f": {view.journal_behind_detail}" if view.journal_behind_detail else ""
-        message = f"the journal was behind the fiscal storage of {view.kkt} by {receipts}, now read from there{which}"
-        yield Finding(view.kkt, message if count else None)
+        behind = f"the journal was behind the fiscal storage of {view.kkt} by {receipts}, now read from there{which}"
+        told = [*([behind] if count else []), *([view.storage_taken_out] if view.storage_taken_out else [])]
+        yield Finding(view.kkt, "; ".join(told) or None)
 
 
 def _history_unread(sight: Sight) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from kkt_bridge.journal.beside import open_beside
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.lock import JournalLock, lock_of
+from kkt_bridge.journal.memory import HELD
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
 from kkt_bridge.journal.restore import restore
 from kkt_bridge.journal.salvage import Salvage, salvage
@@ -160,7 +161,8 @@ def _build(
         fn_number = document.mark.fn_number
         marks[fn_number] = min(marks[fn_number], document.mark.fd_number - 1)
     database.open()
-    restore(database, _rows(saved, fates), _settings(saved), _newest_ms(saved, found), _marks(saved, marks))
+    settings_rows = _settings(saved) | _held(saved, storages)
+    restore(database, _rows(saved, fates), settings_rows, _newest_ms(saved, found), _marks(saved, marks))
     database.close()
     journal = Journal(database, clock)
     journal.open()
@@ -221,6 +223,21 @@ def _settings(saved: Salvage) -> dict[str, str]:
         # What was told and what was not is lost: events are not told twice.
         kept["steps_published"] = str(max((row["id"] for row in saved.rows.get("steps", [])), default=0))
     return kept
+
+
+def _held(saved: Salvage, storages: Sequence[StorageReader]) -> dict[str, str]:
+    """Which storage each register held by the rows; where that one was read just now, the one that it holds now.
+
+    The registers' own storages come first among `storages`. What waits and may stand on a storage that was not read is
+    left to a person by its lane (see `kkt_bridge.journal.memory`).
+    """
+    held = {name: value for name, value in saved.settings.items() if name.startswith(HELD)}
+    read = {storage.fn_number for storage in storages}
+    now = {HELD + storage.kkt: storage.fn_number for storage in reversed(storages)}
+    return {
+        name: f"0 {now[name]}" if name in now and value.partition(" ")[2] in read else value
+        for name, value in held.items()
+    }
 
 
 def _marks(saved: Salvage, read: Mapping[str, int]) -> dict[str, int]:

@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+from kkt_bridge.receipts.identity import requisite_1192
+
 if TYPE_CHECKING:
     from simulation.world import World
 
@@ -34,8 +36,8 @@ class Memory:
 
     @property
     def may_be_put_back(self) -> bool:
-        """Whether there is a copy, and each register still has the storage that it printed on."""
-        return self._copy.exists() and self._is_knowable
+        """Whether there is a copy, and it has each receipt that stands on a storage which can be read no more."""
+        return self._copy.exists() and (self._is_knowable or self._gone() <= self._in_copy())
 
     @property
     def may_be_lost(self) -> bool:
@@ -46,6 +48,19 @@ class Memory:
     @property
     def _is_knowable(self) -> bool:
         return not any(register.old_storages for register in self._world.registers.values())
+
+    def _gone(self) -> set[str]:
+        """The marks of our receipts on storages that were taken out."""
+        sales = {sale.requisite for sale in self._world.sales()}
+        papers = (paper for register in self._world.registers.values() for paper in register.documents())
+        held = {register.fn_number() for register in self._world.registers.values()}
+        marks = {paper.body.requisite_1192 for fn_number, paper in papers if fn_number not in held}
+        return {mark for mark in marks if mark in sales}
+
+    def _in_copy(self) -> set[str]:
+        """The marks of the receipts that the copy knows."""
+        with closing(sqlite3.connect(f"file:{self._copy}?mode=ro", uri=True)) as copy:
+            return {requisite_1192(*row) for row in copy.execute("SELECT pos_id, receipt_id FROM receipts")}
 
     def put_back(self) -> None:
         """Put the copy in the journal's place, as on a new machine."""

@@ -28,7 +28,7 @@ from kkt_bridge.stages import (
 from kkt_bridge.stages.delivery import delivery as delivery_stage
 from kkt_bridge.stages.delivery import evidence, rulings, trial
 from kkt_bridge.stages.intake import admission, decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, outcomes, storage_reader
+from kkt_bridge.stages.printing import in_doubt, lane, old_memory, outcomes, storage_reader
 from kkt_bridge.steering import components
 
 Mutation = Callable[[], None]
@@ -448,6 +448,16 @@ def overlook_dead_letters() -> None:
     components.JournalComponent.look = look  # type: ignore[method-assign]
 
 
+def trust_a_copy_over_an_exchange() -> None:
+    """What waits in a copy is printed although the storage of that time, which may hold it, is gone."""
+    old_memory.judge = lambda *_: old_memory.Verdict.CAUGHT_UP
+
+
+def wait_for_no_register() -> None:
+    """A bridge without its memory prints what comes again while a register that may have printed it is away."""
+    old_memory.OldMemory.is_waited_for = lambda _: False  # type: ignore[method-assign]
+
+
 MUTATIONS: Final = MappingProxyType(
     {
         mutation.__name__: mutation
@@ -493,6 +503,8 @@ MUTATIONS: Final = MappingProxyType(
             believe_a_refusal,
             wait_for_a_puback_for_ever,
             overlook_dead_letters,
+            trust_a_copy_over_an_exchange,
+            wait_for_no_register,
         )
     }
 )

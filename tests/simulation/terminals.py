@@ -156,6 +156,10 @@ class Terminal:
         for _ in range(count):
             self._send(self._new_sale("sale"))
 
+    def sell_by_the_map(self) -> None:
+        """Sell on the register that the bridge's settings name for this terminal."""
+        self._send(self._new_sale("sale", kkt=None))
+
     def _refund(self) -> None:
         original = self._chance.choice(list(self.sales.values()))
         self._send(self._new_sale("refund", original_receipt_id=original.receipt_id))

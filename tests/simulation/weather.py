@@ -405,6 +405,54 @@ LONG_FAULTS: Final = (
 LONG_FAULT_DAYS: Final = 0.15
 """The share of days with such a fault."""
 
+
+def put_a_copy_from_before_an_exchange_back(world: World) -> None:
+    """What waits in the copy is printed, and the storage taken out; where the copy may not come back, that is all."""
+    for register in world.registers.values():
+        register.switch.put(offline=True)
+    for terminal in world.terminals.values():
+        terminal.sell_at_once(1)
+    world.live_on_for(20)
+    world.memory.copy()
+    heal_registers(world)
+    world.live_on_for(30)
+    if world.memory.was_lost:
+        return
+    world.kill()
+    world.any_register().swap_storage()
+    if world.memory.may_be_put_back:
+        world.memory.put_back()
+
+
+def lose_the_journal_and_map_anew(world: World) -> None:
+    """The register that the terminals sold on is switched on later than the new machine."""
+    names = list(world.registers)
+    others_may_stand_in_the_way = "others" in world.day.kinds
+    if len(names) == 1 or others_may_stand_in_the_way or not world.memory.may_be_lost:
+        return
+    world.settings.pos.update(dict.fromkeys(world.terminals, names[0]))
+    for terminal in world.terminals.values():
+        terminal.sell_by_the_map()
+    world.live_on_for(20)
+    world.kill()
+    if not world.memory.may_be_lost:
+        return
+    world.memory.lose()
+    world.settings.pos.update(dict.fromkeys(world.terminals, names[1]))
+    world.registers[names[0]].switch.put(offline=True)
+    for terminal in world.terminals.values():
+        terminal.repeat_all()
+
+
+OLD_MEMORIES: Final = (
+    Blow("old memories", 2, put_a_copy_from_before_an_exchange_back),
+    Blow("old memories", 1, lose_the_journal_and_map_anew, heal_registers, 30),
+)
+"""Ways to wake up with less than was known while a register or a storage is away; besides what else there is."""
+
+OLD_MEMORY_DAYS: Final = 0.08
+"""The share of days with such a start."""
+
 WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
 """What does the most harm between a crash and the look at what it left."""
 

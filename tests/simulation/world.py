@@ -36,6 +36,8 @@ from simulation.weather import (
     KINDS,
     LONG_FAULT_DAYS,
     LONG_FAULTS,
+    OLD_MEMORIES,
+    OLD_MEMORY_DAYS,
     WHIMS,
     WHIMSICAL_DAYS,
     WORST_WHILE_DOWN,
@@ -270,6 +272,7 @@ class World:
             (self.whims, WHIMS, WHIMSICAL_DAYS),
             (self.chance_of("abuses"), ABUSES, ABUSIVE_DAYS),
             (self.chance_of("long faults"), LONG_FAULTS, LONG_FAULT_DAYS),
+            (self.chance_of("old memories"), OLD_MEMORIES, OLD_MEMORY_DAYS),
         ):
             if chance.random() < share:
                 for whim in chance.choices(whims, [whim.weight for whim in whims], k=chance.randint(1, 3)):

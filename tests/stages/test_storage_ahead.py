@@ -278,16 +278,6 @@ def test_no_lane_prints_before_the_others_have_looked_into_their_storages(tmp_pa
     shop.kill()
 
 
-def test_a_register_that_is_away_at_the_start_is_not_waited_for(tmp_path):
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-2"}, lanes_wait=True)
-    shop.break_register("kkt-1", offline=True)
-    request = receipt()
-    shop.sell(request)
-    shop.print_patiently(3)
-    assert shop.status(request) == "printed"
-    shop.kill()
-
-
 def test_a_mark_known_twice_and_another_sale_is_never_printed_over(shop):
     """The backup has the receipt waiting; the storage holds its mark on a document of another total."""
     request = small_receipt()

@@ -20,6 +20,8 @@ from kkt_bridge.journal.set_aside import REPLACED, set_aside, set_aside_files
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.recovery.restore import restore
 from kkt_bridge.registers.readers import StorageUnreadable
+from kkt_bridge.simulators.document_file import read_documents
+from kkt_bridge.simulators.fiscal_document import Registration
 from kkt_bridge.verification.audit import audit
 from kkt_bridge.verification.rebuild import rebuild
 
@@ -562,3 +564,32 @@ def test_an_empty_journal_that_was_replaced_does_not_hide_the_one_with_rows(shop
     assert rebuilt(shop).waiting == 1
     go_on(shop)
     assert shop.status(waiting) == "synced"
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_what_an_old_storage_may_hold_is_left_to_a_person_unless_it_was_read(shop, is_given):
+    """A copy has a receipt waiting that was printed before the storage was exchanged."""
+    first, waiting = receipt(), receipt()
+    shop.sell(first)
+    shop.print_all()
+    shop.break_register(offline=True)
+    shop.restart()
+    shop.sell(waiting)
+    copy = shop.folder / "copy.db"
+    back_up(shop.folder / "journal.db", copy, held=True, replace=False)
+    shop.heal_register()
+    shop.print_patiently(2)
+    old = shop.folder / "kkt-1.fn.old"
+    shop.kill()
+    (shop.folder / "kkt-1.fn").rename(old)
+    registration = old.read_bytes().splitlines(keepends=True)[0]
+    number = Registration.of(next(read_documents(old))).fn_number
+    (shop.folder / "kkt-1.fn").write_bytes(registration.replace(number.encode(), b"9999000000000042"))
+    shop._start()
+    lose(shop)
+    restore(shop.folder / "journal.db", copy, shop.settings.bridge_id)
+    rebuilt(shop, *([old] if is_given else []))
+    shop.print_patiently(2)
+    assert shop.documents() == [], "it is not printed again"
+    assert shop.status(waiting) == ("printed" if is_given else "printing")
+    assert shop.lane.view.problem == (None if is_given else "unsettled_doubt")

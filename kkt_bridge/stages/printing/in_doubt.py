@@ -53,6 +53,8 @@ class _Facts(NamedTuple):
     number: int
     total: int
     since_ms: int
+    remark: str | None = None
+    """Why it was taken for a doubt although nothing shows that it was begun, in words that follow its name."""
 
 
 class InDoubtResolver:
@@ -91,8 +93,14 @@ class InDoubtResolver:
         self._facts.pop(task.id, None)
 
     def _doubt(self, task: PrintTask, reason: str, *, parked: bool = False) -> Doubt:
+        facts = self._facts[task.id]
         return Doubt(
-            task, *self._facts[task.id], reason=f"receipt {task.pos_id}:{task.receipt_id} {reason}", parked=parked
+            task,
+            facts.number,
+            facts.total,
+            facts.since_ms,
+            reason=f"receipt {task.pos_id}:{task.receipt_id} {reason}",
+            parked=parked,
         )
 
     def _open_question(self, task: PrintTask, evidence: Evidence) -> str | None:
@@ -100,6 +108,9 @@ class InDoubtResolver:
         status = evidence.status
         if task.id in evidence.unrecordable:
             return evidence.unrecordable[task.id]
+        remark = self._facts[task.id].remark
+        if remark is not None and status.fn_number != task.fn_before:
+            return f"{remark}; only that storage can tell"
         if task.fn_before is None or task.fd_before is None:
             return "was being printed, and the journal does not know since which document"
         if status.fn_number != task.fn_before:
@@ -133,4 +144,4 @@ class InDoubtResolver:
         assert stored is not None
         if not begun:  # a journal made anew from a damaged one may lack that step
             return _Facts(task.id >> ID_BITS, stored.total, task.received_ms)
-        return _Facts(begun[-1].commit_no, stored.total, begun[-1].at_ms)
+        return _Facts(begun[-1].commit_no, stored.total, begun[-1].at_ms, begun[-1].error)

@@ -51,6 +51,7 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
     record_settled,
 )
+from kkt_bridge.stages.printing.old_memory import OldMemory
 from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, log_outcome, record_outcomes, release_all
 from kkt_bridge.stages.printing.register_watch import RegisterWatch, Snapshot
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
@@ -158,6 +159,7 @@ class PrintLane:
         self._teller = ShiftTeller(settings.kkt, topics, settings.zone)
         self._reader = StorageReader(settings, register=register, journal=journal, teller=self._teller, clock=clock)
         self._resolver = InDoubtResolver(settings.kkt, journal)
+        self._memory = OldMemory(settings.kkt, journal, barrier, clock)
         self._hand = HandSettler(settings.kkt, register, journal, settings.zone)
         self._view = LaneView(settings.kkt, settings.driver)
         self._state = State.ASKING
@@ -260,7 +262,12 @@ class PrintLane:
     def _serve(self) -> float | None:
         self._barrier.arrive(self._settings.kkt)
         if not self._barrier.is_open:
+            self._view = replace(self._view, problem=READING, detail=f"waits for {self._barrier.awaited}")
             return STAND_BY_S
+        snapshot = self._watch.snapshot
+        if snapshot is not None and not self._memory.catch_up(snapshot.status.fn_number):
+            self._go(State.ASKING)
+            return 0.0
         if not self._tasks:
             self._show_ready()
             if self._waiting():
@@ -334,6 +341,7 @@ class PrintLane:
             self._view,
             status=snapshot.status,
             clock_drift_s=snapshot.drift_s,
+            storage_taken_out=self._memory.taken_out,
             last_fd_number=snapshot.last_fd_number,
         )
         return snapshot
@@ -366,7 +374,10 @@ class PrintLane:
     def _read(self) -> bool:
         snapshot = self._watch.snapshot
         assert snapshot is not None
-        is_read = self._reader.has_lost_documents(snapshot.status) or self._reader.step(snapshot.status)
+        is_lost = self._reader.has_lost_documents(snapshot.status)
+        is_read = is_lost or self._reader.step(snapshot.status)
+        if is_read and not (is_lost or self._reader.blockers):
+            self._memory.note_read(snapshot.status.fn_number)
         self._reader.forget_told()
         behind, unread = len(self._reader.behind), self._reader.unread
         if (behind, unread) != (self._view.journal_behind, self._view.unread):
@@ -704,7 +715,9 @@ class PrintLane:
     # -- standing still -------------------------------------------------------------------------------------------
 
     def _stand_still(self, problem: str, detail: str, pause_s: float = RETRY_S) -> float:
-        self._barrier.arrive(self._settings.kkt)
+        if not self._memory.is_waited_for():
+            self._barrier.arrive(self._settings.kkt)
+        detail += self._memory.what_may_follow()
         if self._view.problem != problem:
             log.warning("register %s stands still (%s): %s", self._settings.kkt, problem, detail)
         self._view = replace(self._view, problem=problem, detail=detail)
