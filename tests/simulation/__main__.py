@@ -14,7 +14,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="live this one day again, and tell its story")
-    parser.add_argument("--mutation", choices=list(MUTATIONS), help="plant this bug, and stop where it is caught")
+    parser.add_argument(
+        "--mutation", nargs="+", choices=list(MUTATIONS), help="plant each of these bugs, and stop where it is caught"
+    )
     parser.add_argument("--bugs", action="store_true", help="list the planted bugs, as docs/reliability.md has them")
     parser.add_argument("--quiet", action="store_true", help="with --seed: only the verdict")
     args = parser.parse_args()
@@ -22,9 +24,10 @@ def main() -> int:
         print(bugs())
         return 0
     if args.mutation is not None:
-        MUTATIONS[args.mutation]()
         if args.seed is None:
-            return hunt(range(args.first, args.first + args.seeds))
+            return hunt(args.mutation, range(args.first, args.first + args.seeds), jobs=args.jobs)
+        for name in args.mutation:
+            MUTATIONS[name]()
     if args.seed is not None:
         return one_day(args.seed, tell=None if args.quiet else print)
     return campaign(range(args.first, args.first + args.seeds), jobs=args.jobs)

@@ -7,10 +7,12 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from simulation.mutations import MUTATIONS, SHOWN_ON
 from simulation.world import World
 
 REPLAY = "make simulate DAY="
@@ -107,15 +109,30 @@ def campaign(seeds: Sequence[int], *, jobs: int) -> int:
     return 1 if failed else 0
 
 
-def hunt(seeds: Iterable[int]) -> int:
-    """Live days until one goes wrong, as one must; the exit status is 1 if none does."""
+def hunt(names: Sequence[str], seeds: Sequence[int], *, jobs: int) -> int:
+    """Plant each of these bugs in a process of its own, and live days until one goes wrong, as one must.
+
+    The exit status is 1 if any was not caught.
+    """
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        caught = 0
+        for name, day, problem in pool.imap(partial(_hunt_one, seeds), names, chunksize=1):
+            caught += problem is not None
+            print(f"{name}: not caught" if problem is None else f"{name}: caught on day {day}: {problem}", flush=True)
+    return 0 if caught == len(names) else 1
+
+
+def _hunt_one(seeds: Sequence[int], name: str) -> tuple[str, int, str | None]:
+    """The bug, the first of the days that shows it, and what happened on it.
+
+    The day that showed it last comes first: a change of the program may make another day of it, but seldom does.
+    """
     logging.disable(logging.CRITICAL)
-    for number, seed in enumerate(seeds, start=1):
+    MUTATIONS[name]()
+    for seed in dict.fromkeys([SHOWN_ON.get(name, seeds[0]), *seeds]):
         if (problem := live(seed).problem) is not None:
-            print(f"caught on day {number}: {problem}")
-            return 0
-    print("not caught")
-    return 1
+            return name, seed, problem
+    return name, -1, None
 
 
 def _results(seeds: Sequence[int], jobs: int) -> Iterator[Result]:

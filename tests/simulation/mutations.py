@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
@@ -509,6 +509,9 @@ MUTATIONS: Final = MappingProxyType(
     }
 )
 """Every planted bug by name."""
+
+SHOWN_ON: Final[Mapping[str, int]] = MappingProxyType({})
+"""Days that have shown them, by name: there they are looked for first."""
 
 
 def bugs() -> str:
