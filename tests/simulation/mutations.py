@@ -22,13 +22,14 @@ from kkt_bridge.journal import delivery as delivery_rows
 from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.receipts import hlc, identity
 from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.registers import virtual
 from kkt_bridge.stages import (
     publishing,
 )
 from kkt_bridge.stages.delivery import delivery as delivery_stage
 from kkt_bridge.stages.delivery import evidence, rulings, trial
 from kkt_bridge.stages.intake import admission, decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, old_memory, outcomes, storage_reader
+from kkt_bridge.stages.printing import in_doubt, lane, old_memory, outcomes, register_watch, storage_reader
 from kkt_bridge.steering import components
 
 Mutation = Callable[[], None]
@@ -126,6 +127,21 @@ def trust_the_journal_alone() -> None:
         return real(self, status)
 
     storage_reader.StorageReader.step = step  # type: ignore[method-assign]
+
+
+def absence_by_one_look() -> None:
+    """What a single look does not show is taken for absent, and the driver is not told which document is to come."""
+
+    def ask_at_rest(self: Any) -> Any:
+        snapshot = self._ask()
+        if snapshot.status.mode == "document_open" and self._may_cancel(snapshot):
+            self._register.cancel_document()
+            snapshot = self._ask()
+        return snapshot
+
+    lane.PrintLane._ask_at_rest = ask_at_rest  # type: ignore[method-assign]
+    register_watch.Snapshot.equals = lambda *_: True  # type: ignore[assignment, method-assign]
+    virtual.VirtualRegister._require = lambda *_: None  # type: ignore[assignment, method-assign]
 
 
 def absent_when_content_differs() -> None:
@@ -469,6 +485,7 @@ MUTATIONS: Final = MappingProxyType(
             adopt_by_total,
             print_again_when_in_doubt,
             trust_the_journal_alone,
+            absence_by_one_look,
             absent_when_content_differs,
             let_go_before_in_doubt,
             begin_without_a_trace,
