@@ -527,7 +527,16 @@ MUTATIONS: Final = MappingProxyType(
 )
 """Every planted bug by name."""
 
-SHOWN_ON: Final[Mapping[str, int]] = MappingProxyType({})
+SHOWN_ON: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "trust_the_journal_alone": 56,
+        "trust_the_health_check_in_doubt": 38,
+        "wait_for_an_answer_for_ever": 42,
+        "believe_a_refusal": 27,
+        "print_what_was_retained": 21,
+        "leave_the_transaction_open": 18,
+    }
+)
 """Days that have shown them, by name: there they are looked for first."""
 
 
