@@ -19,8 +19,8 @@ ID_SOUGHT_BYTES: Final = 4096
 STEPS_PER_EVENT_MAX: Final = 200
 """Steps in one `event/receipt`."""
 
-DOUBTS_SHOWN_MAX: Final = 20
-"""Doubts listed in one `state/kkt/{kkt}`."""
+DOUBTS_SHOWN_MAX: Final = 10
+"""Doubts listed in one `state/kkt/{kkt}`. Twenty did not fit into 8 KiB, and some brokers take no more in a packet."""
 
 BEYOND_PROMISE: Final = "x-beyond-promise"
 """Marks what the bridge sends and version 1 of the contract does not promise: no schema requires it."""
