@@ -15,6 +15,10 @@ class Clock(Protocol):
         """Seconds that only ever grow, from an arbitrary start: for every interval, time-out and back-off."""
         ...
 
+    def processor_s(self) -> tuple[float, float]:
+        """Seconds of processor time that this thread has used, and all threads of this process."""
+        ...
+
 
 class SystemClock:
     """The clock of the machine."""
@@ -26,3 +30,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
         return time.monotonic()
+
+    def processor_s(self) -> tuple[float, float]:
+        """See `Clock.processor_s`."""
+        return time.thread_time(), time.process_time()

@@ -4,8 +4,8 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 from pathlib import Path
+from typing import Final
 
 from kkt_bridge.cli.remarks import remarks_on
 from kkt_bridge.errors import KktBridgeError, SettingsError
@@ -13,6 +13,9 @@ from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
 from kkt_bridge.runtime.machine import collect_seldom, share_one_heap, stay_on_one_core
 from kkt_bridge.settings import load_settings
+
+STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+"""The signals that end it in good order."""
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 2 for unusable settings, 1 if the bridge cannot start."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Held back, in every thread to come, until they are waited for: a handler of Python's runs only when the main
+    # thread comes round to it, and a signal that came just before that thread went to sleep was never heard.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         settings = load_settings(args.config)
     except SettingsError as error:
@@ -47,6 +50,6 @@ def run(args: argparse.Namespace) -> int:
         bridge.stop()
         return 1
     collect_seldom()
-    stop.wait()
+    signal.sigwait(STOPS)
     bridge.stop()
     return 0

@@ -10,12 +10,16 @@ class ManualClock:
     def __init__(self, wall_ms: int = NOON_MS, monotonic_s: float = 1000.0) -> None:
         self.wall_ms = wall_ms
         self.monotonic_s = monotonic_s
+        self.own_processor_s = self.all_processor_s = 0.0
 
     def now_ms(self) -> int:
         return self.wall_ms
 
     def monotonic(self) -> float:
         return self.monotonic_s
+
+    def processor_s(self) -> tuple[float, float]:
+        return self.own_processor_s, self.all_processor_s
 
     def advance(self, seconds: float) -> None:
         """Let time pass on both hands."""

@@ -61,6 +61,7 @@ class World(Conversation):
                 {
                     "id": kkt,
                     "driver": "virtual",
+                    "sender_email": "shop@example.org",
                     "state": str(directory / f"{kkt}.fn"),
                     "print_time_s": print_time_s,
                 }

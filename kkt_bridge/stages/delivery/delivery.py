@@ -40,6 +40,7 @@ from kkt_bridge.settings import OfdSettings, SyncSettings
 from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
 from kkt_bridge.stages.delivery.evidence import REMEMBERED_MAX, TAKES_NOTHING_S
 from kkt_bridge.stages.delivery.lane import Lane, LaneState
+from kkt_bridge.stages.delivery.pace import Pace
 from kkt_bridge.stages.delivery.road import NetworkChange, Road
 from kkt_bridge.stages.delivery.rulings import RULES, Circumstances, Ruling, rule
 from kkt_bridge.stages.delivery.sync_pass import SyncPass, SyncResult
@@ -113,6 +114,7 @@ class Delivery:
         self._topics = topics
         self._zone = zone
         self._clock = clock
+        self._pace = Pace(clock)
         self._random = random.Random()  # noqa: S311 (jitter)
         self._lanes: dict[str, Lane] = {}
         self._batch = 0
@@ -171,6 +173,8 @@ class Delivery:
 
     def step(self) -> float | None:
         """Write down what came back and send more, or try the road, or say how long to wait."""
+        if self._sync is None and (rest := self._pace.rest_s()) > 0:
+            return rest
         try:
             self._recall()
             self.take_in()
@@ -179,6 +183,8 @@ class Delivery:
         except StorageUnavailable as problem:
             log.warning("what became of documents waits for the disk: %s", problem)
             return RETRY_S
+        finally:
+            self._pace.note_step()
 
     def take_in(self) -> None:
         """Rule upon what came back, and write it down. Errors: StorageUnavailable."""
