@@ -130,7 +130,7 @@ def test_the_state_shows_the_doubts_and_how_many(office):
     view = office.shop.lane._view
     office.shop.lane._view = type(view)(view.kkt, view.driver, doubts=view.doubts * 30)
     state = office.state("kkt/kkt-1")
-    assert (len(state["doubts"]), state["doubts_total"]) == (20, 30)
+    assert (len(state["doubts"]), state["doubts_total"]) == (10, 30)
 
 
 # -- storage -------------------------------------------------------------------------------------------------
