@@ -12,6 +12,7 @@ from support.clocks import ManualClock
 from support.invalid_receipts import InvalidKind, invalid_kinds
 from support.receipts import encoded, item
 
+from kkt_bridge.receipts.amounts import parse_kopecks
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.simulators.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
@@ -278,14 +279,21 @@ class Operator:
             self._last_word, self.paused = command_id, False
         return command_id
 
-    def settle(self, sale: Sale, doubt: int, papers: list[tuple[str, FiscalDocument]]) -> tuple[str, dict[str, Any]]:
-        """Say what became of a receipt in doubt: which paper is its own, or that there is none. Returns the order."""
+    def settle(
+        self, sale: Sale, doubt: dict[str, Any], papers: list[tuple[str, FiscalDocument]]
+    ) -> tuple[str, dict[str, Any]]:
+        """Say what became of a receipt in doubt: which paper is its own, or that there is none. Returns the order.
+
+        A paper with its mark may be another sale: another program's, or one of a terminal that used its id for two,
+        the second of which was taken by a bridge that had forgotten the first.
+        """
+        total = parse_kopecks(doubt["total"])
         marked = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
-        own = [(fn, paper) for fn, paper in marked if not is_mixed(paper)]
+        own = [(fn, paper) for fn, paper in marked if not is_mixed(paper) and paper.body.total == total]
         who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
         if not own:
             self.passed.update((fn, paper.fd_number) for fn, paper in marked)
-            return self._ordered(who | {"print_again": True, "doubt": doubt})
+            return self._ordered(who | {"print_again": True, "doubt": doubt["doubt"]})
         ((fn, paper),) = own
         adopted = {
             "fn_number": fn,

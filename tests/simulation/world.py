@@ -357,7 +357,7 @@ class World:
             register = self.registers[kkt]
             for doubt in doubts:
                 sale = self.terminals[doubt["pos_id"]].sales[doubt["receipt_id"]]
-                order = self.operator.settle(sale, doubt["doubt"], register.documents())
+                order = self.operator.settle(sale, doubt, register.documents())
                 if self.chance.random() < 0.5:  # somebody else has seen the same papers, and comes late
                     self._appoint(self.chance.uniform(0, 20), lambda world, order=order: world.operator.order(*order))
 
