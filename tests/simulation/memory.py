@@ -25,6 +25,8 @@ class Memory:
         self._copy = world.folder / "copy.db"
         self.was_lost = False
         """Whether the bridge has ever woken up with less than it knew."""
+        self.awaits_a_register = False
+        """Whether a register that such a bridge has never read is away: for longer than a minute it waits for none."""
 
     def copy(self) -> None:
         """Make a backup, while the bridge runs or not."""

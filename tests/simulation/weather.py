@@ -229,13 +229,16 @@ def set_the_clock_right(world: World) -> None:
 
 
 def let_a_week_pass(world: World) -> None:
+    if world.memory.awaits_a_register:
+        return
     world.let_pass(8 * DAY_S)
     for terminal in world.terminals.values():
         terminal.repeat_an_old_one()
 
 
 def let_an_hour_pass(world: World) -> None:
-    world.let_pass(3600)
+    if not world.memory.awaits_a_register:
+        world.let_pass(3600)
 
 
 def pause(world: World) -> None:
@@ -440,13 +443,19 @@ def lose_the_journal_and_map_anew(world: World) -> None:
     world.memory.lose()
     world.settings.pos.update(dict.fromkeys(world.terminals, names[1]))
     world.registers[names[0]].switch.put(offline=True)
+    world.memory.awaits_a_register = True
     for terminal in world.terminals.values():
         terminal.repeat_all()
 
 
+def switch_the_first_register_on(world: World) -> None:
+    heal_registers(world)
+    world.memory.awaits_a_register = False
+
+
 OLD_MEMORIES: Final = (
     Blow("old memories", 2, put_a_copy_from_before_an_exchange_back),
-    Blow("old memories", 1, lose_the_journal_and_map_anew, heal_registers, 30),
+    Blow("old memories", 1, lose_the_journal_and_map_anew, switch_the_first_register_on, 30),
 )
 """Ways to wake up with less than was known while a register or a storage is away; besides what else there is."""
 
