@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.beside import open_beside
+from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
 from kkt_bridge.journal.transaction import DLQ, CountKey
@@ -35,7 +36,7 @@ class Claim:
     fd_number: int | None
     fiscal_sign: str | None
     attempts: int | None
-    """How often its document was sent in vain; None where it is no longer known."""
+    """How often its document was sent in vain; None where it is no longer known, as after a journal was lost."""
     document: int | None
     """The row of the document: the order in which documents were recorded. None once purged."""
 
@@ -105,7 +106,7 @@ def _read(connection: sqlite3.Connection) -> Inventory:
 
 
 def _live(connection: sqlite3.Connection) -> Iterator[Claim]:
-    for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE):
+    for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE, (REMARK,)):
         yield Claim(pos_id, receipt_id, kkt, Status(status), *rest)
 
 
@@ -120,6 +121,8 @@ SELECT r.pos_id, r.receipt_id, r.kkt, r.status, r.type, r.total,
         WHEN 'correction' THEN (SELECT json_extract(body, '$.correction.operation') FROM requests WHERE receipt = r.id)
         ELSE r.type
     END,
-    d.fn_number, d.fd_number, json_extract(d.mark, '$.fiscal_sign'), d.attempts, d.id
+    d.fn_number, d.fd_number, json_extract(d.mark, '$.fiscal_sign'),
+    CASE WHEN EXISTS (SELECT 1 FROM steps WHERE receipt = r.id AND error = ?) THEN NULL ELSE d.attempts END,
+    d.id
 FROM receipts AS r LEFT JOIN documents AS d ON d.id = r.document
 """

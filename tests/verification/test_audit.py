@@ -9,6 +9,7 @@ from support.registers import print_on
 from support.stages import Shop, a_print_job, meddle
 
 from kkt_bridge.errors import JournalError
+from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.readers import StorageUnreadable
 from kkt_bridge.simulators.document_file import read_documents
@@ -336,6 +337,20 @@ def test_ofd_out_of_order(shop, sold, ofd):
     assert difference.receipt_id == first["receipt_id"]
     in_journal(shop, first, "attempts = 1", "documents")
     assert differences(shop) == [], "it waited out a failure of its own"
+
+
+def test_what_was_recovered_may_have_waited_out_a_failure_that_the_lost_journal_knew(shop, sold, ofd):
+    first, second = receipt(), receipt()
+    for request in (first, second):
+        shop.sell(request)
+    shop.print_all()
+    in_journal(shop, first, "delivery = 'waiting', not_before_steady_ms = 99000000000", "documents")
+    shop.sync.run()
+    in_journal(shop, first, "delivery = 'ready', not_before_steady_ms = 0", "documents")
+    shop.sync.run_for(60)
+    the_one(shop, "ofd_out_of_order")
+    in_journal(shop, first, f"error = '{REMARK}'", "steps")
+    assert differences(shop) == []
 
 
 @pytest.mark.parametrize("answer", ["away", "of another kind"])
