@@ -213,12 +213,21 @@ class Terminal:
                 sale.done, sale.tries = False, 0
                 self._send(sale)
 
+    def repeat_contradictions(self) -> None:
+        """Send again what contradicted a receipt: a bridge that had forgotten that one may have printed this."""
+        for sale in self.sales.values():
+            if sale.conflict is not None:
+                self._say_otherwise(sale.conflict)
+
     def _contradict(self) -> None:
         sale = self._chance.choice(list(self.sales.values()))
         other = sale.request | {"items": [item(name="Other", price=CONTRADICTING_TOTAL, total=CONTRADICTING_TOTAL)]}
         other |= {"payments": [{"type": "cash", "amount": CONTRADICTING_TOTAL}]}
         sale.conflict = encoded(other)
-        self._publish(self._topics.receipt(self.name), sale.conflict, None, {CORRELATION_DATA: CONTRADICTION})
+        self._say_otherwise(sale.conflict)
+
+    def _say_otherwise(self, payload: bytes) -> None:
+        self._publish(self._topics.receipt(self.name), payload, None, {CORRELATION_DATA: CONTRADICTION})
 
     def _ask(self) -> None:
         self._query(self._chance.choice(list(self.sales)))

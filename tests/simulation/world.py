@@ -236,6 +236,9 @@ class World:
         for terminal in self.terminals.values():
             terminal.repeat_all()
         self._come_to_rest()
+        for terminal in self.terminals.values():  # after the sales, which are so none the worse for it
+            terminal.repeat_contradictions()
+        self._come_to_rest()
         self.operator.order("dlq-requeue", {"all": True})
         self._come_to_rest()
 
