@@ -324,7 +324,8 @@ def test_what_other_shops_hand_in_is_not_ours_to_judge(shop, sold, ofd, tmp_path
     assert report_on(shop).findings == []
 
 
-def test_ofd_out_of_order(shop, sold, ofd):
+def overtaken(shop):
+    """Two sales, of which the second came to the OFD before the first; the first one's request."""
     first, second = receipt(), receipt()
     for request in (first, second):
         shop.sell(request)
@@ -333,6 +334,11 @@ def test_ofd_out_of_order(shop, sold, ofd):
     shop.sync.run()
     in_journal(shop, first, "delivery = 'ready', not_before_steady_ms = 0", "documents")
     shop.sync.run_for(60)
+    return first
+
+
+def test_ofd_out_of_order(shop, sold, ofd):
+    first = overtaken(shop)
     difference = the_one(shop, "ofd_out_of_order")
     assert difference.receipt_id == first["receipt_id"]
     in_journal(shop, first, "attempts = 1", "documents")
@@ -340,14 +346,7 @@ def test_ofd_out_of_order(shop, sold, ofd):
 
 
 def test_what_was_recovered_may_have_waited_out_a_failure_that_the_lost_journal_knew(shop, sold, ofd):
-    first, second = receipt(), receipt()
-    for request in (first, second):
-        shop.sell(request)
-    shop.print_all()
-    in_journal(shop, first, "delivery = 'waiting', not_before_steady_ms = 99000000000", "documents")
-    shop.sync.run()
-    in_journal(shop, first, "delivery = 'ready', not_before_steady_ms = 0", "documents")
-    shop.sync.run_for(60)
+    first = overtaken(shop)
     the_one(shop, "ofd_out_of_order")
     in_journal(shop, first, f"error = '{REMARK}'", "steps")
     assert differences(shop) == []
