@@ -112,7 +112,8 @@ class Publisher:
         """Steps of a commit of which there are more, taken and not yet told."""
         self._holds = link.holds
         self._held = HeldMessages(journal, link.holds, without=self._receipt_event)
-        self._steps_refused = False
+        self._trial: _Sent | None = None
+        """The one event that shows whether the broker takes them again."""
         self._all_again_at: float | None = None
         """When the outbox is gone through anew: more was refused than could be noted."""
         self._event_room = EVENT_BYTES_MAX - Outgoing(self._receipt_event, _event(())).size
@@ -142,7 +143,8 @@ class Publisher:
         match token:
             case _Sent():
                 token.acknowledged = True
-                if self._holds.is_trying(self._receipt_event):
+                if token is self._trial:
+                    self._trial = None
                     self._holds.release(self._receipt_event)
             case int():
                 self._in_flight.discard(token)
@@ -154,7 +156,8 @@ class Publisher:
         """The broker does not take a message: it stays in the journal, and is tried again when the holds say so."""
         match token:
             case _Sent():
-                self._steps_refused = True
+                if token is self._trial:
+                    self._trial = None
             case int():
                 self._in_flight.discard(token)
                 self._held.refused(token)
@@ -189,7 +192,7 @@ class Publisher:
         self._steps.start_over(self._journal.read(steps_published))
         self._cut_off = []
         self._events.clear()
-        self._steps_refused = False
+        self._trial = None
         self._steps_wait_since = self._clock.monotonic() - EVENT_DELAY_S
 
     def _publish_messages(self) -> float | None:
@@ -215,6 +218,8 @@ class Publisher:
         if self._all_again_at is not None and now >= self._all_again_at:
             self._all_again_at = None
             self._messages.start_over(0)
+            if self._receipt_event not in self._holds:
+                self._start_steps_over()  # among what was refused and not noted may have been events
         for message in self._held.due(now, self._messages.position, IN_FLIGHT_MAX - len(self._in_flight)):
             if message.id not in self._in_flight:
                 self._hand_over(message)
@@ -232,8 +237,9 @@ class Publisher:
         return self._journal.read(lambda connection: steps_after(connection, after, limit))
 
     def _publish_steps(self) -> float | None:
-        if self._receipt_event in self._holds and not self._may_try_steps():
-            return None
+        return self._try_steps() if self._receipt_event in self._holds else self._publish_next_steps()
+
+    def _publish_next_steps(self) -> float | None:
         since = self._steps_wait_since
         if since is None or len(self._events) >= EVENTS_IN_FLIGHT_MAX:
             return None
@@ -244,11 +250,37 @@ class Publisher:
         steps = self._steps.take(STEPS_READ_MAX)
         there_is_more = len(steps) == STEPS_READ_MAX
         steps, self._cut_off = _divided(self._cut_off + steps) if there_is_more else (self._cut_off + steps, [])
-        for event in _grouped(self._told(self._with_sales(steps)), self._event_room):
+        for event in self._events_of(steps):
             self._publish_event(event)
         if there_is_more:
             self._steps_wait_since = since
         return 0.0 if self._steps_wait_since is not None else None
+
+    def _try_steps(self) -> float | None:
+        """One event shows whether they are taken again, from the first that was not; none follows before it has.
+
+        A second one behind it could be taken where it was refused, and would tell the end of a life before its middle.
+        """
+        if self._trial is not None:
+            return None
+        if not self._holds.is_trying(self._receipt_event):
+            if self._receipt_event not in self._holds.due(self._clock.monotonic()):
+                return None
+            self._start_steps_over()
+            self._holds.try_again(self._receipt_event)
+        steps = self._steps.take(STEPS_READ_MAX)
+        for event in self._events_of(steps):
+            sent = self._publish_event(event)
+            if not sent.acknowledged:
+                self._trial = sent
+                self._steps.start_over(sent.last_step)
+                return None
+        if len(steps) < STEPS_READ_MAX:
+            self._holds.release(self._receipt_event)  # nothing is left to try it with; the next one will show
+        return 0.0
+
+    def _events_of(self, steps: list[Step]) -> Iterator[list[_Told]]:
+        return _grouped(self._told(self._with_sales(steps)), self._event_room)
 
     def _with_sales(self, steps: list[Step]) -> list[Step]:
         try:
@@ -256,29 +288,20 @@ class Publisher:
         except StorageUnavailable:
             return steps  # better told without their sums than taken from the feed and not told
 
-    def _may_try_steps(self) -> bool:
-        """Whether events go out although the broker refused the last ones: all of them again, if it is time."""
-        if self._holds.is_trying(self._receipt_event):
-            return not self._steps_refused
-        if self._receipt_event not in self._holds.due(self._clock.monotonic()):
-            return False
-        self._start_steps_over()
-        self._holds.try_again(self._receipt_event)
-        return True
-
     def _told(self, steps: list[Step]) -> Iterator[_Told]:
         news = self._journal.steady_ms() - self._events_max_age_ms
         for step in steps:
             body = _step(step, self._zone).payload() if step.at_steady_ms >= news else None
             yield _Told(step.id, step.commit_no, body)
 
-    def _publish_event(self, steps: list[_Told]) -> None:
+    def _publish_event(self, steps: list[_Told]) -> _Sent:
         sent = _Sent(steps[-1].step)
         self._events.append(sent)
         if bodies := [step.body for step in steps if step.body is not None]:
             self._link.publish(Outgoing(self._receipt_event, _event(bodies), token=sent))
         else:
             sent.acknowledged = True
+        return sent
 
     def _forget_delivered(self) -> None:
         """What the broker has need not be sent again; if this is lost in a crash, it is sent twice."""

@@ -448,6 +448,16 @@ def believe_a_refusal() -> None:
     publishing.Publisher.refused = publishing.Publisher.published  # type: ignore[method-assign]
 
 
+def steps_follow_an_undecided_trial() -> None:
+    """While one refused event is tried again, those behind it go out too."""
+    real = publishing.Publisher._try_steps
+
+    def try_steps(self: Any) -> Any:
+        return real(self) if self._trial is None else self._publish_next_steps()
+
+    publishing.Publisher._try_steps = try_steps  # type: ignore[method-assign]
+
+
 def wait_for_a_puback_for_ever() -> None:
     """Nobody notices that the broker answers pings alone."""
     session.Session._owes_a_puback = lambda *_: False  # type: ignore[assignment, method-assign]
@@ -518,6 +528,7 @@ MUTATIONS: Final = MappingProxyType(
             judge_foreign_properties,
             events_of_any_size,
             believe_a_refusal,
+            steps_follow_an_undecided_trial,
             wait_for_a_puback_for_ever,
             overlook_dead_letters,
             trust_a_copy_over_an_exchange,
@@ -569,6 +580,7 @@ SHOWN_ON: Final[Mapping[str, int]] = MappingProxyType(
         "judge_foreign_properties": 9,
         "events_of_any_size": 16,
         "believe_a_refusal": 27,
+        "steps_follow_an_undecided_trial": 9729,
         "wait_for_a_puback_for_ever": 10,
         "overlook_dead_letters": 192,
         "trust_a_copy_over_an_exchange": 78,

@@ -11,7 +11,7 @@ from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.receipts import find_receipts, insert_receipt
 from kkt_bridge.journal.transaction import Movable
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.stages.publishing import EVENT_BYTES_MAX, EVENT_DELAY_S, IN_FLIGHT_MAX, Publisher
+from kkt_bridge.stages.publishing import EVENT_BYTES_MAX, EVENT_DELAY_S, IN_FLIGHT_MAX, UNREADABLE_S, Publisher
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptEvent
 
 DAY_S = 86_400
@@ -439,6 +439,20 @@ def test_more_refusals_than_can_be_noted_lose_nothing(up):
     assert told == {b"%d" % number for number in range(count)}
 
 
+def test_events_refused_beyond_what_can_be_noted_are_told_too(up):
+    up.say(*(b"%d" % number for number in range(HOLDS_MAX)))
+    while sent := up.run():
+        for message in sent:
+            hold(up, message, key=message.token)
+    up.take_receipts(3)
+    (event,) = up.run_past_the_delay()
+    hold(up, event)
+    assert RECEIPT_EVENT not in up.line.holds
+    up.run()
+    up.clock.advance(REFUSED_WAIT_MAX_S)
+    assert [len(steps) for steps in steps_in(up.run())] == [3]
+
+
 def test_refused_events_are_kept_and_tried_again_while_replies_flow(up):
     up.take_receipts(3)
     (event,) = up.run_past_the_delay()
@@ -455,13 +469,87 @@ def test_refused_events_are_kept_and_tried_again_while_replies_flow(up):
     assert not up.line.holds
 
 
-def test_events_that_are_refused_until_they_are_old_are_passed_over(up):
+def test_no_event_follows_one_that_is_on_trial(up):
+    """The topic may be allowed between the two: a life's end would be told before its middle."""
+    up.take_receipts(3 * STEPS_PER_EVENT_MAX)
+    for event in up.run_past_the_delay():
+        hold(up, event)
+    up.clock.advance(INITIAL_WAIT_S)
+    (trial,) = up.run()
+    hold(up, trial)
+    up.clock.advance(REFUSED_WAIT_MAX_S)
+    (trial,) = up.run()
+    up.take_receipts(1)
+    assert up.run_past_the_delay() == [], "until it is known what becomes of it"
+    up.acknowledge([trial])
+    told = [trial]
+    while sent := up.run():
+        up.acknowledge(sent)
+        told += sent
+    ids = [step["receipt_id"] for steps in steps_in(told) for step in steps]
+    assert ids == [receipt_id for (receipt_id,) in rows(up.folder, "SELECT receipt_id FROM steps ORDER BY id")]
+
+
+def test_a_late_answer_to_an_earlier_event_decides_no_trial(up):
+    up.take_receipts(2 * STEPS_PER_EVENT_MAX)
+    first, *others = up.run_past_the_delay()
+    hold(up, first)
+    up.clock.advance(INITIAL_WAIT_S)
+    (trial,) = up.run()
+    up.acknowledge(others)
+    assert up.run() == []
+    up.acknowledge([trial])
+    assert sum(len(steps) for steps in steps_in(up.run())) + len(steps_in([trial])[0]) == 2 * STEPS_PER_EVENT_MAX
+
+
+def test_a_trial_that_was_under_way_when_the_connection_was_lost_is_made_again(up):
     up.take_receipts(3)
     hold(up, *up.run_past_the_delay())
+    up.clock.advance(INITIAL_WAIT_S)
+    assert len(up.run()) == 1
+    up.publisher.link_down()
+    up.line.holds.link_down()
+    up.publisher.link_up()
+    (trial,) = up.run()
+    up.acknowledge([trial])
+    up.take_receipts(1)
+    assert [len(steps) for steps in steps_in(up.run_past_the_delay())] == [1]
+
+
+def test_a_trial_that_the_disk_stops_is_made_when_it_can_be_read(up, monkeypatch):
+    up.take_receipts(3)
+    hold(up, *up.run_past_the_delay())
+    up.clock.advance(INITIAL_WAIT_S)
+    with monkeypatch.context() as patch:
+
+        def unreadable(_query):
+            raise StorageUnavailable("the disk is gone")
+
+        patch.setattr(up.journal, "read", unreadable)
+        assert up.run() == []
+    up.clock.advance(UNREADABLE_S)
+    assert [len(steps) for steps in steps_in(up.run())] == [3]
+
+
+def test_events_that_are_refused_until_they_are_old_are_passed_over(up):
+    up.take_receipts(450)
+    for event in up.run_past_the_delay():
+        hold(up, event)
     up.clock.advance(7 * DAY_S + 1)
     up.take_receipts(1)
     sent = up.run_past_the_delay()
     assert [len(steps) for steps in steps_in(sent)] == [1]
+
+
+def test_where_all_that_was_refused_is_too_old_the_next_event_goes_out_as_ever(up):
+    up.take_receipts(450)
+    for event in up.run_past_the_delay():
+        hold(up, event)
+    up.clock.advance(7 * DAY_S + 1)
+    assert up.run() == []
+    assert not up.line.holds
+    up.take_receipts(1)
+    assert [len(steps) for steps in steps_in(up.run_past_the_delay())] == [1]
 
 
 def test_many_steps_come_whole_and_in_order(up):
