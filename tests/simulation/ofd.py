@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from support.clocks import ManualClock
@@ -58,6 +58,8 @@ class Ofd:
         """What each document was answered, in order; a line that failed is an answer too."""
         self.log: list[tuple[str, AnswerKind]] = []
         """The same of all together."""
+        self.unheard: set[int] = set()
+        """Places in the log of failures that a bridge which died never wrote down."""
         self.arrivals: list[tuple[str, int]] = []
         """The documents in the order in which they arrived, each with the length of the log by then."""
         self.wellness: list[tuple[bool, int]] = []
@@ -113,6 +115,16 @@ class Ofd:
             return line_failed("Server disconnected")
         headers = {name.lower(): value for name, value in dict(answer.headers).items()}
         return classify(answer.status, headers, answer.encode(), whole=True, now_s=self.time())
+
+    def bridge_died(self, attempts: Mapping[str, int]) -> None:
+        """What it had been answered beyond these attempts on its disk, by key, nobody knows any more."""
+        for key, written in attempts.items():
+            places = [
+                n
+                for n, (other, kind) in enumerate(self.log)
+                if other == key and kind is not AnswerKind.ACCEPTED and n not in self.unheard
+            ]
+            self.unheard.update(places[written:])
 
     def _keep(self, key: str, answer: Answer) -> None:
         self.told[key].append(answer.kind)

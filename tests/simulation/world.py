@@ -52,6 +52,7 @@ LAZY = frozenset({"keep", "mqtt", "show"})
 """Loops that look around several times a second: while nothing else happens, time need not stop for them."""
 
 LONGEST_NAP_S = 10.0
+ATTEMPTS = "SELECT r.pos_id || ':' || r.receipt_id, d.attempts FROM receipts r JOIN documents d ON d.id = r.document"
 PENDING = "SELECT pos_id, receipt_id, kkt, status FROM receipts WHERE status IN ('buffered', 'printing', 'printed')"
 LIVE_ON_TURNS_MAX = 3000
 TURNS_TO_REST_MAX = 20_000
@@ -391,6 +392,8 @@ class World:
         assert self.process is not None
         self.process.end()
         self.process = None
+        if self.ofd.log and not self.memory.was_lost:
+            self.ofd.bridge_died(dict(self.rows(ATTEMPTS)))
         for kind, deed in WORST_WHILE_DOWN.items():
             if kind in self.day.kinds and self.chance.random() < 0.3:
                 self.trace(f"BLOW {deed.__name__}, while the bridge is down")
