@@ -216,10 +216,10 @@ class Publisher:
         if self._holds.overflowed:
             self._holds.overflowed, self._all_again_at = False, now + REFUSED_WAIT_MAX_S
         if self._all_again_at is not None and now >= self._all_again_at:
-            self._all_again_at = None
-            self._messages.start_over(0)
             if self._receipt_event not in self._holds:
                 self._start_steps_over()  # among what was refused and not noted may have been events
+            self._messages.start_over(0)
+            self._all_again_at = None  # last: where the journal cannot be read, this is still to be done
         for message in self._held.due(now, self._messages.position, IN_FLIGHT_MAX - len(self._in_flight)):
             if message.id not in self._in_flight:
                 self._hand_over(message)

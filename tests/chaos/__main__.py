@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 from chaos.campaign import Report, run
 from chaos.plan import VICTIMS, Plan
-from support.brokers import mosquitto_program
+from support.brokers import find_mosquitto
 
 FINDINGS_SHOWN = 40
 
@@ -23,10 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    try:
-        mosquitto_program()
-    except (pytest.skip.Exception, pytest.fail.Exception) as missing:
-        _say(f"chaos: {missing}")
+    if find_mosquitto() is None:
+        _say("chaos: mosquitto is not installed: apt-get install mosquitto")
         return 2
     directory = Path(tempfile.mkdtemp(prefix="kkt-chaos-"))
     _say(f"working in {directory}")

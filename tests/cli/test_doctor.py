@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cli.shop import run
 from support.receipts import encoded, receipt
+from support.rights import needs_root
 
 from kkt_bridge.cli.checkup.machine import examine_clock
 from kkt_bridge.clock import SystemClock
@@ -266,15 +267,12 @@ def test_a_journal_in_memory_is_warned_of(shop):
     assert found(checks, "file system", "warn")["reason"] == "tmpfs at /dev/shm"
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 NOBODY = pwd.getpwnam("nobody")
 
 
 @pytest.fixture
 def open_place(place):
     """The place, with every folder above it open to all: pytest's own are not."""
-    if os.geteuid() != 0:
-        return place
     moved = Path(tempfile.mkdtemp(prefix="kkt-bridge-doctor-"))
     try:
         for file in place.directory.iterdir():

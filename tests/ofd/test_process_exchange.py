@@ -199,7 +199,7 @@ def test_a_child_that_hangs_is_replaced_and_what_was_not_overdue_repeated(monkey
         child = exchange.pid
         os.kill(child, signal.SIGSTOP)
         may_answer.set()
-        time.sleep(0.5)  # so much later is the second overdue
+        time.sleep(0.5)  # sets the second deadline so much behind the first; a slower machine only widens it
         exchange.submit(2, [a_document()])
         answers = answers_from(exchange, 2)
         assert answers[1][0].kind is AnswerKind.LINE_FAILED
@@ -234,7 +234,7 @@ def test_a_child_that_says_what_it_may_not_is_ended(said, tmp_path, monkeypatch,
         "line = socket.socket(fileno=int(sys.argv[sys.argv.index('--fd') + 1]))\n"
         "line.recv(1)\n"
         f"line.sendall({HOSTILE_CHILDREN[said]!r})\n"
-        "time.sleep(60)\n"
+        "time.sleep(60)\n"  # it does not end by itself: it must be ended
     )
     program.chmod(0o755)
     monkeypatch.setattr(process_exchange.sys, "executable", str(program))
@@ -355,7 +355,7 @@ BRIDGE = textwrap.dedent(
     exchange.submit(1, [Request("health")])
     exchange.wakeup.wait(30)
     print(exchange.pid, flush=True)
-    time.sleep(60)
+    time.sleep(60)  # until the test ends it
     """
 )
 

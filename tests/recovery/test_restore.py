@@ -9,6 +9,7 @@ import pytest
 from support.clocks import ManualClock
 from support.killed import killed_at
 from support.old_journals import of_the_first_release
+from support.rights import needs_root
 from support.stages import a_receipt, kill, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost, StorageUnavailable
@@ -211,7 +212,7 @@ def test_killed_anywhere_the_next_start_has_the_old_journal_or_the_new_one_or_re
     assert number > 10
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+@needs_root
 @pytest.mark.parametrize("is_there", [True, False], ids=["as the old file was", "as the folder is"])
 def test_what_root_restores_belongs_to_the_bridges_user(tmp_path, copy, is_there):
     folder, nobody = tmp_path / "var", pwd.getpwnam("nobody")

@@ -86,6 +86,10 @@ def up(desk):
     return desk
 
 
+def unreadable(_query):
+    raise StorageUnavailable("the disk is gone")
+
+
 def payloads(messages):
     return [message.payload for message in messages]
 
@@ -241,10 +245,6 @@ def test_later_steps_tell_the_sale_too_with_its_own_time_of_arrival(up):
 
 def test_what_cannot_be_looked_up_is_told_without_its_sum(up, monkeypatch):
     up.take_receipts(1)
-
-    def unreadable(_query):
-        raise StorageUnavailable("the disk is gone")
-
     monkeypatch.setattr(up.journal, "read", unreadable)
     ((step,),) = steps_in(up.run_past_the_delay())
     assert (step["to"], step["type"], step["total"], step["received_at"]) == ("buffered", None, None, None)
@@ -439,7 +439,7 @@ def test_more_refusals_than_can_be_noted_lose_nothing(up):
     assert told == {b"%d" % number for number in range(count)}
 
 
-def test_events_refused_beyond_what_can_be_noted_are_told_too(up):
+def test_events_refused_beyond_what_can_be_noted_are_told_too_also_when_the_disk_fails_just_then(up, monkeypatch):
     up.say(*(b"%d" % number for number in range(HOLDS_MAX)))
     while sent := up.run():
         for message in sent:
@@ -450,6 +450,10 @@ def test_events_refused_beyond_what_can_be_noted_are_told_too(up):
     assert RECEIPT_EVENT not in up.line.holds
     up.run()
     up.clock.advance(REFUSED_WAIT_MAX_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(up.journal, "read", unreadable)
+        assert up.run() == []
+    up.clock.advance(UNREADABLE_S)
     assert [len(steps) for steps in steps_in(up.run())] == [3]
 
 
@@ -521,10 +525,6 @@ def test_a_trial_that_the_disk_stops_is_made_when_it_can_be_read(up, monkeypatch
     hold(up, *up.run_past_the_delay())
     up.clock.advance(INITIAL_WAIT_S)
     with monkeypatch.context() as patch:
-
-        def unreadable(_query):
-            raise StorageUnavailable("the disk is gone")
-
         patch.setattr(up.journal, "read", unreadable)
         assert up.run() == []
     up.clock.advance(UNREADABLE_S)
