@@ -12,9 +12,9 @@ from typing import Any
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import HOST
 from benchmarks.processes import Child, python
-from kkt_bridge.broker.client import BrokerClient
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import RECEIPT
+from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.registers.virtual.fiscal_document import RECEIPT
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 START_TIMEOUT_S = 60.0
 TOPIC_ROOT = "kkt/v1"

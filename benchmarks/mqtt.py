@@ -9,7 +9,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from benchmarks.errors import BenchmarkError
-from kkt_bridge.broker.packets import set_nodelay
+from kkt_bridge.mqtt.paho_client import set_nodelay
 
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 60

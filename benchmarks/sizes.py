@@ -12,7 +12,7 @@ from benchmarks.ofd import Ofd
 from benchmarks.ports import HOST
 from benchmarks.processes import wait_until
 from benchmarks.site import Site
-from kkt_bridge.broker.client import BrokerClient, Received
+from kkt_bridge.mqtt.client import BrokerClient, Received
 
 RATE = 20.0
 """Receipts a second: slow enough that each has its own commits and events, as in a shop."""

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from kkt_bridge.errors import SettingsError
-from kkt_bridge.receipts.codes import TaxSystem
+from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.model import Identifier
 from kkt_bridge.receipts.requisites import EMAIL_PATTERN
 

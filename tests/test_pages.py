@@ -14,15 +14,15 @@ from simulation.mutations import bugs
 from support.invalid_receipts import invalid_kinds
 
 from kkt_bridge.cli.main import COMMANDS
+from kkt_bridge.operations import components
+from kkt_bridge.operations.alert_conditions import CONDITIONS
+from kkt_bridge.operations.health import REGISTER
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
-from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.flood import FLOOD_PER_S
 from kkt_bridge.stages.intake.refusals import REASONS
-from kkt_bridge.steering import components
-from kkt_bridge.steering.conditions import CONDITIONS
-from kkt_bridge.steering.health import REGISTER
 from kkt_bridge.wire.decode import FAULTS_SHOWN_MAX, Undecodable, decode_receipt
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, ErrorCode
 

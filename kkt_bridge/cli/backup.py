@@ -8,11 +8,11 @@ from typing import Final
 
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.printing import complain, print_json
+from kkt_bridge.cli.screen import complain, print_json
 from kkt_bridge.errors import JournalError
-from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.lock import lock_of
-from kkt_bridge.journal.rights import not_allowed
+from kkt_bridge.journal.permissions import not_allowed
+from kkt_bridge.recovery.backup import back_up
 from kkt_bridge.settings import load_settings
 
 HELP: Final = """\

@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 
-from kkt_bridge.broker.embedded import BrokerStartError, EmbeddedBroker
+from kkt_bridge.simulators.mqtt_broker import BrokerStartError, EmbeddedBroker
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PORT_MAX = 65535

@@ -16,9 +16,9 @@ from typing import Any, Final, Self, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from kkt_bridge.broker.client import BrokerClient, Received
-from kkt_bridge.cli.printing import print_json
+from kkt_bridge.cli.screen import print_json
 from kkt_bridge.errors import BrokerAway, KktBridgeError, SettingsError
+from kkt_bridge.mqtt.client import BrokerClient, Received
 from kkt_bridge.receipts.model import Identifier
 from kkt_bridge.settings import MqttSettings, Port, Seconds, load_settings
 from kkt_bridge.wire.decode import validation_faults

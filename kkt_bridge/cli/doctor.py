@@ -16,8 +16,8 @@ from kkt_bridge.cli.checkup.ofd import examine_ofd
 from kkt_bridge.cli.checkup.registers import examine_registers
 from kkt_bridge.cli.checkup.rights import Account, account, bridge_account, examine_rights
 from kkt_bridge.cli.connection import address_in, describe
-from kkt_bridge.cli.printing import BAD, GOOD, PLAIN, WARNING, Screen, line, print_json
 from kkt_bridge.cli.remarks import remarks_on
+from kkt_bridge.cli.screen import BAD, GOOD, PLAIN, WARNING, Screen, line, print_json
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.journal.lock import lock_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.printing import FAINT, PLAIN, Screen, line, print_json
+from kkt_bridge.cli.screen import FAINT, PLAIN, Screen, line, print_json
 from kkt_bridge.cli.words import coloured, moment, reply_lines
 from kkt_bridge.receipts.model import Identifier, ReceiptId
 

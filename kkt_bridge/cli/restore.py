@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.printing import complain, print_json
+from kkt_bridge.cli.screen import complain, print_json
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.schema import known_schema
 from kkt_bridge.recovery.restore import restore

@@ -11,7 +11,7 @@ from kkt_bridge.cli.remarks import remarks_on
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
-from kkt_bridge.runtime.machine import collect_seldom, share_one_heap, stay_on_one_core
+from kkt_bridge.runtime.process_tuning import collect_seldom, share_one_heap, stay_on_one_core
 from kkt_bridge.settings import load_settings
 
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})

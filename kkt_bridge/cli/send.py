@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kkt_bridge.broker.client import BrokerClient, Received
 from kkt_bridge.cli.connection import (
     Address,
     add_connection,
@@ -19,10 +18,11 @@ from kkt_bridge.cli.connection import (
     object_in,
     receive,
 )
-from kkt_bridge.cli.printing import Screen, complain, print_json
 from kkt_bridge.cli.receipt_file import FileReceipt, NotReceipts, raw_receipt, read_receipts
+from kkt_bridge.cli.screen import Screen, complain, print_json
 from kkt_bridge.cli.words import reply_lines
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.client import BrokerClient, Received
 from kkt_bridge.receipts.model import Identifier
 from kkt_bridge.wire.decode import Undecodable, decode_receipt
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, get_type_hints
 from pydantic import Field
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, Screen, line, print_json
+from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, Screen, line, print_json
 from kkt_bridge.cli.words import moment
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.receipts.model import Identifier, ReceiptId

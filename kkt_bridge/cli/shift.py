@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.printing import print_json
+from kkt_bridge.cli.screen import print_json
 from kkt_bridge.receipts.model import Identifier
 
 ANSWER_TIMEOUT_S: Final = 60.0

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.simulators.document_file import StorageError, read_documents
-from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
+from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from kkt_bridge.simulators.faults import Faults, InvalidFaults, clear_faults, write_faults
+from kkt_bridge.registers.virtual.faults import Faults, InvalidFaults, clear_faults, write_faults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

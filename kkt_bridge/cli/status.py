@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import BridgeLine, CommandRefused, NoAnswer, add_asking, address, describe
-from kkt_bridge.cli.printing import Screen, print_json
+from kkt_bridge.cli.screen import Screen, print_json
 from kkt_bridge.cli.words import alert_lines, state_line
 
 ANSWER_TIMEOUT_S: Final = 5.0

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from kkt_bridge.cli.connection import add_asking, ask, describe
-from kkt_bridge.cli.printing import print_json
+from kkt_bridge.cli.screen import print_json
 
 ANSWER_TIMEOUT_S: Final = 300.0
 """A round may meet hundreds of documents and an OFD that lets each one wait."""

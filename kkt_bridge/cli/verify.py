@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from kkt_bridge.audit.differences import Difference
+from kkt_bridge.audit.verify import Report, audit
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, complain, line, print_json
+from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, complain, line, print_json
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.journal.lock import lock_of
-from kkt_bridge.journal.rights import not_allowed
-from kkt_bridge.journal.set_aside import REPLACED
+from kkt_bridge.journal.permissions import not_allowed
+from kkt_bridge.journal.quarantine import REPLACED
+from kkt_bridge.recovery.rebuild import Rebuilt, rebuild
 from kkt_bridge.settings import Settings, load_settings
-from kkt_bridge.verification.audit import Report, audit
-from kkt_bridge.verification.books import Difference
-from kkt_bridge.verification.rebuild import Rebuilt, rebuild
 
 HELP: Final = """\
 Reads the journal, every virtual fiscal storage, and the books of a simulated OFD, and names each difference: one line

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from kkt_bridge.broker.client import BrokerClient, Received
 from kkt_bridge.cli.connection import (
     LINK_CHECK_S,
     add_connection,
@@ -22,8 +21,9 @@ from kkt_bridge.cli.connection import (
     offset_in,
     receive,
 )
-from kkt_bridge.cli.printing import FAINT, Screen, line, print_json, reader_has_left, until_reader_leaves
+from kkt_bridge.cli.screen import FAINT, Screen, line, print_json, reader_has_left, until_reader_leaves
 from kkt_bridge.cli.words import message_lines
+from kkt_bridge.mqtt.client import BrokerClient, Received
 
 HELP: Final = """\
 exit status:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from kkt_bridge.cli.printing import BAD, FAINT, GOOD, PLAIN, WARNING, line
+from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, WARNING, line
 
 Message = Mapping[str, Any]
 Part = tuple[object, str]

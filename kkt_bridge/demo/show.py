@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.demo.captions import story
 from kkt_bridge.demo.children import READY_TIMEOUT_S, ChildEnded, Children, Stopped
 from kkt_bridge.demo.ofd_desk import OfdDesk
@@ -21,6 +20,7 @@ from kkt_bridge.demo.story import DURING, Story
 from kkt_bridge.demo.summary import Summary, reckon
 from kkt_bridge.demo.view import Window
 from kkt_bridge.errors import BrokerAway, KktBridgeError
+from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.simulators.pos import Tally, Terminals, TerminalSettings, Trade
 from kkt_bridge.wire.messages import Command
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
+from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.wire.topics import Topics
 
 BRIDGE_ID: Final = "demo-shop"

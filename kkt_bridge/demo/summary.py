@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.fiscal_document import FiscalDocument
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 from kkt_bridge.simulators.pos import Tally
 
 

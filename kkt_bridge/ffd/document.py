@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.ffd.marking import product_code
-from kkt_bridge.ffd.vat import tax_within, vat_totals
+from kkt_bridge.ffd.vat_totals import tax_within, vat_totals
 from kkt_bridge.receipts.amounts import MICRO
-from kkt_bridge.receipts.codes import (
+from kkt_bridge.receipts.ffd_codes import (
     OPERATION_CODES,
     PAYMENT_METHOD_CODES,
     TAX_SYSTEM_BITS,
@@ -22,7 +22,7 @@ from kkt_bridge.receipts.codes import (
     payment_subject_code,
     unit_code,
 )
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.model import Correction, Item, Receipt
 from kkt_bridge.receipts.text import to_cp866
 

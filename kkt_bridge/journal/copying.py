@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.generation import mark_as_copy
-from kkt_bridge.journal.set_aside import COMPANIONS, sync_directory
+from kkt_bridge.journal.quarantine import COMPANIONS, sync_directory
 
 
 @contextmanager

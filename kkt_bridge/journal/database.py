@@ -27,12 +27,10 @@ from kkt_bridge.journal.generation import (
     new_generation,
     require_own_log,
 )
+from kkt_bridge.journal.location import require_one_name, what_tells_of_a_lost_journal
 from kkt_bridge.journal.lock import JournalLock, lock_of
-from kkt_bridge.journal.memory import TAKE_UP
-from kkt_bridge.journal.place import require_one_name, what_tells_of_a_lost_journal
-from kkt_bridge.journal.rights import make_private, narrow
-from kkt_bridge.journal.schema import known_schema, migrations
-from kkt_bridge.journal.set_aside import (
+from kkt_bridge.journal.permissions import make_private, narrow
+from kkt_bridge.journal.quarantine import (
     COMPANIONS,
     MARK,
     damaged_last,
@@ -40,6 +38,8 @@ from kkt_bridge.journal.set_aside import (
     rebuild_advice,
     set_aside,
 )
+from kkt_bridge.journal.schema import known_schema, migrations
+from kkt_bridge.journal.settings import TAKE_UP
 from kkt_bridge.settings import journal_path
 
 READER_CACHE_KIB: Final = 512

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from kkt_bridge.errors import IllegalTransition
-from kkt_bridge.journal.records import DeadLetter, DueDocument, Unfixed
+from kkt_bridge.journal.records import DeadLetter, DueDocument, Movable, Unfixed
 from kkt_bridge.journal.statements import Prepared, Together
 from kkt_bridge.journal.tables import (
     IS_UNSENT,
@@ -22,7 +22,7 @@ from kkt_bridge.journal.tables import (
     receipts,
     requests,
 )
-from kkt_bridge.journal.transaction import DLQ, Movable, Transaction
+from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.errors import JournalInUse, StorageUnavailable
-from kkt_bridge.journal.rights import PRIVATE_FILE, PRIVATE_FOLDER, who_may
+from kkt_bridge.journal.permissions import PRIVATE_FILE, PRIVATE_FOLDER, who_may
 
 KNOWN: Final = b"a kkt-bridge has kept its journal here\n"
 """The first line, from the first start on."""

@@ -12,8 +12,8 @@ from kkt_bridge.journal.records import NewReceipt, PrintTask, StoredReceipt
 from kkt_bridge.journal.statements import Prepared, prepared_insert
 from kkt_bridge.journal.tables import recovered
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.codes import Operation
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.ffd_codes import Operation
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 

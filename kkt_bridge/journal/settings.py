@@ -1,6 +1,6 @@
 """Small facts that outlive the process: whether receipts are taken, how far events were published."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select
 
@@ -21,3 +21,49 @@ def set_setting(tx: Transaction, name: str, value: str) -> None:
 
 _GET: Final = Prepared(select(settings.c.value).where(settings.c.name == bindparam("name")))
 _SET: Final = prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite"), "name", "value")
+
+
+TAKEN_UP: Final = "taken_up_at"
+"""The row of `settings` with the last commit that was in the file when it was put here; missing where it never was."""
+
+HELD: Final = "held/"
+"""Before the name of a register: the row of `settings` with what `Held` says, as `commit FN`."""
+
+TAKE_UP: Final = (
+    """
+    INSERT OR REPLACE INTO settings (name, value)
+    SELECT 'taken_up_at', ifnull((SELECT value FROM figures WHERE kkt = '' AND name = 'commit_no'), 0)
+    """,
+    # A journal that was written before lanes noted it: the storage of the register's newest document.
+    """
+    INSERT OR IGNORE INTO settings (name, value)
+    SELECT 'held/' || kkt, '0 ' || fn_number FROM (SELECT kkt, fn_number, max(id) FROM documents GROUP BY kkt)
+    """,
+)
+"""The statements of the start that finds a file which was put here."""
+
+
+class Held(NamedTuple):
+    """Which storage a register was found to hold, and in which commit that was noted."""
+
+    commit_no: int
+    fn_number: str
+
+
+def taken_up_at(connection: Connection) -> int:
+    """The last commit that was in the file when it was put here; 0 where it never was."""
+    return int(get_setting(connection, TAKEN_UP) or 0)
+
+
+def held_by(connection: Connection, kkt: str) -> Held | None:
+    """What the register held when it was last read; None where it never was."""
+    value = get_setting(connection, HELD + kkt)
+    if value is None:
+        return None
+    commit_no, _, fn_number = value.partition(" ")
+    return Held(int(commit_no), fn_number)
+
+
+def note_held(tx: Transaction, kkt: str, fn_number: str) -> None:
+    """The register's storage has been read to its end under this memory."""
+    set_setting(tx, HELD + kkt, f"{tx.commit_no} {fn_number}")

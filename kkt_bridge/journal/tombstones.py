@@ -17,8 +17,8 @@ from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
 from kkt_bridge.journal.tables import storages, tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
-from kkt_bridge.receipts.codes import Operation
-from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
+from kkt_bridge.receipts.ffd_codes import Operation
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 

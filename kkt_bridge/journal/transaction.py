@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.rows import ID_BITS, NO_SALE, Message, Sale, Step
+from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale, Step
 from kkt_bridge.journal.statements import SIZES, Insertion, Prepared, Row, Rows, Together, in_sizes, prepared_insert
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
@@ -54,17 +54,6 @@ class ClockFigures(NamedTuple):
     hlc_counter: int = 0
     steady_ms: int = 0
     commit_no: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Movable:
-    """What is needed of a receipt's row to move it on."""
-
-    id: int
-    receipt_id: str
-    pos_id: str
-    kkt: str
-    status: Status
 
 
 class MoveKind(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
 from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.text import to_cp866
 
 CLOCK_EARLIEST: Final = date(2026, 1, 1)
 """This program did not exist before: a clock that says so has lost its battery."""
@@ -59,3 +60,9 @@ def _sum_faults(receipt: Receipt) -> Iterator[Fault]:
         )
     elif paid < total:
         yield Fault("payments", f"together {format_kopecks(paid)}, less than the total {format_kopecks(total)}")
+
+
+def print_warnings(receipt: Receipt, *, on_paper: bool = True) -> tuple[str, ...]:
+    """What its POS is to know: `not_on_paper`, and `text_replaced` where a name of the goods is not as it was given."""
+    replaced = any(to_cp866(item.name)[1] for item in receipt.items)
+    return (*(() if on_paper else ("not_on_paper",)), *(("text_replaced",) if replaced else ()))

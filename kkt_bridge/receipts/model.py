@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from kkt_bridge.receipts.amounts import MICRO, Kopecks, Quantity, format_kopecks
-from kkt_bridge.receipts.codes import (
+from kkt_bridge.receipts.ffd_codes import (
     Operation,
     PaymentMethod,
     PaymentSubject,

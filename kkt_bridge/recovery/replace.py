@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kkt_bridge.journal.generation import generation_without_log
 from kkt_bridge.journal.lock import lock_of
-from kkt_bridge.journal.set_aside import (
+from kkt_bridge.journal.quarantine import (
     COMPANIONS,
     REPLACED,
     all_set_aside,

@@ -27,8 +27,8 @@ from datetime import date, datetime
 from typing import Final, Literal, Protocol
 
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.receipts.codes import Operation, TaxSystem
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.ffd_codes import Operation, TaxSystem
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.model import Cashier, Receipt
 
 CALL_MAX_S: Final = 8.0

@@ -7,8 +7,8 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.transaction import Touched
 from kkt_bridge.ofd.process_exchange import ProcessExchange
-from kkt_bridge.runtime.loops import Loop
-from kkt_bridge.runtime.parts import NewExchange, build
+from kkt_bridge.runtime.wiring import NewExchange, build
+from kkt_bridge.runtime.worker import Loop
 from kkt_bridge.settings import Settings
 
 SESSION_STEP_S = 1.0

@@ -2,9 +2,31 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Final
 
-from kkt_bridge.runtime.loops import Loop, Step
+Step = Callable[[], float | None]
+"""One bounded piece of work; returns how many seconds it may rest, None for as long as nobody wakes it."""
+
+
+class Loop:
+    """Steps taken one after the other, again and again: by a thread of its own, or by a scheduler that has them all."""
+
+    def __init__(self, name: str, *steps: Step, bell: threading.Event | None = None) -> None:
+        self.name = name
+        self.steps = steps
+        self.bell = bell or threading.Event()
+
+    def wake(self) -> None:
+        """Have the steps taken again at once."""
+        self.bell.set()
+
+    def turn(self, take: Callable[[Step], float | None]) -> float | None:
+        """Take every step once; return how long the loop may rest. `take` runs a step and minds its errors."""
+        self.bell.clear()
+        waits = [wait for step in self.steps if (wait := take(step)) is not None]
+        return min(waits, default=None)
+
 
 AFTER_A_BUG_S: Final = 1.0
 """How long a part that failed unexpectedly rests before its next step."""

@@ -1,1 +1,1 @@
-"""What a shop would own, simulated: fiscal registers, the OFD, POS terminals."""
+"""What stands around the bridge, simulated: the OFD, POS terminals, an MQTT broker. Registers: `registers/virtual`."""

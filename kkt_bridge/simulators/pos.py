@@ -14,8 +14,8 @@ from math import ceil
 from types import TracebackType
 from typing import Any, Final, Self
 
-from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.simulators.shop import Shop
 
 STOP_POLL_S: Final = 0.2

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Final
 
 from kkt_bridge.receipts.amounts import MICRO, format_kopecks, format_quantity
-from kkt_bridge.receipts.codes import PaymentMethod, PaymentSubject, PaymentType, ReceiptType, Unit, Vat
+from kkt_bridge.receipts.ffd_codes import PaymentMethod, PaymentSubject, PaymentType, ReceiptType, Unit, Vat
 
 
 @dataclass(frozen=True, slots=True)

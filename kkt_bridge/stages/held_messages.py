@@ -7,10 +7,10 @@ broker takes it, those behind it follow in their order; only then does the topic
 from dataclasses import dataclass
 from typing import Final
 
-from kkt_bridge.broker.holds import Holds
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import message_with, messages_on
-from kkt_bridge.journal.rows import Message
+from kkt_bridge.journal.records import Message
+from kkt_bridge.mqtt.holds import Holds
 
 BATCH_MAX: Final = 50
 """Messages of one topic that are read at once when it flows again."""

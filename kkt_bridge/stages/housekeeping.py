@@ -12,17 +12,19 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.outbox import steps_published
 from kkt_bridge.journal.retention import (
     TRACES,
     PurgeLimits,
+    Space,
     Trace,
     aged_receipts,
     drop_traces,
+    give_back,
     old_traces,
     purge_receipts,
+    space_of,
 )
-from kkt_bridge.journal.space import Space, give_back, space_of
-from kkt_bridge.journal.steps import steps_published
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.settings import RetentionSettings
 

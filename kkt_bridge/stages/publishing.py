@@ -13,18 +13,24 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, NamedTuple, Protocol
 
-from kkt_bridge.broker.holds import REFUSED_WAIT_MAX_S, Holds
-from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.outbox import forget_messages, messages_after
-from kkt_bridge.journal.rows import Message, Step
-from kkt_bridge.journal.steps import set_steps_published, steps_after, steps_published, with_sales
+from kkt_bridge.journal.outbox import (
+    forget_messages,
+    messages_after,
+    set_steps_published,
+    steps_after,
+    steps_published,
+    with_sales,
+)
+from kkt_bridge.journal.records import Message, Step
 from kkt_bridge.journal.transaction import Touched, Transaction
+from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S, Holds
+from kkt_bridge.mqtt.messages import Outgoing
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.stages.feed import Feed
 from kkt_bridge.stages.held_messages import HeldMessages
+from kkt_bridge.stages.outbox_cursor import Feed
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptStep
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import tzinfo
 
 from kkt_bridge.journal.records import PrintTask, StoredReceipt
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.wire.messages import Error, ErrorCode, FaultyField, HlcStamp, Reply
 from kkt_bridge.wire.times import rfc3339

@@ -9,10 +9,10 @@ import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
+from kkt_bridge.mqtt.messages import Outgoing
 from kkt_bridge.wire.topics import Topics
 
 SETTING: Final = "retained_topics"

@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kkt_bridge.receipts.codes import ReceiptType
-from kkt_bridge.receipts.fiscal import FiscalMark, MoneyText
+from kkt_bridge.receipts.ffd_codes import ReceiptType
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, MoneyText
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import PRINTABLE, Receipt, ReceiptId, Strict, line
 

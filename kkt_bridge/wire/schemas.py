@@ -1,14 +1,18 @@
 """The published description of the contract: a JSON Schema file for each message, one AsyncAPI document for all."""
 
+import ast
+import inspect
 import json
-from typing import Any, Final
+import textwrap
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from kkt_bridge.wire.asyncapi import asyncapi_document, schema_file
 from kkt_bridge.wire.catalogue import CATALOGUE, Entry
-from kkt_bridge.wire.descriptions import field_texts, models_in
 from kkt_bridge.wire.messages import BEYOND_PROMISE
 
 ASYNCAPI_FILE: Final = "asyncapi.yaml"
@@ -119,3 +123,40 @@ def _children(node: Any) -> list[Any]:
 
 def _pretty(schema: dict[str, Any]) -> str:
     return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
+
+
+def models_in(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The model and every model that its fields hold, by their names."""
+    found: dict[str, type[BaseModel]] = {}
+    waiting = [model]
+    while waiting:
+        current = waiting.pop()
+        if current.__name__ not in found:
+            found[current.__name__] = current
+            for field in current.model_fields.values():
+                waiting += _models(field.annotation)
+    return found
+
+
+def field_texts(model: type[BaseModel]) -> dict[str, str]:
+    """The text below each field of this model that has one, in one line; none for a model that is made, not written."""
+    try:
+        source = inspect.getsource(model)
+    except OSError:
+        return {}
+    body = ast.parse(textwrap.dedent(source)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    texts = {}
+    for field, below in pairwise(body.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                alias = model.model_fields[name].serialization_alias if name in model.model_fields else None
+                texts[alias or name] = " ".join(text.split())
+    return texts
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -13,7 +13,7 @@ from benchmarks.past import past_of
 from benchmarks.ports import HOST
 from benchmarks.processes import wait_until
 from benchmarks.site import Site
-from kkt_bridge.broker.client import BrokerClient
+from kkt_bridge.mqtt.client import BrokerClient
 
 COPIES = 40
 MORE = 5

@@ -15,8 +15,8 @@ from typing import Any, Final
 from chaos.records import Key, Sale, Till
 from chaos.site import Outage, Site
 
-from kkt_bridge.simulators.document_file import StorageError, read_documents
-from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
+from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents
 
 VERIFY_TIMEOUT_S: Final = 120.0
 

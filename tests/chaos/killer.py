@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 from chaos.plan import BRIDGE, BROKER, LINE, OFD, REGISTER, Plan
 from chaos.site import START_S, Site
 
-from kkt_bridge.simulators.faults import Step
+from kkt_bridge.registers.virtual.faults import Step
 
 BLOWS: Final[dict[str, tuple[tuple[str, ...], int]]] = {
     "bridge": ((BRIDGE,), 40),

@@ -23,7 +23,7 @@ from chaos.plan import BRIDGE, BROKER, OFD, Plan
 from support.bridge import BridgeProcess
 from support.brokers import HOST, MosquittoProcess, free_port, wait_until
 
-from kkt_bridge.simulators.faults import clear_faults, write_faults
+from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
 
 START_S = 30.0
 DESK_TIMEOUT_S = 20.0

@@ -15,8 +15,8 @@ from typing import Final
 from chaos.records import CONFLICT, Question, Reply, Sale, Send, Till
 from chaos.trade import Trade
 
-from kkt_bridge.broker.client import BrokerClient, Received
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.client import BrokerClient, Received
 
 OPEN_MAX: Final = 3
 """Customers served at once: a till with self-checkout beside it."""

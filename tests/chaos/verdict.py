@@ -15,7 +15,7 @@ from chaos.records import PRINTED, Key, Reply, Sale
 from chaos.trade import total_of
 
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT
+from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT
 
 REPLY_S: Final = 10.0
 """On a line that holds, the bridge's own word must come within this time of the verdict."""

@@ -15,9 +15,9 @@ from urllib.request import Request, urlopen
 
 from support.brokers import BrokerProcess, MosquittoProcess, wait_until
 
-from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.cli.connection import Address, BridgeLine
-from kkt_bridge.simulators.faults import write_faults
+from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.registers.virtual.faults import write_faults
 from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.wire.topics import Topics
 

@@ -20,9 +20,9 @@ from support.rights import needs_root
 from kkt_bridge.cli.checkup.machine import examine_clock
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.journal.database import Database
+from kkt_bridge.registers.virtual.fiscal_document import registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.settings import load_settings
-from kkt_bridge.simulators.fiscal_document import registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
 
 CHECKS = [
     "configuration",

@@ -7,8 +7,8 @@ from cli.shop import run
 from support.clocks import ManualClock
 from support.stages import a_receipt, kill, new_journal, rows
 
-from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.recovery.backup import back_up
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkt_bridge.cli.printing import line, printable
+from kkt_bridge.cli.screen import line, printable
 from kkt_bridge.cli.words import RAW_SHOWN_MAX, message_lines, reply_lines, state_line
 from kkt_bridge.wire.catalogue import CATALOGUE
 

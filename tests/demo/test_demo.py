@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from support.brokers import HOST, MosquittoProcess, free_port, mosquitto_program, wait_until
 
-from kkt_bridge.broker.client import BrokerClient
-from kkt_bridge.simulators.document_file import StorageError, read_documents
+from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents
 
 END_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 12.0

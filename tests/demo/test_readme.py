@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from support.brokers import HOST, MosquittoProcess, free_port, left_out, mosquitto_program, wait_until
 
-from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.client import BrokerClient
 
 ROOT = Path(__file__).parents[2]
 TYPED_TIMEOUT_S = 60.0

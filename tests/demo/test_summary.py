@@ -6,7 +6,7 @@ import pytest
 
 from kkt_bridge.demo.summary import reckon
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, FiscalDocument
+from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, FiscalDocument
 from kkt_bridge.simulators.pos import Tally
 
 POS = "pos-1"

@@ -12,8 +12,8 @@ from cli.shop import ENVIRONMENT, command, run
 from support.brokers import HOST, MosquittoProcess, left_out, wait_until
 from support.receipts import encoded, small_receipt
 
-from kkt_bridge.broker.client import BrokerClient
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.simulators.ofd import OfdSimulator
 
 ACL = Path(__file__).parents[2] / "deploy" / "mosquitto.acl"

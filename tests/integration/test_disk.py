@@ -19,8 +19,8 @@ from support.receipts import receipt, small_receipt
 from support.shops import MakeWorld
 from support.world import World
 
-from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 
 FRAME = 4096 + 24
 """A page and its header in SQLite's log of writes."""

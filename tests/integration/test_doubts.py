@@ -14,7 +14,7 @@ from support.registers import print_on
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import PrintJob
-from kkt_bridge.registers.virtual import VirtualRegister
+from kkt_bridge.registers.virtual.driver import VirtualRegister
 
 STEPS = ("open", "requisites", "line", "subtotal", "before_close", "after_close", "print")
 ALL_S = 60

@@ -17,9 +17,9 @@ from kkt_bridge.journal.delivery import (
     record_sent,
     requeue,
 )
+from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.printing import lease, record_printed
 from kkt_bridge.journal.receipts import find_receipt, first_unsent_ms, insert_receipt
-from kkt_bridge.journal.steps import history_of
 from kkt_bridge.receipts.lifecycle import Status
 
 

@@ -7,6 +7,7 @@ from support.clocks import ManualClock
 from support.stages import a_mark, a_receipt, check_counts, new_journal, rows
 
 from kkt_bridge.errors import IllegalTransition, JournalError
+from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.printing import (
     known_fd_numbers,
     lease,
@@ -30,7 +31,6 @@ from kkt_bridge.journal.receipts import (
     remember_refusal,
     unprinted_after,
 )
-from kkt_bridge.journal.steps import history_of
 from kkt_bridge.journal.transaction import Movable, Transaction
 from kkt_bridge.receipts.lifecycle import TRANSITIONS, Status
 

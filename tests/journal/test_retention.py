@@ -7,6 +7,7 @@ from support.stages import a_mark, a_receipt, check_counts, kill, new_journal, r
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.commands import find_command, finish_command, take_command
 from kkt_bridge.journal.delivery import bury, dead_letters, discard, ready_documents, record_sent, requeue
+from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import (
     REFUSALS_BYTES_MAX,
@@ -26,7 +27,6 @@ from kkt_bridge.journal.retention import (
     old_traces,
     purge_receipts,
 )
-from kkt_bridge.journal.steps import history_of
 from kkt_bridge.receipts.lifecycle import Status
 
 FN = "9999078900000001"

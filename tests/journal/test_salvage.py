@@ -11,9 +11,9 @@ from support.receipts import encoded, receipt
 from support.stages import Shop, a_receipt, meddle, new_journal
 
 from kkt_bridge.journal.receipts import insert_receipt
-from kkt_bridge.journal.salvage import salvage
 from kkt_bridge.journal.tables import metadata
 from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.recovery.salvage import salvage
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from support.clocks import ManualClock
 from support.stages import a_receipt, kill, new_journal, rows
 
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
-from kkt_bridge.journal.space import STEP_PAGES, give_back, space_of
+from kkt_bridge.journal.retention import STEP_PAGES, give_back, space_of
 
 PAGE = 4096
 FRAME = PAGE + 24

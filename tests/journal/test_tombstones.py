@@ -16,7 +16,7 @@ from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_original, find_receipt, find_receipts, insert_receipt
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
-from kkt_bridge.receipts.fiscal import qr_text
+from kkt_bridge.receipts.fiscal_mark import qr_text
 from kkt_bridge.stages import replies
 
 EVERYTHING = PurgeLimits(*[2**62] * 4)

@@ -15,12 +15,11 @@ from support.stages import TOPICS, ZONE, a_mark, a_receipt, check_counts, kill, 
 
 from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK, find_command, finish_command, take_command
 from kkt_bridge.journal.delivery import bury, dead_letters_of, discard, ready_documents, record_sent, requeue
-from kkt_bridge.journal.outbox import forget_messages, messages_after
+from kkt_bridge.journal.outbox import forget_messages, messages_after, set_steps_published
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt, remember_refusal
-from kkt_bridge.journal.space import space_of
-from kkt_bridge.journal.steps import set_steps_published
-from kkt_bridge.receipts.fiscal import qr_text
+from kkt_bridge.journal.retention import space_of
+from kkt_bridge.receipts.fiscal_mark import qr_text
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import RetentionSettings
 from kkt_bridge.stages import replies

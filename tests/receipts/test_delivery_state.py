@@ -2,8 +2,7 @@
 
 import pytest
 
-from kkt_bridge.receipts.delivery_state import DELIVERY_TRANSITIONS, STATUS_OF, DeliveryState
-from kkt_bridge.receipts.lifecycle import TRANSITIONS, Status
+from kkt_bridge.receipts.lifecycle import DELIVERY_TRANSITIONS, STATUS_OF, TRANSITIONS, DeliveryState, Status
 
 
 def test_each_state_has_its_transitions_and_its_receipts_status():

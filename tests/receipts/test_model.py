@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from support.receipts import cash, full_receipt, item, paid, small_receipt
 
-from kkt_bridge.receipts import codes
+from kkt_bridge.receipts import ffd_codes as codes
 from kkt_bridge.receipts.amounts import KOPECKS_MAX
 from kkt_bridge.receipts.model import ITEMS_MAX, Item, Receipt
 

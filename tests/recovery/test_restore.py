@@ -13,10 +13,10 @@ from support.rights import needs_root
 from support.stages import a_receipt, kill, rows
 
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost, StorageUnavailable
-from kkt_bridge.journal.backup import back_up
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import insert_receipt
+from kkt_bridge.recovery.backup import back_up
 from kkt_bridge.recovery.restore import restore
 
 OURS = "store-017"

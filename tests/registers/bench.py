@@ -9,10 +9,10 @@ from kkt_bridge.clock import SystemClock
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.model import Cashier, Receipt
 from kkt_bridge.registers.base import PrintJob
-from kkt_bridge.registers.virtual import VirtualRegister
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.faults import clear_faults, write_faults
-from kkt_bridge.simulators.fiscal_document import FiscalDocument
+from kkt_bridge.registers.virtual.driver import VirtualRegister
+from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 ZONE = ZoneInfo("Europe/Moscow")
 NOON_MS = 1_795_338_180_000

@@ -7,7 +7,14 @@ import pytest
 from registers.bench import VirtualBench, a_job
 from support.registers import print_on
 
-from kkt_bridge.simulators.faults import Faults, FaultSwitch, InvalidFaults, clear_faults, faults_path, write_faults
+from kkt_bridge.registers.virtual.faults import (
+    Faults,
+    FaultSwitch,
+    InvalidFaults,
+    clear_faults,
+    faults_path,
+    write_faults,
+)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 from registers.bench import ZONE
 
-from kkt_bridge.simulators.document_file import StorageDamaged, StorageError, StorageInUse, read_documents
-from kkt_bridge.simulators.fiscal_document import (
+from kkt_bridge.registers.virtual.fiscal_document import (
     Body,
     FiscalDocument,
     Registration,
@@ -19,8 +18,9 @@ from kkt_bridge.simulators.fiscal_document import (
     registration_check,
     registration_of,
 )
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage, Shift
-from kkt_bridge.simulators.register_rules import Refusal
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage, Shift
+from kkt_bridge.registers.virtual.rules import Refusal
+from kkt_bridge.registers.virtual.storage_file import StorageDamaged, StorageError, StorageInUse, read_documents
 
 NOON = datetime(2026, 11, 22, 12, 3, 17, 250_000, tzinfo=ZONE)
 WHOLE_NOON = NOON.replace(second=0, microsecond=0)
@@ -281,9 +281,9 @@ DISK_FULL = """
 import os, resource, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from kkt_bridge.simulators.fiscal_document import Body, registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
-from kkt_bridge.simulators.register_rules import Refusal
+from kkt_bridge.registers.virtual.fiscal_document import Body, registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.rules import Refusal
 path, now = Path(sys.argv[1]), datetime(2026, 11, 22, tzinfo=UTC)
 storage = FiscalStorage(path)
 storage.open(registration_of("kkt-1"), now)

@@ -10,7 +10,7 @@ from registers.bench import VirtualBench, a_job
 from support.registers import print_on
 
 from kkt_bridge.clock import SystemClock
-from kkt_bridge.simulators.document_file import read_documents
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 PRINTING = """
 import sys
@@ -19,7 +19,7 @@ from pathlib import Path
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import Expected, PrintJob
-from kkt_bridge.registers.virtual import VirtualRegister
+from kkt_bridge.registers.virtual.driver import VirtualRegister
 register = VirtualRegister("kkt-1", Path(sys.argv[1]), UTC, SystemClock(), 0)
 if register.status().mode == "shift_closed":
     register.open_shift(None)

@@ -10,7 +10,7 @@ from registers.bench import CASHIER, VirtualBench, a_correction, a_job
 from support.registers import print_on
 
 from kkt_bridge.cli import sim_kkt_dump, sim_kkt_fault
-from kkt_bridge.simulators.faults import Faults, FaultSwitch, faults_path
+from kkt_bridge.registers.virtual.faults import Faults, FaultSwitch, faults_path
 
 
 @pytest.fixture

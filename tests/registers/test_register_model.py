@@ -6,11 +6,11 @@ import pytest
 from registers.bench import ZONE, ManualClock
 
 from kkt_bridge.receipts.amounts import KOPECKS_MAX
-from kkt_bridge.simulators.faults import FaultSwitch, write_faults
-from kkt_bridge.simulators.fiscal_document import registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
-from kkt_bridge.simulators.register import Line, Payments, RegisterModel
-from kkt_bridge.simulators.register_rules import Command, Mode, NoAnswer, Refusal, Submode, refusal_code
+from kkt_bridge.registers.virtual.faults import FaultSwitch, write_faults
+from kkt_bridge.registers.virtual.fiscal_document import registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.model import Line, Payments, RegisterModel
+from kkt_bridge.registers.virtual.rules import Command, Mode, NoAnswer, Refusal, Submode, refusal_code
 
 SOAP = Line("Мыло", 10_000, 1_000_000, 10_000, 11, 4, 1, 0)
 

@@ -20,10 +20,10 @@ from registers.bench import CASHIER, VirtualBench, a_job
 from support.registers import print_on
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
-from kkt_bridge.simulators.document_file import DocumentFile, read_documents
-from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
-from kkt_bridge.simulators.register_rules import Refusal
+from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.rules import Refusal
+from kkt_bridge.registers.virtual.storage_file import DocumentFile, read_documents
 
 NOON = datetime.fromisoformat("2026-11-22T12:03:00+03:00")
 

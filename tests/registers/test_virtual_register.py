@@ -11,9 +11,9 @@ from support.registers import print_on
 
 from kkt_bridge.errors import InDoubt, RegisterAway, RegisterNotReady
 from kkt_bridge.registers.base import StoredDocument, Unreadable
-from kkt_bridge.registers.virtual import VirtualRegister
-from kkt_bridge.simulators.fiscal_document import RECEIPT, Body, registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.driver import VirtualRegister
+from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ import sys
 from datetime import UTC
 from pathlib import Path
 from kkt_bridge.clock import SystemClock
-from kkt_bridge.registers.virtual import VirtualRegister
+from kkt_bridge.registers.virtual.driver import VirtualRegister
 register = VirtualRegister("kkt-1", Path(sys.argv[1]), UTC, SystemClock(), 0)
 register.status()
 print("open", flush=True)

@@ -15,22 +15,25 @@ from typing import Any, Final
 
 from paho.mqtt.exception import MalformedPacket
 
-from kkt_bridge.broker import holds, packets, redial, session
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
+from kkt_bridge.mqtt import holds, redial, session
+from kkt_bridge.mqtt import paho_client as packets
 from kkt_bridge.ofd.exchange import AnswerKind
+from kkt_bridge.operations import components
 from kkt_bridge.receipts import hlc, identity
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers import virtual
+from kkt_bridge.registers.virtual import driver as virtual
 from kkt_bridge.stages import (
     publishing,
 )
-from kkt_bridge.stages.delivery import delivery as delivery_stage
-from kkt_bridge.stages.delivery import evidence, rulings, trial
+from kkt_bridge.stages.delivery import coordinator as delivery_stage
+from kkt_bridge.stages.delivery import disposition as rulings
+from kkt_bridge.stages.delivery import evidence, trial
 from kkt_bridge.stages.intake import admission, decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, old_memory, outcomes, register_watch, storage_reader
-from kkt_bridge.steering import components
+from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, storage_reader
+from kkt_bridge.stages.printing import old_journal as old_memory
 
 Mutation = Callable[[], None]
 

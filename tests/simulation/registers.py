@@ -10,12 +10,18 @@ from zoneinfo import ZoneInfo
 
 from support.clocks import ManualClock
 
-from kkt_bridge.registers.virtual import VirtualRegister
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.faults import Faults, FaultSwitch
-from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument, Registration, registration_of
-from kkt_bridge.simulators.register import Line, Payments, RegisterModel
-from kkt_bridge.simulators.register_rules import Mode, NoAnswer, Refusal
+from kkt_bridge.registers.virtual.driver import VirtualRegister
+from kkt_bridge.registers.virtual.faults import Faults, FaultSwitch
+from kkt_bridge.registers.virtual.fiscal_document import (
+    CORRECTION,
+    RECEIPT,
+    FiscalDocument,
+    Registration,
+    registration_of,
+)
+from kkt_bridge.registers.virtual.model import Line, Payments, RegisterModel
+from kkt_bridge.registers.virtual.rules import Mode, NoAnswer, Refusal
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from simulation.effects import Effects
 
 COMMANDS = (

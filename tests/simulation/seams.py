@@ -10,10 +10,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kkt_bridge.broker import packets, session
 from kkt_bridge.journal import database
-from kkt_bridge.registers import virtual
-from kkt_bridge.runtime import parts
+from kkt_bridge.mqtt import paho_client as packets
+from kkt_bridge.mqtt import session
+from kkt_bridge.registers.virtual import driver as virtual
+from kkt_bridge.runtime import wiring as parts
 from kkt_bridge.simulators.ofd import service
 from simulation.registers import model_for, registration_for
 

@@ -14,7 +14,7 @@ from support.receipts import encoded, item
 
 from kkt_bridge.receipts.amounts import parse_kopecks
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.fiscal_document import FiscalDocument
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
 from simulation.broker import Broker, Letter
 from simulation.dice import throw_again

@@ -9,10 +9,10 @@ from support.receipts import receipt
 from support.stages import Shop, settings_for
 
 from kkt_bridge.errors import JournalInUse
+from kkt_bridge.registers.virtual.faults import write_faults
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.runtime import bridge as bridge_module
 from kkt_bridge.runtime.bridge import Bridge
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.faults import write_faults
 
 SOON_S = 15.0
 

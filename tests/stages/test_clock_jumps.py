@@ -9,7 +9,7 @@ from support.receipts import receipt
 from support.stages import RETRY_S, Shop, check_counts
 
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.document_file import read_documents
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S

@@ -10,7 +10,7 @@ from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_
 
 from kkt_bridge.journal.delivery import dead_letters, ready_documents, requeue
 from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.delivery.delivery import RETRY_S, SyncInProgress
+from kkt_bridge.stages.delivery.coordinator import RETRY_S, SyncInProgress
 
 HOUR_S = 3600
 WEEK_S = 7 * 24 * HOUR_S

@@ -7,7 +7,7 @@ from support.stages import Shop, check_counts, meddle
 from kkt_bridge.journal.delivery import discard
 from kkt_bridge.ofd.exchange import Answer, AnswerKind
 from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.delivery.rulings import Circumstances, Ruling, rule
+from kkt_bridge.stages.delivery.disposition import Circumstances, Ruling, rule
 
 
 @pytest.fixture

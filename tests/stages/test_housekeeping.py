@@ -9,10 +9,10 @@ from support.stages import TOPICS, Shop, a_receipt, break_disk, check_counts, me
 
 from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
 from kkt_bridge.journal.journal import COMMIT_OPERATIONS_MAX
+from kkt_bridge.journal.outbox import set_steps_published
 from kkt_bridge.journal.printing import lease, record_rejected
 from kkt_bridge.journal.receipts import insert_receipt
-from kkt_bridge.journal.space import space_of
-from kkt_bridge.journal.steps import set_steps_published
+from kkt_bridge.journal.retention import space_of
 from kkt_bridge.settings import RetentionSettings
 from kkt_bridge.stages.housekeeping import (
     BATCH_MAX,

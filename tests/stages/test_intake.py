@@ -9,8 +9,8 @@ import pytest
 from support.receipts import encoded, item, receipt, small_receipt
 from support.stages import TOPICS, Shop, check_counts, meddle
 
-from kkt_bridge.broker.inbox import AckToken, Excess, Incoming, digest_of
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
+from kkt_bridge.mqtt.inbox import AckToken, Excess, Incoming, digest_of
 from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES

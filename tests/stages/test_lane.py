@@ -9,9 +9,9 @@ from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, 
 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.fiscal_document import registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.stages.printing.lane import LEASE_MAX, RETRY_S
 
 HOUR_S = 3600

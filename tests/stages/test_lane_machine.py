@@ -23,9 +23,9 @@ from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNot
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import find_receipts
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.registers.virtual import VirtualRegister
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.register_rules import NoAnswer, Refusal
+from kkt_bridge.registers.virtual.driver import VirtualRegister
+from kkt_bridge.registers.virtual.rules import NoAnswer, Refusal
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 DAY_S = 86_400
 YEAR_MS = 365 * DAY_S * 1000

@@ -5,7 +5,7 @@ from support.receipts import receipt
 from support.stages import TOPICS, Shop, break_disk, mend_disk, run
 
 from kkt_bridge.journal.printing import lease, release
-from kkt_bridge.stages.notices import BATCH_MAX, IDLE_S
+from kkt_bridge.stages.buffered_replies import BATCH_MAX, IDLE_S
 
 
 @pytest.fixture

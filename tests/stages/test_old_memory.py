@@ -7,12 +7,12 @@ from stages.test_storage_ahead import back_up, lose_journal, marks_of, put_back
 from support.receipts import receipt
 from support.stages import TOPICS, ZONE, Shop, check_counts
 
-from kkt_bridge.journal.memory import Held
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import Registration, registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.journal.settings import Held
+from kkt_bridge.registers.virtual.fiscal_document import Registration, registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.stages.printing.manual_resolution import HandOrder, OnPaper, PrintAgain
-from kkt_bridge.stages.printing.old_memory import AWAY_WAIT_S, Verdict, judge
+from kkt_bridge.stages.printing.old_journal import AWAY_WAIT_S, Verdict, judge
 
 NEW_FN = "9999000000000042"
 

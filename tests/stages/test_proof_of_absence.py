@@ -10,8 +10,8 @@ from support.stages import Shop, a_print_job, check_counts, meddle
 from kkt_bridge.errors import InDoubt, JournalError, ReceiptRefused, RegisterAway, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.fiscal_document import registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.fiscal_document import registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.stages.printing import lane as lane_module
 from kkt_bridge.stages.printing.lane import ATTEMPTS_MAX, FOREIGN_DOCUMENT_S
 from kkt_bridge.stages.printing.manual_resolution import HandOrder, PrintAgain, SettleRefused

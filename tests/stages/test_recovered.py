@@ -7,9 +7,9 @@ from support.stages import TOPICS, Shop, check_counts
 
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.registers.virtual_document import fiscal_mark
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import Registration
+from kkt_bridge.registers.virtual.document import fiscal_mark
+from kkt_bridge.registers.virtual.fiscal_document import Registration
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.stages.intake.decide import Adopt
 from kkt_bridge.stages.intake.request import understand
 

@@ -3,7 +3,7 @@
 import pytest
 from support.clocks import ManualClock
 
-from kkt_bridge.broker.inbox import AckToken
+from kkt_bridge.mqtt.inbox import AckToken
 from kkt_bridge.stages.intake.refusal_log import LINES_MAX, LINES_PER_SENDER, PERIOD_S, RefusalLog
 from kkt_bridge.stages.intake.request import Request
 

@@ -7,11 +7,11 @@ from support.brokers import HOST, MosquittoProcess
 from support.clocks import ManualClock
 from support.stages import break_disk, kill, mend_disk, new_journal
 
-from kkt_bridge.broker.client import BrokerClient
-from kkt_bridge.broker.inbox import Inbox
-from kkt_bridge.broker.link import Outgoing
-from kkt_bridge.broker.presence import Presence
-from kkt_bridge.broker.session import Session
+from kkt_bridge.mqtt.birth_and_will import Presence
+from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.mqtt.inbox import Inbox
+from kkt_bridge.mqtt.messages import Outgoing
+from kkt_bridge.mqtt.session import Session
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.wire.topics import Topics

@@ -18,9 +18,9 @@ from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import Unreadable
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import registration_of
-from kkt_bridge.simulators.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.fiscal_document import registration_of
+from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 CUT_STEPS = ("open", "requisites", "line", "subtotal", "before_close", "after_close", "print")
 CHANGES = frozenset({"print_receipt", "open_shift", "close_shift", "cancel_document", "read_document"})

@@ -7,8 +7,7 @@ import pytest
 from support.brokers import wait_until
 
 from kkt_bridge.runtime import worker as worker_module
-from kkt_bridge.runtime.loops import Loop
-from kkt_bridge.runtime.worker import Worker
+from kkt_bridge.runtime.worker import Loop, Worker
 
 SOON_S = 10.0
 

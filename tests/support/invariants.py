@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kkt_bridge.simulators.fiscal_document import FiscalDocument
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 
 NEXT_STATUSES: Mapping[str | None, frozenset[str]] = {
     None: frozenset({"buffered"}),

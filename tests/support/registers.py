@@ -1,9 +1,9 @@
 """What another user of a virtual register does with it, past the bridge."""
 
 from kkt_bridge.registers.base import Expected, Printed, PrintJob
-from kkt_bridge.registers.virtual import VirtualRegister
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.fiscal_document import Registration
+from kkt_bridge.registers.virtual.driver import VirtualRegister
+from kkt_bridge.registers.virtual.fiscal_document import Registration
+from kkt_bridge.registers.virtual.storage_file import read_documents
 
 
 def expected_on(register: VirtualRegister) -> Expected:

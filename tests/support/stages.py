@@ -18,39 +18,38 @@ from support.clocks import ManualClock
 from support.exchange import InlineExchange
 from support.receipts import POS, encoded, small_receipt
 
-from kkt_bridge.broker.holds import Holds
-from kkt_bridge.broker.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import messages_after
 from kkt_bridge.journal.receipts import find_receipts
-from kkt_bridge.journal.records import NewReceipt, StoredReceipt
-from kkt_bridge.journal.rows import Message
+from kkt_bridge.journal.records import Message, NewReceipt, StoredReceipt
+from kkt_bridge.mqtt.holds import Holds
+from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.mqtt.messages import Outgoing
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.network import Network
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import PENDING
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, PrintJob
-from kkt_bridge.registers.virtual import VirtualRegister
+from kkt_bridge.registers.virtual.driver import VirtualRegister
+from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
+from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.settings import Settings
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.faults import clear_faults, write_faults
-from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
-from kkt_bridge.stages.delivery.delivery import Delivery
+from kkt_bridge.stages.buffered_replies import Notices
+from kkt_bridge.stages.delivery.coordinator import Delivery
 from kkt_bridge.stages.delivery.document import RegisterRequisites
-from kkt_bridge.stages.delivery.road import Road
 from kkt_bridge.stages.delivery.sync_pass import SyncResult
+from kkt_bridge.stages.delivery.uplink import Road
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.record import Recorder
-from kkt_bridge.stages.lane import LaneSettings
-from kkt_bridge.stages.notices import Notices
 from kkt_bridge.stages.printing.lane import RETRY_S, PrintLane
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
+from kkt_bridge.stages.printing.status import LaneSettings
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.topics import Topics
 

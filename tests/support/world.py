@@ -15,9 +15,9 @@ from support.ofd_desk import ask_ofd
 from support.receipts import POS
 
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.simulators.document_file import read_documents
-from kkt_bridge.simulators.faults import clear_faults, write_faults
-from kkt_bridge.simulators.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
+from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
+from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
+from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.simulators.ofd import OfdSimulator
 
 FAST: dict[str, Any] = {

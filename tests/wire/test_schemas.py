@@ -18,7 +18,7 @@ from kkt_bridge.cli import schemas as command
 from kkt_bridge.ffd.document import ffd_document
 from kkt_bridge.ofd.classify import classify
 from kkt_bridge.ofd.exchange import AnswerKind
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt

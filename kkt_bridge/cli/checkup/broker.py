@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kkt_bridge.broker.echo import Echo, echo_check
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import Hold
 from kkt_bridge.cli.connection import Address, BridgeAway, BridgeLine, CommandRefused, whoami
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.echo import Echo, echo_check
 
 ROUND_TRIPS: Final = 3
 ANSWER_TIMEOUT_S: Final = 5.0

@@ -8,10 +8,10 @@ from typing import Final
 
 from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import Hold
-from kkt_bridge.journal.beside import open_beside
-from kkt_bridge.journal.place import what_tells_of_a_lost_journal
+from kkt_bridge.journal.location import what_tells_of_a_lost_journal
+from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice
+from kkt_bridge.journal.readonly import open_beside
 from kkt_bridge.journal.schema import known_schema, schema_of
-from kkt_bridge.journal.set_aside import damaged_last, rebuild_advice
 
 CHECK_TIME_MAX_S: Final = 10.0
 """A long read keeps a running bridge from tidying up its write-ahead log."""

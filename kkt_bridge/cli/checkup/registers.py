@@ -9,9 +9,9 @@ from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.checkup.machine import local_time
 from kkt_bridge.clock import Clock
+from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
+from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents
 from kkt_bridge.settings import Settings, VirtualKktSettings
-from kkt_bridge.simulators.document_file import StorageError, read_documents
-from kkt_bridge.simulators.fiscal_document import FiscalDocument, Registration
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=1)
 """Documents carry whole minutes."""

@@ -9,8 +9,8 @@ from pydantic_core import to_json
 
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.journal.records import Unfixed
-from kkt_bridge.receipts.codes import TaxSystem
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.ffd_codes import TaxSystem
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.recent import receipt_of

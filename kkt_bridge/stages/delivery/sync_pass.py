@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from kkt_bridge.journal.records import DueDocument
-from kkt_bridge.stages.delivery.rulings import Ruling
+from kkt_bridge.stages.delivery.disposition import Ruling
 
 
 @dataclass(frozen=True, slots=True)

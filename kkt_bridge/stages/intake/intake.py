@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
 
-from kkt_bridge.broker.inbox import AckToken, Inbox
-from kkt_bridge.broker.link import Outgoing
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import find_receipt, look_up, stored_body, trim_refusals
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.mqtt.inbox import AckToken, Inbox
+from kkt_bridge.mqtt.messages import Outgoing
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals

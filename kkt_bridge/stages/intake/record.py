@@ -12,14 +12,13 @@ from kkt_bridge.journal.receipts import (
     remember_refusal,
     stored_body,
 )
-from kkt_bridge.journal.records import StoredReceipt, TakenCommand
+from kkt_bridge.journal.records import Sale, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, find_recovered
-from kkt_bridge.journal.rows import Sale
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.receipts.recent import remember
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.admission import Admission

@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import dataclass, replace
 
-from kkt_bridge.broker.inbox import AckToken, Incoming
+from kkt_bridge.mqtt.inbox import AckToken, Incoming
 from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt
 from kkt_bridge.stages.intake import refusals

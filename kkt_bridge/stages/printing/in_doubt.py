@@ -14,16 +14,15 @@ from typing import NamedTuple
 
 from kkt_bridge.errors import RegisterError
 from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.printing import tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt
-from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.rows import ID_BITS
-from kkt_bridge.journal.steps import history_of
+from kkt_bridge.journal.records import ID_BITS, PrintTask
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.lane import Doubt
 from kkt_bridge.stages.printing.outcomes import ids_of
+from kkt_bridge.stages.printing.status import Doubt
 from kkt_bridge.stages.printing.storage_reader import Blocker
 
 log = logging.getLogger(__name__)

@@ -40,7 +40,6 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.recent import receipt_of
 from kkt_bridge.registers.base import FiscalRegister, PrintJob, ShiftReport
-from kkt_bridge.stages.lane import Doubt, LaneSettings, LaneView
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
 from kkt_bridge.stages.printing.lease_on_arrival import LeaseOnArrival
 from kkt_bridge.stages.printing.manual_resolution import (
@@ -51,12 +50,13 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
     record_settled,
 )
-from kkt_bridge.stages.printing.old_memory import OldMemory
+from kkt_bridge.stages.printing.old_journal import OldMemory
 from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, log_outcome, record_outcomes, release_all
 from kkt_bridge.stages.printing.register_watch import RegisterWatch, Snapshot
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftTeller
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
+from kkt_bridge.stages.printing.status import Doubt, LaneSettings, LaneView
 from kkt_bridge.stages.printing.storage_reader import StorageReader, disputed, found_elsewhere, in_the_way
 from kkt_bridge.wire.topics import Topics
 

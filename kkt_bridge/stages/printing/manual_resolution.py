@@ -25,14 +25,14 @@ from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.receipts.fiscal import FiscalMark, qr_text
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, Unreadable
 from kkt_bridge.stages.delivery.document import RegisterRequisites
-from kkt_bridge.stages.lane import Doubt
 from kkt_bridge.stages.printing.outcomes import Outcome, record_outcomes
+from kkt_bridge.stages.printing.status import Doubt
 from kkt_bridge.stages.printing.storage_reader import Blocker, as_printed, could_be
 
 

@@ -9,7 +9,7 @@ from kkt_bridge.errors import ReceiptRefused
 from kkt_bridge.journal.printing import record_printed, record_rejected, release, reply_addresses
 from kkt_bridge.journal.records import PrintTask, Unfixed
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.fiscal import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.registers.base import Printed
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none

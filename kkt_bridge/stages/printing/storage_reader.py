@@ -39,10 +39,10 @@ from kkt_bridge.journal.recovered import (
 )
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import is_requisite, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.receipts.print_warnings import print_warnings
 from kkt_bridge.registers.base import (
     CORRECTION_FORM,
     RECEIPT_FORM,
@@ -56,9 +56,9 @@ from kkt_bridge.registers.base import (
     StoredDocument,
     Unreadable,
 )
-from kkt_bridge.stages.lane import LaneSettings, Unread
 from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, record_outcomes
 from kkt_bridge.stages.printing.shifts import ShiftTeller
+from kkt_bridge.stages.printing.status import LaneSettings, Unread
 
 STEP_S: Final = 0.5
 """Seconds that one step of reading may take: stops and telemetry wait for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from kkt_bridge.simulators.fiscal_document import FiscalDocument
+    from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
     from simulation.broker import Letter
     from simulation.world import World
 

@@ -1,0 +1,1 @@
+"""Journal, fiscal storages and OFD held against each other; nothing is changed."""

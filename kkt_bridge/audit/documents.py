@@ -1,0 +1,161 @@
+"""Journal against fiscal storages: is there one document for each receipt that is said to be printed, and no other?"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from kkt_bridge.audit.differences import AWAITED, Difference
+from kkt_bridge.audit.journal_claims import Claim
+from kkt_bridge.audit.snapshot import Ledger, claim_of
+from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM
+
+_PAPER: Final = "p.kkt, p.fn_number, p.fd_number, p.form, p.operation, p.total, p.requisite, p.fiscal_sign"
+
+
+def repeated_papers(ledger: Ledger) -> Iterator[Difference]:
+    """Receipts that were printed twice."""
+    query = (
+        "SELECT requisite FROM papers WHERE requisite IS NOT NULL GROUP BY requisite HAVING count(*) > 1 "
+        "ORDER BY min(rowid)"
+    )
+    for (requisite,) in ledger.rows(query):
+        places = list(
+            ledger.rows("SELECT kkt, fn_number, fd_number FROM papers WHERE requisite = ? ORDER BY rowid", requisite)
+        )
+        claim = next((claim for claim, _ in ledger.claims(_CLAIM_OF, requisite)), None)
+        all_of_them = ", ".join(_place(fn_number, fd_number) for _, fn_number, fd_number in places)
+        yield _about_paper("printed_twice", f"one receipt, {all_of_them}", places[0], claim)
+
+
+def claimed_papers(ledger: Ledger) -> Iterator[Difference]:
+    """What the journal says was printed: is it there, and as it says? The storages were read after the journal."""
+    for claim, (requisite,) in ledger.claims(_WITHOUT_MARK):
+        there = _elsewhere(ledger, requisite) or "no storage has a document of it"
+        what = f"the journal says {claim.status}, and does not know its document: {there}"
+        yield Difference("missing_document", what, claim.pos_id, claim.receipt_id, claim.kkt)
+    for claim, paper in ledger.claims(_UNLIKE):
+        if paper[2] is None:
+            yield _missing(claim, _elsewhere(ledger, requisite_1192(*claim.key)))
+            continue
+        for wrong in _mismatches(claim, *paper[3:]):
+            yield _about_paper("document_differs", wrong, paper[:3], claim)
+    for kkt, fn_number, count in ledger.rows(_UNREAD):
+        what = f"{count} receipts of the journal were printed on it, and nothing was given to check them by"
+        yield Difference("unread_storage", what, kkt=kkt, fn_number=fn_number)
+
+
+def unclaimed_papers(ledger: Ledger) -> Iterator[Difference]:
+    """What the storages hold: does the journal know it? The journal was read after the storages."""
+    for row in ledger.rows(_UNCLAIMED):
+        paper, (requisite, awaited), claim = row[:3], row[3:5], row[5:]
+        if claim[0] is not None:
+            known = claim_of(claim)
+            what = f"the journal says {known.status}, the document exists"
+            yield _about_paper("unrecorded_document", what, paper, known)
+        elif awaited is not None:
+            what = "its receipt was lost with a journal, and has not come again"
+            yield replace(_about_paper("unknown_document", what, paper), hint=AWAITED)
+        else:
+            what = f"the journal has no receipt with its requisite 1192, {requisite}"
+            yield _about_paper("unknown_document", what, paper)
+
+
+def doubts(ledger: Ledger, *, running: bool) -> Iterator[Difference]:
+    """Receipts that nobody knows of whether they were printed; beside a running bridge a note."""
+    for claim, _ in ledger.claims(_IN_DOUBT, Status.PRINTING, Status.PRINTING):
+        what = "was being printed all the time" if running else "was being printed when the bridge ended"
+        yield Difference("in_doubt", what, claim.pos_id, claim.receipt_id, claim.kkt, is_note=running)
+
+
+def _missing(claim: Claim, elsewhere: str) -> Difference:
+    what = f"the journal says {claim.status}, the storage has no such document"
+    return Difference(
+        "missing_document",
+        f"{what}; there is {elsewhere}" if elsewhere else what,
+        claim.pos_id,
+        claim.receipt_id,
+        claim.kkt,
+        claim.fn_number,
+        claim.fd_number,
+    )
+
+
+def _mismatches(
+    claim: Claim, form: int, operation: str | None, total: int | None, requisite: str | None, sign: str | None
+) -> Iterator[str]:
+    expected = CORRECTION_FORM if claim.type == "correction" else RECEIPT_FORM
+    ours = requisite_1192(*claim.key)
+    if form != expected:
+        yield f"form {form}, the journal says {claim.type}"
+    if claim.operation is not None and operation != claim.operation:
+        yield f"operation {operation}, the journal says {claim.operation}"
+    if total != claim.total:
+        shown = "none" if total is None else format_kopecks(total)
+        yield f"total {shown}, the journal says {format_kopecks(claim.total)}"
+    if requisite != ours:
+        yield f"requisite 1192 {requisite or 'none'}, the receipt's is {ours}"
+    if claim.fiscal_sign is not None and sign != claim.fiscal_sign:
+        yield f"fiscal sign {sign}, the journal says {claim.fiscal_sign}"
+
+
+def _elsewhere(ledger: Ledger, requisite: str) -> str:
+    places = ledger.rows("SELECT fn_number, fd_number FROM papers WHERE requisite = ? ORDER BY rowid", requisite)
+    return ", ".join(_place(fn_number, fd_number) for fn_number, fd_number in places)
+
+
+def _place(fn_number: str, fd_number: int) -> str:
+    return f"FD {fd_number} of FN {fn_number}"
+
+
+def _about_paper(kind: str, what: str, paper: tuple[Any, ...], claim: Claim | None = None) -> Difference:
+    kkt, fn_number, fd_number = paper
+    return Difference(
+        kind,
+        what,
+        pos_id=claim.pos_id if claim else None,
+        receipt_id=claim.receipt_id if claim else None,
+        kkt=kkt,
+        fn_number=fn_number,
+        fd_number=fd_number,
+    )
+
+
+_CLAIM_OF: Final = "SELECT {claim:a} FROM {after} AS a WHERE a.requisite = ?"
+_WITHOUT_MARK: Final = """
+SELECT {claim:b}, b.requisite FROM before AS b
+WHERE b.status IN {printed} AND (b.fn_number IS NULL OR b.fd_number IS NULL) ORDER BY b.rowid
+"""
+_UNREAD: Final = """
+SELECT kkt, fn_number, count(*) FROM before
+WHERE status IN {printed} AND fd_number IS NOT NULL AND fn_number NOT IN (SELECT fn_number FROM storages)
+GROUP BY kkt, fn_number
+"""
+_UNLIKE: Final = f"""
+SELECT {{claim:b}}, {_PAPER}
+FROM before AS b LEFT JOIN papers AS p ON p.fn_number = b.fn_number AND p.fd_number = b.fd_number
+WHERE b.status IN {{printed}} AND b.fd_number IS NOT NULL AND b.fn_number IN (SELECT fn_number FROM storages)
+    AND (
+        p.fd_number IS NULL
+        OR p.form != iif(b.type = 'correction', {CORRECTION_FORM}, {RECEIPT_FORM})
+        OR (b.operation IS NOT NULL AND p.operation IS NOT b.operation)
+        OR p.total IS NOT b.total
+        OR p.requisite IS NOT b.requisite
+        OR (b.fiscal_sign IS NOT NULL AND p.fiscal_sign IS NOT b.fiscal_sign)
+    )
+ORDER BY b.rowid
+"""  # noqa: S608 (constants)
+_UNCLAIMED: Final = """
+SELECT p.kkt, p.fn_number, p.fd_number, p.requisite, r.requisite, {claim:a}
+FROM papers AS p
+LEFT JOIN {after} AS a ON a.requisite = p.requisite
+LEFT JOIN {after}_recovered AS r ON r.requisite = p.requisite
+WHERE p.requisite IS NOT NULL AND (a.requisite IS NULL OR a.status IN ('buffered', 'rejected'))
+ORDER BY p.rowid
+"""
+_IN_DOUBT: Final = """
+SELECT {claim:a} FROM {after} AS a JOIN before AS b ON b.requisite = a.requisite
+WHERE a.status = ? AND b.status = ? ORDER BY a.rowid
+"""

@@ -1,0 +1,128 @@
+"""Everything that a journal claims, read at one moment from beside, for an audit."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.readonly import open_beside
+from kkt_bridge.journal.recovered import REMARK
+from kkt_bridge.journal.schema import known_schema, schema_of
+from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
+from kkt_bridge.journal.transaction import DLQ, CountKey
+from kkt_bridge.receipts.lifecycle import Status
+
+Key = tuple[str, str]
+"""A POS and its receipt's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the journal says of one receipt; of its document, if it has one. `total` is in kopecks."""
+
+    pos_id: str
+    receipt_id: str
+    kkt: str
+    status: Status
+    type: str
+    total: int
+    operation: str | None
+    """None where it is no longer known."""
+    fn_number: str | None
+    fd_number: int | None
+    fiscal_sign: str | None
+    attempts: int | None
+    """How often its document was sent in vain; None where it is no longer known, as after a journal was lost."""
+    document: int | None
+    """The row of the document: the order in which documents were recorded. None once purged."""
+
+    @property
+    def key(self) -> Key:
+        """POS and id."""
+        return self.pos_id, self.receipt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A journal at one moment."""
+
+    claims: Iterable[Claim]
+    """Purged receipts, then the others, read as they are asked for."""
+    recovered: Iterable[tuple[str, str, int]]
+    """Requisite 1192, fiscal storage and number of each document whose receipt was lost with an earlier journal."""
+    kept_counts: Mapping[CountKey, int]
+    """What the counters say, by register and status."""
+    true_counts: Mapping[CountKey, int]
+    """What a count of the rows says."""
+
+
+@contextmanager
+def read_inventory(path: Path, *, held: bool) -> Iterator[Inventory]:
+    """A journal in one snapshot, once its file is checked; for the time of the block. `held`: a bridge runs on it.
+
+    Errors, also of what is read within the block: JournalDamaged, JournalError (there is none, or it is of another
+    release), StorageUnavailable.
+    """
+    with closing(open_beside(path, held=held)) as connection:
+        try:
+            _require_whole(connection, path)
+            connection.execute("BEGIN")
+            yield _read(connection)
+        except sqlite3.OperationalError as error:
+            if "malformed" in str(error):
+                raise JournalDamaged(f"{path}: {error}") from None
+            raise StorageUnavailable(f"{path}: cannot be read: {error}: run this as the bridge's user") from None
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise JournalDamaged(f"{path}: {error}") from None
+
+
+def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise JournalDamaged(f"{path}: {' '.join(str(finding).split())}")
+    schema = schema_of(connection)
+    if schema != known_schema():
+        advice = "start the bridge of this release once" if schema < known_schema() else "use the newer kkt-bridge"
+        raise JournalError(f"{path}: has schema {schema}, this program reads {known_schema()}: {advice}")
+
+
+def _read(connection: sqlite3.Connection) -> Inventory:
+    counts: Counter[CountKey] = Counter()
+    for kkt, status, count in connection.execute("SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status"):
+        counts[kkt, status] = count
+    for kkt, dead in connection.execute("SELECT kkt, count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt"):
+        counts[kkt, DLQ] = dead
+    figures = connection.execute("SELECT kkt, name, value FROM figures WHERE kkt != '' AND value != 0")
+    return Inventory(
+        claims=chain(_purged(connection), _live(connection)),
+        recovered=connection.execute("SELECT requisite, fn_number, fd_number FROM recovered"),
+        kept_counts={(kkt, name): value for kkt, name, value in figures},
+        true_counts=counts,
+    )
+
+
+def _live(connection: sqlite3.Connection) -> Iterator[Claim]:
+    for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE, (REMARK,)):
+        yield Claim(pos_id, receipt_id, kkt, Status(status), *rest)
+
+
+def _purged(connection: sqlite3.Connection) -> Iterator[Claim]:
+    for row in connection.execute(OUTLINE_SQL):
+        yield Claim(*outline(row), attempts=None, document=None)
+
+
+_LIVE = """
+SELECT r.pos_id, r.receipt_id, r.kkt, r.status, r.type, r.total,
+    CASE r.type
+        WHEN 'correction' THEN (SELECT json_extract(body, '$.correction.operation') FROM requests WHERE receipt = r.id)
+        ELSE r.type
+    END,
+    d.fn_number, d.fd_number, json_extract(d.mark, '$.fiscal_sign'),
+    CASE WHEN EXISTS (SELECT 1 FROM steps WHERE receipt = r.id AND error = ?) THEN NULL ELSE d.attempts END,
+    d.id
+FROM receipts AS r LEFT JOIN documents AS d ON d.id = r.document
+"""

@@ -1,0 +1,104 @@
+"""The sums of the books in one line: they should be equal."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from kkt_bridge.audit.deliveries import UNKNOWN_ENTRIES
+from kkt_bridge.audit.snapshot import Ledger
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.registers.base import SALE_FORMS
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """How many there are of each."""
+
+    taken: int
+    rejected: int
+    waiting: int
+    """Not printed yet."""
+    printed: int
+    """Receipts that the journal says have a fiscal document."""
+    fiscal_documents: int
+    """Documents with a requisite 1192; beside a running bridge, none of those that are in progress."""
+    unknown_documents: int
+    """Of these: the journal has no receipt of theirs."""
+    foreign_documents: int
+    """Receipts and corrections without a requisite 1192: another program's."""
+    at_ofd: int | None
+    """Of our storages; None where the OFD could not be asked."""
+    unknown_at_ofd: int | None
+    """Of these: the journal has no receipt of theirs."""
+    dead: int
+    pending: int
+    """Printed, and neither at the OFD nor dead."""
+
+    def __str__(self) -> str:
+        parts = [f"taken {self.taken} = printed {self.printed}"]
+        parts += [f" + rejected {self.rejected}"] * bool(self.rejected) + [f" + waiting {self.waiting}"] * bool(
+            self.waiting
+        )
+        if self.rejected or self.waiting:
+            parts.append(f"; printed {self.printed}")
+        parts.append(f" {_sign(self.printed, self.fiscal_documents)} fiscal documents {self.fiscal_documents}")
+        parts.append(_unknown(self.unknown_documents))
+        if self.at_ofd is None:
+            parts.append("; at the OFD: not checked")
+        else:
+            parts.append(self._deliveries(self.at_ofd))
+        if self.foreign_documents:
+            parts.append(f"; {self.foreign_documents} documents of other programs")
+        return "".join(parts)
+
+    def _deliveries(self, at_ofd: int) -> str:
+        told = f" {_sign(self.printed, at_ofd + self.pending + self.dead)} at the OFD {at_ofd}"
+        told += _unknown(self.unknown_at_ofd or 0)
+        told += f" + to be sent {self.pending}" if self.pending else ""
+        return told + (f" + dead letters {self.dead}" if self.dead else "")
+
+
+def sum_up(ledger: Ledger, *, running: bool) -> Sums:
+    """Count, by the journal as it was before the storages and the OFD were read."""
+    statuses = dict(ledger.rows("SELECT status, count(*) FROM before GROUP BY status"))
+    printed = ledger.number("SELECT count(*) FROM before WHERE status IN {printed}")
+    in_progress = "'buffered', 'printing'" if running else ""
+    known = ledger.number(f"SELECT count(*) FROM papers AS p {_OF_A_RECEIPT} WHERE b.status NOT IN ({in_progress})")  # noqa: S608 (constants)
+    unknown = ledger.number(_UNKNOWN_PAPERS)
+    lacking = dict(ledger.rows(_LACKING))
+    unknown_at_ofd = ledger.number(f"SELECT count(*) {UNKNOWN_ENTRIES}") if ledger.entries_known else None
+    return Sums(
+        taken=sum(statuses.values()),
+        rejected=statuses.get(Status.REJECTED, 0),
+        waiting=statuses.get(Status.BUFFERED, 0) + statuses.get(Status.PRINTING, 0),
+        printed=printed,
+        fiscal_documents=known + unknown,
+        unknown_documents=unknown,
+        foreign_documents=ledger.number(_FOREIGN),
+        at_ofd=None if unknown_at_ofd is None else printed - sum(lacking.values()) + unknown_at_ofd,
+        unknown_at_ofd=unknown_at_ofd,
+        dead=lacking.get(Status.DEAD, 0),
+        pending=lacking.get(Status.PRINTED, 0),
+    )
+
+
+def _sign(one: int, other: int) -> str:
+    return "=" if one == other else "≠"
+
+
+def _unknown(count: int) -> str:
+    return f" ({count} unknown)" if count else ""
+
+
+_OF_A_RECEIPT: Final = "JOIN before AS b ON b.requisite = p.requisite"
+_UNKNOWN_PAPERS: Final = """
+SELECT count(*) FROM papers AS p
+LEFT JOIN before AS b ON b.requisite = p.requisite LEFT JOIN {after} AS a ON a.requisite = p.requisite
+WHERE p.requisite IS NOT NULL AND b.requisite IS NULL AND a.requisite IS NULL
+"""
+_FOREIGN: Final = (
+    f"SELECT count(*) FROM papers WHERE requisite IS NULL AND form IN ({', '.join(map(str, sorted(SALE_FORMS)))})"  # noqa: S608 (constants)
+)
+_LACKING: Final = """
+SELECT b.status, count(*) FROM before AS b LEFT JOIN entries AS e ON e.key = b.key
+WHERE b.status IN {printed} AND e.key IS NULL GROUP BY b.status
+"""

@@ -1,0 +1,1 @@
+"""The MQTT side: the bridge's session with the broker, and the client that tools use."""

@@ -1,0 +1,341 @@
+"""The broker as its other clients see it: operators' commands, simulated POS terminals, dashboards.
+
+Unlike the bridge's own session it keeps nothing over a lost connection: whoever is cut off is told so,
+and may `connect` again. MQTT 5 is tried first, then 3.1.1.
+"""
+
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Final, Self
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.paho_client import set_nodelay
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""For the broker's SUBACK or PUBACK on a connection that stands."""
+
+KEEPALIVE_S: Final = 30
+CLOSE_TIMEOUT_S: Final = 1.0
+"""For what is on its way and the DISCONNECT; a broker that takes neither is left without."""
+
+WINDOW: Final = 20
+"""Messages that may wait for their PUBACK at once: what Mosquitto allows; more wait in memory."""
+
+_FAILURE: Final = 0x80
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from the broker."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    """Whether it was stored before the subscription."""
+    correlation: bytes | None = None
+
+
+class BrokerClient:
+    """One connection to a broker. Its methods wait for the broker's word; only `publish_nowait` does not.
+
+    Messages go to `on_message`, in a thread of the client's, where that is set, else into `received`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        client_id: str | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.received: SimpleQueue[Received] = SimpleQueue()
+        self.on_message: Callable[[Received], None] | None = None
+        self._username = username
+        self._password = password
+        self._client_id = client_id or f"kkt-client-{secrets.token_hex(6)}"
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._client: Client | None = None
+        self._changed = threading.Condition()
+        self._connected = False
+        self._gone: str | None = "not connected"
+        self._granted: dict[int, Sequence[ReasonCode]] = {}
+        self._refused: dict[int, str] = {}
+
+    @property
+    def protocol(self) -> int:
+        """What the connection speaks: 5 (MQTT 5) or 4 (MQTT 3.1.1)."""
+        return int(self._protocol)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands, as far as this side knows."""
+        return self._gone is None
+
+    def connect(self, timeout_s: float = 5.0) -> None:
+        """Connect with MQTT 5, or else 3.1.1; a connection that was lost begins anew, without subscriptions.
+
+        Raises:
+            BrokerAway: Nobody there, no answer in time, or not let in.
+        """
+        self.close()
+        for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+            self._protocol = protocol
+            # An MQTT 3.1.1 broker may meet an MQTT 5 client with silence: half of the time is for the second attempt.
+            if self._shake_hands(timeout_s / 2):
+                return
+            reason = self._gone
+            self.close()
+        raise BrokerAway(f"{self.host}:{self.port}: the MQTT broker does not let us in: {reason}")
+
+    def subscribe(self, filters: Iterable[str]) -> None:
+        """Subscribe at QoS 1; on return the broker has agreed to every filter.
+
+        Raises:
+            BrokerAway: It refused one, or the connection is lost.
+        """
+        wanted = list(filters)
+        code, mid = self._standing().subscribe([(topic, 1) for topic in wanted])
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._away("cannot subscribe")
+        self._wait(lambda: mid in self._granted, ANSWER_TIMEOUT_S)
+        answers = self._granted.pop(mid, None)
+        if answers is None:
+            raise self._away("no answer to a subscription")
+        for topic, answer in zip(wanted, answers, strict=True):
+            if answer.value >= _FAILURE:
+                raise BrokerAway(f"{self.host}:{self.port}: the broker refuses to let us read {topic}: {answer}")
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Publish, and return when the broker has it. With MQTT 3.1.1 the last two arguments stay unsaid.
+
+        Raises:
+            BrokerAway: It refused the message, or the connection is lost and whether the broker has it is unknown.
+        """
+        info = self._hand_over(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while not info.is_published() and self._gone is None and time.monotonic() < deadline:
+            info.wait_for_publish(0.1)
+        if refusal := self._refused.pop(info.mid, None):
+            raise BrokerAway(f"{self.host}:{self.port}: the broker refuses a message on {topic}: {refusal}")
+        if not info.is_published():
+            raise self._away(f"no acknowledgement for a message on {topic}")
+
+    def publish_nowait(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Hand a message over without waiting, for load: if the connection is lost, it may be too.
+
+        Raises:
+            BrokerAway: The connection is lost already.
+        """
+        self._hand_over(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
+
+    def get(self, timeout_s: float) -> Received | None:
+        """The next message, or None if none comes in time."""
+        try:
+            return self.received.get(timeout=max(0.0, timeout_s))
+        except Empty:
+            return None
+
+    def close(self) -> None:
+        """Send what is under way, take leave and disconnect; within about a second, also of a broker that is gone."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        client.disconnect()
+        self._wait(lambda: False, CLOSE_TIMEOUT_S)
+        sock: Any = client.socket()
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        client.loop_stop()
+        _forget_callbacks(client)
+        self._gone = self._gone or "closed"
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- connecting ------------------------------------------------------------------------------------------
+
+    def _shake_hands(self, timeout_s: float) -> bool:
+        """Whether this protocol got us in; BrokerAway if nobody listens, whatever the protocol."""
+        client = self._new_client()
+        client.connect_timeout = timeout_s
+        self._connected, self._gone = False, None
+        self._granted.clear()
+        self._refused.clear()
+        try:
+            client.connect(self.host, self.port, KEEPALIVE_S)
+        except (OSError, ValueError) as error:
+            self._gone = "not connected"
+            reason = getattr(error, "strerror", None) or error
+            raise BrokerAway(f"{self.host}:{self.port}: no MQTT broker there: {reason}") from None
+        self._client = client
+        client.loop_start()
+        self._wait(lambda: self._connected, timeout_s)
+        if not self._connected and self._gone is None:
+            self._gone = f"no answer within {timeout_s:g} s"
+        return self._connected
+
+    def _new_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=self._protocol,
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages = WINDOW
+        if self._username is not None:
+            client.username_pw_set(self._username, self._password)
+        client.on_socket_open = set_nodelay
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def _standing(self) -> Client:
+        client = self._client
+        if client is None or self._gone is not None:
+            raise self._away("no connection")
+        return client
+
+    def _hand_over(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,  # noqa: FBT001 (as paho has it)
+        properties: Properties | None,
+    ) -> MQTTMessageInfo:
+        info = self._standing().publish(topic, payload, qos, retain, properties)
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
+            raise self._away(f"cannot publish on {topic}")
+        return info
+
+    def _away(self, what: str) -> BrokerAway:
+        return BrokerAway(f"{self.host}:{self.port}: {what}: {self._gone or 'the MQTT broker does not answer'}")
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: done() or self._gone is not None, timeout_s)
+
+    # -- paho's callbacks, in its thread -----------------------------------------------------------------------
+
+    def _on_connect(
+        self, _client: Client, _userdata: Any, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        with self._changed:
+            if reason.is_failure:
+                self._gone = str(reason)
+            else:
+                self._connected = True
+            self._changed.notify_all()
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: Any,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        with self._changed:
+            self._gone = self._gone or _parting(reason)
+            self._changed.notify_all()
+
+    def _on_subscribe(
+        self, _client: Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        with self._changed:
+            self._granted[mid] = reasons
+            self._changed.notify_all()
+
+    def _on_publish(
+        self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._refused[mid] = str(reason)
+
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return
+        correlation = getattr(message.properties, "CorrelationData", None)
+        received = Received(topic, bytes(message.payload), bool(message.retain), correlation)
+        if self.on_message is None:
+            self.received.put(received)
+            return
+        try:
+            self.on_message(received)
+        except Exception:
+            log.exception("a message on %s could not be handled; the connection goes on", topic)
+
+
+def _properties(
+    protocol: MQTTProtocolVersion, response_topic: str | None, correlation: bytes | None
+) -> Properties | None:
+    if protocol is not MQTTProtocolVersion.MQTTv5 or (response_topic is None and correlation is None):
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if response_topic is not None:
+        properties.ResponseTopic = response_topic
+    if correlation is not None:
+        properties.CorrelationData = correlation
+    return properties
+
+
+def _parting(reason: ReasonCode) -> str:
+    if not reason.is_failure:
+        return "closed"
+    # paho's own word for a connection that ended without one from the broker.
+    return "the connection broke" if reason.value == _FAILURE else f"disconnected by the broker: {reason}"
+
+
+def _forget_callbacks(client: Client) -> None:
+    """Let the client go at once, its sockets with it: it is only freed when nothing refers to it in a circle."""
+    client.on_connect = client.on_disconnect = client.on_subscribe = client.on_publish = client.on_message = None

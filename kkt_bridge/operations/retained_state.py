@@ -1,0 +1,106 @@
+"""The board of retained state: published on change, at most once a second a topic, and again now and then.
+
+The broker is not our database: after every connect the whole board goes out again.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.mqtt.messages import Outgoing as Publication
+from kkt_bridge.wire.messages import Outgoing
+from kkt_bridge.wire.topics import Topics
+
+CHANGE_INTERVAL_S: Final = 1.0
+"""The shortest time between two messages on one topic."""
+
+
+class Link(Protocol):
+    """What the board needs of the MQTT session."""
+
+    @property
+    def online(self) -> bool:
+        """Whether messages go out now."""
+        ...
+
+    def publish(self, message: Publication) -> None:
+        """Queue a message at QoS 1."""
+        ...
+
+
+@dataclass(slots=True)
+class _Entry:
+    message: Outgoing
+    content: dict[str, Any]
+    """The message without what is no news: what makes a change."""
+    published_at: float | None = None
+    changed: bool = True
+
+
+class Board:
+    """What stands on the `state/...` topics."""
+
+    def __init__(self, *, link: Link, topics: Topics, interval_s: float, clock: Clock) -> None:
+        self._link = link
+        self._topics = topics
+        self._interval_s = interval_s
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def put(self, name: str, message: Outgoing) -> None:
+        """Set what stands under `state/{name}`; it is published when it differs and its topic may speak."""
+        content = message.model_dump(exclude=set(message.no_news))
+        with self._lock:
+            now = self._clock.monotonic()
+            entry = self._entries.get(name)
+            if entry is None:
+                entry = self._entries[name] = _Entry(message, content)
+            else:
+                # What waited for its second is due before what replaces it: a state that changes in step with the
+                # interval would otherwise always be caught in the same short moment.
+                if entry.changed:
+                    self._publish_if_due(name, entry, now)
+                entry.changed |= entry.content != content
+                entry.message, entry.content = message, content
+            self._publish_if_due(name, entry, now)
+
+    def link_up(self) -> None:
+        """The broker may know nothing of us: say everything again."""
+        with self._lock:
+            for name, entry in self._entries.items():
+                entry.published_at = None
+                self._publish_if_due(name, entry, self._clock.monotonic())
+
+    def link_down(self) -> None:
+        """Nothing to do: what is said while the link is down is said again when it is up."""
+
+    def published(self, token: object) -> None:
+        """Nothing to do: state carries no tokens."""
+
+    def refused(self, token: object) -> None:
+        """The same."""
+
+    def step(self) -> float | None:
+        """Publish what became due; return the seconds until the next may."""
+        now = self._clock.monotonic()
+        with self._lock:
+            for name, entry in self._entries.items():
+                self._publish_if_due(name, entry, now)
+        return CHANGE_INTERVAL_S
+
+    def snapshot(self) -> dict[str, Outgoing]:
+        """Every message that stands there."""
+        with self._lock:
+            return {name: entry.message for name, entry in self._entries.items()}
+
+    def _publish_if_due(self, name: str, entry: _Entry, now: float) -> None:
+        if not self._link.online:
+            return
+        if entry.published_at is not None:
+            silent_for = now - entry.published_at
+            if silent_for < CHANGE_INTERVAL_S or not (entry.changed or silent_for >= self._interval_s):
+                return
+        entry.published_at, entry.changed = now, False
+        self._link.publish(Publication(self._topics.state(name), entry.message.payload(), retain=True))

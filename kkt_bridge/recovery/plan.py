@@ -1,0 +1,229 @@
+"""What becomes of each receipt of a damaged journal: decided from what is readable and what the storages hold.
+
+Nothing is printed on a guess. A receipt goes on as its row says, with the document that the row or a fiscal
+storage has for it. Where neither tells its fate, it is named, and its POS must repeat it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kkt_bridge.journal.records import PrintTask
+from kkt_bridge.journal.recovered import RecoveredDocument
+from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.receipts.identity import canonical_digest, content_digest, requisite_1192
+from kkt_bridge.receipts.lifecycle import STATUS_OF, DeliveryState, Status
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.recovery.row_validation import Row, mark_in, receipt_in
+from kkt_bridge.recovery.salvage import Salvage
+
+_DELIVERY: Final = {
+    Status.PRINTED: DeliveryState.READY,
+    Status.SYNCED: DeliveryState.SENT,
+    Status.DEAD: DeliveryState.DEAD,
+}
+"""The way of a document whose row is lost, by what its receipt is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document in a fiscal storage, and when it was made, milliseconds since 1970."""
+
+    document: RecoveredDocument
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Fates:
+    """Rows to be written, and what is to be said of the rest."""
+
+    receipts: list[Row] = field(default_factory=list)
+    requests: list[Row] = field(default_factory=list)
+    documents: list[Row] = field(default_factory=list)
+    adopted: list[tuple[Row, Receipt, RecoveredDocument]] = field(default_factory=list)
+    """Receipts that wait or are in doubt by their rows, and have a document."""
+    disputed: list[RecoveredDocument] = field(default_factory=list)
+    """Documents with the marks of receipts that wait or are in doubt, which are other sales: a person has to look."""
+    awaited: dict[str, RecoveredDocument] = field(default_factory=dict)
+    """Documents of receipts that are gone, by requisite."""
+    lost: list[str] = field(default_factory=list)
+    """Receipts that were taken, and of which too little is left to go on."""
+    unmarked: list[str] = field(default_factory=list)
+    """Receipts that were printed, on storages that nobody gave, and whose documents are not known any more."""
+
+
+class Judge:
+    """Decides receipt by receipt."""
+
+    def __init__(self, found: Mapping[str, Found], reply_topic: Callable[[str], str]) -> None:
+        self._found = found
+        self._reply_topic = reply_topic
+        self._fates = Fates()
+
+    def judge(self, salvage: Salvage, tombstones: Sequence[tuple[str, str]]) -> Fates:
+        """Everything that becomes of what was read. `tombstones` are the keys of those that stay."""
+        fates = self._fates
+        documents = {row["receipt"]: row for row in salvage.rows.get("documents", [])}
+        bodies = {row["receipt"]: row for row in salvage.rows.get("requests", [])}
+        rejected = {row["receipt"] for row in salvage.rows.get("steps", []) if row["to_status"] == Status.REJECTED}
+        fates.awaited = {row["requisite"]: document for row in salvage.recovered if (document := _awaited(row))}
+        fates.awaited |= {requisite: found.document for requisite, found in self._found.items()}
+        for row in salvage.rows.get("receipts", []):
+            self._receipt(row, bodies.pop(row["id"], None), documents.pop(row["id"], None))
+        known = {(row["pos_id"], row["receipt_id"]) for row in fates.receipts} | set(tombstones)
+        for number, row in bodies.items():
+            self._orphan(row, documents.pop(number, None), known, was_rejected=number in rejected)
+        for key in known | {(row["pos_id"], row["receipt_id"]) for row in fates.receipts}:
+            fates.awaited.pop(requisite_1192(*key), None)
+        return fates
+
+    def _receipt(self, row: Row, body: Row | None, document: Row | None) -> None:
+        """A receipt whose row is there."""
+        receipt = receipt_in(body) if body is not None else None
+        if receipt is not None and body is not None and canonical_digest(body["body"].encode()) != row["digest"]:
+            receipt = body = None
+        if document is not None and document["id"] != row["document"]:
+            document = None
+        status = Status(row["status"])
+        if status == Status.REJECTED:
+            self._keep(row, body, None)
+        elif status in _DELIVERY:
+            self._printed(row, status, body, document)
+        elif receipt is None:
+            self._lose(row)
+        else:
+            self._keep(row, body, None)
+            found = self._found.get(requisite_1192(row["pos_id"], row["receipt_id"]))
+            if found is not None and found.document.could_be(receipt):
+                self._fates.adopted.append((row, receipt, found.document))
+            elif found is not None:
+                self._fates.disputed.append(found.document)
+
+    def _printed(self, row: Row, status: Status, body: Row | None, document: Row | None) -> None:
+        found = self._found.get(requisite_1192(row["pos_id"], row["receipt_id"]))
+        if body is None and status != Status.SYNCED:
+            self._lose(row, document)  # nothing to deliver, until its POS repeats it
+        elif document is not None:
+            self._keep(row, body, document)
+        elif found is not None:
+            made = _document_row(row, found.document, _DELIVERY[status])
+            self._keep(row | {"document": made["id"]}, body, made)
+        else:
+            self._fates.unmarked.append(_name(row))
+            end = Status.SYNCED if status == Status.SYNCED else Status.DEAD
+            self._keep(
+                row | {"status": end, "document": None, "ended_steady_ms": row["ended_steady_ms"] or 0}, body, None
+            )
+
+    def _orphan(self, body: Row, document: Row | None, known: set[tuple[str, str]], *, was_rejected: bool) -> None:
+        """A body whose receipt's row is lost."""
+        receipt = receipt_in(body)
+        if receipt is None or (receipt.pos_id, receipt.receipt_id) in known:
+            return
+        found = self._found.get(requisite_1192(receipt.pos_id, receipt.receipt_id))
+        if found is None or not found.document.could_be(receipt):
+            if not was_rejected:
+                self._fates.lost.append(f"{receipt.pos_id}:{receipt.receipt_id}")
+            return
+        row = self._row_of(body["receipt"], receipt, found, document)
+        made = document or _document_row(row, found.document, DeliveryState.READY)
+        self._keep(row | {"document": made["id"]}, body, made)
+
+    def _row_of(self, number: int, receipt: Receipt, found: Found, document: Row | None) -> Row:
+        """The row that such a receipt would have, as far as it can be known."""
+        status = STATUS_OF[DeliveryState(document["delivery"])] if document is not None else Status.PRINTED
+        return {
+            "id": number,
+            "receipt_id": receipt.receipt_id,
+            "pos_id": receipt.pos_id,
+            "kkt": found.document.kkt,
+            "status": status,
+            "digest": content_digest(receipt),
+            "type": receipt.type,
+            "total": receipt.total,
+            "original_receipt_id": receipt.original_receipt_id,
+            "reply_topic": self._reply_topic(receipt.pos_id),
+            "correlation": None,
+            "notified": 1,
+            "hlc_wall_ms": found.at_ms,
+            "hlc_counter": number & 0xFFFF,
+            "server_time": None,
+            "received_ms": found.at_ms,
+            "received_steady_ms": 0,
+            "fn_before": None,
+            "fd_before": None,
+            "document": None,
+            "printed_ms": found.at_ms,
+            "ended_steady_ms": None if status == Status.PRINTED else 0,
+            "error_code": None,
+            "error_message": None,
+        }
+
+    def _keep(self, row: Row, body: Row | None, document: Row | None) -> None:
+        self._fates.receipts.append(row)
+        if body is not None:
+            self._fates.requests.append(body)
+        if document is not None:
+            self._fates.documents.append(document)
+
+    def _lose(self, row: Row, document: Row | None = None) -> None:
+        """Of this receipt too little is left; with its document it can still be answered when it comes again."""
+        requisite = requisite_1192(row["pos_id"], row["receipt_id"])
+        mark = mark_in(document) if document is not None else None
+        if requisite not in self._fates.awaited and mark is not None and row["type"] != "correction":
+            self._fates.awaited[requisite] = RecoveredDocument(
+                requisite, row["kkt"], 3, row["type"], row["total"], mark
+            )
+        if requisite not in self._fates.awaited:
+            self._fates.lost.append(_name(row))
+
+
+def task_of(row: Row, receipt: Receipt) -> PrintTask:
+    """A row of `receipts` as what its register's lane would make of it."""
+    return PrintTask(
+        id=row["id"],
+        receipt_id=row["receipt_id"],
+        pos_id=row["pos_id"],
+        kkt=row["kkt"],
+        status=Status(row["status"]),
+        body=receipt.canonical().decode(),
+        reply_topic=row["reply_topic"],
+        correlation=row["correlation"],
+        hlc=Hlc(row["hlc_wall_ms"], row["hlc_counter"]),
+        received_ms=row["received_ms"],
+        received_steady_ms=row["received_steady_ms"],
+        fn_before=row["fn_before"],
+        fd_before=row["fd_before"],
+    )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['pos_id']}:{row['receipt_id']}"
+
+
+def _awaited(row: Row) -> RecoveredDocument | None:
+    mark = mark_in(row)
+    if mark is None:
+        return None
+    return RecoveredDocument(row["requisite"], row["kkt"], row["form"], row["operation"], row["total"], mark)
+
+
+def _document_row(receipt: Row, document: RecoveredDocument, delivery: DeliveryState) -> Row:
+    """The row of a document that a storage has and the journal lost."""
+    is_dead = delivery == DeliveryState.DEAD
+    return {
+        "id": receipt["document"] or receipt["id"],
+        "receipt": receipt["id"],
+        "kkt": document.kkt,
+        "fn_number": document.mark.fn_number,
+        "fd_number": document.mark.fd_number,
+        "mark": document.mark.model_dump_json(),
+        "warnings": "[]",
+        "delivery": str(delivery),
+        "attempts": 0,
+        "strikes": 0,
+        "not_before_steady_ms": 0,
+        "reason": "restored" if is_dead else None,
+        "last_error": None,
+        "failed_ms": receipt["received_ms"] if is_dead else None,
+    }

@@ -1,0 +1,305 @@
+"""A journal made anew: from rows, and from the fiscal storages.
+
+The rows are those of the journal that is there (an old copy, say), or of the newest file that was moved aside. The new
+one is built beside the place of the journal and moved there whole, so a rebuild that is interrupted has changed
+nothing. What rows are saved from is only read; a journal that is there is moved aside.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from kkt_bridge.clock import Clock
+from kkt_bridge.errors import JournalError, StorageUnavailable
+from kkt_bridge.journal.bulk_load import load_rows
+from kkt_bridge.journal.database import Database
+from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.lock import JournalLock, lock_of
+from kkt_bridge.journal.quarantine import all_set_aside, finish_setting_aside, set_aside
+from kkt_bridge.journal.readonly import open_beside
+from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
+from kkt_bridge.journal.settings import HELD
+from kkt_bridge.journal.tombstones import keys_of
+from kkt_bridge.journal.transaction import FD_MARK, Transaction
+from kkt_bridge.receipts.checks import print_warnings
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.recovery.plan import Fates, Found, Judge, task_of
+from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
+from kkt_bridge.recovery.salvage import Salvage, salvage
+from kkt_bridge.registers.base import Unreadable
+from kkt_bridge.registers.stored_documents import StorageReader, readers
+from kkt_bridge.settings import Settings
+from kkt_bridge.stages import replies
+from kkt_bridge.wire.topics import Topics
+
+_KEPT_SETTINGS: Final = frozenset({"steps_published"})
+"""Whether receipts are taken is not among them: a bridge that comes back takes them."""
+
+_MINUTE_MS: Final = 60_000
+"""Documents carry whole minutes."""
+
+_BATCH: Final = 200
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What came of it."""
+
+    damaged: str | None
+    """The file that rows were saved from, moved aside or the journal itself; None where there was none."""
+    last_write_ms: int | None = None
+    """When the journal in that file took its last receipt or step, in ms since 1970; None where that cannot be read."""
+    moved: Sequence[str] = ()
+    """What the files are called now that stood in the journal's place."""
+    receipts: int = 0
+    waiting: int = 0
+    """Of the receipts: still to be printed, or in doubt; the bridge goes on with them."""
+    found_printed: int = 0
+    """Of the receipts: waiting by their rows, but a fiscal storage has their document."""
+    tombstones: int = 0
+    awaited: int = 0
+    """Documents in the storages whose receipts are gone: a repeat is answered with them."""
+    lost: Sequence[str] = ()
+    unmarked: Sequence[str] = ()
+    unread_storages: Sequence[str] = ()
+    """Fiscal storages that the rows name, and that nobody gave."""
+    unread_tables: Sequence[str] = field(default_factory=list)
+    """Tables with rows that could not be read."""
+
+
+def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clock) -> Rebuilt:
+    """Make the journal anew; `extra` are files of fiscal storages that were replaced.
+
+    Errors: JournalInUse; JournalError where there is nothing to make it from; StorageUnreadable.
+    """
+    storages = readers(settings, extra)
+    lock = JournalLock(journal)
+    lock.take()
+    try:
+        source = _source(journal, lock)
+        if source is None and not storages:
+            raise JournalError(_nothing_left(journal, lock))
+        with workshop(journal, "rebuild") as folder:
+            made, rebuilt = _build(settings, storages, source, folder, clock)
+            one_file(made)
+            rebuilt.moved = put_in_place(made, journal, lock.generations)
+        lock.remember(frozenset())  # the next start gives it its generation
+        return rebuilt
+    except OSError as error:
+        raise StorageUnavailable(f"{journal}: cannot be made anew: {error}") from error
+    finally:
+        lock.release()
+
+
+def _nothing_left(journal: Path, lock: JournalLock) -> str:
+    what = f"{journal}: nothing is left to make it from: "
+    if lock.is_known:
+        return f"{what}only if a new, empty one is really to begin, remove {lock_of(journal).name} and start the bridge"
+    return f"{what}start the bridge, it begins an empty one"
+
+
+def _source(journal: Path, lock: JournalLock) -> Path | None:
+    """Where rows are to be saved from: the journal that is there and has some, else the newest set aside that has."""
+    if not journal.exists():
+        finish_setting_aside(journal, lock.generations)
+        return _newest_aside(journal)
+    try:
+        held = _holdings(journal)
+    except sqlite3.OperationalError as error:
+        raise StorageUnavailable(f"{journal}: cannot be read: {error}") from None
+    except sqlite3.DatabaseError as error:
+        if not lock.is_known:
+            raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
+        return set_aside(journal)
+    return journal if held else _newest_aside(journal)
+
+
+def _newest_aside(journal: Path) -> Path | None:
+    """The newest that was moved aside, damaged or replaced; a whole one without receipts only for want of others."""
+    aside = all_set_aside(journal)[::-1]
+    return next((path for path in aside if not _is_empty(path)), next(iter(aside), None))
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return _holdings(path) == 0
+    except sqlite3.Error:
+        return False
+
+
+def _holdings(journal: Path) -> int:
+    """How many receipts the journal that is there holds; sqlite3.DatabaseError if it is damaged."""
+    if journal.stat().st_size == 0:
+        raise sqlite3.DatabaseError("the file is empty")
+    with closing(open_beside(journal, held=False)) as connection:
+        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise sqlite3.DatabaseError(str(finding))
+        return sum(int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in _HOLDINGS)  # noqa: S608 (names of our own)
+
+
+_HOLDINGS: Final = ("receipts", "tombstones", "recovered")
+
+
+def _build(
+    settings: Settings, storages: Sequence[StorageReader], source: Path | None, folder: Path, clock: Clock
+) -> tuple[Path, Rebuilt]:
+    """The new journal in the workshop, and what is in it."""
+    made = folder / "journal.db"
+    database = Database(f"sqlite:///{made}", anew=True)
+    database.open()
+    database.close()
+    saved = salvage(source, made, folder) if source is not None else Salvage()
+    found, marks = _documents(storages)
+    stones = saved.rows.get("tombstones", [])
+    topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
+    fates = Judge(found, topics.reply).judge(saved, keys_of(stones))
+    for document in fates.disputed:  # its lane comes upon it before it prints, and stands still
+        fn_number = document.mark.fn_number
+        marks[fn_number] = min(marks[fn_number], document.mark.fd_number - 1)
+    database.open()
+    settings_rows = _settings(saved) | _held(saved, storages)
+    load_rows(database, _rows(saved, fates), settings_rows, _newest_ms(saved, found), _marks(saved, marks))
+    database.close()
+    journal = Journal(database, clock)
+    journal.open()
+    _adopt(journal, fates, settings)
+    _keep_awaited(journal, list(fates.awaited.values()))
+    journal.close()
+    rebuilt = _told(source, saved, fates, {storage.fn_number for storage in storages})
+    return made, rebuilt
+
+
+def _documents(storages: Sequence[StorageReader]) -> tuple[dict[str, Found], dict[str, int]]:
+    """Every receipt and correction of ours in the storages, by requisite, of two with one the first.
+
+    And, by the number of each storage, up to which document it could be read without a gap.
+    """
+    found: dict[str, Found] = {}
+    marks: dict[str, int] = {}
+    for storage in storages:
+        marks[storage.fn_number] = 0
+        for document in storage.documents():
+            if isinstance(document, Unreadable):
+                continue
+            if document.fd_number == marks[storage.fn_number] + 1:
+                marks[storage.fn_number] += 1
+            if document.mark is None or document.requisite is None:
+                continue
+            assert document.operation is not None
+            assert document.total is not None
+            ours = RecoveredDocument(
+                document.requisite, storage.kkt, document.form, document.operation, document.total, document.mark
+            )
+            known = found.get(ours.requisite)
+            if known is None or ours.supersedes(known.document):
+                found[ours.requisite] = Found(ours, int(document.at.timestamp() * 1000))
+    return found, marks
+
+
+def _rows(saved: Salvage, fates: Fates) -> dict[str, list[dict[str, object]]]:
+    """What goes into the new journal; of the steps only those of receipts that are there."""
+    kept = {row["id"] for row in fates.receipts}
+    sent_on = {row["id"] for row in fates.documents}
+    return {
+        "storages": saved.rows.get("storages", []),
+        "tombstones": saved.rows.get("tombstones", []),
+        "receipts": fates.receipts,
+        "requests": fates.requests,
+        "documents": fates.documents,
+        "bodies": [row for row in saved.rows.get("bodies", []) if row["document"] in sent_on],
+        "steps": [row for row in saved.rows.get("steps", []) if row["receipt"] is None or row["receipt"] in kept],
+        "outbox": saved.rows.get("outbox", []),
+        "commands": saved.rows.get("commands", []),
+    }
+
+
+def _settings(saved: Salvage) -> dict[str, str]:
+    kept = {name: value for name, value in saved.settings.items() if name in _KEPT_SETTINGS}
+    if "steps_published" not in kept:
+        # What was told and what was not is lost: events are not told twice.
+        kept["steps_published"] = str(max((row["id"] for row in saved.rows.get("steps", [])), default=0))
+    return kept
+
+
+def _held(saved: Salvage, storages: Sequence[StorageReader]) -> dict[str, str]:
+    """Which storage each register held by the rows; where that one was read just now, the one that it holds now.
+
+    The registers' own storages come first among `storages`. What waits and may stand on a storage that was not read is
+    left to a person by its lane (see `kkt_bridge.journal.settings`).
+    """
+    held = {name: value for name, value in saved.settings.items() if name.startswith(HELD)}
+    read = {storage.fn_number for storage in storages}
+    now = {HELD + storage.kkt: storage.fn_number for storage in reversed(storages)}
+    return {
+        name: f"0 {now[name]}" if name in now and value.partition(" ")[2] in read else value
+        for name, value in held.items()
+    }
+
+
+def _marks(saved: Salvage, read: Mapping[str, int]) -> dict[str, int]:
+    """Up to which document each storage is known: what was known, and what has been read just now."""
+    known = {
+        name.removeprefix(FD_MARK): value
+        for name, value in saved.figures.items()
+        if name.startswith(FD_MARK) and value > 0
+    }
+    return {fn_number: max(known.get(fn_number, 0), read.get(fn_number, 0)) for fn_number in known.keys() | read.keys()}
+
+
+def _newest_ms(saved: Salvage, found: dict[str, Found]) -> int:
+    """A time behind which the order of receipts must not go back."""
+    documents = (document.at_ms + _MINUTE_MS - 1 for document in found.values())
+    stones = (row["hlc_wall_ms"] for row in saved.rows.get("tombstones", []))
+    return max([*documents, *stones, saved.figures.get("hlc_wall_ms", 0)], default=0)
+
+
+def _adopt(journal: Journal, fates: Fates, settings: Settings) -> None:
+    """Receipts that wait, or are in doubt, and have a document: printed, and their POS is told."""
+    for row, receipt, document in fates.adopted:
+        warnings = print_warnings(receipt)
+        task = task_of(row, receipt)
+
+        def operation(tx: Transaction) -> None:
+            printing = record_recovered(tx, task, document, warnings)  # noqa: B023 (run before the next turn)
+            reply = replies.printed(printing, document.mark, warnings, tx.instant.wall_ms, settings.zone)  # noqa: B023
+            tx.publish(task.reply_topic, reply.payload(), task.correlation)  # noqa: B023
+
+        journal.write(operation)
+
+
+def _keep_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> None:
+    for start in range(0, len(documents), _BATCH):
+        batch = documents[start : start + _BATCH]
+
+        def operation(tx: Transaction) -> None:
+            for document in batch:  # noqa: B023 (run before the next turn)
+                insert_recovered(tx, document)
+
+        journal.write(operation)
+
+
+def _told(source: Path | None, saved: Salvage, fates: Fates, given: set[str]) -> Rebuilt:
+    adopted = {row["id"] for row, _, _ in fates.adopted}
+    waiting = [
+        row
+        for row in fates.receipts
+        if row["status"] in {Status.BUFFERED, Status.PRINTING} and row["id"] not in adopted
+    ]
+    named = {row["fn_number"] for row in fates.documents} | {row["fn_before"] for row in waiting}
+    return Rebuilt(
+        damaged=source.name if source is not None else None,
+        last_write_ms=saved.figures.get("hlc_wall_ms"),
+        receipts=len(fates.receipts),
+        waiting=len(waiting),
+        found_printed=len(fates.adopted),
+        tombstones=len(saved.rows.get("tombstones", [])),
+        awaited=len(fates.awaited),
+        lost=sorted(fates.lost),
+        unmarked=sorted(fates.unmarked),
+        unread_storages=sorted(number for number in named - given if number is not None),
+        unread_tables=[name for name, gaps in saved.gaps.items() if gaps],
+    )

@@ -1,1 +1,0 @@
-"""What steers the stages and shows them: operators' commands, retained state, health."""

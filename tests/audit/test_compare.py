@@ -1,0 +1,165 @@
+"""Books read one after the other while the bridge goes on: what happened in between is no difference."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from support.stages import a_mark
+
+from kkt_bridge.audit.compare import differences
+from kkt_bridge.audit.differences import OfdEntry
+from kkt_bridge.audit.journal_claims import Claim, Inventory
+from kkt_bridge.audit.snapshot import Ledger
+from kkt_bridge.audit.sums import sum_up
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.registers.base import RECEIPT_FORM, StoredDocument
+
+FN = "9999078900000001"
+CLAIM = Claim(
+    pos_id="pos-1",
+    receipt_id="0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11",
+    kkt="kkt-1",
+    status=Status.SYNCED,
+    type="sale",
+    total=1000,
+    operation="sale",
+    fn_number=FN,
+    fd_number=1,
+    fiscal_sign="1",
+    attempts=0,
+    document=1,
+)
+BUFFERED = replace(CLAIM, status=Status.BUFFERED, fn_number=None, fd_number=None, fiscal_sign=None, document=None)
+PRINTING = replace(BUFFERED, status=Status.PRINTING)
+PRINTED = replace(CLAIM, status=Status.PRINTED)
+DOCUMENT = StoredDocument(
+    fn_number=FN,
+    fd_number=1,
+    form=RECEIPT_FORM,
+    operation="sale",
+    total=1000,
+    requisite=requisite_1192(*CLAIM.key),
+    at=datetime(2026, 11, 22, 14, 3, tzinfo=UTC),
+    shift_number=1,
+    mark=a_mark(1, FN).model_copy(update={"fiscal_sign": "1"}),
+)
+ENTRY = OfdEntry("pos-1:0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", FN, 1, 1)
+
+
+def inventory(*claims):
+    counts = {(claim.kkt, str(claim.status)): 1 for claim in claims}
+    return Inventory(claims, (), counts, counts)
+
+
+class Storage:
+    """A fiscal storage with these documents."""
+
+    kkt, fn_number = "kkt-1", FN
+
+    def __init__(self, *documents):
+        self._documents = documents
+
+    def documents(self):
+        return iter(self._documents)
+
+
+def books(before, document, entry, after):
+    ledger = Ledger()
+    ledger.enter_inventory(inventory(*filter(None, [before])))
+    assert ledger.enter_storage(Storage(*filter(None, [document]))) == []
+    ledger.enter_entries(filter(None, [entry]))
+    ledger.enter_inventory(inventory(*filter(None, [after])), again=True)
+    return ledger
+
+
+def found_in(*what, running=True):
+    with books(*what) as ledger:
+        return list(differences(ledger, {"kkt-1"}, running=running))
+
+
+def kinds(*what, **how):
+    return [found.kind for found in found_in(*what, **how) if not found.is_note]
+
+
+def told_by(*what, running=True):
+    with books(*what) as ledger:
+        return str(sum_up(ledger, running=running))
+
+
+def test_a_receipt_that_is_taken_printed_and_sent_while_the_books_are_read():
+    """In whatever state each book shows it: the journal, then storage, OFD, journal."""
+    for before, document, entry, after in [
+        (None, None, None, BUFFERED),
+        (None, None, None, PRINTED),
+        (None, None, None, CLAIM),
+        (None, DOCUMENT, None, PRINTING),
+        (None, DOCUMENT, ENTRY, CLAIM),
+        (BUFFERED, None, None, CLAIM),
+        (BUFFERED, None, ENTRY, CLAIM),
+        (PRINTING, DOCUMENT, None, PRINTED),
+        (PRINTING, None, None, PRINTED),
+        (PRINTED, DOCUMENT, None, CLAIM),
+        (PRINTED, DOCUMENT, ENTRY, CLAIM),
+        (PRINTED, DOCUMENT, ENTRY, PRINTED),
+    ]:
+        assert kinds(before, document, entry, after) == [], (before, document, entry, after)
+
+
+def test_what_was_claimed_at_first_must_be_found_after_it():
+    assert kinds(PRINTED, None, None, CLAIM) == ["missing_document"]
+    assert kinds(CLAIM, DOCUMENT, None, CLAIM) == ["not_at_ofd"]
+
+
+def test_what_was_found_must_be_known_at_last():
+    assert kinds(None, DOCUMENT, None, None) == ["unknown_document"]
+    assert kinds(None, None, ENTRY, None) == ["unknown_at_ofd"]
+    assert kinds(BUFFERED, DOCUMENT, None, BUFFERED) == ["unrecorded_document"]
+
+
+def test_a_doubt_is_one_only_if_it_lasts_and_a_difference_only_where_nobody_is_at_work():
+    assert kinds(PRINTING, None, None, PRINTING, running=False) == ["in_doubt"]
+    (note,) = found_in(PRINTING, None, None, PRINTING)
+    assert (note.kind, note.is_note) == ("in_doubt", True)
+    assert found_in(BUFFERED, None, None, PRINTING) == []
+
+
+def test_beside_a_running_bridge_the_sums_are_of_one_moment():
+    told = told_by(BUFFERED, DOCUMENT, ENTRY, CLAIM)
+    assert told == "taken 1 = printed 0 + waiting 1; printed 0 = fiscal documents 0 = at the OFD 0"
+    told = told_by(BUFFERED, DOCUMENT, ENTRY, BUFFERED, running=False)
+    assert "printed 0 ≠ fiscal documents 1" in told
+
+
+def test_what_the_journal_does_not_know_is_counted_as_such():
+    assert told_by(None, DOCUMENT, ENTRY, None, running=False) == (
+        "taken 0 = printed 0 ≠ fiscal documents 1 (1 unknown) ≠ at the OFD 1 (1 unknown)"
+    )
+
+
+def test_where_the_ofd_has_another_document_under_the_key_nothing_is_merely_unrecorded():
+    other = replace(ENTRY, fd_number=2)
+    assert [found.kind for found in found_in(PRINTED, DOCUMENT, other, PRINTED)] == ["ofd_differs"]
+
+
+def test_what_waits_for_a_register_that_the_settings_do_not_have_is_told():
+    """It was renamed, say: no lane prints for the old name, and none sends its documents."""
+    (found,) = found_in(replace(BUFFERED, kkt="kkt-9"), None, None, replace(BUFFERED, kkt="kkt-9"))
+    assert (found.kind, found.kkt, found.what.split(",")[0]) == (
+        "no_register",
+        "kkt-9",
+        "1 receipts are buffered there",
+    )
+
+
+def test_an_ofd_that_breaks_off_in_the_middle_of_its_answer_is_not_half_believed():
+    def broken():
+        yield ENTRY
+        raise ValueError("the answer ends here")
+
+    with books(CLAIM, DOCUMENT, None, CLAIM) as ledger:
+        ledger.entries_known = False
+        with pytest.raises(ValueError, match="ends here"):
+            ledger.enter_entries(broken())
+        assert list(differences(ledger, {"kkt-1"}, running=False)) == []
+        assert "at the OFD: not checked" in str(sum_up(ledger, running=False))

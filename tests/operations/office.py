@@ -1,0 +1,145 @@
+"""A shop with its office: the board of state, telemetry, and the desk where commands are carried out."""
+
+import json
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from support.stages import TOPICS, ZONE, Shop
+
+from kkt_bridge.mqtt.messages import SessionView
+from kkt_bridge.operations.alerts import Alerts
+from kkt_bridge.operations.command_worker import Desk
+from kkt_bridge.operations.commands import Commands
+from kkt_bridge.operations.components import OfdComponent, ShopTime
+from kkt_bridge.operations.retained_state import Board
+from kkt_bridge.operations.telemetry import Telemetry
+from kkt_bridge.runtime.wiring import Base, components
+from kkt_bridge.stages.delivery.status import DeliveryView
+from kkt_bridge.wire.messages import Online
+
+ROUNDS_MAX = 20
+
+
+class Office:
+    """What steers a shop, moved by hand like its stages."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.shop = Shop(folder, **settings)
+        self.session = SessionView(online=True)
+        self.evidence: dict[str, Any] = {}
+        """What the delivery's view says otherwise than it would by itself."""
+        self._open()
+
+    def _open(self) -> None:
+        shop = self.shop
+        online = Online(online=True, since="2026-11-22T12:03:00.000+03:00", version="0.1.0", boot_id="boot")
+        self.board = Board(
+            link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
+        )
+        time = ShopTime(shop.clock, ZONE)
+        ofd = OfdComponent(self._delivery_view, shop.sync.breaker, time)
+        base = Base(shop.settings, shop.clock, TOPICS, shop.journal)
+        self.components = list(components(base, shop.admission, shop.lanes, lambda: self.session, ofd))
+        self.alerts = Alerts(
+            journal=shop.journal, topics=TOPICS, registers=list(shop.lanes), zone=ZONE, clock=shop.clock
+        )
+        self.telemetry = Telemetry(
+            board=self.board, components=self.components, alerts=self.alerts, online=online, time=time
+        )
+        self.woken: list[str] = []
+        commands = Commands(
+            journal=shop.journal,
+            telemetry=self.telemetry,
+            admission=shop.admission,
+            delivery=shop.sync.delivery,
+            lanes=list(shop.lanes.values()),
+            wake_delivery=lambda: self.woken.append("delivery"),
+            wake_lane=self.woken.append,
+            zone=ZONE,
+        )
+        self.table, self.taken_table = commands.table(), commands.taken_table()
+        self.desk = Desk(
+            journal=shop.journal,
+            handlers=self.table,
+            taken_handlers=self.taken_table,
+            topics=TOPICS,
+            zone=ZONE,
+            wake=lambda: self.woken.append("desk"),
+        )
+
+    def _delivery_view(self) -> DeliveryView:
+        sync = self.shop.sync
+        view = DeliveryView(
+            network=sync.network.state,
+            in_progress=sync.delivery.in_progress,
+            sent_total=sync.delivery.sent_total,
+            failed_total=sync.delivery.failed_total,
+            last_success_ms=sync.delivery.last_success_ms,
+        )
+        return replace(view, **self.evidence)
+
+    @property
+    def rival(self) -> str | None:
+        """Why another bridge of our name is suspected at the broker."""
+        return self.session.rival
+
+    @rival.setter
+    def rival(self, why: str | None) -> None:
+        self.session = replace(self.session, rival=why)
+
+    def close(self) -> None:
+        """End the process."""
+        self.shop.kill()
+
+    def restart(self) -> None:
+        """Kill the process and start the next one."""
+        self.shop.restart()
+        self._open()
+
+    def order(self, name: str, command_id: str | None = None, **args: Any) -> dict[str, Any]:
+        """Have a command carried out; its result."""
+        command_id = command_id or str(uuid.uuid4())
+        self.shop.command(name, command_id, **args)
+        self.work()
+        return self.results(name, command_id)[-1]
+
+    def order_without_work(self, name: str, **args: Any) -> Any:
+        """Have a command carried out while the stages stand still; what it returns."""
+        command_id = str(uuid.uuid4())
+        self.shop.command(name, command_id, **args)
+        self.desk.step()
+        return self.results(name, command_id)[-1]["result"]
+
+    def results(self, name: str, command_id: str) -> list[dict[str, Any]]:
+        """The results published for a command."""
+        return [
+            result for result in self.shop.sent_to(TOPICS.command_result(name)) if result["command_id"] == command_id
+        ]
+
+    def work(self) -> None:
+        """Step the desk, and whatever a command set in motion, until nothing moves."""
+        for _ in range(ROUNDS_MAX):
+            self.desk.step()
+            self.shop.print_all()
+            self.shop.sync.run()
+            if not self.woken:
+                return
+            self.woken.clear()
+        raise AssertionError("the office does not rest")
+
+    def state(self, name: str) -> dict[str, Any]:
+        """What the telemetry shows now."""
+        self.telemetry.look()
+        shown: dict[str, Any] = json.loads(self.board.snapshot()[name].payload())
+        return shown
+
+    def states_sent(self) -> list[tuple[str, dict[str, Any]]]:
+        """The state messages sent since the last time: topic behind `state/`, content."""
+        prefix = TOPICS.state("")
+        return [
+            (message.topic.removeprefix(prefix), json.loads(message.payload))
+            for message in self.shop.line.take()
+            if message.topic.startswith(prefix)
+        ]
