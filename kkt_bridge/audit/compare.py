@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterator
 from kkt_bridge.audit.deliveries import claimed_deliveries, late_arrivals, unclaimed_deliveries
 from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.documents import claimed_papers, doubts, repeated_papers, unclaimed_papers
-from kkt_bridge.audit.snapshot import Ledger
+from kkt_bridge.audit.snapshot import ScratchDatabase
 
 
-def differences(ledger: Ledger, registers: Collection[str], *, running: bool) -> Iterator[Difference]:
+def differences(ledger: ScratchDatabase, registers: Collection[str], *, running: bool) -> Iterator[Difference]:
     """Everything that does not agree between the books.
 
     They were read in this order: journal, storages, OFD, journal again. A bridge that runs goes on meanwhile. So what
@@ -27,7 +27,7 @@ def differences(ledger: Ledger, registers: Collection[str], *, running: bool) ->
         yield from late_arrivals(ledger)
 
 
-def _left_behind(ledger: Ledger, registers: Collection[str]) -> Iterator[Difference]:
+def _left_behind(ledger: ScratchDatabase, registers: Collection[str]) -> Iterator[Difference]:
     """What waits for registers that were taken out of the configuration, or got another name."""
     query = (
         "SELECT kkt, status, count(*) FROM {after} WHERE status IN ('buffered', 'printing', 'printed') GROUP BY 1, 2"
@@ -38,7 +38,7 @@ def _left_behind(ledger: Ledger, registers: Collection[str]) -> Iterator[Differe
             yield Difference("no_register", what, kkt=kkt)
 
 
-def _counts(ledger: Ledger) -> Iterator[Difference]:
+def _counts(ledger: ScratchDatabase) -> Iterator[Difference]:
     kept, true = ledger.kept_counts, ledger.true_counts
     for kkt, kind in sorted(kept.keys() | true.keys()):
         if kept.get((kkt, kind), 0) != true.get((kkt, kind), 0):

@@ -6,7 +6,7 @@ from typing import Final
 
 from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.journal_claims import Claim
-from kkt_bridge.audit.snapshot import PRINTED, Ledger
+from kkt_bridge.audit.snapshot import PRINTED, ScratchDatabase
 from kkt_bridge.receipts.lifecycle import Status
 
 UNKNOWN_ENTRIES: Final = """
@@ -18,7 +18,7 @@ WHERE a.key IS NULL AND b.key IS NULL AND e.fn_number IN (
 """What the OFD has of our fiscal storages, and the journal knows nothing of."""
 
 
-def claimed_deliveries(ledger: Ledger) -> Iterator[Difference]:
+def claimed_deliveries(ledger: ScratchDatabase) -> Iterator[Difference]:
     """What the journal says is at the OFD. The OFD was asked after the journal was read."""
     for claim, (fn_number, fd_number) in ledger.claims(_CLAIMED, Status.SYNCED):
         if fd_number is None:
@@ -27,7 +27,7 @@ def claimed_deliveries(ledger: Ledger) -> Iterator[Difference]:
             yield _about(claim, "ofd_differs", f"the OFD has FD {fd_number} of FN {fn_number}")
 
 
-def unclaimed_deliveries(ledger: Ledger) -> Iterator[Difference]:
+def unclaimed_deliveries(ledger: ScratchDatabase) -> Iterator[Difference]:
     """What the OFD has of our fiscal storages. The journal was read after the OFD was asked."""
     for claim, _ in ledger.claims(_UNRECORDED):
         if claim.status in PRINTED:
@@ -42,7 +42,7 @@ def unclaimed_deliveries(ledger: Ledger) -> Iterator[Difference]:
         yield Difference("unknown_at_ofd", what, pos_id, receipt_id, fn_number=fn_number, fd_number=fd_number)
 
 
-def late_arrivals(ledger: Ledger) -> Iterator[Difference]:
+def late_arrivals(ledger: ScratchDatabase) -> Iterator[Difference]:
     """Documents that came to the OFD behind younger ones of their storage, without a failure of their own."""
     arrivals = ledger.claims(_ARRIVALS)
     for _, of_storage in groupby(arrivals, key=lambda arrival: arrival[1][0]):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from kkt_bridge.audit.differences import AWAITED, Difference
 from kkt_bridge.audit.journal_claims import Claim
-from kkt_bridge.audit.snapshot import Ledger, claim_of
+from kkt_bridge.audit.snapshot import ScratchDatabase, claim_of
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -15,7 +15,7 @@ from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM
 _PAPER: Final = "p.kkt, p.fn_number, p.fd_number, p.form, p.operation, p.total, p.requisite, p.fiscal_sign"
 
 
-def repeated_papers(ledger: Ledger) -> Iterator[Difference]:
+def repeated_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
     """Receipts that were printed twice."""
     query = (
         "SELECT requisite FROM papers WHERE requisite IS NOT NULL GROUP BY requisite HAVING count(*) > 1 "
@@ -30,7 +30,7 @@ def repeated_papers(ledger: Ledger) -> Iterator[Difference]:
         yield _about_paper("printed_twice", f"one receipt, {all_of_them}", places[0], claim)
 
 
-def claimed_papers(ledger: Ledger) -> Iterator[Difference]:
+def claimed_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
     """What the journal says was printed: is it there, and as it says? The storages were read after the journal."""
     for claim, (requisite,) in ledger.claims(_WITHOUT_MARK):
         there = _elsewhere(ledger, requisite) or "no storage has a document of it"
@@ -47,7 +47,7 @@ def claimed_papers(ledger: Ledger) -> Iterator[Difference]:
         yield Difference("unread_storage", what, kkt=kkt, fn_number=fn_number)
 
 
-def unclaimed_papers(ledger: Ledger) -> Iterator[Difference]:
+def unclaimed_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
     """What the storages hold: does the journal know it? The journal was read after the storages."""
     for row in ledger.rows(_UNCLAIMED):
         paper, (requisite, awaited), claim = row[:3], row[3:5], row[5:]
@@ -63,7 +63,7 @@ def unclaimed_papers(ledger: Ledger) -> Iterator[Difference]:
             yield _about_paper("unknown_document", what, paper)
 
 
-def doubts(ledger: Ledger, *, running: bool) -> Iterator[Difference]:
+def doubts(ledger: ScratchDatabase, *, running: bool) -> Iterator[Difference]:
     """Receipts that nobody knows of whether they were printed; beside a running bridge a note."""
     for claim, _ in ledger.claims(_IN_DOUBT, Status.PRINTING, Status.PRINTING):
         what = "was being printed all the time" if running else "was being printed when the bridge ended"
@@ -101,7 +101,7 @@ def _mismatches(
         yield f"fiscal sign {sign}, the journal says {claim.fiscal_sign}"
 
 
-def _elsewhere(ledger: Ledger, requisite: str) -> str:
+def _elsewhere(ledger: ScratchDatabase, requisite: str) -> str:
     places = ledger.rows("SELECT fn_number, fd_number FROM papers WHERE requisite = ? ORDER BY rowid", requisite)
     return ", ".join(_place(fn_number, fd_number) for fn_number, fd_number in places)
 

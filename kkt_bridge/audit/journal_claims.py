@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
-from kkt_bridge.journal.readonly import open_beside
+from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
@@ -47,7 +47,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class JournalClaims:
     """A journal at one moment."""
 
     claims: Iterable[Claim]
@@ -61,13 +61,13 @@ class Inventory:
 
 
 @contextmanager
-def read_inventory(path: Path, *, held: bool) -> Iterator[Inventory]:
+def read_inventory(path: Path, *, held: bool) -> Iterator[JournalClaims]:
     """A journal in one snapshot, once its file is checked; for the time of the block. `held`: a bridge runs on it.
 
     Errors, also of what is read within the block: JournalDamaged, JournalError (there is none, or it is of another
     release), StorageUnavailable.
     """
-    with closing(open_beside(path, held=held)) as connection:
+    with closing(open_readonly(path, held=held)) as connection:
         try:
             _require_whole(connection, path)
             connection.execute("BEGIN")
@@ -90,14 +90,14 @@ def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
         raise JournalError(f"{path}: has schema {schema}, this program reads {known_schema()}: {advice}")
 
 
-def _read(connection: sqlite3.Connection) -> Inventory:
+def _read(connection: sqlite3.Connection) -> JournalClaims:
     counts: Counter[CountKey] = Counter()
     for kkt, status, count in connection.execute("SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status"):
         counts[kkt, status] = count
     for kkt, dead in connection.execute("SELECT kkt, count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt"):
         counts[kkt, DLQ] = dead
     figures = connection.execute("SELECT kkt, name, value FROM figures WHERE kkt != '' AND value != 0")
-    return Inventory(
+    return JournalClaims(
         claims=chain(_purged(connection), _live(connection)),
         recovered=connection.execute("SELECT requisite, fn_number, fd_number FROM recovered"),
         kept_counts={(kkt, name): value for kkt, name, value in figures},

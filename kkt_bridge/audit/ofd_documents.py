@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kkt_bridge.audit.differences import OfdEntry
-from kkt_bridge.audit.snapshot import Ledger
+from kkt_bridge.audit.snapshot import ScratchDatabase
 from kkt_bridge.settings import OfdSettings, masked_url
 
 PATH: Final = "/_received"
@@ -23,7 +23,7 @@ _HEAD_MAX: Final = 1 << 20
 """Characters within which the list must begin, and one document must end: else it is no such answer."""
 
 
-def enter_ofd(ledger: Ledger, settings: OfdSettings) -> str | None:
+def enter_ofd(ledger: ScratchDatabase, settings: OfdSettings) -> str | None:
     """Enter every document that the OFD took; return the reason where it does not tell."""
     url = masked_url(settings.url)
     try:

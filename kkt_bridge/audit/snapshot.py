@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
 from kkt_bridge.audit.differences import Difference, OfdEntry
-from kkt_bridge.audit.journal_claims import Claim, Inventory
+from kkt_bridge.audit.journal_claims import Claim, JournalClaims
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.base import SALE_FORMS, StoredDocument, Unreadable
-from kkt_bridge.registers.stored_documents import StorageReader
+from kkt_bridge.registers.base import SALE_FORMS, StoredDocument, UnreadableDocument
+from kkt_bridge.registers.stored_documents import DocumentSource
 
 PRINTED: Final = (Status.PRINTED, Status.SYNCED, Status.DEAD)
 """A receipt with one of these has a fiscal document, says the journal."""
@@ -47,7 +47,7 @@ CREATE TABLE entries (key TEXT PRIMARY KEY, fn_number TEXT, fd_number INTEGER, a
 """
 
 
-class Ledger:
+class ScratchDatabase:
     """The books of one audit; `connection` is for the queries of the comparisons."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def enter_inventory(self, inventory: Inventory, *, again: bool = False) -> None:
+    def enter_inventory(self, inventory: JournalClaims, *, again: bool = False) -> None:
         """The journal as it was at first; `again`, as it was at last."""
         if again:
             self.after = "after"
@@ -81,7 +81,7 @@ class Ledger:
         self.connection.executescript(_CLAIM_INDEXES.format(name=self.after))
         self.kept_counts, self.true_counts = inventory.kept_counts, inventory.true_counts
 
-    def enter_storage(self, storage: StorageReader) -> list[Difference]:
+    def enter_storage(self, storage: DocumentSource) -> list[Difference]:
         """A fiscal storage; what is wrong with it in itself comes back. Errors: StorageUnreadable."""
         found: list[Difference] = []
         self.connection.execute("INSERT INTO storages VALUES (?, ?)", (storage.fn_number, storage.kkt))
@@ -153,11 +153,11 @@ def _claim_row(claim: Claim) -> tuple[Any, ...]:
     )
 
 
-def _paper_rows(storage: StorageReader, found: list[Difference]) -> Iterator[tuple[Any, ...]]:
+def _paper_rows(storage: DocumentSource, found: list[Difference]) -> Iterator[tuple[Any, ...]]:
     """A row for each document that can be read; what is wrong on the way is added to `found`."""
     expected, is_whole = 1, True
     for document in storage.documents():
-        if isinstance(document, Unreadable):
+        if isinstance(document, UnreadableDocument):
             is_whole = False
             what = f"document {document.fd_number} cannot be read"
             found.append(Difference("damaged_storage", what, kkt=storage.kkt, fn_number=storage.fn_number))
@@ -171,7 +171,7 @@ def _paper_rows(storage: StorageReader, found: list[Difference]) -> Iterator[tup
         yield _paper_row(storage, document)
 
 
-def _paper_row(storage: StorageReader, document: StoredDocument) -> tuple[Any, ...]:
+def _paper_row(storage: DocumentSource, document: StoredDocument) -> tuple[Any, ...]:
     sign = document.mark.fiscal_sign if document.mark is not None else None
     operation = None if document.operation is None else str(document.operation)
     # Of the other forms (reports of shifts, say) only the number matters.

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from kkt_bridge.audit.deliveries import UNKNOWN_ENTRIES
-from kkt_bridge.audit.snapshot import Ledger
+from kkt_bridge.audit.snapshot import ScratchDatabase
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import SALE_FORMS
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class Totals:
     """How many there are of each."""
 
     taken: int
@@ -57,7 +57,7 @@ class Sums:
         return told + (f" + dead letters {self.dead}" if self.dead else "")
 
 
-def sum_up(ledger: Ledger, *, running: bool) -> Sums:
+def sum_up(ledger: ScratchDatabase, *, running: bool) -> Totals:
     """Count, by the journal as it was before the storages and the OFD were read."""
     statuses = dict(ledger.rows("SELECT status, count(*) FROM before GROUP BY status"))
     printed = ledger.number("SELECT count(*) FROM before WHERE status IN {printed}")
@@ -66,7 +66,7 @@ def sum_up(ledger: Ledger, *, running: bool) -> Sums:
     unknown = ledger.number(_UNKNOWN_PAPERS)
     lacking = dict(ledger.rows(_LACKING))
     unknown_at_ofd = ledger.number(f"SELECT count(*) {UNKNOWN_ENTRIES}") if ledger.entries_known else None
-    return Sums(
+    return Totals(
         taken=sum(statuses.values()),
         rejected=statuses.get(Status.REJECTED, 0),
         waiting=statuses.get(Status.BUFFERED, 0) + statuses.get(Status.PRINTING, 0),

@@ -9,19 +9,19 @@ from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.documents import repeated_papers
 from kkt_bridge.audit.journal_claims import read_inventory
 from kkt_bridge.audit.ofd_documents import enter_ofd
-from kkt_bridge.audit.snapshot import Ledger
-from kkt_bridge.audit.sums import Sums, sum_up
+from kkt_bridge.audit.snapshot import ScratchDatabase
+from kkt_bridge.audit.sums import Totals, sum_up
 from kkt_bridge.errors import JournalDamaged
 from kkt_bridge.registers.stored_documents import readers
 from kkt_bridge.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """What came of an audit."""
 
     findings: Sequence[Difference]
-    sums: Sums | None
+    sums: Totals | None
     """None where the journal cannot be read."""
     not_checked: Sequence[str]
     """What could not be looked at, and is no difference."""
@@ -37,13 +37,13 @@ class Report:
         return [finding for finding in self.findings if finding.is_note]
 
 
-def audit(settings: Settings, journal: Path, extra: Sequence[Path], *, running: bool) -> Report:
+def audit(settings: Settings, journal: Path, extra: Sequence[Path], *, running: bool) -> AuditReport:
     """Hold journal, storages and OFD against each other; `extra` are files of storages that were replaced.
 
     `running`: a bridge is at work on the journal; it is not delayed.
     Errors: JournalError where there is no journal to read, StorageUnreadable.
     """
-    with Ledger() as ledger:
+    with ScratchDatabase() as ledger:
         damage = _enter_journal(ledger, journal, held=running, again=False)
         of_storages = [found for storage in readers(settings, extra) for found in ledger.enter_storage(storage)]
         silence = enter_ofd(ledger, settings.ofd)
@@ -51,15 +51,15 @@ def audit(settings: Settings, journal: Path, extra: Sequence[Path], *, running: 
             damage = _enter_journal(ledger, journal, held=True, again=True)
         if damage is not None:
             why = f"OFD: {silence or 'there is no journal to hold it against'}"
-            return Report(
+            return AuditReport(
                 list(_without_journal(damage, ledger, of_storages)), None, [why, "journal: it cannot be read"]
             )
         registers = {kkt.id for kkt in settings.kkt}
         found = [*of_storages, *differences(ledger, registers, running=running)]
-        return Report(found, sum_up(ledger, running=running), [f"OFD: {silence}"] if silence else [])
+        return AuditReport(found, sum_up(ledger, running=running), [f"OFD: {silence}"] if silence else [])
 
 
-def _enter_journal(ledger: Ledger, journal: Path, *, held: bool, again: bool) -> str | None:
+def _enter_journal(ledger: ScratchDatabase, journal: Path, *, held: bool, again: bool) -> str | None:
     """Read the journal; return how it is damaged, if it is."""
     try:
         with read_inventory(journal, held=held) as inventory:
@@ -69,7 +69,7 @@ def _enter_journal(ledger: Ledger, journal: Path, *, held: bool, again: bool) ->
     return None
 
 
-def _without_journal(damage: str, ledger: Ledger, of_storages: Sequence[Difference]) -> Iterator[Difference]:
+def _without_journal(damage: str, ledger: ScratchDatabase, of_storages: Sequence[Difference]) -> Iterator[Difference]:
     """What can be said of the storages alone."""
     yield Difference("damaged_journal", damage)
     yield from of_storages

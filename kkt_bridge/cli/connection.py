@@ -39,7 +39,7 @@ class BridgeAway(KktBridgeError):
     """The broker is there, the bridge is not, or does not answer."""
 
 
-class NoAnswer(BridgeAway):
+class BridgeSilent(BridgeAway):
     """The bridge is online by its own word, and did not answer in time."""
 
 
@@ -52,7 +52,7 @@ class CommandRefused(KktBridgeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class BridgeAddress:
     """A bridge, and the broker that it is found at."""
 
     host: str
@@ -119,14 +119,14 @@ def describe(parser: argparse.ArgumentParser, text: str) -> None:
     parser.epilog = text
 
 
-def address(args: argparse.Namespace) -> Address:
+def address(args: argparse.Namespace) -> BridgeAddress:
     """The bridge that the arguments name; SettingsError if they do not, or name what cannot be used."""
     settings = load_settings(args.config) if args.config is not None else None
     bridge = args.bridge or (settings.bridge_id if settings else None)
     if bridge is None:
         raise SettingsError("say which bridge: --bridge ID, or --config FILE with the bridge's own configuration")
     known = address_in(settings.mqtt if settings else MqttSettings(), bridge)
-    return Address(
+    return BridgeAddress(
         host=args.host or known.host,
         port=args.port or known.port,
         topics=Topics(args.root or known.topics.root, bridge),
@@ -135,9 +135,9 @@ def address(args: argparse.Namespace) -> Address:
     )
 
 
-def address_in(mqtt: MqttSettings, bridge: str) -> Address:
+def address_in(mqtt: MqttSettings, bridge: str) -> BridgeAddress:
     """The bridge of this id at the broker of these settings."""
-    return Address(
+    return BridgeAddress(
         host=mqtt.host,
         port=mqtt.port,
         topics=Topics(mqtt.topic_root, bridge),
@@ -176,7 +176,7 @@ def receive(client: BrokerClient, deadline: float) -> Received | None:
 class BridgeLine:
     """A connection on which one bridge is asked."""
 
-    def __init__(self, where: Address) -> None:
+    def __init__(self, where: BridgeAddress) -> None:
         self.client = where.client()
         self._topics = where.topics
         self._states: dict[str, dict[str, Any]] = {}
@@ -209,7 +209,7 @@ class BridgeLine:
         self.client.publish(self._topics.command(name), command.model_dump_json().encode())
         result = self._result(name, command.command_id, time.monotonic() + timeout_s)
         if result is None:
-            raise NoAnswer(
+            raise BridgeSilent(
                 f"bridge {self._topics.bridge} did not answer `{name}` within {timeout_s:g} s; "
                 "it may still carry it out: look with `kkt-bridge watch`"
             )

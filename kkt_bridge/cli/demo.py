@@ -17,7 +17,7 @@ from rich.text import Text
 
 from kkt_bridge.cli.connection import argument
 from kkt_bridge.demo.children import ChildEnded, Stopped
-from kkt_bridge.demo.screens import LineScreen, LiveScreen, NoScreen, Screen
+from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, NoScreen
 from kkt_bridge.demo.show import Show, ShowSettings
 from kkt_bridge.demo.site import BRISK, WATCHABLE, BrokerAt
 from kkt_bridge.demo.snapshot import require_writable
@@ -148,7 +148,7 @@ def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
     )
 
 
-def _screen(args: argparse.Namespace, console: Console, show: Show) -> Screen:
+def _screen(args: argparse.Namespace, console: Console, show: Show) -> DemoScreen:
     if args.json:
         return NoScreen()
     # Neither lines nor paper can be drawn in ASCII, and no Cyrillic in Latin-1.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.cli.checkup.broker import examine_broker
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.journal_file import examine_journal
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.checkup.machine import examine_clock, examine_journal_directory
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def _show(out: Screen, finding: Finding) -> None:
+def _show(out: Screen, finding: CheckupFinding) -> None:
     out.print(line((f"{finding.verdict:<5}", _STYLES[finding.verdict]), (f"{finding.check}: {finding.reason}", PLAIN)))
     if finding.advice:
         out.print(line((f"     > {finding.advice}", WARNING)))
@@ -83,7 +83,7 @@ def _account(name: str) -> Account:
     return user
 
 
-def examine(config: Path, user: Account | None = None) -> Iterator[Finding]:
+def examine(config: Path, user: Account | None = None) -> Iterator[CheckupFinding]:
     """Every finding, as it is made; `user` is who runs the bridge, where that is known."""
     try:
         settings = load_settings(config)
@@ -99,7 +99,7 @@ def examine(config: Path, user: Account | None = None) -> Iterator[Finding]:
     yield from _examine_all(settings)
 
 
-def _examine_all(settings: Settings) -> Iterator[Finding]:
+def _examine_all(settings: Settings) -> Iterator[CheckupFinding]:
     clock = SystemClock()
     yield examine_clock(settings, clock)
     journal = settings.journal.path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import (
-    Address,
+    BridgeAddress,
     add_connection,
     add_timeout,
     address,
@@ -110,7 +110,7 @@ def _receipts(args: argparse.Namespace) -> list[FileReceipt]:
 class Dialogue:
     """Receipts going out, replies coming in."""
 
-    def __init__(self, client: BrokerClient, where: Address, timeout_s: float, *, as_json: bool) -> None:
+    def __init__(self, client: BrokerClient, where: BridgeAddress, timeout_s: float, *, as_json: bool) -> None:
         self._client = client
         self._topics = where.topics
         self._timeout_s = timeout_s

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from kkt_bridge.registers.virtual.faults import Faults, InvalidFaults, clear_faults, write_faults
+from kkt_bridge.registers.virtual.faults import InvalidRegisterFaults, RegisterFaults, clear_faults, write_faults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--set",
         metavar="JSON",
-        help=f"put these faults in force instead of all others: an object with any of {', '.join(Faults.model_fields)};"
+        help="put these faults in force instead of all others: an object with any of "
+        f"{', '.join(RegisterFaults.model_fields)};"
         ' power_cut is {"at": "open|requisites|line|subtotal|before_close|after_close|print", "times": 1}',
     )
     what.add_argument("--clear", action="store_true", help="heal the register")
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             write_faults(args.file, json.loads(args.set))
     except json.JSONDecodeError as error:
         return _fail(f"--set: not JSON: {error}")
-    except InvalidFaults as error:
+    except InvalidRegisterFaults as error:
         return _fail(f"--set: {error}")
     except OSError as error:
         return _fail(f"{args.file}: cannot change the faults: {error.strerror}")

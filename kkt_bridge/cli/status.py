@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from kkt_bridge.cli.connection import BridgeLine, CommandRefused, NoAnswer, add_asking, address, describe
+from kkt_bridge.cli.connection import BridgeLine, BridgeSilent, CommandRefused, add_asking, address, describe
 from kkt_bridge.cli.screen import Screen, print_json
 from kkt_bridge.cli.words import alert_lines, state_line
 
@@ -55,7 +55,7 @@ def _states(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     with BridgeLine(address(args)) as line:
         try:
             return line.ask("status", {}, args.issued_by, args.timeout), True
-        except (CommandRefused, NoAnswer) as problem:
+        except (CommandRefused, BridgeSilent) as problem:
             print(f"kkt-bridge: {problem}; this is what the bridge has last published:", file=sys.stderr)
             return line.retained_states(), False
 

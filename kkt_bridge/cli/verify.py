@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kkt_bridge.audit.differences import Difference
-from kkt_bridge.audit.verify import Report, audit
+from kkt_bridge.audit.verify import AuditReport, audit
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.connection import describe
 from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, complain, line, print_json
@@ -126,7 +126,7 @@ def _age(last_write_ms: int | None) -> str:
     return f"last written {datetime.fromtimestamp(last_write_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: AuditReport) -> dict[str, Any]:
     return {
         "ok": not report.differences,
         "differences": [_finding(finding) for finding in report.differences],
@@ -142,7 +142,7 @@ def _finding(finding: Difference) -> dict[str, Any]:
     return {name: getattr(finding, name) for name in names}
 
 
-def _show(report: Report) -> None:
+def _show(report: AuditReport) -> None:
     out = Screen()
     for finding in report.findings:
         style = FAINT if finding.is_note else BAD

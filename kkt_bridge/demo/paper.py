@@ -12,7 +12,7 @@ Ink = Literal["plain", "bold", "faint"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PaperLine:
     """One line, at most `WIDTH` characters."""
 
     text: str
@@ -31,42 +31,42 @@ _TYPES: Final = MappingProxyType(
 _PAYMENTS: Final = MappingProxyType(
     {"cash": "НАЛИЧНЫМИ", "card": "БЕЗНАЛИЧНЫМИ", "prepaid": "АВАНСОМ", "credit": "В КРЕДИТ", "other": "ИНОЕ"}
 )
-_TEAR: Final = Line("- " * (WIDTH // 2), "faint")
+_TEAR: Final = PaperLine("- " * (WIDTH // 2), "faint")
 
 
-def receipt_lines(fiscal: dict[str, Any], request: dict[str, Any] | None) -> list[Line]:
+def receipt_lines(fiscal: dict[str, Any], request: dict[str, Any] | None) -> list[PaperLine]:
     """The receipt of this fiscal mark; without its request, only what the register made of it."""
     return [
-        Line(_spread(_TYPES.get(fiscal["type"], "ЧЕК"), f"ЧЕК {fiscal['receipt_number']}"), "bold"),
+        PaperLine(_spread(_TYPES.get(fiscal["type"], "ЧЕК"), f"ЧЕК {fiscal['receipt_number']}"), "bold"),
         *(_goods(request) if request else ()),
-        Line(_spread("ИТОГ", f"={fiscal['total']}"), "bold"),
+        PaperLine(_spread("ИТОГ", f"={fiscal['total']}"), "bold"),
         *(_payments(request) if request else ()),
-        *([Line(_spread("СДАЧА", f"={fiscal['change']}"))] if fiscal["change"] != "0.00" else ()),
-        Line(_spread(f"ФД {fiscal['fd_number']}", f"ФП {fiscal['fiscal_sign']}"), "faint"),
+        *([PaperLine(_spread("СДАЧА", f"={fiscal['change']}"))] if fiscal["change"] != "0.00" else ()),
+        PaperLine(_spread(f"ФД {fiscal['fd_number']}", f"ФП {fiscal['fiscal_sign']}"), "faint"),
         _TEAR,
     ]
 
 
-def shift_lines(event: dict[str, Any]) -> list[Line]:
+def shift_lines(event: dict[str, Any]) -> list[PaperLine]:
     """The report that opens or closes a shift."""
     title = "СМЕНА ОТКРЫТА" if event["open"] else "СМЕНА ЗАКРЫТА"
     return [
-        Line(_spread(title, f"№ {event['number']}"), "bold"),
-        Line(f"ФД {event['fd_number']}", "faint"),
+        PaperLine(_spread(title, f"№ {event['number']}"), "bold"),
+        PaperLine(f"ФД {event['fd_number']}", "faint"),
         _TEAR,
     ]
 
 
-def _goods(request: dict[str, Any]) -> Iterator[Line]:
+def _goods(request: dict[str, Any]) -> Iterator[PaperLine]:
     for item in request["items"]:
-        yield Line(_cut(item["name"], WIDTH))
+        yield PaperLine(_cut(item["name"], WIDTH))
         amount = f"{item['quantity']} x {item['price']}"
-        yield Line(_spread("", f"{amount} ={item['total']}"))
+        yield PaperLine(_spread("", f"{amount} ={item['total']}"))
 
 
-def _payments(request: dict[str, Any]) -> Iterator[Line]:
+def _payments(request: dict[str, Any]) -> Iterator[PaperLine]:
     for payment in request["payments"]:
-        yield Line(_spread(_PAYMENTS.get(payment["type"], "ОПЛАТА"), f"={payment['amount']}"))
+        yield PaperLine(_spread(_PAYMENTS.get(payment["type"], "ОПЛАТА"), f"={payment['amount']}"))
 
 
 def _spread(left: str, right: str) -> str:

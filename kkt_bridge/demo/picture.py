@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from kkt_bridge.demo import captions
 from kkt_bridge.demo.captions import Caption
-from kkt_bridge.demo.paper import Line, receipt_lines, shift_lines
+from kkt_bridge.demo.paper import PaperLine, receipt_lines, shift_lines
 from kkt_bridge.demo.pulse import Pulse
 from kkt_bridge.wire.topics import Topics
 
@@ -42,7 +42,7 @@ class Register:
     """A fiscal register: its last state, and the paper that came out of it."""
 
     state: dict[str, Any] = field(default_factory=dict)
-    paper: deque[Line] = field(default_factory=lambda: deque(maxlen=PAPER_MAX))
+    paper: deque[PaperLine] = field(default_factory=lambda: deque(maxlen=PAPER_MAX))
     lines_printed: int = 0
     fd_number: int | None = None
     """Of the last document that is known of."""
@@ -234,7 +234,7 @@ class Picture:
     def _register(self, kkt: str) -> Register:
         return self.registers.setdefault(kkt, Register())
 
-    def _print(self, document: dict[str, Any], lines: list[Line]) -> None:
+    def _print(self, document: dict[str, Any], lines: list[PaperLine]) -> None:
         register = self._register(document["kkt"])
         register.fd_number = max(document["fd_number"], register.fd_number or 0)
         register.paper.extend(lines)

@@ -21,7 +21,7 @@ ROWS_MIN: Final = 20
 """Of a terminal, for the window's parts to keep their frames."""
 
 
-class Screen(Protocol):
+class DemoScreen(Protocol):
     """A place to show the picture; a context manager."""
 
     interval_s: float

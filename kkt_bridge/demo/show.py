@@ -11,10 +11,10 @@ from typing import Final, Self
 
 from kkt_bridge.demo.captions import story
 from kkt_bridge.demo.children import READY_TIMEOUT_S, ChildEnded, Children, Stopped
-from kkt_bridge.demo.ofd_desk import OfdDesk
+from kkt_bridge.demo.ofd_control import OfdControl
 from kkt_bridge.demo.picture import Picture
-from kkt_bridge.demo.screens import Screen
-from kkt_bridge.demo.site import BRIDGE_ID, TOPICS, BrokerAt, Pace, Site
+from kkt_bridge.demo.screens import DemoScreen
+from kkt_bridge.demo.site import BRIDGE_ID, TOPICS, BrokerAt, DemoSpeed, Site
 from kkt_bridge.demo.snapshot import COLUMNS, ROWS, save_svg
 from kkt_bridge.demo.story import DURING, Story
 from kkt_bridge.demo.summary import Summary, reckon
@@ -46,7 +46,7 @@ class ShowSettings:
     """None: an endless story."""
     pos: int
     registers: int
-    pace: Pace
+    pace: DemoSpeed
     watched: bool
     broker_port: int
     """Of the demo's own broker; 0: any free one."""
@@ -105,7 +105,7 @@ class Show:
     def __exit__(self, *_error: object) -> None:
         self._stack.close()
 
-    def play(self, screen: Screen) -> Summary:
+    def play(self, screen: DemoScreen) -> Summary:
         """Play the story to its end and return the reckoning.
 
         Where it is watched, the first wish to stop closes the shop and lets what is under way come to its end; then
@@ -118,7 +118,7 @@ class Show:
         settings = self._settings
         broker = settings.broker or self._start_broker()
         self.picture.tell(story(f"Listen in: mosquitto_sub {_address_options(broker)} -t '{TOPICS.root}/#' -v"))
-        desk = self._start_ofd_and_bridge(broker)
+        ofd_control = self._start_ofd_and_bridge(broker)
         eye = self._stack.enter_context(BrokerClient(broker.host, broker.port))
         eye.subscribe(self.picture.subscriptions())
         self._await_bridge(eye, screen)
@@ -126,7 +126,7 @@ class Show:
         terminals = self._stack.enter_context(
             Terminals(TerminalSettings(broker.host, broker.port, BRIDGE_ID, settings.pos, settings.seed), trade)
         )
-        told = Story(self.picture, desk, trade, terminals.tally)
+        told = Story(self.picture, ofd_control, trade, terminals.tally)
         told.tell(settings.receipts, receipt_s=settings.receipt_s, watched=settings.watched)
         try:
             while not told.over:
@@ -137,12 +137,12 @@ class Show:
         except Stopped:
             if not settings.watched:
                 raise
-            self._close_shop(eye, screen, desk, trade, terminals.tally)
+            self._close_shop(eye, screen, ofd_control, trade, terminals.tally)
         asked = terminals.tally.published if self.cut_short or settings.receipts is None else settings.receipts
         # Whoever attaches to the demo's broker may sell too; where nobody watches, nobody is expected to.
         guests = self.picture.on_paper.difference(terminals.tally.printed) if settings.watched else ()
         synced = self.picture.buffer("synced")
-        return reckon(asked, terminals.tally, synced, self._site.receipts(), desk.received(), guests)
+        return reckon(asked, terminals.tally, synced, self._site.receipts(), ofd_control.received(), guests)
 
     # -- building ---------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Show:
         broker = self._children.start("broker", "broker", "--port", wanted, "--no-ws", "--json")
         return BrokerAt(HOST, int(broker.ready(self._is_stopping)["port"]))
 
-    def _start_ofd_and_bridge(self, broker: BrokerAt) -> OfdDesk:
+    def _start_ofd_and_bridge(self, broker: BrokerAt) -> OfdControl:
         state = str(self._site.ofd_state)
         ofd = self._children.start("OFD", "sim", "ofd", "--port", "0", "--state", state, "--json")
         url = str(ofd.ready(self._is_stopping)["url"])
@@ -163,9 +163,9 @@ class Show:
             pace=self._settings.pace,
         )
         self._children.start("bridge", "run", "--config", str(self._site.config))
-        return OfdDesk(url)
+        return OfdControl(url)
 
-    def _await_bridge(self, eye: BrokerClient, screen: Screen) -> None:
+    def _await_bridge(self, eye: BrokerClient, screen: DemoScreen) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not self.picture.online:
             if time.monotonic() > deadline:
@@ -176,13 +176,15 @@ class Show:
 
     # -- ending -----------------------------------------------------------------------------------------------
 
-    def _close_shop(self, eye: BrokerClient, screen: Screen, desk: OfdDesk, trade: Trade, tally: Tally) -> None:
+    def _close_shop(
+        self, eye: BrokerClient, screen: DemoScreen, ofd_control: OfdControl, trade: Trade, tally: Tally
+    ) -> None:
         """Nobody comes any more, the OFD is back, and what is under way gets its time."""
         self.cut_short = True
         self._stops_heeded = self._stops()
         self.picture.tell(story("Ctrl-C: the shop closes, what is under way comes to its end (again: at once)"))
         trade.dismiss()
-        desk.end_outage()
+        ofd_control.end_outage()
         sync = Command(command_id=str(uuid.uuid4()), issued_by="demo", args={"force": True})
         deadline, next_sync = time.monotonic() + FAREWELL_S, 0.0
         while time.monotonic() < deadline and not self._is_all_delivered(tally):
@@ -205,7 +207,7 @@ class Show:
 
     # -- watching ---------------------------------------------------------------------------------------------
 
-    def _watch(self, eye: BrokerClient, screen: Screen) -> None:
+    def _watch(self, eye: BrokerClient, screen: DemoScreen) -> None:
         """One frame: show the picture, then take in what comes until it is time for the next."""
         began = time.monotonic()
         if self._is_stopping():

@@ -27,7 +27,7 @@ class BrokerAt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class DemoSpeed:
     """How fast things go; seconds."""
 
     rate: float
@@ -37,10 +37,10 @@ class Pace:
     sync_interval_s: float
 
 
-BRISK: Final = Pace(rate=0.0, print_time_s=0.02, breaker_reset_s=0.5, sync_interval_s=0.2)
+BRISK: Final = DemoSpeed(rate=0.0, print_time_s=0.02, breaker_reset_s=0.5, sync_interval_s=0.2)
 """For counting: over in seconds."""
 
-WATCHABLE: Final = Pace(rate=5.0, print_time_s=0.12, breaker_reset_s=4.0, sync_interval_s=1.0)
+WATCHABLE: Final = DemoSpeed(rate=5.0, print_time_s=0.12, breaker_reset_s=4.0, sync_interval_s=1.0)
 """For watching: an eye can follow."""
 
 
@@ -68,7 +68,7 @@ class Site:
             held = "an earlier demo" if self.config.exists() else "files already"
             raise SiteInUse(f"--dir: {self.directory} holds {held}; choose a directory that is new or empty")
 
-    def configure(self, *, broker: BrokerAt, ofd_url: str, pos: int, capacity: int, pace: Pace) -> None:
+    def configure(self, *, broker: BrokerAt, ofd_url: str, pos: int, capacity: int, pace: DemoSpeed) -> None:
         """Write the bridge's configuration, fit for a story that is told in seconds."""
         mapping = "\n".join(
             f'"pos-{number + 1}" = "{self.registers[number % len(self.registers)]}"' for number in range(pos)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kkt_bridge.demo.captions import story
-from kkt_bridge.demo.ofd_desk import OfdDesk
+from kkt_bridge.demo.ofd_control import OfdControl
 from kkt_bridge.demo.picture import Picture
 from kkt_bridge.simulators.pos import Tally, Trade
 
@@ -37,9 +37,9 @@ class Scene:
 class Story:
     """The scenes, played by `step`."""
 
-    def __init__(self, picture: Picture, desk: OfdDesk, trade: Trade, tally: Tally) -> None:
+    def __init__(self, picture: Picture, ofd_control: OfdControl, trade: Trade, tally: Tally) -> None:
         self._picture = picture
-        self._desk = desk
+        self._ofd_control = ofd_control
         self._trade = trade
         self._tally = tally
         self._scenes: Iterator[Scene] = iter(())
@@ -113,12 +113,12 @@ class Story:
         self._trade.let_in(customers)
 
     def _begin_outage(self, customers: float) -> None:
-        self._desk.begin_outage()
+        self._ofd_control.begin_outage()
         self._picture.tell(story("The demo takes the OFD away"))
         self._trade.let_in(customers)
 
     def _end_outage(self, customers: float) -> None:
-        self._desk.end_outage()
+        self._ofd_control.end_outage()
         self._picture.tell(story("The demo gives the OFD back"))
         self._trade.let_in(customers)
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from kkt_bridge.journal.records import TakenCommand
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import IS_FINISHED_COMMAND, IS_OPEN_COMMAND, commands
 from kkt_bridge.journal.transaction import Transaction
 
@@ -78,23 +78,25 @@ def _taken(row: Any) -> TakenCommand:
 
 _c = commands.c
 _columns = select(_c.id, _c.command_id, _c.name, _c.issued_by, _c.args, _c.reply_topic, _c.correlation, _c.result)
-_FIND: Final = Prepared(_columns.where(_c.command_id == bindparam("command_id")))
-_OPEN: Final = Prepared(
+_FIND: Final = PreparedStatement(_columns.where(_c.command_id == bindparam("command_id")))
+_OPEN: Final = PreparedStatement(
     _columns.where(IS_OPEN_COMMAND, _c.id > bindparam("after")).order_by(_c.id).limit(bindparam("limit"))
 )
-_FINISH: Final = Prepared(
+_FINISH: Final = PreparedStatement(
     update(commands)
     .where(_c.id == bindparam("row_id"))
     .values(result=bindparam("new_result"), finished_steady_ms=bindparam("new_finished"))
 )
-_NOTE: Final = Prepared(update(commands).where(_c.id == bindparam("row_id")).values(args=bindparam("new_args")))
+_NOTE: Final = PreparedStatement(
+    update(commands).where(_c.id == bindparam("row_id")).values(args=bindparam("new_args"))
+)
 _answered = (
     select(_c.id)
     .where(IS_FINISHED_COMMAND, _c.only_asks == 1, _c.finished_steady_ms < bindparam("before"))
     .order_by(_c.finished_steady_ms)
     .limit(bindparam("limit"))
 )
-_DROP_ANSWERED: Final = Prepared(delete(commands).where(_c.id.in_(_answered)))
+_DROP_ANSWERED: Final = PreparedStatement(delete(commands).where(_c.id.in_(_answered)))
 _TAKE: Final = prepared_insert(
     insert(commands),
     "id",

@@ -34,9 +34,9 @@ from kkt_bridge.journal.quarantine import (
     COMPANIONS,
     MARK,
     damaged_last,
-    finish_setting_aside,
+    finish_quarantine,
+    quarantine,
     rebuild_advice,
-    set_aside,
 )
 from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.settings import TAKE_UP
@@ -176,7 +176,7 @@ class Database:
         if not self.path.exists():
             if self._anew:
                 return
-            finish_setting_aside(self.path, self._lock.generations)
+            finish_quarantine(self.path, self._lock.generations)
             if moved := damaged_last(self.path):
                 raise _Lost(f"{self.path}: there is no journal, and {moved.name} beside it was damaged")
             if lost := what_tells_of_a_lost_journal(self.path):
@@ -209,7 +209,7 @@ class Database:
                     f"{self.path}: {damage}; no bridge has run on this file: name another one in journal.url, or, "
                     f"if it was a journal, rename it to {self.path.name}{MARK}BY-HAND and {rebuild_advice(self.path)}"
                 )
-            moved = set_aside(self.path)
+            moved = quarantine(self.path)
         except OSError as error:
             message = f"{self.path}: {damage}, and it can be neither read nor moved aside: {error.strerror}"
             return StorageUnavailable(f"{message}: see to the disk")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, text, upda
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.records import DeadLetter, DueDocument, Movable, Unfixed
-from kkt_bridge.journal.statements import Prepared, Together
+from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement
 from kkt_bridge.journal.tables import (
     IS_UNSENT,
     IS_WAITING,
@@ -112,7 +112,7 @@ def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: boo
     )
 
 
-def bury(tx: Transaction, due: DueDocument, *, reason: str, error: str) -> None:
+def dead_letter(tx: Transaction, due: DueDocument, *, reason: str, error: str) -> None:
     """The OFD will not have it: a dead letter, until an operator decides."""
     tx.move(due, Status.DEAD, error=reason)
     tx.count(due.kkt, DLQ, +1)
@@ -173,7 +173,7 @@ def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, rea
     )
 
 
-def _change_dead(tx: Transaction, statement: Prepared, letter: Movable, values: dict[str, Any]) -> None:
+def _change_dead(tx: Transaction, statement: PreparedStatement, letter: Movable, values: dict[str, Any]) -> None:
     """The stored letter guards itself: it may have been requeued or discarded since it was read."""
     if tx.execute(statement, values).rowcount != 1:
         raise IllegalTransition(f"{letter.pos_id}:{letter.receipt_id} is no longer a dead letter")
@@ -212,7 +212,7 @@ def _dead(row: Any) -> DeadLetter:
 _r, _d = receipts.c, documents.c
 _joined = documents.join(receipts, _r.id == _d.receipt)
 _is_ready = (_d.delivery == "ready") & (_d.kkt == bindparam("kkt"))
-_READY: Final = Prepared(
+_READY: Final = PreparedStatement(
     select(
         _r.id,
         _r.receipt_id,
@@ -231,7 +231,7 @@ _READY: Final = Prepared(
 )
 # With the sign no index is used but that of the ids: what is new is at its end.
 _IS_OWED: Final = text("+documents.delivery IN ('ready', 'waiting', 'dead')")
-_UNFIXED: Final = Prepared(
+_UNFIXED: Final = PreparedStatement(
     select(
         _d.id.label("document"),
         _r.receipt_id,
@@ -248,29 +248,29 @@ _UNFIXED: Final = Prepared(
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
-_FAILING: Final = Prepared(
+_FAILING: Final = PreparedStatement(
     select(_d.id)
     .where(IS_UNSENT, _d.attempts > 0, text("(documents.delivery != 'dead' OR documents.reason = 'max_attempts')"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
-_LAST: Final = Prepared(select(_d.id).where(_d.id > 0).order_by(_d.id.desc()).limit(1))
-_FIX: Final = Prepared(
+_LAST: Final = PreparedStatement(select(_d.id).where(_d.id > 0).order_by(_d.id.desc()).limit(1))
+_FIX: Final = PreparedStatement(
     insert(bodies).prefix_with("OR IGNORE").values(document=bindparam("document"), body=bindparam("body"))
 )
-_END_WAITING: Final = Prepared(
+_END_WAITING: Final = PreparedStatement(
     update(documents)
     .where(IS_WAITING, _d.not_before_steady_ms <= bindparam("now"))
     .values(delivery="ready", not_before_steady_ms=0)
 )
-_FIRST_WAIT: Final = Prepared(
+_FIRST_WAIT: Final = PreparedStatement(
     select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
-_SENT: Final = Together(update(documents).values(delivery="sent", last_error=None), _d.id)
-_DROP_BODIES: Final = Together(delete(bodies), bodies.c.document)
-_UNFIT: Final = Prepared(_of_document.values(last_error=bindparam("new_error")))
-_FAILED: Final = Prepared(
+_SENT: Final = BulkUpdate(update(documents).values(delivery="sent", last_error=None), _d.id)
+_DROP_BODIES: Final = BulkUpdate(delete(bodies), bodies.c.document)
+_UNFIT: Final = PreparedStatement(_of_document.values(last_error=bindparam("new_error")))
+_FAILED: Final = PreparedStatement(
     # Only what is still to be sent: an outcome that is written down twice must not bring back what the OFD has.
     _of_document.where(_d.delivery == "ready").values(
         delivery=bindparam("new_delivery"),
@@ -280,7 +280,7 @@ _FAILED: Final = Prepared(
         last_error=bindparam("new_error"),
     )
 )
-_BURIED: Final = Prepared(
+_BURIED: Final = PreparedStatement(
     _of_document.values(
         delivery="dead",
         attempts=bindparam("new_attempts"),
@@ -305,19 +305,19 @@ _letter_columns = (
 )
 _letters = select(*_letter_columns).select_from(_joined)
 _is_dead = _d.delivery == "dead"
-_DEAD_LETTERS: Final = Prepared(
+_DEAD_LETTERS: Final = PreparedStatement(
     _letters.where(IS_UNSENT, _is_dead, _d.kkt == bindparam("kkt"), _d.id > bindparam("after"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
-_DEAD_LETTERS_OF: Final = Prepared(
+_DEAD_LETTERS_OF: Final = PreparedStatement(
     select(*_letter_columns)
     .select_from(receipts.join(documents, _d.id == _r.document))
     .where(_r.receipt_id == bindparam("receipt_id"), _is_dead)
 )
 _of_dead = _of_document.where(_is_dead)
-_REQUEUED: Final = Prepared(_of_dead.values(delivery="ready", not_before_steady_ms=0, strikes=0))
-_GIVEN_UP: Final = Prepared(_of_dead.values(delivery=bindparam("new_delivery")))
-_DECIDED: Final = Prepared(
+_REQUEUED: Final = PreparedStatement(_of_dead.values(delivery="ready", not_before_steady_ms=0, strikes=0))
+_GIVEN_UP: Final = PreparedStatement(_of_dead.values(delivery=bindparam("new_delivery")))
+_DECIDED: Final = PreparedStatement(
     update(receipts).where(_r.id == bindparam("row_id")).values(ended_steady_ms=bindparam("new_ended"))
 )

@@ -35,7 +35,7 @@ Operation = Callable[[Transaction], T]
 log = logging.getLogger(__name__)
 
 
-class _Entry(Generic[T]):
+class _PendingWrite(Generic[T]):
     """An operation on its way through a commit."""
 
     __slots__ = ("awaited", "done", "error", "operation", "result")
@@ -48,7 +48,7 @@ class _Entry(Generic[T]):
         self.done = False
 
 
-class Wish(Generic[T]):
+class LeaseRequest(Generic[T]):
     """An operation that waits for a register's next receipt."""
 
     __slots__ = ("being_granted", "kkt", "operation", "result")
@@ -73,13 +73,13 @@ class Journal:
         self._database = database
         self._clock = clock
         self._gate = threading.Lock()
-        self._waiting: deque[_Entry[Any]] = deque()
-        self._postponed: list[_Entry[Any]] = []
+        self._waiting: deque[_PendingWrite[Any]] = deque()
+        self._postponed: list[_PendingWrite[Any]] = []
         """Posted while the disk took nothing."""
-        self._wishing = threading.Lock()
-        """Of the wishes alone: who withdraws one does not wait for the disk."""
-        self._wishes: dict[str, Wish[Any]] = {}
-        self._granting: list[Wish[Any]] = []
+        self._lease_lock = threading.Lock()
+        """Of the requests alone: who withdraws one does not wait for the disk."""
+        self._lease_requests: dict[str, LeaseRequest[Any]] = {}
+        self._granting: list[LeaseRequest[Any]] = []
         self._listeners: list[Callable[[Touched], None]] = []
         self._counts: Counter[CountKey] = Counter()
         self._pending = 0
@@ -130,7 +130,7 @@ class Journal:
         Errors: what the operation raises; StorageUnavailable when the disk does not take it. Either way
         nothing of it was kept.
         """
-        entry = _Entry(operation, awaited=True)
+        entry = _PendingWrite(operation, awaited=True)
         self._waiting.append(entry)
         with self._gate:
             self._take_up_postponed()
@@ -145,7 +145,7 @@ class Journal:
 
         It is lost with the process, or when it raises; while the disk takes nothing it waits.
         """
-        self._waiting.append(_Entry(operation, awaited=False))
+        self._waiting.append(_PendingWrite(operation, awaited=False))
 
     def flush(self) -> None:
         """Commit what was posted, if anything was."""
@@ -154,23 +154,23 @@ class Journal:
             while self._waiting:
                 self._commit_waiting()
 
-    def wish(self, kkt: str, operation: Operation[T]) -> Wish[T]:
+    def request_lease(self, kkt: str, operation: Operation[T]) -> LeaseRequest[T]:
         """Have the operation run in the very commit that brings this register receipts next, which saves it one.
 
         Once; and not at all where that commit fails.
         """
-        wish = Wish(kkt, operation)
-        with self._wishing:
-            self._wishes[kkt] = wish
-        return wish
+        lease_request = LeaseRequest(kkt, operation)
+        with self._lease_lock:
+            self._lease_requests[kkt] = lease_request
+        return lease_request
 
-    def withdraw(self, wish: Wish[Any]) -> bool:
+    def withdraw_lease(self, lease_request: LeaseRequest[Any]) -> bool:
         """Wish it no longer, whether it was granted by now or not; False while it is being granted."""
-        with self._wishing:
-            if wish.being_granted:
+        with self._lease_lock:
+            if lease_request.being_granted:
                 return False
-            if self._wishes.get(wish.kkt) is wish:
-                del self._wishes[wish.kkt]
+            if self._lease_requests.get(lease_request.kkt) is lease_request:
+                del self._lease_requests[lease_request.kkt]
             return True
 
     def read(self, query: Callable[[Connection], T]) -> T:
@@ -227,7 +227,7 @@ class Journal:
     def _commit_waiting(self) -> None:
         self._attempt([self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))])
 
-    def _attempt(self, entries: list[_Entry[Any]]) -> None:
+    def _attempt(self, entries: list[_PendingWrite[Any]]) -> None:
         try:
             self._commit(entries)
         except StorageUnavailable as error:
@@ -238,7 +238,7 @@ class Journal:
             if len(entries) == 1 and not self._granting:
                 self._fail(entries, error)
                 return
-            # Each for itself, and without the wishes, which nobody waits for.
+            # Each for itself, and without the requests, which nobody waits for.
             for entry in entries:
                 self._attempt([entry])
 
@@ -249,39 +249,39 @@ class Journal:
             self._damage = str(error)
 
     @staticmethod
-    def _fail(entries: list[_Entry[Any]], error: Exception) -> None:
+    def _fail(entries: list[_PendingWrite[Any]], error: Exception) -> None:
         for entry in entries:
             entry.error = error
             entry.done = True
             if not entry.awaited:
                 log.error("a posted change was lost: %s", error)
 
-    def _commit(self, entries: list[_Entry[Any]]) -> None:
+    def _commit(self, entries: list[_PendingWrite[Any]]) -> None:
         self._granting = []
         try:
             with self._database.transaction() as connection:
                 transaction = self._begin(connection)
                 for entry in entries:
                     entry.result = entry.operation(transaction)
-                self._granting = self._wishes_for(transaction.queues)
-                results = [wish.operation(transaction) for wish in self._granting]
+                self._granting = self._lease_requests_for(transaction.queues)
+                results = [lease_request.operation(transaction) for lease_request in self._granting]
                 transaction.finish()
-            for wish, result in zip(self._granting, results, strict=True):
-                wish.result = result
+            for lease_request, result in zip(self._granting, results, strict=True):
+                lease_request.result = result
         finally:
-            for wish in self._granting:
-                wish.being_granted = False
+            for lease_request in self._granting:
+                lease_request.being_granted = False
         for entry in entries:
             entry.done = True
         self._apply(transaction)
 
-    def _wishes_for(self, queues: Iterable[str]) -> list[Wish[Any]]:
-        """The wishes of these registers, taken up."""
-        with self._wishing:
-            wishes = [self._wishes.pop(kkt) for kkt in sorted(queues) if kkt in self._wishes]
-            for wish in wishes:
-                wish.being_granted = True
-        return wishes
+    def _lease_requests_for(self, queues: Iterable[str]) -> list[LeaseRequest[Any]]:
+        """The requests of these registers, taken up."""
+        with self._lease_lock:
+            requests = [self._lease_requests.pop(kkt) for kkt in sorted(queues) if kkt in self._lease_requests]
+            for lease_request in requests:
+                lease_request.being_granted = True
+        return requests
 
     def _begin(self, connection: Connection) -> Transaction:
         return Transaction(

@@ -5,7 +5,7 @@ from typing import Final
 
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.lock import KNOWN, lock_of
-from kkt_bridge.journal.quarantine import COMPANIONS, REPLACED, set_aside_files
+from kkt_bridge.journal.quarantine import COMPANIONS, REPLACED, quarantined_files
 
 _MOUNTS: Final = Path("/proc/self/mounts")
 
@@ -26,7 +26,7 @@ def what_tells_of_a_lost_journal(path: Path) -> str | None:
     lock = lock_of(path)
     known = lock.exists() and lock.read_bytes().startswith(KNOWN.rstrip())
     strays = [stray for suffix in COMPANIONS if (stray := path.with_name(path.name + suffix)).exists()]
-    replaced = set_aside_files(path, REPLACED)
+    replaced = quarantined_files(path, REPLACED)
     if not (known or replaced or any(stray.stat().st_size for stray in strays)):
         return None
     reasons = [f"{lock.name} says that a bridge has kept one here"] if known else []

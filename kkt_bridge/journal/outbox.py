@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.records import Message, Step
 from kkt_bridge.journal.settings import get_setting, set_setting
-from kkt_bridge.journal.statements import Prepared, Together
+from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement
 from kkt_bridge.journal.tables import IS_LOOSE_STEP, receipts, steps
 from kkt_bridge.journal.transaction import Transaction
 
@@ -40,20 +40,20 @@ def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
 
 
 _o = tables.outbox.c
-_MESSAGES: Final = Prepared(
+_MESSAGES: Final = PreparedStatement(
     select(*(_o[name] for name in Message._fields))
     .where(_o.id > bindparam("after"))
     .order_by(_o.id)
     .limit(bindparam("limit"))
 )
-_MESSAGE: Final = Prepared(select(*(_o[name] for name in Message._fields)).where(_o.id == bindparam("id")))
-_OF_TOPIC: Final = Prepared(
+_MESSAGE: Final = PreparedStatement(select(*(_o[name] for name in Message._fields)).where(_o.id == bindparam("id")))
+_OF_TOPIC: Final = PreparedStatement(
     select(*(_o[name] for name in Message._fields))
     .where(_o.id > bindparam("after"), _o.id <= bindparam("upto"), _o.topic == bindparam("topic"))
     .order_by(_o.id)
     .limit(bindparam("limit"))
 )
-_FORGET: Final = Together(delete(tables.outbox), _o.id)
+_FORGET: Final = BulkUpdate(delete(tables.outbox), _o.id)
 
 
 _PUBLISHED: Final = "steps_published"
@@ -98,9 +98,9 @@ def set_steps_published(tx: Transaction, step: int) -> None:
 
 _s = steps.c
 _columns = select(*(_s[name] for name in Step._fields))
-_HISTORY: Final = Prepared(_columns.where(_s.receipt == bindparam("receipt")).order_by(_s.id))
+_HISTORY: Final = PreparedStatement(_columns.where(_s.receipt == bindparam("receipt")).order_by(_s.id))
 _loose = select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("step")).order_by(_s.id).limit(bindparam("limit"))
-_DROP_LOOSE: Final = Prepared(delete(steps).where(_s.id.in_(_loose)))
-_STEPS: Final = Prepared(_columns.where(_s.id > bindparam("after")).order_by(_s.id).limit(bindparam("limit")))
+_DROP_LOOSE: Final = PreparedStatement(delete(steps).where(_s.id.in_(_loose)))
+_STEPS: Final = PreparedStatement(_columns.where(_s.id > bindparam("after")).order_by(_s.id).limit(bindparam("limit")))
 _r = receipts.c
-_SALES: Final = Together(select(_r.id, _r.type, _r.total, _r.received_ms), _r.id)
+_SALES: Final = BulkUpdate(select(_r.id, _r.type, _r.total, _r.received_ms), _r.id)

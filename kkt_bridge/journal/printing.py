@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, text
 
 from kkt_bridge.journal.records import ID_BITS, Movable, PrintTask
-from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
+from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
@@ -184,33 +184,33 @@ _tasks = select(
     _r.fn_before,
     _r.fd_before,
 ).select_from(receipts.join(requests, requests.c.receipt == _r.id))
-_TASKS: Final = Prepared(
+_TASKS: Final = PreparedStatement(
     _tasks.where(IS_PENDING, _r.status == bindparam("status"), _r.kkt == bindparam("kkt"))
     .order_by(_r.id)
     .limit(bindparam("limit"))
 )
-_ADDRESSES: Final = Together(select(_r.id, _r.reply_topic, _r.correlation), _r.id)
-_KNOWN_FDS: Final = Prepared(
+_ADDRESSES: Final = BulkUpdate(select(_r.id, _r.reply_topic, _r.correlation), _r.id)
+_KNOWN_FDS: Final = PreparedStatement(
     select(documents.c.fd_number).where(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
     )
 )
-_UNPRINTED: Final = Prepared(
+_UNPRINTED: Final = PreparedStatement(
     select(_r.id, _r.receipt_id, _r.pos_id).where(IS_PENDING, text("receipts.status IN ('buffered', 'printing')"))
 )
-_TASK: Final = Prepared(_tasks.where(_r.id == bindparam("receipt")))
-_LAST_BEFORE: Final = Prepared(
+_TASK: Final = PreparedStatement(_tasks.where(_r.id == bindparam("receipt")))
+_LAST_BEFORE: Final = PreparedStatement(
     select(documents.c.mark)
     .where(documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number <= bindparam("fd_number"))
     .order_by(documents.c.fd_number.desc())
     .limit(1)
 )
-_OWNER: Final = Prepared(
+_OWNER: Final = PreparedStatement(
     select(_r.pos_id, _r.receipt_id)
     .select_from(documents.join(receipts, _r.id == documents.c.receipt))
     .where(documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number == bindparam("fd_number"))
 )
-_INSERT_DOCUMENT: Final = Insertion(
+_INSERT_DOCUMENT: Final = BulkInsert(
     prepared_insert(
         insert(documents),
         "id",
@@ -226,4 +226,4 @@ _INSERT_DOCUMENT: Final = Insertion(
         "not_before_steady_ms",
     )
 )
-_INSERT_BODY: Final = Insertion(prepared_insert(insert(bodies), "document", "body"))
+_INSERT_BODY: Final = BulkInsert(prepared_insert(insert(bodies), "document", "body"))

@@ -28,7 +28,7 @@ def rebuild_advice(journal: Path) -> str:
     )
 
 
-def set_aside_files(journal: Path, mark: str = MARK) -> list[Path]:
+def quarantined_files(journal: Path, mark: str = MARK) -> list[Path]:
     """The journals that stand beside this one, moved there with this mark, in the order in which they were."""
     files = journal.parent.glob(f"{_escaped(journal.name)}{mark}*")
     return sorted(
@@ -36,7 +36,7 @@ def set_aside_files(journal: Path, mark: str = MARK) -> list[Path]:
     )
 
 
-def all_set_aside(journal: Path) -> list[Path]:
+def all_quarantined(journal: Path) -> list[Path]:
     """The journals that stand beside this one, damaged and replaced, in the order in which they were moved there."""
     return [path for _, path in sorted(_all_stamped(journal))]
 
@@ -47,11 +47,11 @@ def damaged_last(journal: Path) -> Path | None:
     return newest[1] if newest is not None and newest[1].name.startswith(journal.name + MARK) else None
 
 
-def set_aside(journal: Path, now_s: float | None = None, *, mark: str = MARK) -> Path:
+def quarantine(journal: Path, now_s: float | None = None, *, mark: str = MARK) -> Path:
     """Move a journal out of the way, with its companions; return where it is now.
 
     It may be open: SQLite neither checkpoints nor deletes anything of a database that was moved. The database goes
-    first: interrupted in between, there is no journal any more, and `finish_setting_aside` does the rest.
+    first: interrupted in between, there is no journal any more, and `finish_quarantine` does the rest.
     """
     target = _next_name(journal, now_s, mark)
     journal.rename(target)
@@ -60,7 +60,7 @@ def set_aside(journal: Path, now_s: float | None = None, *, mark: str = MARK) ->
     return target
 
 
-def finish_setting_aside(journal: Path, generations: frozenset[str]) -> None:
+def finish_quarantine(journal: Path, generations: frozenset[str]) -> None:
     """Of a journal that is not there: bring the newest that was moved aside its companions, if they are its own.
 
     `generations` are those that the lock remembers. The log of a journal that came later keeps to itself: read into
@@ -101,7 +101,7 @@ def _next_name(journal: Path, now_s: float | None, mark: str) -> Path:
 
 
 def _all_stamped(journal: Path) -> list[tuple[str, Path]]:
-    return [(_moved_at(path, mark), path) for mark in (MARK, REPLACED) for path in set_aside_files(journal, mark)]
+    return [(_moved_at(path, mark), path) for mark in (MARK, REPLACED) for path in quarantined_files(journal, mark)]
 
 
 def _moved_at(path: Path, mark: str) -> str:

@@ -13,7 +13,7 @@ from kkt_bridge.journal.permissions import not_allowed
 from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice
 
 
-def open_beside(path: Path, *, held: bool) -> sqlite3.Connection:
+def open_readonly(path: Path, *, held: bool) -> sqlite3.Connection:
     """A connection for reading, which delays no writer and leaves nothing behind. `held`: a bridge runs on it.
 
     Where nobody writes and no log waits to be read, the file is opened as immutable: otherwise SQLite would make

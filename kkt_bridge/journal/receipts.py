@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, LargeBinary, Text, bindparam, delete, func, insert, select, update
 
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
-from kkt_bridge.journal.statements import Insertion, Prepared, Together, prepared_insert
+from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
     IS_UNPRINTED,
@@ -264,7 +264,7 @@ _live = select(
     _r.received_steady_ms,
     _r.notified,
 ).select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
-_INSERT_RECEIPT: Final = Insertion(
+_INSERT_RECEIPT: Final = BulkInsert(
     prepared_insert(
         insert(receipts),
         "id",
@@ -285,22 +285,24 @@ _INSERT_RECEIPT: Final = Insertion(
         "received_steady_ms",
     )
 )
-_INSERT_BODY: Final = Insertion(prepared_insert(insert(requests), "receipt", "body"))
-_FIND: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id")))
-_FIND_TOGETHER: Final = Together(_live, _r.receipt_id)
-_FIND_ROW: Final = Prepared(_live.where(_r.id == bindparam("row_id")))
-_FIND_ANY: Final = Prepared(_live.where(_r.receipt_id == bindparam("receipt_id")))
-_REFUNDS: Final = Prepared(
+_INSERT_BODY: Final = BulkInsert(prepared_insert(insert(requests), "receipt", "body"))
+_FIND: Final = PreparedStatement(
+    _live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id"))
+)
+_FIND_TOGETHER: Final = BulkUpdate(_live, _r.receipt_id)
+_FIND_ROW: Final = PreparedStatement(_live.where(_r.id == bindparam("row_id")))
+_FIND_ANY: Final = PreparedStatement(_live.where(_r.receipt_id == bindparam("receipt_id")))
+_REFUNDS: Final = PreparedStatement(
     select(_r.pos_id, _r.total).where(_r.original_receipt_id == bindparam("receipt_id"), _r.status != Status.REJECTED)
 )
-_READDRESS: Final = Prepared(
+_READDRESS: Final = PreparedStatement(
     update(receipts)
     .where(_r.id == bindparam("row_id"))
     .values(reply_topic=bindparam("new_topic"), correlation=bindparam("new_correlation"))
 )
-_BODY: Final = Prepared(select(requests.c.body).where(requests.c.receipt == bindparam("receipt")))
+_BODY: Final = PreparedStatement(select(requests.c.body).where(requests.c.receipt == bindparam("receipt")))
 _of_register = (_r.status == bindparam("status")) & (_r.kkt == bindparam("kkt"))
-_PENDING_PAGE: Final = Prepared(
+_PENDING_PAGE: Final = PreparedStatement(
     select(
         _r.id,
         _r.receipt_id,
@@ -316,20 +318,22 @@ _PENDING_PAGE: Final = Prepared(
     .order_by(_r.id)
     .limit(bindparam("limit"))
 )
-_OLDEST: Final = Prepared(select(_r.received_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
-_OLDEST_DEAD: Final = Prepared(
+_OLDEST: Final = PreparedStatement(select(_r.received_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
+_OLDEST_DEAD: Final = PreparedStatement(
     select(_r.printed_ms)
     .select_from(documents.join(receipts, _r.id == documents.c.receipt))
     .where(IS_UNSENT, documents.c.delivery == "dead", documents.c.kkt == bindparam("kkt"))
     .order_by(documents.c.id)
     .limit(1)
 )
-_OLDEST_PRINTED: Final = Prepared(select(_r.printed_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1))
-_UNPRINTED: Final = Prepared(
+_OLDEST_PRINTED: Final = PreparedStatement(
+    select(_r.printed_ms).where(IS_PENDING, _of_register).order_by(_r.id).limit(1)
+)
+_UNPRINTED: Final = PreparedStatement(
     _live.where(IS_PENDING, _of_register, _r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))
 )
-_FIND_REFUSAL: Final = Prepared(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
-_LAST_REFUSAL: Final = Prepared(
+_FIND_REFUSAL: Final = PreparedStatement(select(refusals.c.reply).where(refusals.c.digest == bindparam("digest")))
+_LAST_REFUSAL: Final = PreparedStatement(
     select(refusals.c.reply, refusals.c.refused_steady_ms)
     .where(
         func.instr(refusals.c.reply, bindparam("receipt_id", type_=LargeBinary)) > 0,
@@ -338,7 +342,7 @@ _LAST_REFUSAL: Final = Prepared(
     .order_by(refusals.c.id.desc())
     .limit(1)
 )
-_REMEMBER: Final = Insertion(
+_REMEMBER: Final = BulkInsert(
     prepared_insert(
         insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"),
         "id",
@@ -352,13 +356,13 @@ _f = refusals.c
 _newest_of_pos = select(
     _f.id, func.row_number().over(partition_by=_f.pos_id, order_by=_f.id.desc()).label("place")
 ).subquery()
-_TRIM_REFUSALS_OF_POS: Final = Prepared(
+_TRIM_REFUSALS_OF_POS: Final = PreparedStatement(
     delete(refusals).where(_f.id.in_(select(_newest_of_pos.c.id).where(_newest_of_pos.c.place > REFUSALS_OF_POS_MAX)))
 )
 _newest = select(_f.id, func.sum(func.length(_f.reply)).over(order_by=_f.id.desc()).label("bytes")).subquery()
-_TRIM_REFUSALS: Final = Prepared(
+_TRIM_REFUSALS: Final = PreparedStatement(
     delete(refusals).where(_f.id.in_(select(_newest.c.id).where(_newest.c.bytes > REFUSALS_BYTES_MAX)))
 )
-_MARK_NOTIFIED: Final = Prepared(
+_MARK_NOTIFIED: Final = PreparedStatement(
     update(receipts).where(_r.id == bindparam("row_id"), _r.notified == 0, IS_UNPRINTED).values(notified=1)
 )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from kkt_bridge.journal.printing import record_printed
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
 from kkt_bridge.journal.records import NewReceipt, PrintTask, StoredReceipt
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.ffd_codes import Operation
@@ -144,13 +144,13 @@ def _document(row: Any) -> RecoveredDocument:
 
 
 _c = recovered.c
-_OWNER: Final = Prepared(
+_OWNER: Final = PreparedStatement(
     select(_c.requisite).where(_c.fn_number == bindparam("fn_number"), _c.fd_number == bindparam("fd_number")).limit(1)
 )
-_FIND: Final = Prepared(
+_FIND: Final = PreparedStatement(
     select(_c.requisite, _c.kkt, _c.form, _c.operation, _c.total, _c.mark).where(_c.requisite == bindparam("requisite"))
 )
 _INSERT: Final = prepared_insert(
     insert(recovered), "requisite", "kkt", "fn_number", "fd_number", "form", "operation", "total", "mark"
 )
-_FORGET: Final = Prepared(delete(recovered).where(_c.requisite == bindparam("requisite")))
+_FORGET: Final = PreparedStatement(delete(recovered).where(_c.requisite == bindparam("requisite")))

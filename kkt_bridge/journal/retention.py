@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, select, text
 from kkt_bridge.journal.delivery import expire
 from kkt_bridge.journal.receipts import record_of
 from kkt_bridge.journal.records import Movable
-from kkt_bridge.journal.statements import Prepared
+from kkt_bridge.journal.statements import PreparedStatement
 from kkt_bridge.journal.tables import (
     IS_EVENT,
     IS_FINISHED_COMMAND,
@@ -25,7 +25,7 @@ from kkt_bridge.journal.tables import (
     requests,
     steps,
 )
-from kkt_bridge.journal.tombstones import bury_receipts
+from kkt_bridge.journal.tombstones import write_tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
@@ -58,8 +58,8 @@ class Trace(NamedTuple):
     """A kind of record that belongs to no receipt, and how the old ones of it are found and dropped."""
 
     name: str
-    find: Prepared
-    drop: Prepared
+    find: PreparedStatement
+    drop: PreparedStatement
     limit: str
     """Which of the limits counts for it."""
 
@@ -92,7 +92,7 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, aged: list[int]) -> int
 
 def _purge(tx: Transaction, going: list[Any]) -> None:
     records = [record for row in going if (record := record_of(tx.connection, row.id)) is not None]
-    bury_receipts(tx, records, [row.original_receipt_id for row in going])
+    write_tombstones(tx, records, [row.original_receipt_id for row in going])
     for statement, key in _PURGE:
         tx.execute(statement, [{"key": getattr(row, key)} for row in going])
     for row in going:
@@ -152,16 +152,18 @@ _rows = select(
     _r.ended_steady_ms,
     _d.delivery,
 ).select_from(receipts.outerjoin(documents, _d.id == _r.document))
-_ROW: Final = Prepared(_rows.where(_r.id == bindparam("row_id")))
-_ROWS_AFTER: Final = Prepared(_rows.where(_r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit")))
-_LAST_STEP: Final = Prepared(
+_ROW: Final = PreparedStatement(_rows.where(_r.id == bindparam("row_id")))
+_ROWS_AFTER: Final = PreparedStatement(
+    _rows.where(_r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))
+)
+_LAST_STEP: Final = PreparedStatement(
     select(steps.c.id).where(steps.c.receipt == bindparam("row_id")).order_by(steps.c.id.desc()).limit(1)
 )
-_DROP_REQUEST: Final = Prepared(delete(requests).where(requests.c.receipt == bindparam("key")))
-_DROP_DOCUMENT: Final = Prepared(delete(documents).where(_d.id == bindparam("key")))
-_DROP_BODY: Final = Prepared(delete(bodies).where(bodies.c.document == bindparam("key")))
-_DROP_STEPS: Final = Prepared(delete(steps).where(steps.c.receipt == bindparam("key")))
-_DROP_RECEIPT: Final = Prepared(delete(receipts).where(_r.id == bindparam("key")))
+_DROP_REQUEST: Final = PreparedStatement(delete(requests).where(requests.c.receipt == bindparam("key")))
+_DROP_DOCUMENT: Final = PreparedStatement(delete(documents).where(_d.id == bindparam("key")))
+_DROP_BODY: Final = PreparedStatement(delete(bodies).where(bodies.c.document == bindparam("key")))
+_DROP_STEPS: Final = PreparedStatement(delete(steps).where(steps.c.receipt == bindparam("key")))
+_DROP_RECEIPT: Final = PreparedStatement(delete(receipts).where(_r.id == bindparam("key")))
 _PURGE: Final = (
     (_DROP_REQUEST, "id"),
     (_DROP_BODY, "document"),
@@ -177,27 +179,27 @@ _old_commands = (
     .order_by(_c.finished_steady_ms)
     .limit(bindparam("limit"))
 )
-_OLD_QUESTIONS: Final = Prepared(_old_commands.where(_c.only_asks == 1))
-_OLD_COMMANDS: Final = Prepared(_old_commands.where(_c.only_asks == 0))
-_DROP_COMMAND: Final = Prepared(delete(commands).where(_c.id == bindparam("key")))
-_OLD_REFUSALS: Final = Prepared(
+_OLD_QUESTIONS: Final = PreparedStatement(_old_commands.where(_c.only_asks == 1))
+_OLD_COMMANDS: Final = PreparedStatement(_old_commands.where(_c.only_asks == 0))
+_DROP_COMMAND: Final = PreparedStatement(delete(commands).where(_c.id == bindparam("key")))
+_OLD_REFUSALS: Final = PreparedStatement(
     select(_f.id)
     .where(_f.refused_steady_ms < bindparam("before"))
     .order_by(_f.refused_steady_ms)
     .limit(bindparam("limit"))
 )
-_DROP_REFUSAL: Final = Prepared(delete(refusals).where(_f.id == bindparam("key")))
-_TOLD_LOOSE_STEPS: Final = Prepared(
+_DROP_REFUSAL: Final = PreparedStatement(delete(refusals).where(_f.id == bindparam("key")))
+_TOLD_LOOSE_STEPS: Final = PreparedStatement(
     select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("before")).order_by(_s.id).limit(bindparam("limit"))
 )
-_DROP_STEP: Final = Prepared(delete(steps).where(_s.id == bindparam("key")))
-_OLD_EVENTS: Final = Prepared(
+_DROP_STEP: Final = PreparedStatement(delete(steps).where(_s.id == bindparam("key")))
+_OLD_EVENTS: Final = PreparedStatement(
     select(_o.id)
     .where(IS_EVENT, _o.created_steady_ms < bindparam("before"))
     .order_by(_o.created_steady_ms)
     .limit(bindparam("limit"))
 )
-_DROP_EVENT: Final = Prepared(delete(outbox).where(_o.id == bindparam("key")))
+_DROP_EVENT: Final = PreparedStatement(delete(outbox).where(_o.id == bindparam("key")))
 TRACES: Final = (
     Trace("commands that only asked", _OLD_QUESTIONS, _DROP_COMMAND, "synced_before_ms"),
     Trace("commands", _OLD_COMMANDS, _DROP_COMMAND, "dead_before_ms"),
@@ -225,13 +227,13 @@ def space_of(connection: Connection) -> Space:
     return Space(free, _PAGES(connection, {}).scalar(int) or 0)
 
 
-def give_back(tx: Transaction) -> None:
+def vacuum(tx: Transaction) -> None:
     """Make the file a little shorter; nothing happens where it was made without `auto_vacuum`."""
     for _ in range(STEP_PAGES):
         tx.execute(_GIVE_BACK, {})
 
 
-_FREE: Final = Prepared(text("PRAGMA freelist_count"))
-_PAGES: Final = Prepared(text("PRAGMA page_count"))
+_FREE: Final = PreparedStatement(text("PRAGMA freelist_count"))
+_PAGES: Final = PreparedStatement(text("PRAGMA page_count"))
 # A larger number would do no more: the driver stops behind the first page, as it sees a statement without rows.
-_GIVE_BACK: Final = Prepared(text("PRAGMA incremental_vacuum(1)"))
+_GIVE_BACK: Final = PreparedStatement(text("PRAGMA incremental_vacuum(1)"))

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from kkt_bridge.journal.statements import Prepared, prepared_insert
+from kkt_bridge.journal.statements import PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import settings
 from kkt_bridge.journal.transaction import Transaction
 
@@ -19,7 +19,7 @@ def set_setting(tx: Transaction, name: str, value: str) -> None:
     tx.execute(_SET, {"name": name, "value": value})
 
 
-_GET: Final = Prepared(select(settings.c.value).where(settings.c.name == bindparam("name")))
+_GET: Final = PreparedStatement(select(settings.c.value).where(settings.c.name == bindparam("name")))
 _SET: Final = prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite"), "name", "value")
 
 
@@ -27,7 +27,7 @@ TAKEN_UP: Final = "taken_up_at"
 """The row of `settings` with the last commit that was in the file when it was put here; missing where it never was."""
 
 HELD: Final = "held/"
-"""Before the name of a register: the row of `settings` with what `Held` says, as `commit FN`."""
+"""Before the name of a register: the row of `settings` with what `HeldStorage` says, as `commit FN`."""
 
 TAKE_UP: Final = (
     """
@@ -43,7 +43,7 @@ TAKE_UP: Final = (
 """The statements of the start that finds a file which was put here."""
 
 
-class Held(NamedTuple):
+class HeldStorage(NamedTuple):
     """Which storage a register was found to hold, and in which commit that was noted."""
 
     commit_no: int
@@ -55,15 +55,15 @@ def taken_up_at(connection: Connection) -> int:
     return int(get_setting(connection, TAKEN_UP) or 0)
 
 
-def held_by(connection: Connection, kkt: str) -> Held | None:
+def storage_held_by(connection: Connection, kkt: str) -> HeldStorage | None:
     """What the register held when it was last read; None where it never was."""
     value = get_setting(connection, HELD + kkt)
     if value is None:
         return None
     commit_no, _, fn_number = value.partition(" ")
-    return Held(int(commit_no), fn_number)
+    return HeldStorage(int(commit_no), fn_number)
 
 
-def note_held(tx: Transaction, kkt: str, fn_number: str) -> None:
+def note_held_storage(tx: Transaction, kkt: str, fn_number: str) -> None:
     """The register's storage has been read to its end under this memory."""
     set_setting(tx, HELD + kkt, f"{tx.commit_no} {fn_number}")

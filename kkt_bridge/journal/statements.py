@@ -46,7 +46,7 @@ class Rows:
         return None if row is None or row[0] is None else kind(row[0])
 
 
-class Prepared:
+class PreparedStatement:
     """A statement with named parameters, called with a connection and their values.
 
     Every parameter must be given; columns come back as the driver made them (int, str, bytes, None).
@@ -99,21 +99,21 @@ class Prepared:
         return tuple([given[name] for name in self._names])
 
 
-def prepared_insert(statement: Insert, *columns: str) -> Prepared:
+def prepared_insert(statement: Insert, *columns: str) -> PreparedStatement:
     """An INSERT of these columns, each from the parameter of its name."""
     in_order = [column.name for column in statement.table.columns if column.name in columns]
     assert list(columns) == in_order, f"the order of the table's columns is {in_order}"
-    return Prepared(statement.values({column: bindparam(column) for column in columns}))
+    return PreparedStatement(statement.values({column: bindparam(column) for column in columns}))
 
 
-class Insertion:
+class BulkInsert:
     """An INSERT of any number of rows, each a tuple in the order of the columns.
 
     Whenever a statement runs, the interpreter goes to another thread, and must be waited for behind it: many rows
     in one statement cost a tenth of one statement for each.
     """
 
-    def __init__(self, statement: Prepared) -> None:
+    def __init__(self, statement: PreparedStatement) -> None:
         """`statement` inserts one row."""
         self._one = statement
         self._texts: dict[int, str] = {}
@@ -138,13 +138,13 @@ class Insertion:
         return text
 
 
-class Together:
+class BulkUpdate:
     """A SELECT of the rows in which a column has any of several values, or a change of them: a few runs at most."""
 
     def __init__(self, statement: Select[Any] | Update | Delete, column: ColumnElement[Any]) -> None:
         self._names = {size: [f"value_{n}" for n in range(size)] for size in SIZES}
         self._by_size = {
-            size: Prepared(statement.where(column.in_([bindparam(name) for name in names])))
+            size: PreparedStatement(statement.where(column.in_([bindparam(name) for name in names])))
             for size, names in self._names.items()
         }
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.journal.records import StoredReceipt
-from kkt_bridge.journal.statements import Prepared, Together, prepared_insert
+from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import storages, tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
@@ -60,7 +60,7 @@ class _Figures(NamedTuple):
 _NO_FIGURES: Final = dict.fromkeys(_Figures._fields)
 
 
-def bury_receipts(tx: Transaction, receipts: Sequence[StoredReceipt], originals: Sequence[str | None]) -> None:
+def write_tombstones(tx: Transaction, receipts: Sequence[StoredReceipt], originals: Sequence[str | None]) -> None:
     """Lay down the tombstones of these receipts, each with the sale that it refunds, if it names one."""
     stones = [_stone(tx, receipt, original) for receipt, original in zip(receipts, originals, strict=True)]
     tx.execute(_INSERT, stones)
@@ -283,14 +283,16 @@ _t, _s = tombstones.c, storages.c
 _found = select(
     *(column for column in _t if column.name != "storage"), *(_s[name] for name in _Storage._fields)
 ).select_from(tombstones.join(storages, _s.id == _t.storage))
-_FIND: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id")))
-_FIND_TOGETHER: Final = Together(_found, _t.receipt_id)
-_FIND_ANY: Final = Prepared(_found.where(_t.receipt_id == bindparam("receipt_id")))
-_REFUNDS: Final = Prepared(
+_FIND: Final = PreparedStatement(
+    _found.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id"))
+)
+_FIND_TOGETHER: Final = BulkUpdate(_found, _t.receipt_id)
+_FIND_ANY: Final = PreparedStatement(_found.where(_t.receipt_id == bindparam("receipt_id")))
+_REFUNDS: Final = PreparedStatement(
     select(_t.pos_id, _t.total).where(
         _t.original_receipt_id == bindparam("receipt_id"), _t.status != bindparam("rejected")
     )
 )
 _INSERT: Final = prepared_insert(insert(tombstones), *(column.name for column in _t))
 _ADD_STORAGE: Final = prepared_insert(insert(storages).prefix_with("OR IGNORE", dialect="sqlite"), *_Storage._fields)
-_STORAGE_ID: Final = Prepared(select(_s.id).where(*(_s[name] == bindparam(name) for name in _Storage._fields)))
+_STORAGE_ID: Final = PreparedStatement(select(_s.id).where(*(_s[name] == bindparam(name) for name in _Storage._fields)))

@@ -13,7 +13,16 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale, Step
-from kkt_bridge.journal.statements import SIZES, Insertion, Prepared, Row, Rows, Together, in_sizes, prepared_insert
+from kkt_bridge.journal.statements import (
+    SIZES,
+    BulkInsert,
+    BulkUpdate,
+    PreparedStatement,
+    Row,
+    Rows,
+    in_sizes,
+    prepared_insert,
+)
 from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
 
@@ -101,8 +110,8 @@ class Transaction:
     _ids: int = 0
     _steps: list[Step] = field(default_factory=list)
     _messages: list[Message] = field(default_factory=list)
-    _rows: dict[Insertion, list[tuple[Any, ...]]] = field(default_factory=dict)
-    _changes: dict[Together, list[int]] = field(default_factory=dict)
+    _rows: dict[BulkInsert, list[tuple[Any, ...]]] = field(default_factory=dict)
+    _changes: dict[BulkUpdate, list[int]] = field(default_factory=dict)
     _moves: dict[MoveKind, list[Move]] = field(default_factory=dict)
     _moving: set[int] = field(default_factory=set)
 
@@ -112,15 +121,15 @@ class Transaction:
         self._flush()
         return self._connection
 
-    def execute(self, statement: Prepared, values: Row | list[dict[str, Any]]) -> Rows:
+    def execute(self, statement: PreparedStatement, values: Row | list[dict[str, Any]]) -> Rows:
         """Run a statement of this room, after all that was gathered."""
         return statement(self.connection, values)
 
-    def add(self, statement: Insertion, row: tuple[Any, ...]) -> None:
+    def add(self, statement: BulkInsert, row: tuple[Any, ...]) -> None:
         """Gather a row to be inserted."""
         self._rows.setdefault(statement, []).append(row)
 
-    def change(self, statement: Together, key: int) -> None:
+    def change(self, statement: BulkUpdate, key: int) -> None:
         """Gather the key of a row to be changed; nothing else that is gathered may depend on it."""
         self._changes.setdefault(statement, []).append(key)
 
@@ -290,12 +299,12 @@ class Transaction:
 
 
 @cache
-def _move_statements(columns: tuple[str, ...]) -> dict[int, Prepared]:
+def _move_statements(columns: tuple[str, ...]) -> dict[int, PreparedStatement]:
     """The guarded UPDATE of transitions that also set these columns, for so many of them at once."""
     return {size: _move_statement(columns, size) for size in SIZES}
 
 
-def _move_statement(columns: tuple[str, ...], size: int) -> Prepared:
+def _move_statement(columns: tuple[str, ...], size: int) -> PreparedStatement:
     """Its values: the target; the row's id and those of the columns, for each; what is to be left."""
     names = ("row_id", *(f"new_{name}" for name in columns))
     # Not WITH ... UPDATE: the driver counts the rows of what begins with UPDATE only.
@@ -303,18 +312,18 @@ def _move_statement(columns: tuple[str, ...], size: int) -> Prepared:
         *(select(*(bindparam(f"{name}_{n}").label(name) for name in names)) for n in range(size))
     ).subquery("moved")
     stored = tables.receipts.c
-    return Prepared(
+    return PreparedStatement(
         update(tables.receipts)
         .where(stored.id == moved.c.row_id, stored.status == bindparam("current"))
         .values(status=bindparam("target"), **{name: moved.c[f"new_{name}"] for name in columns})
     )
 
 
-_INSERT_STEPS: Final = Insertion(prepared_insert(insert(tables.steps), *Step._fields))
-_INSERT_MESSAGES: Final = Insertion(prepared_insert(insert(tables.outbox), *Message._fields))
+_INSERT_STEPS: Final = BulkInsert(prepared_insert(insert(tables.steps), *Step._fields))
+_INSERT_MESSAGES: Final = BulkInsert(prepared_insert(insert(tables.outbox), *Message._fields))
 _insert_figure = upsert(tables.figures).values({name: bindparam(name) for name in ("kkt", "name", "value")})
-_SET_FIGURES: Final = Insertion(
-    Prepared(
+_SET_FIGURES: Final = BulkInsert(
+    PreparedStatement(
         _insert_figure.on_conflict_do_update(
             index_elements=["kkt", "name"], set_={"value": _insert_figure.excluded.value}
         )

@@ -20,7 +20,7 @@ class Presence:
     """The birth is published again this often, as all retained state is."""
 
 
-class RivalWatch:
+class SessionTakeoverDetector:
     """Notices another bridge that uses our bridge_id.
 
     Two clients with one id take the session from each other, and most brokers cut the older connection
@@ -36,7 +36,7 @@ class RivalWatch:
         """Our own birth is being published."""
         self._births += 1
 
-    def is_rival(self, presence: bytes, *, retained: bool) -> bool:
+    def is_taken_over(self, presence: bytes, *, retained: bool) -> bool:
         """Whether this presence, met after our birth, is a rival's.
 
         On our first connection it may be what a crashed run left, and a retained one is judged only if it began

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 READ_BYTES: Final = 64 * 1024
 
 
-class Line(Protocol):
+class ByteStream(Protocol):
     """What is needed of the socket below."""
 
     def recv(self, size: int, /) -> bytes:
@@ -38,7 +38,7 @@ class Line(Protocol):
 class BufferedSocket:
     """The end of a connection that paho reads and writes, in one thread."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: ByteStream) -> None:
         self._line = line
         self._arrived = b""
         self._read = 0

@@ -16,7 +16,7 @@ REMEMBERED_MAX: Final = 1000
 log = logging.getLogger(__name__)
 
 
-class Oddities:
+class MessageWarnings:
     """Notes unroutable messages and response topics outside of the asker's branch."""
 
     def __init__(self, topics: Topics, clock: Clock) -> None:

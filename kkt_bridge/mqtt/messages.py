@@ -30,7 +30,7 @@ class Occurrences:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionView:
+class SessionStatus:
     """How it stands between the bridge and the broker, for telemetry, alerts and `status`."""
 
     online: bool
@@ -53,7 +53,7 @@ class SessionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class Publication:
     """A message to publish at QoS 1. A message with a token is reported back when the broker has it."""
 
     topic: str

@@ -38,7 +38,7 @@ VARIABLE_BYTES_MAX: Final = 4
 """Of an integer of variable length (MQTT 5.0 section 1.5.5)."""
 
 
-class Unreadable(Exception):
+class MalformedProperties(Exception):
     """These properties cannot be walked to their end."""
 
 
@@ -59,14 +59,14 @@ def read_properties(data: bytes | bytearray) -> PropertyBlock:
     """
     try:
         length, start = _variable(data, 0, len(data))
-    except Unreadable:
+    except MalformedProperties:
         return PropertyBlock({}, len(data))
     end = start + length
     if end > len(data):
         return PropertyBlock({}, len(data))
     try:
         return PropertyBlock(_walk(data, start, end), end)
-    except Unreadable:
+    except MalformedProperties:
         return PropertyBlock({}, end)
 
 
@@ -83,7 +83,7 @@ def _walk(data: bytes | bytearray, at: int, end: int) -> dict[str, Any]:
 def _value(data: bytes | bytearray, at: int, end: int, kind: int | None) -> tuple[Any, int]:
     """A value of this kind, None for a text that is no UTF-8, and where it ends."""
     if kind is None:
-        raise Unreadable
+        raise MalformedProperties
     if kind == _VARIABLE:
         return _variable(data, at, end)
     if kind in _WIDTHS:
@@ -107,7 +107,7 @@ def _sized(data: bytes | bytearray, at: int, end: int) -> tuple[bytes, int]:
 
 def _take(data: bytes | bytearray, at: int, end: int, count: int) -> tuple[bytes, int]:
     if at + count > end:
-        raise Unreadable
+        raise MalformedProperties
     return bytes(data[at : at + count]), at + count
 
 
@@ -115,9 +115,9 @@ def _variable(data: bytes | bytearray, at: int, end: int) -> tuple[int, int]:
     value = 0
     for index in range(VARIABLE_BYTES_MAX):
         if at + index >= end:
-            raise Unreadable
+            raise MalformedProperties
         byte = data[at + index]
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return value, at + index + 1
-    raise Unreadable
+    raise MalformedProperties

@@ -46,7 +46,7 @@ class Protocol(enum.Enum):
     OLD = "3.1.1"
 
 
-class Ending(enum.Enum):
+class ConnectionEnd(enum.Enum):
     """How an attempt, or a connection, ended."""
 
     UNREACHABLE = "unreachable"
@@ -69,7 +69,7 @@ class Ending(enum.Enum):
     """Another client has our client id, or another bridge our name."""
 
 
-class Place(enum.Enum):
+class RedialState(enum.Enum):
     """Where the machine stands: what it tries, and what it knows of the broker."""
 
     TRYING_MODERN = "trying MQTT 5"
@@ -84,51 +84,51 @@ class Place(enum.Enum):
 
 
 PROTOCOLS: Final = {
-    Place.TRYING_MODERN: Protocol.MODERN,
-    Place.TRYING_OLD: Protocol.OLD,
-    Place.TRYING_OLD_AFTER_SILENCE: Protocol.OLD,
-    Place.ON_TRIAL: Protocol.OLD,
-    Place.ASKING_AGAIN: Protocol.MODERN,
-    Place.KNOWN_MODERN: Protocol.MODERN,
-    Place.KNOWN_OLD: Protocol.OLD,
-    Place.ON_DETOUR: Protocol.OLD,
+    RedialState.TRYING_MODERN: Protocol.MODERN,
+    RedialState.TRYING_OLD: Protocol.OLD,
+    RedialState.TRYING_OLD_AFTER_SILENCE: Protocol.OLD,
+    RedialState.ON_TRIAL: Protocol.OLD,
+    RedialState.ASKING_AGAIN: Protocol.MODERN,
+    RedialState.KNOWN_MODERN: Protocol.MODERN,
+    RedialState.KNOWN_OLD: Protocol.OLD,
+    RedialState.ON_DETOUR: Protocol.OLD,
 }
 """What is spoken where; in `FIXED` the setting says so."""
 
 WELCOMED: Final = {
-    Place.TRYING_MODERN: Place.KNOWN_MODERN,
-    Place.TRYING_OLD: Place.KNOWN_OLD,
-    Place.TRYING_OLD_AFTER_SILENCE: Place.ON_TRIAL,
-    Place.ASKING_AGAIN: Place.KNOWN_MODERN,
+    RedialState.TRYING_MODERN: RedialState.KNOWN_MODERN,
+    RedialState.TRYING_OLD: RedialState.KNOWN_OLD,
+    RedialState.TRYING_OLD_AFTER_SILENCE: RedialState.ON_TRIAL,
+    RedialState.ASKING_AGAIN: RedialState.KNOWN_MODERN,
 }
 """Where a successful handshake leads; elsewhere it changes nothing."""
 
 TRANSITIONS: Final = {
-    (Place.TRYING_MODERN, Ending.UNSUPPORTED): Place.TRYING_OLD,
-    (Place.TRYING_OLD, Ending.UNSUPPORTED): Place.TRYING_MODERN,
-    (Place.TRYING_OLD, Ending.SILENT): Place.TRYING_MODERN,
+    (RedialState.TRYING_MODERN, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_OLD,
+    (RedialState.TRYING_OLD, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_MODERN,
+    (RedialState.TRYING_OLD, ConnectionEnd.SILENT): RedialState.TRYING_MODERN,
     # Silence proves nothing: each dial after it is one in MQTT 5 again.
-    (Place.TRYING_OLD_AFTER_SILENCE, Ending.SILENT): Place.TRYING_MODERN,
-    (Place.TRYING_OLD_AFTER_SILENCE, Ending.UNREACHABLE): Place.TRYING_MODERN,
-    (Place.TRYING_OLD_AFTER_SILENCE, Ending.UNSUPPORTED): Place.TRYING_MODERN,
-    (Place.TRYING_OLD_AFTER_SILENCE, Ending.REFUSED): Place.ASKING_AGAIN,
-    **{(Place.ON_TRIAL, ending): Place.ASKING_AGAIN for ending in Ending},
-    (Place.ASKING_AGAIN, Ending.SILENT): Place.KNOWN_OLD,
-    (Place.ASKING_AGAIN, Ending.UNSUPPORTED): Place.KNOWN_OLD,
-    (Place.ASKING_AGAIN, Ending.REFUSED): Place.TRYING_MODERN,
-    (Place.KNOWN_OLD, Ending.UNSUPPORTED): Place.TRYING_MODERN,
+    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.SILENT): RedialState.TRYING_MODERN,
+    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.UNREACHABLE): RedialState.TRYING_MODERN,
+    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_MODERN,
+    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.REFUSED): RedialState.ASKING_AGAIN,
+    **{(RedialState.ON_TRIAL, ending): RedialState.ASKING_AGAIN for ending in ConnectionEnd},
+    (RedialState.ASKING_AGAIN, ConnectionEnd.SILENT): RedialState.KNOWN_OLD,
+    (RedialState.ASKING_AGAIN, ConnectionEnd.UNSUPPORTED): RedialState.KNOWN_OLD,
+    (RedialState.ASKING_AGAIN, ConnectionEnd.REFUSED): RedialState.TRYING_MODERN,
+    (RedialState.KNOWN_OLD, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_MODERN,
     # It answered so when it was asked in the other way: another broker stands there now.
-    (Place.KNOWN_MODERN, Ending.UNSUPPORTED): Place.TRYING_OLD,
-    (Place.KNOWN_MODERN, Ending.UNREADABLE): Place.ON_DETOUR,
-    (Place.ON_DETOUR, Ending.DETOUR_OVER): Place.KNOWN_MODERN,
+    (RedialState.KNOWN_MODERN, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_OLD,
+    (RedialState.KNOWN_MODERN, ConnectionEnd.UNREADABLE): RedialState.ON_DETOUR,
+    (RedialState.ON_DETOUR, ConnectionEnd.DETOUR_OVER): RedialState.KNOWN_MODERN,
     # No way to take it: back, rather than stay where response topics are not heard of.
-    (Place.ON_DETOUR, Ending.UNSUPPORTED): Place.KNOWN_MODERN,
-    (Place.ON_DETOUR, Ending.SILENT): Place.KNOWN_MODERN,
-    (Place.ON_DETOUR, Ending.UNREADABLE): Place.KNOWN_MODERN,
+    (RedialState.ON_DETOUR, ConnectionEnd.UNSUPPORTED): RedialState.KNOWN_MODERN,
+    (RedialState.ON_DETOUR, ConnectionEnd.SILENT): RedialState.KNOWN_MODERN,
+    (RedialState.ON_DETOUR, ConnectionEnd.UNREADABLE): RedialState.KNOWN_MODERN,
 }
 """Where an ending leads; what is not here stays where it is. Silence while trying MQTT 5 is counted besides."""
 
-AT_ONCE: Final = frozenset({Ending.UNSUPPORTED, Ending.DETOUR_OVER, Ending.TRIAL_OVER})
+AT_ONCE: Final = frozenset({ConnectionEnd.UNSUPPORTED, ConnectionEnd.DETOUR_OVER, ConnectionEnd.TRIAL_OVER})
 """After these the next attempt does not wait, where it is another one, and not the first one again."""
 
 
@@ -137,7 +137,7 @@ class Redial:
     """What is to be tried next, and when. Each event gives a new value; times are steady seconds."""
 
     choice: Choice = "auto"
-    place: Place = Place.TRYING_MODERN
+    place: RedialState = RedialState.TRYING_MODERN
     silences: int = 0
     """Unanswered MQTT 5 handshakes in a row."""
     old_since: float = 0.0
@@ -150,49 +150,53 @@ class Redial:
     @classmethod
     def by(cls, choice: Choice) -> "Redial":
         """The state before the first attempt."""
-        return cls(choice, Place.TRYING_MODERN if choice == "auto" else Place.FIXED)
+        return cls(choice, RedialState.TRYING_MODERN if choice == "auto" else RedialState.FIXED)
 
     @property
     def protocol(self) -> Protocol:
         """What the next attempt, or the present connection, speaks."""
-        return Protocol(self.choice) if self.place is Place.FIXED else PROTOCOLS[self.place]
+        return Protocol(self.choice) if self.place is RedialState.FIXED else PROTOCOLS[self.place]
 
     @property
     def is_detour(self) -> bool:
         """Whether this connection is to last `DETOUR_S` only."""
-        return self.place is Place.ON_DETOUR
+        return self.place is RedialState.ON_DETOUR
 
     @property
     def is_trial(self) -> bool:
         """Whether this connection is to last `TRIAL_S` only, or until nothing is on its way."""
-        return self.place is Place.ON_TRIAL
+        return self.place is RedialState.ON_TRIAL
 
     def dialling(self, now: float) -> "Redial":
         """An attempt is about to be made: that a broker is an old one is forgotten after a while."""
-        if self.place is Place.KNOWN_OLD and now - self.old_since > OLD_FOR_S:
-            return replace(self, place=Place.TRYING_MODERN, silences=0)
+        if self.place is RedialState.KNOWN_OLD and now - self.old_since > OLD_FOR_S:
+            return replace(self, place=RedialState.TRYING_MODERN, silences=0)
         return self
 
     def welcomed(self) -> "Redial":
         """The broker has let us in."""
         return replace(self, place=WELCOMED.get(self.place, self.place), silences=0)
 
-    def ended(self, how: Ending, now: float, *, lasted_s: float = 0.0) -> "Redial":
+    def ended(self, how: ConnectionEnd, now: float, *, lasted_s: float = 0.0) -> "Redial":
         """An attempt or connection is over; `lasted_s` is how long it was online."""
         place, silences = TRANSITIONS.get((self.place, how), self.place), 0
-        if self.place is Place.TRYING_MODERN and how is Ending.SILENT:
+        if self.place is RedialState.TRYING_MODERN and how is ConnectionEnd.SILENT:
             silences = self.silences + 1
-            place = Place.TRYING_OLD_AFTER_SILENCE if silences >= SILENCES_MAX else place
+            place = RedialState.TRYING_OLD_AFTER_SILENCE if silences >= SILENCES_MAX else place
         moved = place is not self.place
-        old_since = now if place in {Place.TRYING_OLD, Place.KNOWN_OLD} and moved else self.old_since
+        old_since = now if place in {RedialState.TRYING_OLD, RedialState.KNOWN_OLD} and moved else self.old_since
         state = replace(self, place=place, silences=0 if moved else silences, old_since=old_since)
-        if moved and how in AT_ONCE and self.place not in {Place.TRYING_OLD, Place.TRYING_OLD_AFTER_SILENCE}:
+        if (
+            moved
+            and how in AT_ONCE
+            and self.place not in {RedialState.TRYING_OLD, RedialState.TRYING_OLD_AFTER_SILENCE}
+        ):
             return replace(state, not_before=now)
         wait = _wait(how, self.next_wait_s, lasted_s)
         return replace(state, not_before=now + wait, next_wait_s=min(wait * 2, max(WAIT_MAX_S, wait)))
 
 
-def _wait(how: Ending, next_wait_s: float, lasted_s: float) -> float:
-    if how is Ending.TAKEN_OVER:
+def _wait(how: ConnectionEnd, next_wait_s: float, lasted_s: float) -> float:
+    if how is ConnectionEnd.TAKEN_OVER:
         return TAKEN_OVER_WAIT_S
     return INITIAL_WAIT_S if lasted_s > STABLE_S else next_wait_s

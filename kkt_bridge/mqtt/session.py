@@ -26,14 +26,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.mqtt.birth_and_will import Presence, RivalWatch
+from kkt_bridge.mqtt.birth_and_will import Presence, SessionTakeoverDetector
 from kkt_bridge.mqtt.buffered_socket import BufferedSocket
 from kkt_bridge.mqtt.holds import HoldKind, Holds, Key, Suspects
 from kkt_bridge.mqtt.inbox import AckToken, Excess, Inbox, Incoming, digest_of
-from kkt_bridge.mqtt.message_warnings import Oddities
-from kkt_bridge.mqtt.messages import Listener, Occurrences, Outgoing, SessionView
+from kkt_bridge.mqtt.message_warnings import MessageWarnings
+from kkt_bridge.mqtt.messages import Listener, Occurrences, Publication, SessionStatus
 from kkt_bridge.mqtt.paho_client import SessionClient, connect, correlated, session_client, subscriptions, topic_of
-from kkt_bridge.mqtt.redial import DETOUR_S, STABLE_S, TRIAL_S, Ending, Protocol, Redial
+from kkt_bridge.mqtt.redial import DETOUR_S, STABLE_S, TRIAL_S, ConnectionEnd, Protocol, Redial
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Topics
@@ -88,10 +88,10 @@ class Phase(enum.Enum):
     ONLINE = "online"
 
 
-class _Sent(NamedTuple):
+class _InFlight(NamedTuple):
     """A message that waits for its PUBACK."""
 
-    message: Outgoing
+    message: Publication
     at: float
 
 
@@ -106,11 +106,11 @@ class Session:
         self._inbox = inbox
         self._clock = clock
         self._listeners: list[Listener] = []
-        self._bell_out, self._bell_in = socket.socketpair()
-        self._bell_in.setblocking(False)
-        self._bell_out.setblocking(False)
-        self._outgoing: deque[Outgoing] = deque()
-        self._states: dict[str, Outgoing] = {}
+        self._wakeup_out, self._wakeup_in = socket.socketpair()
+        self._wakeup_in.setblocking(False)
+        self._wakeup_out.setblocking(False)
+        self._outgoing: deque[Publication] = deque()
+        self._states: dict[str, Publication] = {}
         """Retained messages that wait: the latest of each topic."""
         self._early: list[Incoming] = []
         """What came before the broker had agreed to the subscriptions."""
@@ -120,11 +120,11 @@ class Session:
         self._phase = Phase.AWAY
         self._epoch = 0
         self._redial = Redial.by(settings.protocol)
-        self._ending: Ending | None = None
+        self._ending: ConnectionEnd | None = None
         """How this connection ends, where that is known before its end."""
         self._window = WINDOW_MAX
         self._packet_max = PACKET_MAX
-        self._in_flight: dict[int, _Sent] = {}
+        self._in_flight: dict[int, _InFlight] = {}
         self._not_reading_until = float("-inf")
         self._received_at = float("-inf")
         """When the last PUBLISH came."""
@@ -132,7 +132,7 @@ class Session:
         """Since when the broker owes us the oldest PUBACK, as it stood in the last round."""
         self._suspects = Suspects()
         self._refused_subscriptions: tuple[str, ...] = ()
-        self._oddities = Oddities(topics, clock)
+        self._oddities = MessageWarnings(topics, clock)
         self.holds = Holds()
         """What the broker does not take, and those who publish it try again."""
         self._held_states = Holds()
@@ -141,7 +141,7 @@ class Session:
         self._online_since = 0.0
         self._born_at = float("-inf")
         self._birth_wanted = False
-        self._rivals = RivalWatch(presence.boot_id, presence.since)
+        self._rivals = SessionTakeoverDetector(presence.boot_id, presence.since)
         self._yielding = False
         self._complaint: str | None = None
         """Of this attempt or connection."""
@@ -171,10 +171,10 @@ class Session:
         return (self._complaint or self._last_complaint) if self._yielding else None
 
     @property
-    def view(self) -> SessionView:
+    def view(self) -> SessionStatus:
         """How it stands between the bridge and the broker; from any thread."""
         owed_since = self._owed_since
-        return SessionView(
+        return SessionStatus(
             online=self.online,
             complaint=self.complaint,
             rival=self.rival,
@@ -186,7 +186,7 @@ class Session:
             last_puback_age_s=None if owed_since is None else max(0.0, self._clock.monotonic() - owed_since),
         )
 
-    def publish(self, message: Outgoing) -> None:
+    def publish(self, message: Publication) -> None:
         """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
         if not self.online:
             return
@@ -194,7 +194,7 @@ class Session:
             self._states[message.topic] = message
         else:
             self._outgoing.append(message)
-        self.ring()
+        self.wake()
 
     def unsubscribe(self, filters: Iterable[str]) -> None:
         """Give up subscriptions that the broker may remember; in the session's thread, while online."""
@@ -204,17 +204,17 @@ class Session:
     def acknowledge(self, tokens: Iterable[AckToken]) -> None:
         """Acknowledge messages, in this order; those of an earlier connection are dropped."""
         self._acks.extend(tokens)
-        self.ring()
+        self.wake()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the session's thread."""
         with suppress(OSError):  # it is ringing already, or the session is closed
-            self._bell_in.send(b"!")
+            self._wakeup_in.send(b"!")
 
-    def say_farewell(self) -> None:
+    def publish_offline(self) -> None:
         """Have the session send what is queued, say that it goes offline, and disconnect."""
         self._farewell = True
-        self.ring()
+        self.wake()
 
     @property
     def gone(self) -> bool:
@@ -237,8 +237,8 @@ class Session:
     def close(self) -> None:
         """Let go of everything, without a word to the broker."""
         self._drop()
-        self._bell_in.close()
-        self._bell_out.close()
+        self._wakeup_in.close()
+        self._wakeup_out.close()
 
     def _connect(self) -> None:
         self._epoch += 1
@@ -250,7 +250,7 @@ class Session:
             connect(client, self._settings)
         except (OSError, ValueError) as error:
             _let_go(client)
-            self._dial_later(Ending.UNREACHABLE, f"{self._settings.host}:{self._settings.port}: {error}")
+            self._dial_later(ConnectionEnd.UNREACHABLE, f"{self._settings.host}:{self._settings.port}: {error}")
             return
         self._client = client
         self._yielding = False
@@ -300,11 +300,11 @@ class Session:
             waiting_s = now - next(iter(self._in_flight.values())).at
             self._lost(f"the broker acknowledges nothing: a message waits for its PUBACK for {waiting_s:.0f} s")
         elif self._redial.is_detour and now - self._online_since > DETOUR_S:
-            self._ending = Ending.DETOUR_OVER
+            self._ending = ConnectionEnd.DETOUR_OVER
             client.disconnect()
             self._lost("back to MQTT 5")
         elif self._redial.is_trial and now - self._online_since > TRIAL_S and self._is_quiet:
-            self._ending = Ending.TRIAL_OVER
+            self._ending = ConnectionEnd.TRIAL_OVER
             client.disconnect()
             self._lost("MQTT 5 is asked for once more")
 
@@ -328,19 +328,19 @@ class Session:
 
     def _wait(self, reading: list[Any], writing: list[Any], timeout: float) -> tuple[list[Any], list[Any], list[Any]]:
         try:
-            ready = select.select([self._bell_out, *reading], writing, [], timeout)
+            ready = select.select([self._wakeup_out, *reading], writing, [], timeout)
         except (OSError, ValueError):  # the socket was closed under us
             return [], [], []
-        if self._bell_out in ready[0]:
+        if self._wakeup_out in ready[0]:
             with suppress(BlockingIOError):
-                self._bell_out.recv(4096)
+                self._wakeup_out.recv(4096)
         return ready
 
     def _read(self, client: SessionClient, sock: BufferedSocket) -> None:
         for _ in range(READS_PER_STEP):
             result = client.loop_read()
             if result == MQTTErrorCode.MQTT_ERR_PROTOCOL and self._phase is not Phase.CONNECTING:
-                self._ending, self._complaint = Ending.UNREADABLE, "the broker sent a packet that cannot be read"
+                self._ending, self._complaint = ConnectionEnd.UNREADABLE, "the broker sent a packet that cannot be read"
             if result != 0 or client.socket() is None or self._inbox.is_full() or not sock.has_input:
                 return
 
@@ -363,14 +363,14 @@ class Session:
         if self._farewell and not self._outgoing and not self._states and not self._in_flight:
             self._say_goodbye(client)
 
-    def _next_message(self) -> Outgoing | None:
+    def _next_message(self) -> Publication | None:
         while self._states:
             _, message = self._states.popitem()
             if self._may_go(message):
                 return message
         return self._outgoing.popleft() if self._outgoing else None
 
-    def _may_go(self, state: Outgoing) -> bool:
+    def _may_go(self, state: Publication) -> bool:
         """Whether a retained topic is not held back; who publishes it says it again soon."""
         if state.topic not in self._held_states:
             return True
@@ -391,17 +391,17 @@ class Session:
 
     def _publish_birth(self, client: Client, now: float) -> None:
         self._born_at, self._birth_wanted = now, False
-        self._publish_now(client, Outgoing(self._presence.topic, self._presence.online, retain=True))
+        self._publish_now(client, Publication(self._presence.topic, self._presence.online, retain=True))
 
     def _say_goodbye(self, client: Client) -> None:
         """The will is not sent at a clean end: say it ourselves, and go when the broker has it."""
         if self._goodbye_said:
             client.disconnect()
         else:
-            self._publish_now(client, Outgoing(self._presence.topic, self._presence.offline, retain=True))
+            self._publish_now(client, Publication(self._presence.topic, self._presence.offline, retain=True))
             self._goodbye_said = True
 
-    def _publish_now(self, client: Client, message: Outgoing) -> None:
+    def _publish_now(self, client: Client, message: Publication) -> None:
         properties = None
         if message.correlation is not None and self._redial.protocol is Protocol.MODERN:
             properties = correlated(message.correlation)
@@ -414,12 +414,12 @@ class Session:
         except ValueError as error:
             self._hold(message, message.key, HoldKind.REFUSED, str(error))
         else:
-            self._in_flight[info.mid] = _Sent(message, self._clock.monotonic())
+            self._in_flight[info.mid] = _InFlight(message, self._clock.monotonic())
 
-    def _holds_of(self, message: Outgoing) -> Holds:
+    def _holds_of(self, message: Publication) -> Holds:
         return self._held_states if message.token is None else self.holds
 
-    def _hold(self, message: Outgoing, key: Key, kind: HoldKind, why: str) -> None:
+    def _hold(self, message: Publication, key: Key, kind: HoldKind, why: str) -> None:
         """Keep a message back that the broker does not take, so that the rest goes on."""
         if self._holds_of(message).hold(key, kind, f"{message.topic[:200]}: {why}", self._clock.monotonic()):
             log.error(
@@ -440,7 +440,7 @@ class Session:
         if reason.is_failure:
             self._complaint = f"the broker refused the connection: {reason}"
             unsupported = reason.value == _UNSUPPORTED_PROTOCOL
-            self._ending = Ending.UNSUPPORTED if unsupported else Ending.REFUSED
+            self._ending = ConnectionEnd.UNSUPPORTED if unsupported else ConnectionEnd.REFUSED
             return
         self._redial = self._redial.welcomed()
         # A limit of 0 is none (MQTT 5.0 section 3.2.2.3), and one above what MQTT can carry is legal.
@@ -469,7 +469,7 @@ class Session:
             # Without receipts there is nothing to serve; and what an old subscription lets in could not be answered.
             why = refused.get(filters[0], "an answer of another length")
             self._complaint = f"the broker refused the subscription to {filters[0]} ({why}): check its access list"
-            self._ending = Ending.REFUSED
+            self._ending = ConnectionEnd.REFUSED
             return
         # The bridge's own presence only shows rivals and forgeries: an access list need not let it read that.
         self._refused_subscriptions = tuple(name for name in refused if name != self._presence.topic)
@@ -489,8 +489,8 @@ class Session:
         self._received_at = self._clock.monotonic()
         payload = bytes(message.payload)
         if (topic := topic_of(message)) == self._presence.topic:
-            if self._rivals.is_rival(payload, retained=bool(message.retain)):
-                self._yield_to_rival()
+            if self._rivals.is_taken_over(payload, retained=bool(message.retain)):
+                self._yield_to_takeover()
             elif payload != self._presence.online:
                 self._birth_wanted = True  # a will that came late, or somebody's forgery: the last word is ours
             return
@@ -551,11 +551,11 @@ class Session:
         _properties: Properties | None,
     ) -> None:
         if reason.value == _TAKEN_OVER:
-            self._yield_to_rival()
+            self._yield_to_takeover()
         elif self._complaint is None and not self._farewell:
             self._complaint = f"disconnected: {reason}"
 
-    def _yield_to_rival(self) -> None:
+    def _yield_to_takeover(self) -> None:
         self._complaint = (
             f"another client has taken the session {self._client_id}: is a second bridge running "
             "with this bridge_id? Give each its own"
@@ -567,7 +567,7 @@ class Session:
     def _lost(self, why: str) -> None:
         complaint, how = self._complaint or why, self._how_it_ended()
         lasted_s = self._clock.monotonic() - self._online_since if self._phase is Phase.ONLINE else 0.0
-        cut = self._phase is Phase.ONLINE and how is Ending.LOST and self._complaint is not None
+        cut = self._phase is Phase.ONLINE and how is ConnectionEnd.LOST and self._complaint is not None
         ours = self._presence.topic  # it is in flight on every young connection
         in_flight = [sent.message for sent in self._in_flight.values() if sent.message.topic != ours]
         self._drop()
@@ -579,14 +579,14 @@ class Session:
             holds.link_down()
         self._dial_later(how, complaint, lasted_s)
 
-    def _how_it_ended(self) -> Ending:
+    def _how_it_ended(self) -> ConnectionEnd:
         if self._yielding:
-            return Ending.TAKEN_OVER
+            return ConnectionEnd.TAKEN_OVER
         if self._ending is not None:
             return self._ending
-        return Ending.SILENT if self._phase is Phase.CONNECTING else Ending.LOST
+        return ConnectionEnd.SILENT if self._phase is Phase.CONNECTING else ConnectionEnd.LOST
 
-    def _look_for_the_cause(self, in_flight: list[Outgoing], *, young: bool) -> None:
+    def _look_for_the_cause(self, in_flight: list[Publication], *, young: bool) -> None:
         """What was on its way at several cuts in a row, or is suspected already, is held back."""
         tried = {message.key for message in in_flight if self._holds_of(message).is_trying(message.key, HoldKind.CUT)}
         parked = list(tried)
@@ -615,7 +615,7 @@ class Session:
             for listener in self._listeners:
                 listener.link_down()
 
-    def _dial_later(self, how: Ending, complaint: str, lasted_s: float = 0.0) -> None:
+    def _dial_later(self, how: ConnectionEnd, complaint: str, lasted_s: float = 0.0) -> None:
         now = self._clock.monotonic()
         self._redial = self._redial.ended(how, now, lasted_s=lasted_s)
         wait_s = (self._redial.not_before - now) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)

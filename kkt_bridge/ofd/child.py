@@ -19,7 +19,7 @@ import traceback
 from typing import Final
 
 from kkt_bridge.ofd.classify import line_failed
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.ofd.frames import FrameKind, FrameReader, answers_frame, requests_in
 from kkt_bridge.ofd.http_client import OfdHttp
 from kkt_bridge.ofd.options import Options
@@ -40,7 +40,7 @@ _PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal that the kernel sends to this process when its parent has ended."""
 
 
-class Carrier:
+class ExchangeServer:
     """Batches in, answers out, on one event loop."""
 
     def __init__(self, bridge: socket.socket, http: OfdHttp) -> None:
@@ -49,17 +49,17 @@ class Carrier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_write = asyncio.Lock()
 
-    def start(self, batch: int, requests: list[Request]) -> None:
+    def start(self, batch: int, requests: list[OfdRequest]) -> None:
         """Carry these out beside what is under way."""
         task = asyncio.get_running_loop().create_task(self._carry(batch, requests))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, batch: int, requests: list[Request]) -> None:
+    async def _carry(self, batch: int, requests: list[OfdRequest]) -> None:
         """One after the other, until one is not accepted, or it is time to tell what became of those so far."""
         loop = asyncio.get_running_loop()
         until = loop.time() + CARRY_S
-        answers: list[Answer] = []
+        answers: list[OfdAnswer] = []
         for request in requests:
             answers.append(await self._exchange(request))
             if answers[-1].kind is not AnswerKind.ACCEPTED or loop.time() > until:
@@ -67,7 +67,7 @@ class Carrier:
         async with self._may_write:  # a frame that does not fit into the socket at once must stay in one piece
             await loop.sock_sendall(self._bridge, answers_frame(batch, answers))
 
-    async def _exchange(self, request: Request) -> Answer:
+    async def _exchange(self, request: OfdRequest) -> OfdAnswer:
         try:
             return await self._http.exchange(request)
         except Exception as error:  # noqa: BLE001 (an exception here is one more answer)
@@ -79,11 +79,11 @@ async def serve(bridge: socket.socket) -> None:
     """Do what the bridge says until it is gone."""
     loop = asyncio.get_running_loop()
     reader = FrameReader(_BATCH_FRAME_MAX)
-    carrier: Carrier | None = None
+    carrier: ExchangeServer | None = None
     while data := await loop.sock_recv(bridge, READ_BYTES):
         for kind, batch, content in reader.feed(data):
             if kind == FrameKind.OPTIONS:
-                carrier = Carrier(bridge, OfdHttp(Options.from_bytes(content)))
+                carrier = ExchangeServer(bridge, OfdHttp(Options.from_bytes(content)))
             elif carrier is not None:
                 carrier.start(batch, requests_in(content))
 

@@ -1,4 +1,4 @@
-"""What an answer of the OFD means: status, headers and body in, an `Answer` out. Pure, standard library only.
+"""What an answer of the OFD means: status, headers and body in, an `OfdAnswer` out. Pure, standard library only.
 
 The process that carries out exchanges imports this, and is to stay small.
 """
@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
 """Bytes of a body that are read, and of a compressed one that are unpacked; an answer of an OFD is a few dozen."""
@@ -57,7 +57,7 @@ _WINDOW_BITS: Final[Mapping[str, int]] = MappingProxyType({"gzip": 31, "x-gzip":
 _NOT_AN_OBJECT: Final = "not what an OFD says"
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, now_s: float) -> Answer:
+def classify(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, now_s: float) -> OfdAnswer:
     """What a final answer means.
 
     `headers` have names in lower case. `body` is what was read of it, `whole` whether there was no more than that.
@@ -66,17 +66,17 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, whole: boo
     body, whole = _unpacked(headers.get("content-encoding", ""), body, whole=whole)
     if 200 <= status < 300:
         if status == 204 or not body.strip():
-            return Answer(AnswerKind.ACCEPTED, str(status), status=status)
+            return OfdAnswer(AnswerKind.ACCEPTED, str(status), status=status)
         content = _object(body, whole=whole)
         if content is None:
             text = f"{status}, but {_NOT_AN_OBJECT}: {headers.get('content-type', 'no type')}, {_beginning(body)}"
-            return Answer(AnswerKind.NOT_THE_OFD, one_line(text), status=status)
-        return Answer(AnswerKind.ACCEPTED, str(status), _server_time(content), status=status)
+            return OfdAnswer(AnswerKind.NOT_THE_OFD, one_line(text), status=status)
+        return OfdAnswer(AnswerKind.ACCEPTED, str(status), _server_time(content), status=status)
     kind = _KINDS.get(status) or _KINDS_BY_HUNDRED.get(status // 100)
     if kind is None:
         return line_failed(f"{status} is no status of an answer")
     where = f"to {headers['location']} " if status // 100 == 3 and "location" in headers else ""
-    return Answer(
+    return OfdAnswer(
         kind,
         one_line(f"{status} {where}{_beginning(body)}"),
         retry_after_s=_retry_after_s(headers, now_s),
@@ -84,9 +84,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, whole: boo
     )
 
 
-def line_failed(text: str) -> Answer:
+def line_failed(text: str) -> OfdAnswer:
     """There was no usable answer, for this reason."""
-    return Answer(AnswerKind.LINE_FAILED, one_line(text))
+    return OfdAnswer(AnswerKind.LINE_FAILED, one_line(text))
 
 
 def one_line(text: str) -> str:

@@ -31,7 +31,7 @@ class AnswerKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OfdAnswer:
     """One exchange, classified."""
 
     kind: AnswerKind
@@ -46,7 +46,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OfdRequest:
     """One exchange to be carried out."""
 
     target: Literal["receipt", "health"]
@@ -65,11 +65,11 @@ class Exchange(Protocol):
     wakeup: threading.Event
     """Set when `take` has something to return."""
 
-    def submit(self, batch: int, requests: Sequence[Request]) -> None:
+    def submit(self, batch: int, requests: Sequence[OfdRequest]) -> None:
         """Begin a batch under a number of the caller's: one request after the other, until one is not accepted."""
         ...
 
-    def take(self) -> list[tuple[int, list[Answer]]]:
+    def take(self) -> list[tuple[int, list[OfdAnswer]]]:
         """The batches that are done since the last call, with as many answers as requests were tried (at least one)."""
         ...
 

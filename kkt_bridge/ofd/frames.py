@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final
 
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 
 ANSWER_FRAME_MAX: Final = 1024 * 1024
 """Bytes of a frame from the child: a batch's answers, each with a line of text, take a few dozen kilobytes."""
@@ -50,7 +50,7 @@ def frame(kind: FrameKind, batch: int, content: bytes) -> bytes:
     return _HEAD.pack(len(content), kind, batch) + content
 
 
-def batch_frame(batch: int, requests: Sequence[Request]) -> bytes:
+def batch_frame(batch: int, requests: Sequence[OfdRequest]) -> bytes:
     """A batch for the child."""
     parts = [_COUNT.pack(len(requests))]
     for request in requests:
@@ -59,7 +59,7 @@ def batch_frame(batch: int, requests: Sequence[Request]) -> bytes:
     return frame(FrameKind.BATCH, batch, b"".join(parts))
 
 
-def answers_frame(batch: int, answers: Sequence[Answer]) -> bytes:
+def answers_frame(batch: int, answers: Sequence[OfdAnswer]) -> bytes:
     """A batch's answers for the bridge."""
     parts = [_COUNT.pack(len(answers))]
     for answer in answers:
@@ -77,7 +77,7 @@ def answers_frame(batch: int, answers: Sequence[Answer]) -> bytes:
     return frame(FrameKind.ANSWERS, batch, b"".join(parts))
 
 
-def requests_in(content: bytes) -> list[Request]:
+def requests_in(content: bytes) -> list[OfdRequest]:
     """The requests in the content of a BATCH frame."""
     (count,), offset = _COUNT.unpack_from(content), _COUNT.size
     requests = []
@@ -87,11 +87,11 @@ def requests_in(content: bytes) -> list[Request]:
         body_at = key_at + key_size
         offset = body_at + body_size
         key, body = content[key_at:body_at].decode(), content[body_at:offset]
-        requests.append(Request("receipt" if is_document else "health", key, body))
+        requests.append(OfdRequest("receipt" if is_document else "health", key, body))
     return requests
 
 
-def answers_in(content: bytes) -> list[Answer]:
+def answers_in(content: bytes) -> list[OfdAnswer]:
     """The answers in the content of an ANSWERS frame; WrongFrameError if it holds anything else."""
     try:
         (count,), offset = _COUNT.unpack_from(content), _COUNT.size
@@ -101,7 +101,7 @@ def answers_in(content: bytes) -> list[Answer]:
             text_at = offset + _ANSWER.size
             offset = text_at + size
             answers.append(
-                Answer(
+                OfdAnswer(
                     _KINDS[kind],
                     content[text_at:offset].decode(),
                     None if server_time < 0 else server_time,

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import h11
 
 from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX, classify, line_failed, one_line
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.ofd.options import RECEIPT_PATH, Options, read_token
 
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -52,7 +52,7 @@ class ProxyRefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class OfdAddress:
     """An address taken apart."""
 
     scheme: str
@@ -288,8 +288,8 @@ class OfdHttp:
     def __init__(self, options: Options) -> None:
         """OSError, ssl.SSLError, ValueError: the options cannot be used."""
         self._options = options
-        self._address = Address.of(options.url)
-        self._proxy = Address.of(options.proxy) if options.proxy else None
+        self._address = OfdAddress.of(options.url)
+        self._proxy = OfdAddress.of(options.proxy) if options.proxy else None
         self._tls = tls_context(options) if self._address.scheme == "https" else None
         self._idle: list[_Connection] = []
         self._token = read_token(options.token_file) if options.token_file else None
@@ -298,7 +298,7 @@ class OfdHttp:
         self.last_headers: Mapping[str, str] = {}
         """Of the last answer, names in lower case."""
 
-    async def exchange(self, request: Request) -> Answer:
+    async def exchange(self, request: OfdRequest) -> OfdAnswer:
         """One request and what came of it; whatever goes wrong is an answer."""
         try:
             async with asyncio.timeout(self._options.deadline_s):
@@ -309,7 +309,7 @@ class OfdHttp:
         except TimeoutError:
             return line_failed(f"no answer in time: the exchange took longer than {self._options.deadline_s:g} s")
         except ProxyRefusedError as error:
-            return Answer(AnswerKind.BRIDGE_REFUSED, one_line(str(error)), status=407)
+            return OfdAnswer(AnswerKind.BRIDGE_REFUSED, one_line(str(error)), status=407)
         except (LineError, h11.RemoteProtocolError, OSError) as error:
             return line_failed(self._cause(error))
 
@@ -344,7 +344,7 @@ class OfdHttp:
             self._token = read_token(self._options.token_file)
         return self._token != refused
 
-    async def _exchange(self, request: Request) -> Answer:
+    async def _exchange(self, request: OfdRequest) -> OfdAnswer:
         connection = self._idle_connection()
         if connection is not None:
             try:
@@ -353,7 +353,7 @@ class OfdHttp:
                 pass  # it was closed as the request went out, as servers do after a while: nobody's failure
         return await self._exchange_over(await self._connect(), request)
 
-    async def _exchange_over(self, connection: _Connection, request: Request) -> Answer:
+    async def _exchange_over(self, connection: _Connection, request: OfdRequest) -> OfdAnswer:
         is_kept = False
         try:
             if request.target == "receipt":
@@ -390,7 +390,7 @@ class OfdHttp:
             return f"http://{self._address.authority}{path or '/'}"
         return path or "/"
 
-    def _headers(self, request: Request) -> list[tuple[str, str]]:
+    def _headers(self, request: OfdRequest) -> list[tuple[str, str]]:
         headers = [("Host", self._address.authority), ("User-Agent", "kkt-bridge"), ("Accept-Encoding", "identity")]
         if self._token is not None:
             headers.append(("Authorization", f"Bearer {self._token}"))
@@ -432,7 +432,7 @@ class OfdHttp:
         self.last_peer_certificate = transport.get_extra_info("peercert")
         return _Connection(transport, pipe)
 
-    async def _open(self, address: Address, tls: ssl.SSLContext | None) -> tuple[asyncio.Transport, _Pipe]:
+    async def _open(self, address: OfdAddress, tls: ssl.SSLContext | None) -> tuple[asyncio.Transport, _Pipe]:
         return await asyncio.get_running_loop().create_connection(
             _Pipe, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
         )

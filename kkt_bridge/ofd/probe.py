@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.classify import line_failed
-from kkt_bridge.ofd.exchange import Answer, Request
+from kkt_bridge.ofd.exchange import OfdAnswer, OfdRequest
 from kkt_bridge.ofd.http_client import OfdHttp
 from kkt_bridge.ofd.process_exchange import options_of
 from kkt_bridge.settings import OfdSettings
@@ -18,12 +18,12 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProbeResult:
     """What one request to the OFD brought to light."""
 
     asked: str
     """The address that was asked, without credentials."""
-    answer: Answer
+    answer: OfdAnswer
     took_s: float
     clock_ahead_s: float | None
     """Seconds by which its clock is ahead of ours, good to about a second; None where it does not tell."""
@@ -31,7 +31,7 @@ class Look:
     """Days for which its certificate is valid yet; None without TLS."""
 
 
-def check(settings: OfdSettings, clock: Clock) -> Look:
+def check(settings: OfdSettings, clock: Clock) -> ProbeResult:
     """Ask the OFD's health check as the bridge would; where it has none, its address itself.
 
     Nothing is raised: what goes wrong is the answer.
@@ -39,18 +39,18 @@ def check(settings: OfdSettings, clock: Clock) -> Look:
     return asyncio.run(_look(settings, clock))
 
 
-async def _look(settings: OfdSettings, clock: Clock) -> Look:
+async def _look(settings: OfdSettings, clock: Clock) -> ProbeResult:
     asked = settings.shown_url.rstrip("/") + (settings.health_path or "/")
     started, asked_ms = clock.monotonic(), clock.now_ms()
     try:
         http = OfdHttp(options_of(settings))
     except (OSError, ValueError) as error:
-        return Look(asked, line_failed(str(error)), 0.0, None, None)
+        return ProbeResult(asked, line_failed(str(error)), 0.0, None, None)
     try:
-        answer = await http.exchange(Request("health"))
+        answer = await http.exchange(OfdRequest("health"))
         took_s = clock.monotonic() - started
         middle_s = asked_ms / 1000 + took_s / 2
-        return Look(asked, answer, took_s, _ahead_s(http.last_headers, middle_s), _days_left(http, middle_s))
+        return ProbeResult(asked, answer, took_s, _ahead_s(http.last_headers, middle_s), _days_left(http, middle_s))
     finally:
         http.close()
 

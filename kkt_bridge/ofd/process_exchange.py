@@ -19,7 +19,7 @@ from typing import IO, Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.classify import line_failed, one_line
-from kkt_bridge.ofd.exchange import Answer, Request
+from kkt_bridge.ofd.exchange import OfdAnswer, OfdRequest
 from kkt_bridge.ofd.frames import (
     ANSWER_FRAME_MAX,
     FrameKind,
@@ -77,7 +77,7 @@ class _Batch:
     """Requests that were submitted and have no answers yet."""
 
     number: int
-    requests: Sequence[Request]
+    requests: Sequence[OfdRequest]
     overdue_at: float = 0.0
     """When the child, which has it, is taken to hang: seconds on the clock."""
     repeats: int = 0
@@ -125,7 +125,7 @@ class ProcessExchange:
         self._lock = threading.Lock()  # over everything below
         self._waiting: deque[_Batch] = deque()
         self._under_way: dict[int, _Batch] = {}
-        self._done: list[tuple[int, list[Answer]]] = []
+        self._done: list[tuple[int, list[OfdAnswer]]] = []
         self._child: _Child | None = None
         self._short_lives = 0
         self._restart_at = 0.0
@@ -133,8 +133,8 @@ class ProcessExchange:
         """Why there is no child."""
         self._is_closed = False
         self._thread: threading.Thread | None = None
-        self._bell: tuple[socket.socket, socket.socket] | None = None
-        self._must_ring = False
+        self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        self._must_wake = False
         """Whether the thread waits for longer than anything new may wait."""
 
     @property
@@ -143,7 +143,7 @@ class ProcessExchange:
         with self._lock:
             return self._child.process.pid if self._child else None
 
-    def submit(self, batch: int, requests: Sequence[Request]) -> None:
+    def submit(self, batch: int, requests: Sequence[OfdRequest]) -> None:
         """See `Exchange`."""
         with self._lock:
             if self._is_closed:
@@ -153,10 +153,10 @@ class ProcessExchange:
             if self._thread is None:
                 self._start_thread()
             self._hand_over()
-            if self._must_ring or self._child is None or self._child.unsent:
-                self._ring()
+            if self._must_wake or self._child is None or self._child.unsent:
+                self._wake()
 
-    def take(self) -> list[tuple[int, list[Answer]]]:
+    def take(self) -> list[tuple[int, list[OfdAnswer]]]:
         """See `Exchange`."""
         with self._lock:
             done, self._done = self._done, []
@@ -168,24 +168,24 @@ class ProcessExchange:
             self._is_closed = True
             thread = self._thread
             if thread is not None:
-                self._ring()
+                self._wake()
         if thread is not None:
             thread.join(CLOSE_S)
 
     # -- with the lock held ---------------------------------------------------------------------------------
 
     def _start_thread(self) -> None:
-        self._bell = socket.socketpair()
-        for end in self._bell:
+        self._wakeup = socket.socketpair()
+        for end in self._wakeup:
             end.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="ofd-exchange", daemon=True)
         self._thread.start()
 
-    def _ring(self) -> None:
-        self._must_ring = False
-        if self._bell is not None:
+    def _wake(self) -> None:
+        self._must_wake = False
+        if self._wakeup is not None:
             with suppress(BlockingIOError):  # it has been rung often enough
-                self._bell[1].send(b"!")
+                self._wakeup[1].send(b"!")
 
     def _hand_over(self) -> None:
         """Give the child what waits, as much as may be under way."""
@@ -197,11 +197,11 @@ class ProcessExchange:
             with suppress(OSError):  # the thread sees its end, and repeats the batch
                 child.send(batch_frame(batch.number, batch.requests))
 
-    def _finish(self, number: int, answers: list[Answer]) -> None:
+    def _finish(self, number: int, answers: list[OfdAnswer]) -> None:
         self._done.append((number, answers))
         self.wakeup.set()
 
-    def _take_in(self, kind: int, number: int, answers: list[Answer]) -> None:
+    def _take_in(self, kind: int, number: int, answers: list[OfdAnswer]) -> None:
         """A frame of the child. WrongFrameError: it is none that may come now."""
         batch = self._under_way.get(number)
         if kind != FrameKind.ANSWERS or batch is None or not 1 <= len(answers) <= len(batch.requests):
@@ -236,9 +236,9 @@ class ProcessExchange:
     # -- the thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        assert self._bell is not None
+        assert self._wakeup is not None
         selector = selectors.DefaultSelector()
-        selector.register(self._bell[0], selectors.EVENT_READ)
+        selector.register(self._wakeup[0], selectors.EVENT_READ)
         while not self._is_closed:
             try:
                 self._turn(selector)
@@ -248,9 +248,9 @@ class ProcessExchange:
         self._end_child(selector, "the exchange is closed", is_of_itself=False)
         selector.close()
         with self._lock:
-            for end in self._bell:
+            for end in self._wakeup:
                 end.close()
-            self._bell = None
+            self._wakeup = None
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         """Wait for something to happen, and deal with it."""
@@ -262,12 +262,12 @@ class ProcessExchange:
                 writing = selectors.EVENT_WRITE if child.unsent else 0
                 selector.modify(child.line, selectors.EVENT_READ | writing)
             wait_s = self._seconds_to_wait()
-            self._must_ring = wait_s is None
+            self._must_wake = wait_s is None
         ready = {key.fileobj for key, _ in selector.select(wait_s)}
-        assert self._bell is not None
-        if self._bell[0] in ready:
+        assert self._wakeup is not None
+        if self._wakeup[0] in ready:
             with suppress(BlockingIOError):
-                self._bell[0].recv(4096)
+                self._wakeup[0].recv(4096)
         if child is None:
             return
         if child.complaints in ready:

@@ -1,6 +1,6 @@
 """The conditions that want a person, as a table: what is looked at, what is said, what is to be done.
 
-A condition is a pure function of a `Sight`. It yields a finding for each subject that it knows of: with a message
+A condition is a pure function of a `Observation`. It yields a finding for each subject that it knows of: with a message
 where it holds, with None where it does not. A subject that it does not mention is not known of, and the alert of that
 subject stays as it is.
 """
@@ -17,10 +17,10 @@ from kkt_bridge.operations.facts import (
     BufferFacts,
     FloodFacts,
     JournalFacts,
+    Observation,
     RegisterFacts,
-    Sight,
 )
-from kkt_bridge.stages.delivery.status import DeliveryView
+from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.stages.printing.status import NOT_YET_REACHED
 
 Severity = Literal["warning", "critical"]
@@ -73,7 +73,7 @@ class Condition:
 
     code: str
     severity: Severity
-    look: Callable[[Sight], Iterator[Finding]]
+    look: Callable[[Observation], Iterator[Finding]]
     what_to_do: str
     over: str
     """What is said when it no longer holds."""
@@ -88,28 +88,28 @@ class Condition:
 # -- the journal and what lies in it -----------------------------------------------------------------------------
 
 
-def _storage(sight: Sight) -> Iterator[Finding]:
-    for journal in sight.of(JournalFacts):
+def _storage(observation: Observation) -> Iterator[Finding]:
+    for journal in observation.of(JournalFacts):
         message = f"the journal takes nothing, new receipts are refused: {journal.failing}"
         yield Finding(None, message if journal.failing is not None else None)
 
 
-def _dead_letters(sight: Sight) -> Iterator[Finding]:
-    for journal in sight.of(JournalFacts):
+def _dead_letters(observation: Observation) -> Iterator[Finding]:
+    for journal in observation.of(JournalFacts):
         for kkt, count in sorted(journal.dead_letters.items()):
             documents = _counted(count, "fiscal document of", "fiscal documents of", "waits", "wait", kkt)
             yield Finding(kkt, f"{documents} for a decision: the OFD did not take it" if count else None)
 
 
-def _orphaned_queue(sight: Sight) -> Iterator[Finding]:
-    for journal in sight.of(JournalFacts):
+def _orphaned_queue(observation: Observation) -> Iterator[Finding]:
+    for journal in observation.of(JournalFacts):
         for kkt, count in sorted(journal.orphaned.items()):
             receipts = _counted(count, "receipt for", "receipts for", "waits", "wait", kkt)
             yield Finding(kkt, f"{receipts}, and no such register is configured" if count else None)
 
 
-def _buffer_fill(sight: Sight) -> Iterator[Finding]:
-    for buffer in sight.of(BufferFacts):
+def _buffer_fill(observation: Observation) -> Iterator[Finding]:
+    for buffer in observation.of(BufferFacts):
         if not buffer.level:
             yield Finding(None, None)
             continue
@@ -126,33 +126,33 @@ def _buffer_fill(sight: Sight) -> Iterator[Finding]:
 # -- the way to the OFD ------------------------------------------------------------------------------------------
 
 
-def _ofd_refuses_bridge(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryView):
+def _ofd_refuses_bridge(observation: Observation) -> Iterator[Finding]:
+    for delivery in observation.of(DeliveryStatus):
         message = f"the OFD refuses this bridge, whatever it sends: {delivery.bridge_refused}"
         yield Finding(None, message if delivery.bridge_refused is not None else None)
 
 
-def _ofd_refuses_all(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryView):
+def _ofd_refuses_all(observation: Observation) -> Iterator[Finding]:
+    for delivery in observation.of(DeliveryStatus):
         message = f"the OFD refuses one document after the other and takes none: {delivery.refuses_all}"
         yield Finding(None, message if delivery.refuses_all is not None else None)
 
 
-def _ofd_takes_nothing(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryView):
+def _ofd_takes_nothing(observation: Observation) -> Iterator[Finding]:
+    for delivery in observation.of(DeliveryStatus):
         message = "documents are waiting and were tried, and the OFD has taken none for some time"
         yield Finding(None, message if delivery.takes_nothing_since is not None else None)
 
 
-def _unsendable_documents(sight: Sight) -> Iterator[Finding]:
-    for delivery in sight.of(DeliveryView):
+def _unsendable_documents(observation: Observation) -> Iterator[Finding]:
+    for delivery in observation.of(DeliveryStatus):
         for kkt, count in sorted(delivery.unsendable.items()):
             documents = f"1 document of {kkt}" if count == 1 else f"{count} documents of {kkt}"
             yield Finding(kkt, f"{documents} cannot be put together as the OFD gets them" if count else None)
 
 
-def _unsent_documents(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _unsent_documents(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         kkt = register.view.kkt
         level = max((days for days in UNSENT_DAYS if register.unsent and register.unsent_days >= days), default=0)
         if not level:
@@ -168,43 +168,43 @@ def _unsent_documents(sight: Sight) -> Iterator[Finding]:
 # -- the broker and the terminals --------------------------------------------------------------------------------
 
 
-def _replies_refused(sight: Sight) -> Iterator[Finding]:
-    for broker in sight.of(BrokerFacts):
+def _replies_refused(observation: Observation) -> Iterator[Finding]:
+    for broker in observation.of(BrokerFacts):
         count, example = broker.session.refused_topics.count, broker.session.refused_topics.example
         topics = "1 topic" if count == 1 else f"{count} topics"
         message = f"the broker does not take what the bridge publishes on {topics}{f': {example}' if example else ''}"
         yield Finding(None, message if count else None)
 
 
-def _subscription_refused(sight: Sight) -> Iterator[Finding]:
-    for broker in sight.of(BrokerFacts):
+def _subscription_refused(observation: Observation) -> Iterator[Finding]:
+    for broker in observation.of(BrokerFacts):
         filters = ", ".join(broker.session.refused_subscriptions)
         yield Finding(None, f"the broker does not let this bridge read {filters}" if filters else None)
 
 
-def _messages_parked(sight: Sight) -> Iterator[Finding]:
-    for broker in sight.of(BrokerFacts):
+def _messages_parked(observation: Observation) -> Iterator[Finding]:
+    for broker in observation.of(BrokerFacts):
         count, example = broker.session.parked.count, broker.session.parked.example
         messages = "1 message is" if count == 1 else f"{count} messages are"
         message = f"{messages} set aside: the broker ends the connection over them{f' ({example})' if example else ''}"
         yield Finding(None, message if count else None)
 
 
-def _unroutable(sight: Sight) -> Iterator[Finding]:
-    for broker in sight.of(BrokerFacts):
+def _unroutable(observation: Observation) -> Iterator[Finding]:
+    for broker in observation.of(BrokerFacts):
         example = broker.session.unroutable.example
         as_on = f", as on {example}" if example else ""
         message = f"the broker delivers messages on topics that are none of this bridge's{as_on}"
         yield Finding(None, message if broker.unroutable_now else None)
 
 
-def _rival(sight: Sight) -> Iterator[Finding]:
-    for broker in sight.of(BrokerFacts):
+def _rival(observation: Observation) -> Iterator[Finding]:
+    for broker in observation.of(BrokerFacts):
         yield Finding(None, broker.session.rival)
 
 
-def _flood(sight: Sight) -> Iterator[Finding]:
-    for facts in sight.of(FloodFacts):
+def _flood(observation: Observation) -> Iterator[Finding]:
+    for facts in observation.of(FloodFacts):
         flood = facts.flood
         # Rounded, as every other figure would be a change of the state each second.
         rate = None if flood is None else f"about {round(flood.rate_per_s, -2):.0f} messages/s"
@@ -214,11 +214,11 @@ def _flood(sight: Sight) -> Iterator[Finding]:
 # -- the registers -----------------------------------------------------------------------------------------------
 
 
-def _problem(*words: str) -> Callable[[Sight], Iterator[Finding]]:
+def _problem(*words: str) -> Callable[[Observation], Iterator[Finding]]:
     """A look at registers that stand still for one of these reasons."""
 
-    def look(sight: Sight) -> Iterator[Finding]:
-        for register in sight.of(RegisterFacts):
+    def look(observation: Observation) -> Iterator[Finding]:
+        for register in observation.of(RegisterFacts):
             view = register.view
             if view.problem != NOT_YET_REACHED:
                 yield Finding(view.kkt, _stands_still(register) if view.problem in words else None)
@@ -226,8 +226,8 @@ def _problem(*words: str) -> Callable[[Sight], Iterator[Finding]]:
     return look
 
 
-def _not_ready(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _not_ready(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         view = register.view
         if view.problem != NOT_YET_REACHED:
             holds = view.problem is not None and view.problem not in _TOLD_BY_OTHERS
@@ -239,8 +239,8 @@ def _stands_still(register: RegisterFacts) -> str:
     return f"{view.kkt} prints nothing: {view.problem}{f': {view.detail}' if view.detail else ''}"
 
 
-def _unsettled_doubts(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _unsettled_doubts(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         view = register.view
         if view.doubts is None:
             continue
@@ -250,8 +250,8 @@ def _unsettled_doubts(sight: Sight) -> Iterator[Finding]:
         yield Finding(view.kkt, message if count else None)
 
 
-def _unreadable_document(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _unreadable_document(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         view = register.view
         if view.problem == "unsettled_doubt":
             in_doubt = any(not doubt.parked for doubt in view.doubts or ())
@@ -260,8 +260,8 @@ def _unreadable_document(sight: Sight) -> Iterator[Finding]:
             yield Finding(view.kkt, None)
 
 
-def _receipts_parked(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _receipts_parked(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         view = register.view
         if view.doubts is None:
             continue
@@ -271,8 +271,8 @@ def _receipts_parked(sight: Sight) -> Iterator[Finding]:
         yield Finding(view.kkt, message if parked else None)
 
 
-def _journal_behind(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _journal_behind(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         view, count = register.view, register.view.journal_behind
         if view.status is None and not count:
             continue
@@ -283,8 +283,8 @@ def _journal_behind(sight: Sight) -> Iterator[Finding]:
         yield Finding(view.kkt, "; ".join(told) or None)
 
 
-def _history_unread(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _history_unread(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         view = register.view
         if view.status is None and view.unread is None:
             continue
@@ -292,8 +292,8 @@ def _history_unread(sight: Sight) -> Iterator[Finding]:
         yield Finding(view.kkt, message if view.unread is not None else None)
 
 
-def _fn_expires(sight: Sight) -> Iterator[Finding]:
-    for register in sight.of(RegisterFacts):
+def _fn_expires(observation: Observation) -> Iterator[Finding]:
+    for register in observation.of(RegisterFacts):
         left, status = register.fn_days_left, register.view.status
         if left is None or status is None:
             continue
@@ -309,13 +309,13 @@ def _fn_expires(sight: Sight) -> Iterator[Finding]:
 # -- the bridge itself -------------------------------------------------------------------------------------------
 
 
-def _clock(sight: Sight) -> Iterator[Finding]:
-    for verdict in sight.of(ClockVerdict):
+def _clock(observation: Observation) -> Iterator[Finding]:
+    for verdict in observation.of(ClockVerdict):
         yield Finding(None, None if verdict.alert is None else verdict.alert.removesuffix(f": {ADVICE}"))
 
 
-def _component_failed(sight: Sight) -> Iterator[Finding]:
-    broken = sorted(f"{each.component} ({each.reason})" for each in sight.of(Broken))
+def _component_failed(observation: Observation) -> Iterator[Finding]:
+    broken = sorted(f"{each.component} ({each.reason})" for each in observation.of(Broken))
     yield Finding(None, f"a part of the bridge cannot be looked at: {', '.join(broken)}" if broken else None)
 
 

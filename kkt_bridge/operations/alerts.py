@@ -19,7 +19,7 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.operations.alert_conditions import CONDITIONS, Condition, Finding, Severity
-from kkt_bridge.operations.facts import Sight
+from kkt_bridge.operations.facts import Observation
 from kkt_bridge.operations.guard import Guard
 from kkt_bridge.wire.messages import Alert, AlertEvent, AlertsState
 from kkt_bridge.wire.times import rfc3339
@@ -86,12 +86,12 @@ class Alerts:
         """Conditions that failed when they were last looked at, with the reason."""
         return self._guard.broken
 
-    def look(self, sight: Sight) -> None:
+    def look(self, observation: Observation) -> None:
         """Raise and clear what has changed, with the journal's next commit; nothing is written where nothing has."""
         if not self._recalled:
             self._guard.run("recalled alerts", self._recall)
         for condition in self._conditions.values():
-            findings = self._guard.run(f"alert {condition.code}", lambda look=condition.look: list(look(sight)))  # type: ignore[misc]
+            findings = self._guard.run(f"alert {condition.code}", lambda look=condition.look: list(look(observation)))  # type: ignore[misc]
             for finding in findings or ():
                 self._judge(condition, finding)
         # Without what an earlier process had raised, what is kept now would overwrite it.

@@ -45,7 +45,7 @@ class CommandFailed(Exception):
         self.error = CommandError(code=code, message=message, fields=fields or [])
 
 
-class Desk:
+class CommandWorker:
     """Where commands are carried out."""
 
     def __init__(

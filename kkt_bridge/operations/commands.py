@@ -25,11 +25,11 @@ from kkt_bridge.stages.delivery.sync_pass import SyncResult
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.manual_resolution import (
-    HandOrder,
-    HandSettled,
+    ManuallyResolved,
+    ManualResolution,
     OnPaper,
     OnRegister,
-    PassOrder,
+    PassUnreadable,
     PrintAgain,
     SettleRefused,
     not_in_doubt,
@@ -307,7 +307,7 @@ class Commands:
         if stored.status != Status.PRINTING and not may_be_found:
             raise _refused(not_in_doubt(stored.receipt_id, stored.pos_id, stored.status))
         lane = self._lane(stored.kkt)
-        order = HandOrder(stored.receipt_id, stored.pos_id, _decision(args), args.reason)
+        order = ManualResolution(stored.receipt_id, stored.pos_id, _decision(args), args.reason)
         settled = lane.settle(order)
         self._wake_lane(stored.kkt)
         return _then(settled, _shown_settled)
@@ -321,7 +321,7 @@ class Commands:
                 "not_in_the_way", f"no register here holds fiscal storage {document.fn_number}; there is {there_is}"
             )
         kkt = lane.view.kkt
-        passed = lane.settle(PassOrder(document.fn_number, document.fd_number, reason))
+        passed = lane.settle(PassUnreadable(document.fn_number, document.fd_number, reason))
         self._wake_lane(kkt)
         return _then(passed, lambda _: {"kkt": kkt, "outcome": "passed", **document.model_dump()})
 
@@ -362,7 +362,7 @@ def _decision(args: SettleArgs) -> OnRegister | OnPaper | PrintAgain:
     )
 
 
-def _shown_settled(settled: HandSettled) -> Answer:
+def _shown_settled(settled: ManuallyResolved) -> Answer:
     task, mark = settled.task, settled.printed.mark if settled.printed is not None else None
     return {
         "receipt_id": task.receipt_id,

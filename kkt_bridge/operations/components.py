@@ -14,7 +14,7 @@ from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import first_unsent_ms, oldest_pending_ms
 from kkt_bridge.journal.transaction import DLQ
-from kkt_bridge.mqtt.messages import SessionView
+from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.operations.alert_conditions import BUFFER_LEVELS
 from kkt_bridge.operations.clock_watch import DRIFT_S, ClockWatch
@@ -30,9 +30,9 @@ from kkt_bridge.operations.trends import Trend
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.delivery.status import DeliveryView
+from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.printing.status import NOT_YET_REACHED, Doubt, LaneView, orphaned_queues
+from kkt_bridge.stages.printing.status import NOT_YET_REACHED, InDoubtReceipt, LaneStatus, orphaned_queues
 from kkt_bridge.wire.messages import (
     DOUBTS_SHOWN_MAX,
     BreakerState,
@@ -62,7 +62,7 @@ DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ComponentReport:
     """What one look at a component has found."""
 
     health: ComponentHealth
@@ -80,7 +80,7 @@ class Component(Protocol):
         """Its name in `state/health`."""
         ...
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """How it is now. Whatever this raises is shown as the component's trouble."""
         ...
 
@@ -114,7 +114,7 @@ class JournalComponent:
         self._journal = journal
         self._registers = frozenset(registers)
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         counts = self._journal.counts()
         known = self._registers | {kkt for kkt, _ in counts}
@@ -125,9 +125,9 @@ class JournalComponent:
             orphaned=orphaned,
         )
         if facts.failing is not None:
-            return Report(part("unhealthy", facts.failing), facts=(facts,))
+            return ComponentReport(part("unhealthy", facts.failing), facts=(facts,))
         waiting = [f"receipts wait for {kkt}, which is not configured" for kkt, n in sorted(orphaned.items()) if n]
-        return Report(degraded_by(waiting), facts=(facts,))
+        return ComponentReport(degraded_by(waiting), facts=(facts,))
 
 
 class DeadLettersComponent:
@@ -138,11 +138,11 @@ class DeadLettersComponent:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         count = _dead_letters(self._journal)
         waits = "1 waits" if count == 1 else f"{count} wait"
-        return Report(part("degraded", f"{waits} for a decision: `kkt-bridge dlq list`" if count else None))
+        return ComponentReport(part("degraded", f"{waits} for a decision: `kkt-bridge dlq list`" if count else None))
 
 
 class BufferComponent:
@@ -157,7 +157,7 @@ class BufferComponent:
         self._fill = Trend(FILL_WINDOW_S)
         self._level = 0
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         pending, capacity = self._journal.pending(), self._admission.capacity
         percent = 100 * pending / capacity
@@ -179,7 +179,7 @@ class BufferComponent:
             at=self._time.now(),
         )
         facts = BufferFacts(pending, capacity, self._level, full_at)
-        return Report(self._health(facts, unreadable), {"buffer": state}, (facts,))
+        return ComponentReport(self._health(facts, unreadable), {"buffer": state}, (facts,))
 
     def _health(self, facts: BufferFacts, unreadable: str | None) -> ComponentHealth:
         if unreadable is not None:
@@ -222,17 +222,17 @@ class OfdComponent:
 
     name = "ofd"
 
-    def __init__(self, view: Callable[[], DeliveryView], breaker: Breaker, time: ShopTime) -> None:
+    def __init__(self, view: Callable[[], DeliveryStatus], breaker: Breaker, time: ShopTime) -> None:
         self._view = view
         self._breaker = breaker
         self._time = time
         self._sent = Trend(RATE_WINDOW_S)
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         view = self._view()
         states = {"breaker": self.breaker_state(), "sync": self._sync(view)}
-        return Report(self._health(view), states, (view,))
+        return ComponentReport(self._health(view), states, (view,))
 
     def breaker_state(self) -> BreakerState:
         """`state/breaker` as it is now; safe in any thread."""
@@ -248,7 +248,7 @@ class OfdComponent:
             at=self._time.now(),
         )
 
-    def _health(self, view: DeliveryView) -> ComponentHealth:
+    def _health(self, view: DeliveryStatus) -> ComponentHealth:
         breaker = self._breaker
         is_closed = breaker.state == "closed"
         return degraded_by(
@@ -262,7 +262,7 @@ class OfdComponent:
             )
         )
 
-    def _sync(self, view: DeliveryView) -> SyncState:
+    def _sync(self, view: DeliveryStatus) -> SyncState:
         now = self._time.clock.monotonic()
         self._sent.note(view.sent_total, now)
         until = view.paused_until
@@ -285,18 +285,18 @@ class BrokerComponent:
 
     name = "broker"
 
-    def __init__(self, session: Callable[[], SessionView]) -> None:
+    def __init__(self, session: Callable[[], SessionStatus]) -> None:
         self._session = session
         self._unroutable = 0
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         session = self._session()
         refused, parked = session.refused_topics, session.parked
         filters = ", ".join(session.refused_subscriptions)
         facts = BrokerFacts(session, session.unroutable.count - self._unroutable)
         self._unroutable = session.unroutable.count
-        return Report(
+        return ComponentReport(
             degraded_by(
                 (
                     f"refuses subscriptions: {filters}" if filters else None,
@@ -316,10 +316,12 @@ class IntakeComponent:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         flood = self._admission.flood
-        return Report(part("degraded", f"flooded by {flood.pos}" if flood else None), facts=(FloodFacts(flood),))
+        return ComponentReport(
+            part("degraded", f"flooded by {flood.pos}" if flood else None), facts=(FloodFacts(flood),)
+        )
 
 
 class ClockComponent:
@@ -327,12 +329,12 @@ class ClockComponent:
 
     name = "clock"
 
-    def __init__(self, watch: ClockWatch, journal: Journal, views: Callable[[], Sequence[LaneView]]) -> None:
+    def __init__(self, watch: ClockWatch, journal: Journal, views: Callable[[], Sequence[LaneStatus]]) -> None:
         self._watch = watch
         self._journal = journal
         self._views = views
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         # A virtual register goes by the very clock that is in question: that it agrees says nothing.
         drifts = {
@@ -341,20 +343,20 @@ class ClockComponent:
             if view.clock_drift_s is not None and (view.driver != "virtual" or abs(view.clock_drift_s) > DRIFT_S)
         }
         verdict = self._watch.look(self._journal.hlc_wall_ms, drifts)
-        return Report(part("degraded", verdict.wrong), facts=(verdict,))
+        return ComponentReport(part("degraded", verdict.wrong), facts=(verdict,))
 
 
 class RegisterComponent:
     """A register, its fiscal storage, and its documents on their way to the OFD."""
 
-    def __init__(self, kkt: str, view: Callable[[], LaneView], journal: Journal, time: ShopTime) -> None:
+    def __init__(self, kkt: str, view: Callable[[], LaneStatus], journal: Journal, time: ShopTime) -> None:
         self.name = f"{REGISTER}{kkt}"
         self._kkt = kkt
         self._view = view
         self._journal = journal
         self._time = time
 
-    def look(self) -> Report:
+    def look(self) -> ComponentReport:
         """See `Component`."""
         view, counts = self._view(), self._journal.counts()
         printed, dead = counts.get((self._kkt, Status.PRINTED), 0), counts.get((self._kkt, DLQ), 0)
@@ -392,14 +394,14 @@ class RegisterComponent:
         health = _lane_health(view)
         if unreadable is not None and health is WELL:
             health = part("degraded", f"its documents cannot be read: {unreadable}")
-        return Report(health, {self.name: state}, (self._facts(view, printed + dead, first_ms),))
+        return ComponentReport(health, {self.name: state}, (self._facts(view, printed + dead, first_ms),))
 
-    def _facts(self, view: LaneView, unsent: int, first_ms: int | None) -> RegisterFacts:
+    def _facts(self, view: LaneStatus, unsent: int, first_ms: int | None) -> RegisterFacts:
         waited_ms = 0 if first_ms is None else self._time.clock.now_ms() - first_ms
         left = (view.status.fn_expires - self._time.today()) // timedelta(days=1) if view.status else None
         return RegisterFacts(view, unsent, max(0, waited_ms) / DAY_MS, left)
 
-    def _doubt(self, doubt: Doubt) -> DoubtState:
+    def _doubt(self, doubt: InDoubtReceipt) -> DoubtState:
         task = doubt.task
         return DoubtState(
             receipt_id=task.receipt_id,
@@ -419,7 +421,7 @@ def _unsendable(count: int) -> str | None:
     return f"{documents} cannot be put together for it" if count else None
 
 
-def _lane_health(view: LaneView) -> ComponentHealth:
+def _lane_health(view: LaneStatus) -> ComponentHealth:
     if view.problem == NOT_YET_REACHED:
         return part("degraded", "starting: not asked yet")
     reason = f"{view.problem}: {view.detail}" if view.detail else view.problem

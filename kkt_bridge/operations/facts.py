@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from kkt_bridge.mqtt.messages import SessionView
-from kkt_bridge.stages.intake.flood import FloodView
-from kkt_bridge.stages.printing.status import LaneView
+from kkt_bridge.mqtt.messages import SessionStatus
+from kkt_bridge.stages.intake.flood import FloodStatus
+from kkt_bridge.stages.printing.status import LaneStatus
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class BufferFacts:
 class RegisterFacts:
     """A register, its fiscal storage and its documents."""
 
-    view: LaneView
+    view: LaneStatus
     unsent: int = 0
     """Documents that the OFD does not have, dead letters included."""
     unsent_days: float = 0.0
@@ -52,7 +52,7 @@ class RegisterFacts:
 class BrokerFacts:
     """The session at the broker."""
 
-    session: SessionView
+    session: SessionStatus
     unroutable_now: int = 0
     """Messages on topics that are none of ours since the look before this one."""
 
@@ -61,7 +61,7 @@ class BrokerFacts:
 class FloodFacts:
     """Whether a terminal sends so much that others would have to wait."""
 
-    flood: FloodView | None
+    flood: FloodStatus | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """Everything that one look of the telemetry has found. What could not be looked at is absent, not empty."""
 
     facts: Sequence[object]

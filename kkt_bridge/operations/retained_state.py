@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.mqtt.messages import Outgoing as Publication
+from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.wire.messages import Outgoing
 from kkt_bridge.wire.topics import Topics
 
@@ -30,7 +30,7 @@ class Link(Protocol):
 
 
 @dataclass(slots=True)
-class _Entry:
+class _Topic:
     message: Outgoing
     content: dict[str, Any]
     """The message without what is no news: what makes a change."""
@@ -38,7 +38,7 @@ class _Entry:
     changed: bool = True
 
 
-class Board:
+class RetainedState:
     """What stands on the `state/...` topics."""
 
     def __init__(self, *, link: Link, topics: Topics, interval_s: float, clock: Clock) -> None:
@@ -46,7 +46,7 @@ class Board:
         self._topics = topics
         self._interval_s = interval_s
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, _Topic] = {}
         self._lock = threading.Lock()
 
     def put(self, name: str, message: Outgoing) -> None:
@@ -56,7 +56,7 @@ class Board:
             now = self._clock.monotonic()
             entry = self._entries.get(name)
             if entry is None:
-                entry = self._entries[name] = _Entry(message, content)
+                entry = self._entries[name] = _Topic(message, content)
             else:
                 # What waited for its second is due before what replaces it: a state that changes in step with the
                 # interval would otherwise always be caught in the same short moment.
@@ -95,7 +95,7 @@ class Board:
         with self._lock:
             return {name: entry.message for name, entry in self._entries.items()}
 
-    def _publish_if_due(self, name: str, entry: _Entry, now: float) -> None:
+    def _publish_if_due(self, name: str, entry: _Topic, now: float) -> None:
         if not self._link.online:
             return
         if entry.published_at is not None:

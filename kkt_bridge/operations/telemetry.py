@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from kkt_bridge.operations.alerts import Alerts
-from kkt_bridge.operations.components import Component, Report, ShopTime
-from kkt_bridge.operations.facts import Broken, Sight
+from kkt_bridge.operations.components import Component, ComponentReport, ShopTime
+from kkt_bridge.operations.facts import Broken, Observation
 from kkt_bridge.operations.guard import Guard
 from kkt_bridge.operations.health import part, whole
-from kkt_bridge.operations.retained_state import Board
+from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.wire.messages import ComponentHealth, Online
 
 INTERVAL_S: Final = 1.0
@@ -20,9 +20,15 @@ class Telemetry:
     """Looks at the components and puts what it sees on the board."""
 
     def __init__(
-        self, *, board: Board, components: Sequence[Component], alerts: Alerts, online: Online, time: ShopTime
+        self,
+        *,
+        retained_state: RetainedState,
+        components: Sequence[Component],
+        alerts: Alerts,
+        online: Online,
+        time: ShopTime,
     ) -> None:
-        self._board = board
+        self._retained_state = retained_state
         self._components = components
         self._alerts = alerts
         self._online = online
@@ -38,14 +44,14 @@ class Telemetry:
             self._next_look = now + INTERVAL_S
             self.look()
         # What changed while its topic had to be silent is said in between, before the next change hides it.
-        self._board.step()
+        self._retained_state.step()
         return max(0.0, min(INTERVAL_S / 2, self._next_look - now))
 
     def look(self) -> None:
         """Put the present state of every component on the board, health and alerts first."""
         with self._looking:
             reports = {each.name: self._guard.run(each.name, each.look) for each in self._components}
-            self._board.put("health", whole(self._health(reports), self._time.now()))
+            self._retained_state.put("health", whole(self._health(reports), self._time.now()))
             self._guard.run("alerts", lambda: self._look_for_alerts(reports))
             for name, report in reports.items():
                 if report is not None:
@@ -54,25 +60,25 @@ class Telemetry:
     def status(self) -> dict[str, object]:
         """Every state message in one answer."""
         self.look()
-        messages = {name: message.model_dump(mode="json") for name, message in self._board.snapshot().items()}
+        messages = {name: message.model_dump(mode="json") for name, message in self._retained_state.snapshot().items()}
         registers = {
             name.removeprefix("kkt/"): messages.pop(name) for name in list(messages) if name.startswith("kkt/")
         }
         return {"online": self._online.model_dump(mode="json"), **messages, "kkt": registers}
 
-    def _health(self, reports: dict[str, Report | None]) -> dict[str, ComponentHealth]:
+    def _health(self, reports: dict[str, ComponentReport | None]) -> dict[str, ComponentHealth]:
         broken = self._guard.broken
         return {
             name: report.health if report is not None else part("unhealthy", f"cannot be looked at: {broken[name]}")
             for name, report in reports.items()
         }
 
-    def _look_for_alerts(self, reports: dict[str, Report | None]) -> None:
+    def _look_for_alerts(self, reports: dict[str, ComponentReport | None]) -> None:
         facts = [fact for report in reports.values() if report is not None for fact in report.facts]
         broken = self._guard.broken | self._alerts.broken
-        self._alerts.look(Sight([*facts, *(Broken(name, reason) for name, reason in broken.items())]))
-        self._board.put("alerts", self._alerts.state())
+        self._alerts.look(Observation([*facts, *(Broken(name, reason) for name, reason in broken.items())]))
+        self._retained_state.put("alerts", self._alerts.state())
 
-    def _show(self, report: Report) -> None:
+    def _show(self, report: ComponentReport) -> None:
         for name, message in report.states.items():
-            self._board.put(name, message)
+            self._retained_state.put(name, message)

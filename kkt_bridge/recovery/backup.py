@@ -8,7 +8,7 @@ from pathlib import Path
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.copying import copy_pages, finish, unfinished
 from kkt_bridge.journal.quarantine import COMPANIONS
-from kkt_bridge.journal.readonly import open_beside
+from kkt_bridge.journal.readonly import open_readonly
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def back_up(journal: Path, copy: Path, *, held: bool, replace: bool) -> Copy:
     Errors: JournalDamaged where the journal is; JournalError says what else is in the way.
     """
     _require_place(journal, copy, replace=replace)
-    with closing(open_beside(journal, held=held)) as source, unfinished(copy) as made:
+    with closing(open_readonly(journal, held=held)) as source, unfinished(copy) as made:
         try:
             copy_pages(source, made)
             receipts = _count(made)

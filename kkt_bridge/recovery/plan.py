@@ -34,7 +34,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Fates:
+class RecoveryPlan:
     """Rows to be written, and what is to be said of the rest."""
 
     receipts: list[Row] = field(default_factory=list)
@@ -52,30 +52,30 @@ class Fates:
     """Receipts that were printed, on storages that nobody gave, and whose documents are not known any more."""
 
 
-class Judge:
+class RecoveryPlanner:
     """Decides receipt by receipt."""
 
     def __init__(self, found: Mapping[str, Found], reply_topic: Callable[[str], str]) -> None:
         self._found = found
         self._reply_topic = reply_topic
-        self._fates = Fates()
+        self._fates = RecoveryPlan()
 
-    def judge(self, salvage: Salvage, tombstones: Sequence[tuple[str, str]]) -> Fates:
+    def judge(self, salvage: Salvage, tombstones: Sequence[tuple[str, str]]) -> RecoveryPlan:
         """Everything that becomes of what was read. `tombstones` are the keys of those that stay."""
-        fates = self._fates
+        plan = self._fates
         documents = {row["receipt"]: row for row in salvage.rows.get("documents", [])}
         bodies = {row["receipt"]: row for row in salvage.rows.get("requests", [])}
         rejected = {row["receipt"] for row in salvage.rows.get("steps", []) if row["to_status"] == Status.REJECTED}
-        fates.awaited = {row["requisite"]: document for row in salvage.recovered if (document := _awaited(row))}
-        fates.awaited |= {requisite: found.document for requisite, found in self._found.items()}
+        plan.awaited = {row["requisite"]: document for row in salvage.recovered if (document := _awaited(row))}
+        plan.awaited |= {requisite: found.document for requisite, found in self._found.items()}
         for row in salvage.rows.get("receipts", []):
             self._receipt(row, bodies.pop(row["id"], None), documents.pop(row["id"], None))
-        known = {(row["pos_id"], row["receipt_id"]) for row in fates.receipts} | set(tombstones)
+        known = {(row["pos_id"], row["receipt_id"]) for row in plan.receipts} | set(tombstones)
         for number, row in bodies.items():
             self._orphan(row, documents.pop(number, None), known, was_rejected=number in rejected)
-        for key in known | {(row["pos_id"], row["receipt_id"]) for row in fates.receipts}:
-            fates.awaited.pop(requisite_1192(*key), None)
-        return fates
+        for key in known | {(row["pos_id"], row["receipt_id"]) for row in plan.receipts}:
+            plan.awaited.pop(requisite_1192(*key), None)
+        return plan
 
     def _receipt(self, row: Row, body: Row | None, document: Row | None) -> None:
         """A receipt whose row is there."""

@@ -18,19 +18,19 @@ from kkt_bridge.journal.bulk_load import load_rows
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.lock import JournalLock, lock_of
-from kkt_bridge.journal.quarantine import all_set_aside, finish_setting_aside, set_aside
-from kkt_bridge.journal.readonly import open_beside
+from kkt_bridge.journal.quarantine import all_quarantined, finish_quarantine, quarantine
+from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
 from kkt_bridge.journal.settings import HELD
 from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import FD_MARK, Transaction
 from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.recovery.plan import Fates, Found, Judge, task_of
+from kkt_bridge.recovery.plan import Found, RecoveryPlan, RecoveryPlanner, task_of
 from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
 from kkt_bridge.recovery.salvage import Salvage, salvage
-from kkt_bridge.registers.base import Unreadable
-from kkt_bridge.registers.stored_documents import StorageReader, readers
+from kkt_bridge.registers.base import UnreadableDocument
+from kkt_bridge.registers.stored_documents import DocumentSource, readers
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.wire.topics import Topics
@@ -104,7 +104,7 @@ def _nothing_left(journal: Path, lock: JournalLock) -> str:
 def _source(journal: Path, lock: JournalLock) -> Path | None:
     """Where rows are to be saved from: the journal that is there and has some, else the newest set aside that has."""
     if not journal.exists():
-        finish_setting_aside(journal, lock.generations)
+        finish_quarantine(journal, lock.generations)
         return _newest_aside(journal)
     try:
         held = _holdings(journal)
@@ -113,13 +113,13 @@ def _source(journal: Path, lock: JournalLock) -> Path | None:
     except sqlite3.DatabaseError as error:
         if not lock.is_known:
             raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
-        return set_aside(journal)
+        return quarantine(journal)
     return journal if held else _newest_aside(journal)
 
 
 def _newest_aside(journal: Path) -> Path | None:
     """The newest that was moved aside, damaged or replaced; a whole one without receipts only for want of others."""
-    aside = all_set_aside(journal)[::-1]
+    aside = all_quarantined(journal)[::-1]
     return next((path for path in aside if not _is_empty(path)), next(iter(aside), None))
 
 
@@ -134,7 +134,7 @@ def _holdings(journal: Path) -> int:
     """How many receipts the journal that is there holds; sqlite3.DatabaseError if it is damaged."""
     if journal.stat().st_size == 0:
         raise sqlite3.DatabaseError("the file is empty")
-    with closing(open_beside(journal, held=False)) as connection:
+    with closing(open_readonly(journal, held=False)) as connection:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise sqlite3.DatabaseError(str(finding))
@@ -145,7 +145,7 @@ _HOLDINGS: Final = ("receipts", "tombstones", "recovered")
 
 
 def _build(
-    settings: Settings, storages: Sequence[StorageReader], source: Path | None, folder: Path, clock: Clock
+    settings: Settings, storages: Sequence[DocumentSource], source: Path | None, folder: Path, clock: Clock
 ) -> tuple[Path, Rebuilt]:
     """The new journal in the workshop, and what is in it."""
     made = folder / "journal.db"
@@ -156,24 +156,24 @@ def _build(
     found, marks = _documents(storages)
     stones = saved.rows.get("tombstones", [])
     topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
-    fates = Judge(found, topics.reply).judge(saved, keys_of(stones))
-    for document in fates.disputed:  # its lane comes upon it before it prints, and stands still
+    plan = RecoveryPlanner(found, topics.reply).judge(saved, keys_of(stones))
+    for document in plan.disputed:  # its lane comes upon it before it prints, and stands still
         fn_number = document.mark.fn_number
         marks[fn_number] = min(marks[fn_number], document.mark.fd_number - 1)
     database.open()
     settings_rows = _settings(saved) | _held(saved, storages)
-    load_rows(database, _rows(saved, fates), settings_rows, _newest_ms(saved, found), _marks(saved, marks))
+    load_rows(database, _rows(saved, plan), settings_rows, _newest_ms(saved, found), _marks(saved, marks))
     database.close()
     journal = Journal(database, clock)
     journal.open()
-    _adopt(journal, fates, settings)
-    _keep_awaited(journal, list(fates.awaited.values()))
+    _adopt(journal, plan, settings)
+    _keep_awaited(journal, list(plan.awaited.values()))
     journal.close()
-    rebuilt = _told(source, saved, fates, {storage.fn_number for storage in storages})
+    rebuilt = _told(source, saved, plan, {storage.fn_number for storage in storages})
     return made, rebuilt
 
 
-def _documents(storages: Sequence[StorageReader]) -> tuple[dict[str, Found], dict[str, int]]:
+def _documents(storages: Sequence[DocumentSource]) -> tuple[dict[str, Found], dict[str, int]]:
     """Every receipt and correction of ours in the storages, by requisite, of two with one the first.
 
     And, by the number of each storage, up to which document it could be read without a gap.
@@ -183,7 +183,7 @@ def _documents(storages: Sequence[StorageReader]) -> tuple[dict[str, Found], dic
     for storage in storages:
         marks[storage.fn_number] = 0
         for document in storage.documents():
-            if isinstance(document, Unreadable):
+            if isinstance(document, UnreadableDocument):
                 continue
             if document.fd_number == marks[storage.fn_number] + 1:
                 marks[storage.fn_number] += 1
@@ -200,16 +200,16 @@ def _documents(storages: Sequence[StorageReader]) -> tuple[dict[str, Found], dic
     return found, marks
 
 
-def _rows(saved: Salvage, fates: Fates) -> dict[str, list[dict[str, object]]]:
+def _rows(saved: Salvage, plan: RecoveryPlan) -> dict[str, list[dict[str, object]]]:
     """What goes into the new journal; of the steps only those of receipts that are there."""
-    kept = {row["id"] for row in fates.receipts}
-    sent_on = {row["id"] for row in fates.documents}
+    kept = {row["id"] for row in plan.receipts}
+    sent_on = {row["id"] for row in plan.documents}
     return {
         "storages": saved.rows.get("storages", []),
         "tombstones": saved.rows.get("tombstones", []),
-        "receipts": fates.receipts,
-        "requests": fates.requests,
-        "documents": fates.documents,
+        "receipts": plan.receipts,
+        "requests": plan.requests,
+        "documents": plan.documents,
         "bodies": [row for row in saved.rows.get("bodies", []) if row["document"] in sent_on],
         "steps": [row for row in saved.rows.get("steps", []) if row["receipt"] is None or row["receipt"] in kept],
         "outbox": saved.rows.get("outbox", []),
@@ -225,7 +225,7 @@ def _settings(saved: Salvage) -> dict[str, str]:
     return kept
 
 
-def _held(saved: Salvage, storages: Sequence[StorageReader]) -> dict[str, str]:
+def _held(saved: Salvage, storages: Sequence[DocumentSource]) -> dict[str, str]:
     """Which storage each register held by the rows; where that one was read just now, the one that it holds now.
 
     The registers' own storages come first among `storages`. What waits and may stand on a storage that was not read is
@@ -257,9 +257,9 @@ def _newest_ms(saved: Salvage, found: dict[str, Found]) -> int:
     return max([*documents, *stones, saved.figures.get("hlc_wall_ms", 0)], default=0)
 
 
-def _adopt(journal: Journal, fates: Fates, settings: Settings) -> None:
+def _adopt(journal: Journal, plan: RecoveryPlan, settings: Settings) -> None:
     """Receipts that wait, or are in doubt, and have a document: printed, and their POS is told."""
-    for row, receipt, document in fates.adopted:
+    for row, receipt, document in plan.adopted:
         warnings = print_warnings(receipt)
         task = task_of(row, receipt)
 
@@ -282,24 +282,22 @@ def _keep_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> N
         journal.write(operation)
 
 
-def _told(source: Path | None, saved: Salvage, fates: Fates, given: set[str]) -> Rebuilt:
-    adopted = {row["id"] for row, _, _ in fates.adopted}
+def _told(source: Path | None, saved: Salvage, plan: RecoveryPlan, given: set[str]) -> Rebuilt:
+    adopted = {row["id"] for row, _, _ in plan.adopted}
     waiting = [
-        row
-        for row in fates.receipts
-        if row["status"] in {Status.BUFFERED, Status.PRINTING} and row["id"] not in adopted
+        row for row in plan.receipts if row["status"] in {Status.BUFFERED, Status.PRINTING} and row["id"] not in adopted
     ]
-    named = {row["fn_number"] for row in fates.documents} | {row["fn_before"] for row in waiting}
+    named = {row["fn_number"] for row in plan.documents} | {row["fn_before"] for row in waiting}
     return Rebuilt(
         damaged=source.name if source is not None else None,
         last_write_ms=saved.figures.get("hlc_wall_ms"),
-        receipts=len(fates.receipts),
+        receipts=len(plan.receipts),
         waiting=len(waiting),
-        found_printed=len(fates.adopted),
+        found_printed=len(plan.adopted),
         tombstones=len(saved.rows.get("tombstones", [])),
-        awaited=len(fates.awaited),
-        lost=sorted(fates.lost),
-        unmarked=sorted(fates.unmarked),
+        awaited=len(plan.awaited),
+        lost=sorted(plan.lost),
+        unmarked=sorted(plan.unmarked),
         unread_storages=sorted(number for number in named - given if number is not None),
         unread_tables=[name for name, gaps in saved.gaps.items() if gaps],
     )

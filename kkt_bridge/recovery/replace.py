@@ -20,9 +20,9 @@ from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.journal.quarantine import (
     COMPANIONS,
     REPLACED,
-    all_set_aside,
+    all_quarantined,
     move_companions,
-    set_aside,
+    quarantine,
     sync_directory,
 )
 
@@ -73,10 +73,10 @@ def _give(path: Path, owner: os.stat_result) -> None:
 
 def _make_way(journal: Path, generations: frozenset[str]) -> list[str]:
     if journal.exists():
-        target = set_aside(journal, mark=REPLACED)
+        target = quarantine(journal, mark=REPLACED)
         return [target.name, *(_names_beside(target))]
     # What was interrupted is finished; a log of anything else keeps to itself.
-    if (beside := all_set_aside(journal)) and _is_of(beside[-1], generations):
+    if (beside := all_quarantined(journal)) and _is_of(beside[-1], generations):
         move_companions(journal, beside[-1])
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []

@@ -20,7 +20,7 @@ _KINDS: Final = MappingProxyType({"INTEGER": int, "TEXT": str, "BLOB": bytes})
 """What SQLite gives for the types of the columns."""
 
 
-def is_plausible(table: str, row: Row) -> bool:
+def is_valid_row(table: str, row: Row) -> bool:
     """Whether every value is of its column's type, and the row says what such a row can say."""
     return _is_typed(table, row) and _RULES.get(table, _anything)(row)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.schema import migrate
-from kkt_bridge.recovery.row_validation import Row, is_plausible
+from kkt_bridge.recovery.row_validation import Row, is_valid_row
 
 PROBES_MAX: Final = 2000
 """Queries spent on one table: the finer the gaps are searched, the longer it takes."""
@@ -218,7 +218,7 @@ def _walk(
         for row in _rows(connection.execute(query, [table.pack(low), table.pack(high)]), shape):
             key = table.unpack(row[table.key])
             last = key
-            if is_plausible(table.name, row):
+            if is_valid_row(table.name, row):
                 found[key, str(row.get("pos_id"))] = row
     except (sqlite3.Error, TypeError, ValueError, OverflowError):
         return False, last

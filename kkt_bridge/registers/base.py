@@ -101,7 +101,7 @@ class StoredDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableDocument:
     """A document that is there and cannot be read: it may be anything."""
 
     fd_number: int
@@ -167,14 +167,14 @@ class FiscalRegister(Protocol):
         """
         ...
 
-    def read_document(self, fd_number: int) -> StoredDocument | Unreadable | None:
+    def read_document(self, fd_number: int) -> StoredDocument | UnreadableDocument | None:
         """A stored document [FF0A, FF3A, FF3B], or None if the storage has none of this number.
 
         Errors: RegisterAway; RegisterNotReady, where it cannot be asked now (`busy`).
         """
         ...
 
-    def documents(self, first: int, last: int) -> Iterator[StoredDocument | Unreadable]:
+    def documents(self, first: int, last: int) -> Iterator[StoredDocument | UnreadableDocument]:
         """The stored documents with these numbers, in order, read as they are asked for; it ends where there is none.
 
         Errors: as `read_document`.

@@ -1,7 +1,8 @@
 """What a fiscal storage holds, read from its first document to its last, for an audit or a rebuild.
 
-A storage is read as the port shows it (`StoredDocument`, `Unreadable`). A virtual one is read beside whoever has it
-open, also one that is in no register any more; a real one would be read through its driver, while no bridge runs.
+A storage is read as the port shows it (`StoredDocument`, `UnreadableDocument`). A virtual one is read beside whoever
+has it open, also one that is in no register any more; a real one would be read through its driver, while no bridge
+runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.registers.base import StoredDocument, Unreadable
+from kkt_bridge.registers.base import StoredDocument, UnreadableDocument
 from kkt_bridge.registers.virtual.document import stored_document
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration, registration_of
 from kkt_bridge.settings import Settings
@@ -20,7 +21,7 @@ class StorageUnreadable(KktBridgeError):
     """A fiscal storage cannot be read, or does not say which one it is; the message names it."""
 
 
-class StorageReader(Protocol):
+class DocumentSource(Protocol):
     """One fiscal storage."""
 
     @property
@@ -33,7 +34,7 @@ class StorageReader(Protocol):
         """Its number."""
         ...
 
-    def documents(self) -> Iterator[StoredDocument | Unreadable]:
+    def documents(self) -> Iterator[StoredDocument | UnreadableDocument]:
         """All of it, in order; each call reads anew. Errors: StorageUnreadable."""
         ...
 
@@ -48,20 +49,20 @@ class VirtualStorage:
 
     @property
     def fn_number(self) -> str:
-        """See `StorageReader.fn_number`."""
+        """See `DocumentSource.fn_number`."""
         return self.registration.fn_number
 
-    def documents(self) -> Iterator[StoredDocument | Unreadable]:
-        """See `StorageReader.documents`."""
+    def documents(self) -> Iterator[StoredDocument | UnreadableDocument]:
+        """See `DocumentSource.documents`."""
         for number, line in enumerate(_lines(self.path), start=1):
             try:
                 document = FiscalDocument.from_line(line)
                 yield stored_document(self.kkt, self.registration, document, on_paper=True)
             except (ValueError, AssertionError, KeyError):
-                yield Unreadable(number, "its line holds no document")
+                yield UnreadableDocument(number, "its line holds no document")
 
 
-def readers(settings: Settings, extra: Sequence[Path]) -> list[StorageReader]:
+def readers(settings: Settings, extra: Sequence[Path]) -> list[DocumentSource]:
     """The storages of the configured registers, as far as they were used, and the virtual ones in the files `extra`.
 
     Errors: StorageUnreadable.

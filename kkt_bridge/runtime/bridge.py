@@ -55,7 +55,7 @@ class Bridge:
         """Take nothing more, finish what is on the line, tell the broker, close; within 10 s."""
         if self._session_thread.is_alive():
             self._stop_workers()
-            self._say_farewell()
+            self._publish_offline()
             log.info("bridge %s is down", self._bridge_id)
         _within(CLOSE_S, "closing the journal", self._service.close)
 
@@ -85,13 +85,13 @@ class Bridge:
         deadline = self._clock.monotonic() + within_s
         return [worker.name for worker in workers if not worker.join(deadline - self._clock.monotonic())]
 
-    def _say_farewell(self) -> None:
-        self._parts.session.say_farewell()
+    def _publish_offline(self) -> None:
+        self._parts.session.publish_offline()
         deadline = self._clock.monotonic() + FAREWELL_S
         while not self._parts.session.gone and self._clock.monotonic() < deadline:
             self._session_thread.join(0.02)
         self._silent = True
-        self._parts.session.ring()
+        self._parts.session.wake()
         self._session_thread.join(CLOSE_S)
 
 

@@ -24,16 +24,16 @@ class Service:
     def __init__(self, settings: Settings, clock: Clock, new_exchange: NewExchange = ProcessExchange) -> None:
         self.settings = settings
         self.parts = parts = build(settings, clock, self, new_exchange)
-        self.intake = Loop("intake", parts.intake.step, bell=parts.inbox.arrived)
+        self.intake = Loop("intake", parts.intake.step, wakeup=parts.inbox.arrived)
         self.lanes = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
-        self.delivery = Loop("deliver", parts.ofd.delivery.step, bell=parts.ofd.exchange.wakeup)
-        self.desk = Loop("command", parts.desk.step)
+        self.delivery = Loop("deliver", parts.ofd.delivery.step, wakeup=parts.ofd.exchange.wakeup)
+        self.command_worker = Loop("command", parts.command_worker.step)
         self.keep = Loop("keep", parts.notices.step, parts.housekeeping.step)
         # Apart from whatever writes: a disk that keeps those waiting must be shown.
         self.show = Loop("show", parts.telemetry.step)
         parts.session.listen(parts.publisher)
         parts.session.listen(parts.retained_topics)
-        parts.session.listen(parts.board)
+        parts.session.listen(parts.retained_state)
         parts.base.journal.listen(self._committed)
 
     def loops(self) -> Iterator[Loop]:
@@ -41,7 +41,7 @@ class Service:
         yield self.intake
         yield from self.lanes.values()
         yield self.delivery
-        yield self.desk
+        yield self.command_worker
         yield self.keep
         yield self.show
 
@@ -80,9 +80,9 @@ class Service:
         """See `Wakers`."""
         self.delivery.wake()
 
-    def wake_desk(self) -> None:
+    def wake_commands(self) -> None:
         """See `Wakers`."""
-        self.desk.wake()
+        self.command_worker.wake()
 
     def wake_lane(self, kkt: str) -> None:
         """See `Wakers`."""
@@ -96,7 +96,7 @@ class Service:
         if touched.documents:
             self.wake_delivery()
         if touched.commands:
-            self.wake_desk()
+            self.wake_commands()
         if touched.messages or touched.steps:
             self.parts.publisher.committed(touched)
-            self.parts.session.ring()
+            self.parts.session.wake()

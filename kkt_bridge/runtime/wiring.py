@@ -12,7 +12,7 @@ from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.inbox import Inbox
-from kkt_bridge.mqtt.messages import SessionView
+from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.exchange import Exchange
@@ -20,7 +20,7 @@ from kkt_bridge.ofd.network import Network
 from kkt_bridge.ofd.process_exchange import ProcessExchange
 from kkt_bridge.operations.alerts import Alerts
 from kkt_bridge.operations.clock_watch import ClockWatch
-from kkt_bridge.operations.command_worker import Desk
+from kkt_bridge.operations.command_worker import CommandWorker
 from kkt_bridge.operations.commands import Commands
 from kkt_bridge.operations.components import (
     BrokerComponent,
@@ -34,15 +34,15 @@ from kkt_bridge.operations.components import (
     RegisterComponent,
     ShopTime,
 )
-from kkt_bridge.operations.retained_state import Board
+from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.registers.base import FiscalRegister
 from kkt_bridge.registers.virtual.driver import VirtualRegister
 from kkt_bridge.settings import OfdSettings, Settings, VirtualKktSettings
-from kkt_bridge.stages.buffered_replies import Notices
+from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.delivery.coordinator import Delivery
 from kkt_bridge.stages.delivery.document import RegisterRequisites
-from kkt_bridge.stages.delivery.uplink import Road
+from kkt_bridge.stages.delivery.uplink import Uplink
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
@@ -50,7 +50,7 @@ from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
-from kkt_bridge.stages.printing.status import LaneSettings, LaneView
+from kkt_bridge.stages.printing.status import LaneSettings, LaneStatus
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.wire.commands import COMMANDS
@@ -74,7 +74,7 @@ class Wakers(Protocol):
         """There is something to send."""
         ...
 
-    def wake_desk(self) -> None:
+    def wake_commands(self) -> None:
         """A command's result is in."""
         ...
 
@@ -84,7 +84,7 @@ class Wakers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class Foundation:
     """What every part is built on."""
 
     settings: Settings
@@ -94,7 +94,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class WayToOfd:
+class DeliveryParts:
     """The way to the OFD."""
 
     exchange: Exchange
@@ -111,26 +111,26 @@ NewExchange = Callable[[OfdSettings, Clock], Exchange]
 class Parts:
     """A whole bridge, not yet started."""
 
-    base: Base
+    base: Foundation
     inbox: Inbox
     session: Session
     publisher: Publisher
     retained_topics: RetainedTopics
-    board: Board
+    retained_state: RetainedState
     admission: Admission
     intake: Intake
     lanes: Mapping[str, PrintLane]
-    notices: Notices
-    ofd: WayToOfd
+    notices: BufferedReplies
+    ofd: DeliveryParts
     housekeeping: Housekeeping
     telemetry: Telemetry
-    desk: Desk
+    command_worker: CommandWorker
 
 
 def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExchange = ProcessExchange) -> Parts:
     """Build every part of the bridge that these settings describe."""
     zone = settings.zone
-    base = Base(
+    base = Foundation(
         settings,
         clock,
         Topics(settings.mqtt.topic_root, settings.bridge_id),
@@ -139,7 +139,9 @@ def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExc
     online = Online(online=True, since=rfc3339(clock.now_ms(), zone), version=__version__, boot_id=str(uuid.uuid4()))
     inbox = Inbox(INBOX_MAX)
     session = Session(settings.mqtt, base.topics, _presence(base, online), inbox, clock)
-    board = Board(link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock)
+    retained_state = RetainedState(
+        link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock
+    )
     barrier = StartBarrier(kkt.id for kkt in settings.kkt)
     lanes = {kkt.id: _lane(base, kkt, barrier) for kkt in settings.kkt}
     admission = Admission(
@@ -147,10 +149,10 @@ def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExc
     )
     time = ShopTime(clock, zone)
     # The breaker is built before what shows it: this finds it when a change comes.
-    way = _way_to_ofd(base, new_exchange, lambda: board.put("breaker", ofd.breaker_state()))
+    way = _delivery_parts(base, new_exchange, lambda: retained_state.put("breaker", ofd.breaker_state()))
     ofd = OfdComponent(lambda: way.delivery.view, way.breaker, time)
     telemetry = Telemetry(
-        board=board,
+        retained_state=retained_state,
         components=components(base, admission, lanes, lambda: session.view, ofd),
         alerts=Alerts(journal=base.journal, topics=base.topics, registers=list(lanes), zone=zone, clock=clock),
         online=online,
@@ -164,23 +166,23 @@ def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExc
         retained_topics=RetainedTopics(
             journal=base.journal, link=session, topics=base.topics, registers=[kkt.id for kkt in settings.kkt]
         ),
-        board=board,
+        retained_state=retained_state,
         admission=admission,
         intake=_intake(base, inbox, session, admission),
         lanes=lanes,
-        notices=Notices(journal=base.journal, buffered_after_s=settings.reply.buffered_after_s, zone=zone),
+        notices=BufferedReplies(journal=base.journal, buffered_after_s=settings.reply.buffered_after_s, zone=zone),
         ofd=way,
         housekeeping=Housekeeping(settings=settings.retention, journal=base.journal, clock=clock),
         telemetry=telemetry,
-        desk=_desk(base, telemetry, admission, way.delivery, lanes, wakers),
+        command_worker=_command_worker(base, telemetry, admission, way.delivery, lanes, wakers),
     )
 
 
 def components(
-    base: Base,
+    base: Foundation,
     admission: Admission,
     lanes: Mapping[str, PrintLane],
-    session: Callable[[], SessionView],
+    session: Callable[[], SessionStatus],
     ofd: OfdComponent,
 ) -> Sequence[Component]:
     """What the bridge consists of, as the telemetry sees it."""
@@ -199,11 +201,11 @@ def components(
     )
 
 
-def _view(lane: PrintLane) -> LaneView:
+def _view(lane: PrintLane) -> LaneStatus:
     return lane.view
 
 
-def _presence(base: Base, online: Online) -> Presence:
+def _presence(base: Foundation, online: Online) -> Presence:
     return Presence(
         topic=base.topics.state("online"),
         online=online.payload(),
@@ -218,7 +220,7 @@ def _requisites(kkt: VirtualKktSettings) -> RegisterRequisites:
     return RegisterRequisites(kkt.tax_system, kkt.sender_email)
 
 
-def _lane(base: Base, kkt: VirtualKktSettings, barrier: StartBarrier) -> PrintLane:
+def _lane(base: Foundation, kkt: VirtualKktSettings, barrier: StartBarrier) -> PrintLane:
     settings = base.settings
     return PrintLane(
         LaneSettings(
@@ -240,37 +242,39 @@ def _lane(base: Base, kkt: VirtualKktSettings, barrier: StartBarrier) -> PrintLa
     )
 
 
-def _register(base: Base, kkt: VirtualKktSettings) -> FiscalRegister:
+def _register(base: Foundation, kkt: VirtualKktSettings) -> FiscalRegister:
     shop = base.settings.bridge_id
     return VirtualRegister(kkt.id, kkt.state, base.settings.zone, base.clock, kkt.print_time_s, shop=shop)
 
 
-def _way_to_ofd(base: Base, new_exchange: NewExchange, on_breaker_change: Callable[[], None]) -> WayToOfd:
+def _delivery_parts(
+    base: Foundation, new_exchange: NewExchange, on_breaker_change: Callable[[], None]
+) -> DeliveryParts:
     settings, clock = base.settings, base.clock
 
     def breaker_changed(change: BreakerChange) -> None:
-        road.note_breaker(change)
+        uplink.note_breaker(change)
         on_breaker_change()
 
     exchange = new_exchange(settings.ofd, clock)
     network = Network(settings.sync.network_hold_s)
     breaker = Breaker(settings.breaker, clock, breaker_changed)
-    road = Road(breaker=breaker, network=network, settings=settings.sync, clock=clock)
+    uplink = Uplink(breaker=breaker, network=network, settings=settings.sync, clock=clock)
     delivery = Delivery(
         settings=settings.sync,
         ofd=settings.ofd,
         requisites={kkt.id: _requisites(kkt) for kkt in settings.kkt},
         journal=base.journal,
         exchange=exchange,
-        road=road,
+        uplink=uplink,
         topics=base.topics,
         zone=settings.zone,
         clock=clock,
     )
-    return WayToOfd(exchange, breaker, network, delivery)
+    return DeliveryParts(exchange, breaker, network, delivery)
 
 
-def _publisher(base: Base, session: Session) -> Publisher:
+def _publisher(base: Foundation, session: Session) -> Publisher:
     return Publisher(
         journal=base.journal,
         link=session,
@@ -281,7 +285,7 @@ def _publisher(base: Base, session: Session) -> Publisher:
     )
 
 
-def _intake(base: Base, inbox: Inbox, session: Session, admission: Admission) -> Intake:
+def _intake(base: Foundation, inbox: Inbox, session: Session, admission: Admission) -> Intake:
     settings = base.settings
     return Intake(
         decider=Decider(
@@ -300,14 +304,14 @@ def _intake(base: Base, inbox: Inbox, session: Session, admission: Admission) ->
     )
 
 
-def _desk(
-    base: Base,
+def _command_worker(
+    base: Foundation,
     telemetry: Telemetry,
     admission: Admission,
     delivery: Delivery,
     lanes: Mapping[str, PrintLane],
     wakers: Wakers,
-) -> Desk:
+) -> CommandWorker:
     commands = Commands(
         journal=base.journal,
         telemetry=telemetry,
@@ -318,11 +322,11 @@ def _desk(
         wake_lane=wakers.wake_lane,
         zone=base.settings.zone,
     )
-    return Desk(
+    return CommandWorker(
         journal=base.journal,
         handlers=commands.table(),
         taken_handlers=commands.taken_table(),
         topics=base.topics,
         zone=base.settings.zone,
-        wake=wakers.wake_desk,
+        wake=wakers.wake_commands,
     )

@@ -12,18 +12,18 @@ Step = Callable[[], float | None]
 class Loop:
     """Steps taken one after the other, again and again: by a thread of its own, or by a scheduler that has them all."""
 
-    def __init__(self, name: str, *steps: Step, bell: threading.Event | None = None) -> None:
+    def __init__(self, name: str, *steps: Step, wakeup: threading.Event | None = None) -> None:
         self.name = name
         self.steps = steps
-        self.bell = bell or threading.Event()
+        self.wakeup = wakeup or threading.Event()
 
     def wake(self) -> None:
         """Have the steps taken again at once."""
-        self.bell.set()
+        self.wakeup.set()
 
     def turn(self, take: Callable[[Step], float | None]) -> float | None:
         """Take every step once; return how long the loop may rest. `take` runs a step and minds its errors."""
-        self.bell.clear()
+        self.wakeup.clear()
         waits = [wait for step in self.steps if (wait := take(step)) is not None]
         return min(waits, default=None)
 
@@ -68,7 +68,7 @@ class Worker:
             wait = self._loop.turn(self._take)
             # A stop that rang before the bell was cleared is seen here.
             if (wait is None or wait > 0) and not self._stopping:
-                self._loop.bell.wait(wait)
+                self._loop.wakeup.wait(wait)
 
     def _take(self, step: Step) -> float | None:
         try:

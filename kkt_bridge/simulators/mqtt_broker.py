@@ -1,8 +1,8 @@
 """The embedded MQTT 3.1.1 broker: amqtt in a thread of its own, for trying out and for tests, not for a shop.
 
 As released (0.12.1), amqtt loses messages that a receipt's way depends on: those in flight when a client leaves,
-those of anonymous clients while they are away, and those acknowledged just before their sender leaves. ``Connection``
-and ``SessionBroker`` mend exactly that; each override says what it replaces.
+those of anonymous clients while they are away, and those acknowledged just before their sender leaves.
+``BrokerConnection`` and ``SessionBroker`` mend exactly that; each override says what it replaces.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ def enqueue(session: Any, topic: str, data: bytes, *, retain: bool) -> None:
     session.retained_messages.put_nowait(OutgoingApplicationMessage(None, topic, QOS_1, data, retain))
 
 
-class Connection(BrokerProtocolHandler):  # type: ignore[misc]
+class BrokerConnection(BrokerProtocolHandler):  # type: ignore[misc]
     """amqtt's handler of one connection, with QoS 1 deliveries that belong to the session.
 
     A message is queued, sent within a window, and forgotten on its PUBACK only; amqtt forgets it after 5 s or with the
@@ -221,14 +221,14 @@ class SessionBroker(Broker):  # type: ignore[misc]
 
     async def _initialize_client_session(
         self, reader: Any, writer: Any, address: str, port: int
-    ) -> tuple[Connection, Any]:
+    ) -> tuple[BrokerConnection, Any]:
         """A connection and its session, which continues the client's former one unless that was a clean one.
 
         amqtt reuses the former ``Session`` object: when the former connection ends, the new one counts as absent.
         """
         try:
             connect = await asyncio.wait_for(read_connect(reader, writer), CONNECT_TIMEOUT_S)
-            connection, session = await Connection.init_from_connect(connect, writer, self.plugins_manager)
+            connection, session = await BrokerConnection.init_from_connect(connect, writer, self.plugins_manager)
         except UNREADABLE as error:
             with suppress(OSError):
                 await writer.close()
@@ -240,7 +240,7 @@ class SessionBroker(Broker):  # type: ignore[misc]
             await self._take_over(former, handler, session)
         return connection, session
 
-    async def _take_over(self, former: Any, connection: Connection, session: Any) -> None:
+    async def _take_over(self, former: Any, connection: BrokerConnection, session: Any) -> None:
         if former.transitions.state == "connected":
             await connection.handle_connection_closed()  # [MQTT-3.1.4-2]
         if session.clean_session or former.clean_session:
@@ -274,7 +274,7 @@ class SessionBroker(Broker):  # type: ignore[misc]
     async def _publish_retained_messages_for_subscription(self, subscription: Any, session: Any) -> None:
         """Nothing: amqtt calls this for each new client with the subscriptions of all the others."""
 
-    async def _route(self, session: Any, connection: Connection, message: Any) -> bool:
+    async def _route(self, session: Any, connection: BrokerConnection, message: Any) -> bool:
         """Whether the message was fit to be passed on to its subscribers."""
         arrived = asyncio.get_running_loop().create_future()
         arrived.set_result(message)

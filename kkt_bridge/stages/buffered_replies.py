@@ -20,7 +20,7 @@ IDLE_S: Final = 1.0
 """How long it may rest while no receipt waits for its register; less where one may wait less without a word."""
 
 
-class Notices:
+class BufferedReplies:
     """Sends the `buffered` reply when a register takes its time."""
 
     def __init__(self, *, journal: Journal, buffered_after_s: float, zone: tzinfo) -> None:

@@ -20,10 +20,10 @@ from kkt_bridge.journal.retention import (
     Trace,
     aged_receipts,
     drop_traces,
-    give_back,
     old_traces,
     purge_receipts,
     space_of,
+    vacuum,
 )
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.settings import RetentionSettings
@@ -123,7 +123,7 @@ class Housekeeping:
         if not _is_free(space, MUCH_FREE):
             return
         while _is_free(space, LITTLE_FREE):
-            self._journal.write(give_back)
+            self._journal.write(vacuum)
             yield
             before, space = space, self._journal.read(space_of)
             if space.free >= before.free:

@@ -24,7 +24,7 @@ class Row(Protocol):
 R = TypeVar("R", bound=Row)
 
 
-class Feed(Generic[R]):
+class OutboxCursor(Generic[R]):
     """One reader's place in a table that only ever grows."""
 
     def __init__(self, read: Callable[[int, int], list[R]]) -> None:

@@ -27,10 +27,10 @@ from kkt_bridge.journal.outbox import (
 from kkt_bridge.journal.records import Message, Step
 from kkt_bridge.journal.transaction import Touched, Transaction
 from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S, Holds
-from kkt_bridge.mqtt.messages import Outgoing
+from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.stages.held_messages import HeldMessages
-from kkt_bridge.stages.outbox_cursor import Feed
+from kkt_bridge.stages.outbox_cursor import OutboxCursor
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptStep
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
@@ -71,7 +71,7 @@ class Link(Protocol):
         """What the broker does not take."""
         ...
 
-    def publish(self, message: Outgoing) -> None:
+    def publish(self, message: Publication) -> None:
         """Queue a message at QoS 1."""
         ...
 
@@ -112,8 +112,8 @@ class Publisher:
         self._clock = clock
         self._up = False
         self._starting_over = False
-        self._messages: Feed[Message] = Feed(self._read_messages)
-        self._steps: Feed[Step] = Feed(self._read_steps)
+        self._messages: OutboxCursor[Message] = OutboxCursor(self._read_messages)
+        self._steps: OutboxCursor[Step] = OutboxCursor(self._read_steps)
         self._cut_off: list[Step] = []
         """Steps of a commit of which there are more, taken and not yet told."""
         self._holds = link.holds
@@ -122,7 +122,7 @@ class Publisher:
         """The one event that shows whether the broker takes them again."""
         self._all_again_at: float | None = None
         """When the outbox is gone through anew: more was refused than could be noted."""
-        self._event_room = EVENT_BYTES_MAX - Outgoing(self._receipt_event, _event(())).size
+        self._event_room = EVENT_BYTES_MAX - Publication(self._receipt_event, _event(())).size
         self._in_flight: set[int] = set()
         self._delivered: list[int] = []
         self._events: deque[_Sent] = deque()
@@ -234,7 +234,9 @@ class Publisher:
 
     def _hand_over(self, message: Message) -> None:
         self._in_flight.add(message.id)
-        self._link.publish(Outgoing(message.topic, message.payload, correlation=message.correlation, token=message.id))
+        self._link.publish(
+            Publication(message.topic, message.payload, correlation=message.correlation, token=message.id)
+        )
 
     def _read_messages(self, after: int, limit: int) -> list[Message]:
         return self._journal.read(lambda connection: messages_after(connection, after, limit))
@@ -304,7 +306,7 @@ class Publisher:
         sent = _Sent(steps[-1].step)
         self._events.append(sent)
         if bodies := [step.body for step in steps if step.body is not None]:
-            self._link.publish(Outgoing(self._receipt_event, _event(bodies), token=sent))
+            self._link.publish(Publication(self._receipt_event, _event(bodies), token=sent))
         else:
             sent.acknowledged = True
         return sent

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
-from kkt_bridge.mqtt.messages import Outgoing
+from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.wire.topics import Topics
 
 SETTING: Final = "retained_topics"
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Link(Protocol):
     """What is needed of the MQTT session."""
 
-    def publish(self, message: Outgoing) -> None:
+    def publish(self, message: Publication) -> None:
         """Queue a message at QoS 1."""
         ...
 
@@ -61,7 +61,7 @@ class RetainedTopics:
         for topic in stale:
             token = _Cleared()
             self._waiting.add(token)
-            self._link.publish(Outgoing(topic, b"", retain=True, token=token))
+            self._link.publish(Publication(topic, b"", retain=True, token=token))
         if branches := self._other_branches(stale):
             log.info("the bridge was known as %s before: what it left there is cleared", ", ".join(branches))
             for branch in branches:

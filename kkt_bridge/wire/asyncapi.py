@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import yaml
 
-from kkt_bridge.wire.catalogue import DEFAULT_ROOT, Entry
+from kkt_bridge.wire.catalogue import DEFAULT_ROOT, CatalogueEntry
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.examples import EXAMPLES
 
@@ -65,7 +65,7 @@ _OFD_HEADERS: Final = MappingProxyType(
 )
 
 
-def schema_file(entry: Entry) -> str:
+def schema_file(entry: CatalogueEntry) -> str:
     """The name of the message's JSON Schema file, beside the document."""
     return f"{entry.name}{SCHEMA_SUFFIX}"
 
@@ -96,7 +96,7 @@ _OFD_ANSWER: Final = MappingProxyType(
 """What `ofd/classify.py` makes of an answer."""
 
 
-def asyncapi_document(catalogue: Iterable[Entry], schemas: Mapping[str, Mapping[str, Any]]) -> str:
+def asyncapi_document(catalogue: Iterable[CatalogueEntry], schemas: Mapping[str, Mapping[str, Any]]) -> str:
     """The document as YAML, whole in itself; `schemas` are the JSON Schemas of the messages, by their names."""
     entries = list(catalogue)
     used = sorted({name for entry in entries for name in _parameters_in(entry)})
@@ -180,7 +180,7 @@ def _servers() -> dict[str, Any]:
     }
 
 
-def _channel(entry: Entry) -> dict[str, Any]:
+def _channel(entry: CatalogueEntry) -> dict[str, Any]:
     servers = ["broker", "brokerForBrowsers"] if entry.carrier == "mqtt" else ["ofd"]
     channel: dict[str, Any] = {
         "address": entry.topic,
@@ -193,7 +193,7 @@ def _channel(entry: Entry) -> dict[str, Any]:
     return channel
 
 
-def _operation(entry: Entry) -> dict[str, Any]:
+def _operation(entry: CatalogueEntry) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "action": "receive" if entry.direction == "in" else "send",
         "channel": _ref("channels", _id(entry.name)),
@@ -213,7 +213,7 @@ def _operation(entry: Entry) -> dict[str, Any]:
     return operation
 
 
-def _messages_on(entry: Entry) -> list[str]:
+def _messages_on(entry: CatalogueEntry) -> list[str]:
     return [_id(entry.name), *([_OFD_ANSWER_ID] if entry.carrier == "http" else [])]
 
 
@@ -234,13 +234,13 @@ def _moved(node: Any, place: str) -> Any:
     }
 
 
-def _operation_binding(entry: Entry) -> dict[str, Any]:
+def _operation_binding(entry: CatalogueEntry) -> dict[str, Any]:
     if entry.carrier == "http":
         return {"http": {"method": "POST", "bindingVersion": HTTP_BINDING}}
     return {"mqtt": {"qos": entry.qos, "retain": entry.retain, "bindingVersion": MQTT_BINDING}}
 
 
-def _message(entry: Entry) -> dict[str, Any]:
+def _message(entry: CatalogueEntry) -> dict[str, Any]:
     message: dict[str, Any] = {
         "name": entry.name,
         "title": entry.name.replace("-", " ").capitalize(),
@@ -257,11 +257,11 @@ def _message(entry: Entry) -> dict[str, Any]:
     return message | {"examples": [{"payload": dict(entry.example)}]}
 
 
-def _parameters_in(entry: Entry) -> list[str]:
+def _parameters_in(entry: CatalogueEntry) -> list[str]:
     return re.findall(r"\{(\w+)\}", entry.topic)
 
 
-def _operation_id(entry: Entry) -> str:
+def _operation_id(entry: CatalogueEntry) -> str:
     verb = "receive" if entry.direction == "in" else "send"
     return _id(f"{verb}-{entry.name}")
 

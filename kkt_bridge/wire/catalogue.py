@@ -24,7 +24,7 @@ _TOPICS: Final = Topics(DEFAULT_ROOT, "{bridge}")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """A message and the topic it travels on. `direction` is seen from the bridge."""
 
     name: str
@@ -48,19 +48,21 @@ class Entry:
         return EXAMPLES[self.name]
 
 
-def _state(name: str, model: type[BaseModel], summary: str) -> Entry:
-    return Entry(f"state-{name.split('/', maxsplit=1)[0]}", _TOPICS.state(name), model, "out", summary, retain=True)
+def _state(name: str, model: type[BaseModel], summary: str) -> CatalogueEntry:
+    return CatalogueEntry(
+        f"state-{name.split('/', maxsplit=1)[0]}", _TOPICS.state(name), model, "out", summary, retain=True
+    )
 
 
-def _event(kind: str, model: type[BaseModel], summary: str) -> Entry:
-    return Entry(f"event-{kind}", _TOPICS.event(kind), model, "out", summary)
+def _event(kind: str, model: type[BaseModel], summary: str) -> CatalogueEntry:
+    return CatalogueEntry(f"event-{kind}", _TOPICS.event(kind), model, "out", summary)
 
 
-def _command(name: str, args: type[Strict]) -> Entry:
+def _command(name: str, args: type[Strict]) -> CatalogueEntry:
     needs_args = any(field.is_required() for field in args.model_fields.values())
     field = Field() if needs_args else Field(default_factory=args)
     model = create_model(f"Command {name}", __base__=messages.Command, args=(args, field))
-    return Entry(
+    return CatalogueEntry(
         f"command-{name}",
         _TOPICS.command(name),
         model,
@@ -91,7 +93,7 @@ _COMMAND_SUMMARIES: Final = MappingProxyType(
 )
 
 CATALOGUE: Final = (
-    Entry(
+    CatalogueEntry(
         "receipt-request",
         _TOPICS.receipt("{pos}"),
         Receipt,
@@ -100,7 +102,7 @@ CATALOGUE: Final = (
         answer="reply",
         id_field="receipt_id",
     ),
-    Entry(
+    CatalogueEntry(
         "query",
         _TOPICS.query("{pos}"),
         messages.Query,
@@ -109,7 +111,7 @@ CATALOGUE: Final = (
         answer="reply",
         id_field="receipt_id",
     ),
-    Entry(
+    CatalogueEntry(
         "reply",
         _TOPICS.reply("{pos}"),
         messages.Reply,
@@ -117,7 +119,7 @@ CATALOGUE: Final = (
         "The bridge tells a POS terminal what became of a receipt.",
         id_field="receipt_id",
     ),
-    Entry(
+    CatalogueEntry(
         "command",
         _TOPICS.command("{name}"),
         messages.Command,
@@ -127,7 +129,7 @@ CATALOGUE: Final = (
         id_field="command_id",
     ),
     *(_command(name, args) for name, args in COMMANDS.items()),
-    Entry(
+    CatalogueEntry(
         "command-result",
         _TOPICS.command_result("{name}"),
         messages.CommandResult,
@@ -148,7 +150,7 @@ CATALOGUE: Final = (
     _event("alert", messages.AlertEvent, "Something wants a person, or no longer does."),
     _event("shift", messages.ShiftEvent, "A shift was opened or closed on a register."),
     _event("command", messages.CommandEvent, "An operator's command was carried out or refused."),
-    Entry(
+    CatalogueEntry(
         "ofd-document",
         "/ofd/v1/receipt",
         messages.OfdDocument,

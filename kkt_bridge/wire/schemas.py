@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from kkt_bridge.wire.asyncapi import asyncapi_document, schema_file
-from kkt_bridge.wire.catalogue import CATALOGUE, Entry
+from kkt_bridge.wire.catalogue import CATALOGUE, CatalogueEntry
 from kkt_bridge.wire.messages import BEYOND_PROMISE
 
 ASYNCAPI_FILE: Final = "asyncapi.yaml"
@@ -26,7 +26,7 @@ def contract_files() -> dict[str, str]:
     return files | {ASYNCAPI_FILE: asyncapi_document(CATALOGUE, schemas)}
 
 
-def message_schema(entry: Entry) -> dict[str, Any]:
+def message_schema(entry: CatalogueEntry) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a message.
 
     To the bridge: what it accepts, unknown fields refused. From the bridge: what it promises; more fields may follow.

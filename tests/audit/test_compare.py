@@ -8,8 +8,8 @@ from support.stages import a_mark
 
 from kkt_bridge.audit.compare import differences
 from kkt_bridge.audit.differences import OfdEntry
-from kkt_bridge.audit.journal_claims import Claim, Inventory
-from kkt_bridge.audit.snapshot import Ledger
+from kkt_bridge.audit.journal_claims import Claim, JournalClaims
+from kkt_bridge.audit.snapshot import ScratchDatabase
 from kkt_bridge.audit.sums import sum_up
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -49,7 +49,7 @@ ENTRY = OfdEntry("pos-1:0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", FN, 1, 1)
 
 def inventory(*claims):
     counts = {(claim.kkt, str(claim.status)): 1 for claim in claims}
-    return Inventory(claims, (), counts, counts)
+    return JournalClaims(claims, (), counts, counts)
 
 
 class Storage:
@@ -65,7 +65,7 @@ class Storage:
 
 
 def books(before, document, entry, after):
-    ledger = Ledger()
+    ledger = ScratchDatabase()
     ledger.enter_inventory(inventory(*filter(None, [before])))
     assert ledger.enter_storage(Storage(*filter(None, [document]))) == []
     ledger.enter_entries(filter(None, [entry]))

@@ -16,7 +16,7 @@ from support.stages import Shop, a_print_job, check_counts, meddle, rows
 from kkt_bridge.audit.verify import audit
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost
 from kkt_bridge.journal.database import Database
-from kkt_bridge.journal.quarantine import REPLACED, set_aside, set_aside_files
+from kkt_bridge.journal.quarantine import REPLACED, quarantine, quarantined_files
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.recovery.backup import back_up
 from kkt_bridge.recovery.rebuild import rebuild
@@ -382,7 +382,7 @@ def test_a_damaged_journal_is_moved_aside_by_the_rebuild_itself(shop, sold):
 
 def test_the_damaged_file_is_only_read(shop, sold):
     spoil(shop, "documents")
-    (moved,) = set_aside_files(shop.folder / "journal.db")
+    (moved,) = quarantined_files(shop.folder / "journal.db")
     before = moved.read_bytes()
     rebuilt(shop)
     assert moved.read_bytes() == before
@@ -511,7 +511,7 @@ def test_a_receipt_whose_mark_stands_on_another_sale_is_not_printed_by_the_journ
 def an_old_damaged_file_and_a_receipt_that_waits(shop):
     """A journal was damaged long ago and made anew; since then a receipt was taken that is only in the journal."""
     spoil(shop, "refusals")
-    (damaged,) = set_aside_files(shop.folder / "journal.db")
+    (damaged,) = quarantined_files(shop.folder / "journal.db")
     damaged.rename(damaged.with_name("journal.db.damaged-20200913T122640Z"))
     rebuilt(shop)
     shop.break_register(offline=True)
@@ -556,11 +556,11 @@ def test_the_log_of_a_later_journal_is_not_put_beside_an_older_file(shop, sold):
 def test_an_empty_journal_that_was_replaced_does_not_hide_the_one_with_rows(shop, sold):
     waiting = an_old_damaged_file_and_a_receipt_that_waits(shop)
     journal = shop.folder / "journal.db"
-    set_aside(journal, mark=REPLACED)
+    quarantine(journal, mark=REPLACED)
     empty = Database(f"sqlite:///{journal}", anew=True)
     empty.open()
     empty.close()
-    set_aside(journal, mark=REPLACED)
+    quarantine(journal, mark=REPLACED)
     assert rebuilt(shop).waiting == 1
     go_on(shop)
     assert shop.status(waiting) == "synced"

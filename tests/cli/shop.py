@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 from support.brokers import BrokerProcess, MosquittoProcess, wait_until
 
-from kkt_bridge.cli.connection import Address, BridgeLine
+from kkt_bridge.cli.connection import BridgeAddress, BridgeLine
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.registers.virtual.faults import write_faults
 from kkt_bridge.simulators.ofd import OfdSimulator
@@ -170,7 +170,7 @@ class Shop:
 
     def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Return when the bridge's state, asked for afresh each time, is so."""
-        with BridgeLine(Address(self.broker.host, self.broker.port, Topics("kkt/v1", BRIDGE))) as line:
+        with BridgeLine(BridgeAddress(self.broker.host, self.broker.port, Topics("kkt/v1", BRIDGE))) as line:
             line.listen("status")
             wait_until(
                 lambda: condition(line.exchange("status", {}, "test", COMMAND_TIMEOUT_S)), COMMAND_TIMEOUT_S, what

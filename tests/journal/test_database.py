@@ -16,7 +16,7 @@ from support.stages import a_receipt, kill, meddle, new_journal, rows
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, StorageUnavailable
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.quarantine import set_aside, set_aside_files
+from kkt_bridge.journal.quarantine import quarantine, quarantined_files
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.journal.schema import known_schema
 from kkt_bridge.journal.tables import metadata
@@ -231,8 +231,8 @@ def test_the_newest_damage_has_the_last_name_whatever_the_clock_says(tmp_path):
     names = []
     for now_s in (1_795_000_000, 1_795_000_000, 0, 1_795_000_001):
         (tmp_path / "journal.db").write_bytes(b"x")
-        names.append(set_aside(tmp_path / "journal.db", now_s))
-    assert set_aside_files(tmp_path / "journal.db") == names == sorted(set(names))
+        names.append(quarantine(tmp_path / "journal.db", now_s))
+    assert quarantined_files(tmp_path / "journal.db") == names == sorted(set(names))
 
 
 def test_a_move_that_was_interrupted_is_finished(tmp_path):

@@ -6,7 +6,9 @@ from support.stages import a_mark, a_receipt, check_counts, kill, new_journal, r
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.delivery import (
-    bury,
+    dead_letter as record_dead_letter,
+)
+from kkt_bridge.journal.delivery import (
     dead_letters,
     dead_letters_of,
     discard,
@@ -57,7 +59,7 @@ def letters(journal, kkt="kkt-1", after=0, limit=100):
 def dead_letter(journal, fd_number=2):
     printed(journal, fd_number)
     (due,) = ready(journal)
-    journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+    journal.write(lambda tx: record_dead_letter(tx, due, reason="refused", error="422"))
     (letter,) = letters(journal)
     return letter
 
@@ -94,7 +96,7 @@ def test_a_document_is_sent_once(journal):
     with pytest.raises(IllegalTransition):
         journal.write(lambda tx: record_sent(tx, due, None))
     with pytest.raises(IllegalTransition):
-        journal.write(lambda tx: bury(tx, due, reason="refused", error="late"))
+        journal.write(lambda tx: record_dead_letter(tx, due, reason="refused", error="late"))
 
 
 def test_a_failure_without_a_wait_leaves_it_ready(journal):
@@ -159,7 +161,7 @@ def test_a_dead_letter_says_why_and_when(journal, clock):
     (due,) = ready(journal)
     journal.write(lambda tx: record_failure(tx, due, "500", strike=True, wait_ms=0))
     (due,) = ready(journal)
-    journal.write(lambda tx: bury(tx, due, reason="max_attempts", error="500 again"))
+    journal.write(lambda tx: record_dead_letter(tx, due, reason="max_attempts", error="500 again"))
     (letter,) = letters(journal)
     assert (letter.receipt_id, letter.reason, letter.last_error) == (new.receipt_id, "max_attempts", "500 again")
     assert (letter.attempts, letter.strikes, letter.failed_ms) == (2, 2, clock.now_ms())
@@ -171,7 +173,7 @@ def test_dead_letters_come_in_pages_and_by_receipt(journal):
     for fd_number in range(2, 7):
         printed(journal, fd_number)
     for due in ready(journal):
-        journal.write(lambda tx, due=due: bury(tx, due, reason="refused", error="422"))
+        journal.write(lambda tx, due=due: record_dead_letter(tx, due, reason="refused", error="422"))
     first = letters(journal, limit=2)
     rest = letters(journal, after=first[-1].document)
     assert [letter.document for letter in [*first, *rest]] == sorted(letter.document for letter in letters(journal))
@@ -184,7 +186,7 @@ def test_dead_letters_of_two_pos_with_one_id_are_told_apart(journal):
     first = printed(journal, 2)
     printed(journal, 3, receipt_id=first.receipt_id, pos_id="pos-2")
     for due in ready(journal):
-        journal.write(lambda tx, due=due: bury(tx, due, reason="refused", error="422"))
+        journal.write(lambda tx, due=due: record_dead_letter(tx, due, reason="refused", error="422"))
     both = journal.read(lambda c: dead_letters_of(c, first.receipt_id))
     assert {letter.pos_id for letter in both} == {"pos-1", "pos-2"}
 

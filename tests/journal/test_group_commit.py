@@ -316,55 +316,57 @@ def test_the_journal_takes_any_kind_of_result(journal):
 
 
 def test_a_wish_is_granted_in_the_commit_that_brings_the_register_a_receipt(journal):
-    wish = journal.wish("kkt-1", lambda tx: tx.commit_no)
+    request_lease = journal.request_lease("kkt-1", lambda tx: tx.commit_no)
     journal.write(note(b"of no register"))
-    assert wish.result is None
+    assert request_lease.result is None
     brought = journal.write(lambda tx: (insert_receipt(tx, a_receipt()), tx.commit_no)[1])
-    assert journal.withdraw(wish)
-    assert wish.result == brought
+    assert journal.withdraw_lease(request_lease)
+    assert request_lease.result == brought
 
 
 def test_a_wish_is_granted_once_and_only_to_its_register(journal):
     granted = []
-    wish = journal.wish("kkt-1", lambda _tx: granted.append("kkt-1"))
-    journal.wish("kkt-2", lambda _tx: granted.append("kkt-2"))
+    request_lease = journal.request_lease("kkt-1", lambda _tx: granted.append("kkt-1"))
+    journal.request_lease("kkt-2", lambda _tx: granted.append("kkt-2"))
     for _ in range(2):
         journal.write(lambda tx: insert_receipt(tx, a_receipt()))
-    journal.withdraw(wish)
+    journal.withdraw_lease(request_lease)
     assert granted == ["kkt-1"]
 
 
 def test_a_wish_that_was_withdrawn_is_not_granted(journal):
     granted = []
-    assert journal.withdraw(journal.wish("kkt-1", granted.append))
+    assert journal.withdraw_lease(journal.request_lease("kkt-1", granted.append))
     journal.write(lambda tx: insert_receipt(tx, a_receipt()))
     assert granted == []
 
 
 def test_a_wish_that_fails_takes_no_receipt_along(journal):
-    wish = journal.wish("kkt-1", failing())
+    request_lease = journal.request_lease("kkt-1", failing())
     journal.write(lambda tx: insert_receipt(tx, a_receipt()))
     assert journal.counts()["kkt-1", "buffered"] == 1
-    assert (journal.withdraw(wish), wish.result) == (True, None)
+    assert (journal.withdraw_lease(request_lease), request_lease.result) == (True, None)
 
 
 def test_what_a_wish_did_is_gone_with_a_commit_that_fails(journal):
-    wish = journal.wish("kkt-1", lambda tx: tx.publish("t", b"1"))
+    request_lease = journal.request_lease("kkt-1", lambda tx: tx.publish("t", b"1"))
     with pytest.raises(KeyError):
         journal.write(lambda tx: (insert_receipt(tx, a_receipt()), failing()(tx)))
-    assert (journal.withdraw(wish), wish.result) == (True, None)
+    assert (journal.withdraw_lease(request_lease), request_lease.result) == (True, None)
     assert journal.read(lambda c: messages_after(c, 0, 10)) == []
 
 
 def test_a_wish_that_is_being_granted_can_be_neither_withdrawn_nor_taken_for_granted(journal):
     seen = []
-    wish = journal.wish("kkt-1", lambda _tx: seen.append((journal.withdraw(wish), wish.result)) or "granted")
+    request_lease = journal.request_lease(
+        "kkt-1", lambda _tx: seen.append((journal.withdraw_lease(request_lease), request_lease.result)) or "granted"
+    )
     journal.write(lambda tx: insert_receipt(tx, a_receipt()))
     assert seen == [(False, None)]
-    assert (journal.withdraw(wish), wish.result) == (True, "granted")
+    assert (journal.withdraw_lease(request_lease), request_lease.result) == (True, "granted")
 
 
 def test_who_withdraws_a_wish_does_not_wait_for_the_disk(journal):
-    wish = journal.wish("kkt-1", lambda _tx: None)
+    request_lease = journal.request_lease("kkt-1", lambda _tx: None)
     with journal._gate:
-        assert journal.withdraw(wish)
+        assert journal.withdraw_lease(request_lease)

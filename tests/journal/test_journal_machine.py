@@ -15,7 +15,7 @@ from support.stages import a_mark, a_receipt, check_counts, each_step, kill, new
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.delivery import (
-    bury,
+    dead_letter,
     dead_letters,
     discard,
     end_waiting,
@@ -123,9 +123,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal.write(lambda tx: end_waiting(tx, everything=everything))
 
     @rule()
-    def bury(self):
+    def dead_letter(self):
         if due := self.due():
-            self.journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+            self.journal.write(lambda tx: dead_letter(tx, due, reason="refused", error="422"))
 
     @rule()
     def requeue(self):

@@ -9,7 +9,7 @@ from support.clocks import ManualClock
 from support.stages import new_journal
 
 import kkt_bridge.journal as room
-from kkt_bridge.journal.statements import SIZES, Insertion, Prepared, Together, prepared_insert
+from kkt_bridge.journal.statements import SIZES, BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import settings
 from kkt_bridge.journal.transaction import _move_statements
 
@@ -34,13 +34,13 @@ def statements():
             continue
         members = vars(importlib.import_module(f"{room.__name__}.{module.name}"))
         for name, member in members.items():
-            if isinstance(member, Prepared):
+            if isinstance(member, PreparedStatement):
                 found[f"{module.name}.{name}"] = member
-            elif isinstance(member, Insertion):
+            elif isinstance(member, BulkInsert):
                 found[f"{module.name}.{name}"] = member._one
-            elif isinstance(member, Together):
+            elif isinstance(member, BulkUpdate):
                 found |= {f"{module.name}.{name}[{size}]": part for size, part in member._by_size.items()}
-            elif isinstance(member, tuple) and any(isinstance(part, Prepared) for part in member):
+            elif isinstance(member, tuple) and any(isinstance(part, PreparedStatement) for part in member):
                 found |= {f"{module.name}.{name}[{number}]": part for number, part in enumerate(member)}
     return found
 

@@ -6,7 +6,7 @@ from support.stages import a_mark, a_receipt, check_counts, kill, new_journal, r
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.commands import find_command, finish_command, take_command
-from kkt_bridge.journal.delivery import bury, dead_letters, discard, ready_documents, record_sent, requeue
+from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent, requeue
 from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import (
@@ -88,7 +88,7 @@ class Maker:
 
     def dead(self, **changes):
         new = self.printed(**changes)
-        self.journal.write(lambda tx: bury(tx, self.due, reason="refused", error="422"))
+        self.journal.write(lambda tx: dead_letter(tx, self.due, reason="refused", error="422"))
         self.letter = self.journal.read(lambda c: dead_letters(c, "kkt-1", 0, 1000))[-1]
         return new
 

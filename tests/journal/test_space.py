@@ -9,7 +9,7 @@ from support.clocks import ManualClock
 from support.stages import a_receipt, kill, new_journal, rows
 
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
-from kkt_bridge.journal.retention import STEP_PAGES, give_back, space_of
+from kkt_bridge.journal.retention import STEP_PAGES, space_of, vacuum
 
 PAGE = 4096
 FRAME = PAGE + 24
@@ -71,7 +71,7 @@ def test_space_is_given_back_a_step_at_a_time_and_nothing_is_lost(tmp_path, jour
     assert before.free > 300
     for _ in range(1000):
         space = journal.read(space_of)
-        touched = frames_of(journal, tmp_path, lambda: journal.write(give_back))
+        touched = frames_of(journal, tmp_path, lambda: journal.write(vacuum))
         after = journal.read(space_of)
         assert space.free - after.free == min(STEP_PAGES, space.free)
         assert touched <= BUSY_COMMIT
@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_made_smaller_stays_as_it_is(tmp_path):
     journal = new_journal(tmp_path, ManualClock())
     empty_the_file(journal, tmp_path)
     before = journal.read(space_of)
-    journal.write(give_back)
+    journal.write(vacuum)
     assert journal.read(space_of) == before
     journal.close()
 

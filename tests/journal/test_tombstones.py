@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.clocks import NOON_MS, ManualClock
 from support.stages import ZONE, a_mark, a_receipt, meddle, new_journal, rows
 
-from kkt_bridge.journal.delivery import bury, dead_letters, discard, ready_documents, record_sent
+from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_original, find_receipt, find_receipts, insert_receipt
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
@@ -115,7 +115,7 @@ class Yard:
         if end == "sent":
             write(lambda tx: record_sent(tx, due, server_time))
         else:
-            write(lambda tx: bury(tx, due, reason="refused", error="422"))
+            write(lambda tx: dead_letter(tx, due, reason="refused", error="422"))
             (letter,) = read(lambda c: dead_letters(c, new.kkt, 0, 10))
             write(lambda tx: discard(tx, letter, "a reason"))
 

@@ -14,7 +14,7 @@ from support.clocks import ManualClock
 from support.stages import TOPICS, ZONE, a_mark, a_receipt, check_counts, kill, new_journal, rows
 
 from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK, find_command, finish_command, take_command
-from kkt_bridge.journal.delivery import bury, dead_letters_of, discard, ready_documents, record_sent, requeue
+from kkt_bridge.journal.delivery import dead_letter, dead_letters_of, discard, ready_documents, record_sent, requeue
 from kkt_bridge.journal.outbox import forget_messages, messages_after, set_steps_published
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt, remember_refusal
@@ -84,7 +84,7 @@ class Shop:
         self.folder = folder
         self.clock = ManualClock()
         self.random = random.Random(3)
-        self.fates = {}
+        self.plan = {}
         self.acts = {}
         self.questions = {}
         self.refusals = {}
@@ -130,7 +130,7 @@ class Shop:
         self.journal.write(lambda tx: [insert_receipt(tx, one) for one in new])
         self.clock.advance(1)
         tasks = self.journal.write(lambda tx: lease(tx, "kkt-1", FN, self.fd_number, count))
-        self.fates |= {one.receipt_id: Fate() for one in new}
+        self.plan |= {one.receipt_id: Fate() for one in new}
 
         def print_them(tx):
             for number, task in enumerate(tasks[1:], start=self.fd_number + 1):
@@ -159,7 +159,7 @@ class Shop:
         self.journal.write(lambda tx: [record_sent(tx, one, self.clock.now_ms() // 1000) for one in taken])
         for one in taken:
             self.ended(one, 7)
-        self.journal.write(lambda tx: bury(tx, refused, reason="refused", error="422"))
+        self.journal.write(lambda tx: dead_letter(tx, refused, reason="refused", error="422"))
         self.ended(refused, 90)
         self.decide(refused)
         return len(due) == 100
@@ -176,7 +176,7 @@ class Shop:
             self.ended(refused, 7)
 
     def ended(self, row, days):
-        fate = self.fates[row.receipt_id]
+        fate = self.plan[row.receipt_id]
         fate.kept_until_ms = self.journal.steady_ms() + days * DAY_MS
         if self.random.random() < 0.05:
             fate.reply = self.reply_to(row.receipt_id)
@@ -236,7 +236,7 @@ class Shop:
 
     def check_ages(self, number):
         """Nothing is gone before its time, nothing is there long after it."""
-        until = {key: fate.kept_until_ms for key, fate in self.fates.items()}
+        until = {key: fate.kept_until_ms for key, fate in self.plan.items()}
         # A letter that expires while the broker is away waits until that can be told, or is no news any more.
         self.check_kept("SELECT receipt_id FROM receipts", until, LATE_MS + 7 * DAY_MS * (number in OUTAGE))
         self.check_kept("SELECT command_id FROM commands", self.acts, LATE_MS)
@@ -252,7 +252,7 @@ class Shop:
 
     def check_answers(self):
         """Every receipt of which the reply was noted is answered with it, however long ago."""
-        noted = {key: fate.reply for key, fate in self.fates.items() if fate.reply is not None}
+        noted = {key: fate.reply for key, fate in self.plan.items() if fate.reply is not None}
         for receipt_id, reply in noted.items():
             # What the OFD said later is the only thing that a reply gains.
             assert without_server_time(self.reply_to(receipt_id)) == without_server_time(reply)
@@ -295,15 +295,15 @@ def test_nothing_went_before_its_time_and_nothing_stayed_long_after(shop):
     shop.check_ages(DAYS)
     tombstones = rows(shop.folder, "SELECT count(*), count(mark) FROM tombstones")[0]
     full = rows(shop.folder, "SELECT count(*) FROM receipts")[0][0]
-    assert tombstones == (len(shop.fates) - full, 0)
-    assert full < len(shop.fates) / 20
+    assert tombstones == (len(shop.plan) - full, 0)
+    assert full < len(shop.plan) / 20
 
 
 def test_every_receipt_of_the_year_is_still_answered_for(shop):
     assert shop.check_answers() > 200
     keys = {str(uuid.UUID(bytes=key)) for (key,) in rows(shop.folder, "SELECT receipt_id FROM tombstones")}
     keys |= {key for (key,) in rows(shop.folder, "SELECT receipt_id FROM receipts")}
-    assert keys == shop.fates.keys()
+    assert keys == shop.plan.keys()
 
 
 def test_but_for_tombstones_no_more_is_kept_than_at_first(shop):

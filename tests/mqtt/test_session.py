@@ -20,7 +20,7 @@ from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.mqtt.holds import CUTS_MAX
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.mqtt.messages import Occurrences, Outgoing
+from kkt_bridge.mqtt.messages import Occurrences, Publication
 from kkt_bridge.mqtt.redial import DETOUR_S, SILENCES_MAX, TAKEN_OVER_WAIT_S, TRIAL_S, WAIT_MAX_S
 from kkt_bridge.mqtt.session import (
     EARLY_BYTES_MAX,
@@ -118,7 +118,7 @@ class Bench:
     def settle(self):
         """Let pass what is on its way: a message of our own to the broker and back to its acknowledgement."""
         token = object()
-        self.session.publish(Outgoing(self.topics.event("alert"), b"{}", token=token))
+        self.session.publish(Publication(self.topics.event("alert"), b"{}", token=token))
         self.until(lambda: token in self.ears.heard, "a round trip")
 
     def acknowledge(self, messages):
@@ -184,8 +184,8 @@ def test_a_farewell_says_all_that_is_queued_and_then_goodbye(broker, bench, pos)
     pos.subscribe([f"{bench.topics.branch}/#"])
     assert pos.get(SOON_S).payload == ONLINE
     for number in range(300):
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
-    bench.session.say_farewell()
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+    bench.session.publish_offline()
     bench.until(lambda: bench.session.gone, "gone")
     received = [pos.get(SOON_S).payload for _ in range(301)]
     assert received == [*(b"%d" % number for number in range(300)), OFFLINE]
@@ -198,7 +198,7 @@ def test_a_farewell_says_all_that_is_queued_and_then_goodbye(broker, bench, pos)
 def test_a_farewell_without_a_broker_is_short():
     bench = Bench(free_port())
     bench.session.step(0.01)
-    bench.session.say_farewell()
+    bench.session.publish_offline()
     assert bench.session.gone
     bench.session.close()
 
@@ -319,7 +319,7 @@ def test_messages_go_out_in_order_and_are_reported_when_the_broker_has_them(benc
     pos.subscribe([bench.topics.reply("pos-1")])
     count = 2 * WINDOW_MAX + 10
     for number in range(count):
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
     bench.until(lambda: len(bench.ears.heard) == count + 1, "all acknowledgements")
     assert bench.ears.heard == ["up", *range(count)]
     assert [pos.get(SOON_S).payload for _ in range(count)] == [b"%d" % number for number in range(count)]
@@ -328,8 +328,8 @@ def test_messages_go_out_in_order_and_are_reported_when_the_broker_has_them(benc
 def test_a_message_has_its_correlation_and_its_retain_flag(broker, bench, pos):
     bench.come_online()
     pos.subscribe([bench.topics.reply("pos-1")])
-    bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", correlation=b"\x00\x07"))
-    bench.session.publish(Outgoing(bench.topics.state("health"), b"well", retain=True, token="said"))
+    bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", correlation=b"\x00\x07"))
+    bench.session.publish(Publication(bench.topics.state("health"), b"well", retain=True, token="said"))
     bench.until(lambda: "said" in bench.ears.heard, "the state")
     received = pos.get(SOON_S)
     assert (received.correlation, received.retain) == (b"\x00\x07", False)
@@ -337,7 +337,7 @@ def test_a_message_has_its_correlation_and_its_retain_flag(broker, bench, pos):
 
 
 def test_without_a_connection_a_message_is_not_kept(bench):
-    bench.session.publish(Outgoing("topic", b"lost", token="lost"))
+    bench.session.publish(Publication("topic", b"lost", token="lost"))
     bench.come_online()
     bench.settle()
     assert "lost" not in bench.ears.heard
@@ -347,7 +347,7 @@ def test_what_was_on_its_way_when_the_line_broke_is_not_reported(bench):
     bench.come_online()
     bench.session._client.buffer()._line.shutdown(socket.SHUT_RDWR)
     for number in range(10):
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
     bench.until(lambda: not bench.session.online, "the loss")
     bench.come_online()
     assert bench.ears.heard == ["up", "down", "up"]
@@ -355,7 +355,7 @@ def test_what_was_on_its_way_when_the_line_broke_is_not_reported(bench):
 
 def test_a_ring_wakes_the_session(bench):
     bench.come_online()
-    ringing = threading.Timer(0.1, bench.session.ring)
+    ringing = threading.Timer(0.1, bench.session.wake)
     started = time.monotonic()
     ringing.start()
     bench.session.step(10)
@@ -494,10 +494,10 @@ def test_mqtt_3_is_spoken_where_it_is_not(amqtt):
         (message,) = bench.receive(1)
         assert (message.payload, message.response_topic, message.correlation) == (b"request", None, None)
         bench.acknowledge([message])
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"reply", correlation=b"unsaid"))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"reply", correlation=b"unsaid"))
         bench.settle()
         assert pos.get(SOON_S).payload == b"reply"
-    bench.session.say_farewell()
+    bench.session.publish_offline()
     bench.until(lambda: bench.session.gone, "gone")
     bench.session.close()
 
@@ -662,7 +662,7 @@ def test_the_brokers_own_limit_of_messages_on_their_way_is_kept():
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, receive_maximum_3), then=lambda: bench.session.online)
         for number in range(10):
-            bench.session.publish(Outgoing("topic", b"%d" % number, token=number))
+            bench.session.publish(Publication("topic", b"%d" % number, token=number))
         for _ in range(5):
             bench.session.step(0.01)
         sent = [peer.read() for _ in range(3)]
@@ -694,7 +694,7 @@ def test_a_message_that_the_broker_refuses_is_told_held_and_no_end_of_the_rest(c
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
         assert peer.read()[0] == 3
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", token=1))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1))
         peer.send(b"\x40\x03" + mid_of(read_publish(bench, peer)) + bytes([reason]))
         bench.until(lambda: ("refused", 1) in bench.ears.heard, "the answer")
         assert 1 not in bench.ears.heard
@@ -712,8 +712,8 @@ def test_a_message_larger_than_the_broker_takes_does_not_cost_the_connection(cap
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, maximum_packet_size_256), then=lambda: bench.session.online)
         assert peer.read()[0] == 3
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), bytes(1000), token=1))
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"small", token=2))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), bytes(1000), token=1))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"small", token=2))
         bench.until(lambda: ("refused", 1) in bench.ears.heard, "an end of it")
         assert read_publish(bench, peer)[-5:] == b"small"
         assert bench.session.online
@@ -726,7 +726,7 @@ def test_a_limit_that_is_none_keeps_nobody_from_mqtt_5(limit):
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, connack), then=lambda: bench.session.online)
         assert bench.session.view.protocol == "5"
-        bench.session.publish(Outgoing(bench.topics.reply("pos-1"), b"{}", token=1))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1))
         assert topic_of(read_publish(bench, peer)) == bench.topics.state("online")
         assert topic_of(read_publish(bench, peer)) == bench.topics.reply("pos-1")
 
@@ -957,7 +957,7 @@ def test_while_the_inbox_is_full_nobody_owes_a_puback():
 @pytest.mark.parametrize("token", [1, object()])
 def test_a_message_over_which_the_broker_cuts_is_parked_and_the_rest_goes_on(token):
     clock = ManualClock()
-    poison = Outgoing("kkt/v1/poison", b"poison", token=token)
+    poison = Publication("kkt/v1/poison", b"poison", token=token)
     with peer_session(clock=clock) as (bench, listener):
 
         def until_poison():

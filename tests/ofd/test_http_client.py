@@ -11,12 +11,12 @@ import pytest
 from support.hostile_ofd import ACCEPTED, a_document, answer_of, answering, hostile_ofd
 
 from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX
-from kkt_bridge.ofd.exchange import AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdRequest
 from kkt_bridge.ofd.http_client import OfdHttp
 from kkt_bridge.ofd.options import Options
 from kkt_bridge.simulators.ofd import OfdSimulator
 
-HEALTH = Request("health")
+HEALTH = OfdRequest("health")
 PATIENT_S = 20.0
 """More than a loaded machine takes for anything on loopback."""
 
@@ -88,7 +88,7 @@ def test_a_large_document_is_refused_by_an_ofd_that_does_not_read_it():
             pass
 
     with hostile_ofd(serve) as ofd:
-        (answer,) = exchange(ofd.url, Request("receipt", "k", b"x" * 5_000_000))
+        (answer,) = exchange(ofd.url, OfdRequest("receipt", "k", b"x" * 5_000_000))
     assert (answer.kind, answer.status) == (AnswerKind.DOCUMENT_REFUSED, 413)
 
 

@@ -20,14 +20,14 @@ from support.ofd_desk import ask_ofd
 
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.ofd import process_exchange
-from kkt_bridge.ofd.child import Carrier
-from kkt_bridge.ofd.exchange import AnswerKind, Request
+from kkt_bridge.ofd.child import ExchangeServer
+from kkt_bridge.ofd.exchange import AnswerKind, OfdRequest
 from kkt_bridge.ofd.frames import FrameKind, FrameReader, answers_in
 from kkt_bridge.ofd.process_exchange import CONNECTIONS_MAX, ProcessExchange
 from kkt_bridge.settings import OfdSettings
 from kkt_bridge.simulators.ofd import OfdSimulator
 
-HEALTH = Request("health")
+HEALTH = OfdRequest("health")
 PATIENT_S = 30.0
 """More than anything here takes."""
 
@@ -133,7 +133,7 @@ def test_large_documents_come_through_whole():
     bodies = [bytes([65 + number]) * 600_000 for number in range(8)]
     with answering(answer_of(200)) as ofd, exchange_with(ofd.url) as exchange:
         for number, body in enumerate(bodies):
-            exchange.submit(number, [Request("receipt", f"pos-{number}:x", body)])
+            exchange.submit(number, [OfdRequest("receipt", f"pos-{number}:x", body)])
         answers_from(exchange, len(bodies))
         assert sorted(request.partition(b"\r\n\r\n")[2] for request in ofd.heard) == bodies
 
@@ -253,7 +253,7 @@ def test_an_exception_is_one_more_answer(capsys):
     its.setblocking(False)
 
     async def carry():
-        await Carrier(its, Broken())._carry(5, [a_document(), a_document()])
+        await ExchangeServer(its, Broken())._carry(5, [a_document(), a_document()])
 
     with ours, its:
         asyncio.run(carry())

@@ -8,15 +8,15 @@ from typing import Any
 
 from support.stages import TOPICS, ZONE, Shop
 
-from kkt_bridge.mqtt.messages import SessionView
+from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.operations.alerts import Alerts
-from kkt_bridge.operations.command_worker import Desk
+from kkt_bridge.operations.command_worker import CommandWorker
 from kkt_bridge.operations.commands import Commands
 from kkt_bridge.operations.components import OfdComponent, ShopTime
-from kkt_bridge.operations.retained_state import Board
+from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
-from kkt_bridge.runtime.wiring import Base, components
-from kkt_bridge.stages.delivery.status import DeliveryView
+from kkt_bridge.runtime.wiring import Foundation, components
+from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.wire.messages import Online
 
 ROUNDS_MAX = 20
@@ -27,7 +27,7 @@ class Office:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shop = Shop(folder, **settings)
-        self.session = SessionView(online=True)
+        self.session = SessionStatus(online=True)
         self.evidence: dict[str, Any] = {}
         """What the delivery's view says otherwise than it would by itself."""
         self._open()
@@ -35,18 +35,18 @@ class Office:
     def _open(self) -> None:
         shop = self.shop
         online = Online(online=True, since="2026-11-22T12:03:00.000+03:00", version="0.1.0", boot_id="boot")
-        self.board = Board(
+        self.retained_state = RetainedState(
             link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
         )
         time = ShopTime(shop.clock, ZONE)
         ofd = OfdComponent(self._delivery_view, shop.sync.breaker, time)
-        base = Base(shop.settings, shop.clock, TOPICS, shop.journal)
+        base = Foundation(shop.settings, shop.clock, TOPICS, shop.journal)
         self.components = list(components(base, shop.admission, shop.lanes, lambda: self.session, ofd))
         self.alerts = Alerts(
             journal=shop.journal, topics=TOPICS, registers=list(shop.lanes), zone=ZONE, clock=shop.clock
         )
         self.telemetry = Telemetry(
-            board=self.board, components=self.components, alerts=self.alerts, online=online, time=time
+            retained_state=self.retained_state, components=self.components, alerts=self.alerts, online=online, time=time
         )
         self.woken: list[str] = []
         commands = Commands(
@@ -60,7 +60,7 @@ class Office:
             zone=ZONE,
         )
         self.table, self.taken_table = commands.table(), commands.taken_table()
-        self.desk = Desk(
+        self.command_worker = CommandWorker(
             journal=shop.journal,
             handlers=self.table,
             taken_handlers=self.taken_table,
@@ -69,9 +69,9 @@ class Office:
             wake=lambda: self.woken.append("desk"),
         )
 
-    def _delivery_view(self) -> DeliveryView:
+    def _delivery_view(self) -> DeliveryStatus:
         sync = self.shop.sync
-        view = DeliveryView(
+        view = DeliveryStatus(
             network=sync.network.state,
             in_progress=sync.delivery.in_progress,
             sent_total=sync.delivery.sent_total,
@@ -109,7 +109,7 @@ class Office:
         """Have a command carried out while the stages stand still; what it returns."""
         command_id = str(uuid.uuid4())
         self.shop.command(name, command_id, **args)
-        self.desk.step()
+        self.command_worker.step()
         return self.results(name, command_id)[-1]["result"]
 
     def results(self, name: str, command_id: str) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ class Office:
     def work(self) -> None:
         """Step the desk, and whatever a command set in motion, until nothing moves."""
         for _ in range(ROUNDS_MAX):
-            self.desk.step()
+            self.command_worker.step()
             self.shop.print_all()
             self.shop.sync.run()
             if not self.woken:
@@ -132,7 +132,7 @@ class Office:
     def state(self, name: str) -> dict[str, Any]:
         """What the telemetry shows now."""
         self.telemetry.look()
-        shown: dict[str, Any] = json.loads(self.board.snapshot()[name].payload())
+        shown: dict[str, Any] = json.loads(self.retained_state.snapshot()[name].payload())
         return shown
 
     def states_sent(self) -> list[tuple[str, dict[str, Any]]]:

@@ -8,13 +8,13 @@ from support.receipts import receipt
 from support.stages import break_disk, mend_disk
 
 from kkt_bridge.errors import StorageUnavailable
-from kkt_bridge.journal.delivery import bury, dead_letters, discard, ready_documents, record_sent
+from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent
 from kkt_bridge.journal.settings import set_setting
 from kkt_bridge.mqtt.messages import Occurrences
 from kkt_bridge.operations.alert_conditions import CONDITIONS, Condition, Finding
 from kkt_bridge.operations.alerts import WAITING_MAX, Alerts
 from kkt_bridge.operations.clock_watch import STEADY_S
-from kkt_bridge.operations.facts import Sight
+from kkt_bridge.operations.facts import Observation
 
 DAY_S = 86_400
 
@@ -282,21 +282,21 @@ def test_what_waits_for_the_disk_is_bounded(office):
     shop = office.shop
     alerts = Alerts(
         journal=shop.journal,
-        topics=office.board._topics,
+        topics=office.retained_state._topics,
         registers=[],
         zone=shop.settings.zone,
         clock=shop.clock,
         conditions=[Condition("flip", "warning", flip, "wait", "even")],
     )
-    sight = Sight([])
-    alerts.look(sight)
+    observation = Observation([])
+    alerts.look(observation)
     break_disk(shop.journal)
     shop.journal.flush()
     for _ in range(3 * WAITING_MAX):
-        alerts.look(sight)
+        alerts.look(observation)
     mend_disk(shop.journal)
     shop.journal.write(lambda tx: None)
-    alerts.look(sight)
+    alerts.look(observation)
     shop.journal.flush()
     assert len(shop.events("alert")) <= 1 + WAITING_MAX
 
@@ -329,7 +329,7 @@ def test_every_condition_has_a_name_of_its_own():
 
 def raised(office):
     office.telemetry.look()
-    return json.loads(office.board.snapshot()["alerts"].payload())["alerts"]
+    return json.loads(office.retained_state.snapshot()["alerts"].payload())["alerts"]
 
 
 def test_the_set_says_what_since_when_and_what_to_do(office):
@@ -430,7 +430,7 @@ def test_dead_letters_are_raised_until_each_is_decided_on(office):
         shop.sell(receipt())
     shop.print_all()
     for document in shop.journal.read(lambda connection: ready_documents(connection, "kkt-1", 0, 100)):
-        shop.journal.write(lambda tx, document=document: bury(tx, document, reason="refused", error="422"))
+        shop.journal.write(lambda tx, document=document: dead_letter(tx, document, reason="refused", error="422"))
     look(office)
     (alert,) = raised(office)
     assert (alert["code"], alert["kkt"]) == ("dead_letters", "kkt-1")
@@ -459,25 +459,25 @@ def test_what_heals_by_itself_is_told_only_when_it_lasts(office):
     shop = office.shop
     alerts = Alerts(
         journal=shop.journal,
-        topics=office.board._topics,
+        topics=office.retained_state._topics,
         registers=["kkt-1"],
         zone=shop.settings.zone,
         clock=shop.clock,
         conditions=[Condition("busy", "warning", look_at, "wait", "free", after_s=60)],
     )
-    alerts.look(Sight([]))
+    alerts.look(Observation([]))
     shop.clock.advance(59)
-    alerts.look(Sight([]))
+    alerts.look(Observation([]))
     flag["on"] = False
-    alerts.look(Sight([]))
+    alerts.look(Observation([]))
     flag["on"] = True
     shop.clock.advance(30)
-    alerts.look(Sight([]))
+    alerts.look(Observation([]))
     shop.clock.advance(59)
-    alerts.look(Sight([]))
+    alerts.look(Observation([]))
     assert alerts.state().alerts == []
     shop.clock.advance(1)
-    alerts.look(Sight([]))
+    alerts.look(Observation([]))
     assert [alert.code for alert in alerts.state().alerts] == ["busy"]
 
 
@@ -489,7 +489,7 @@ def test_a_condition_that_fails_silences_no_other(office, caplog):
     shop = office.shop
     alerts = Alerts(
         journal=shop.journal,
-        topics=office.board._topics,
+        topics=office.retained_state._topics,
         registers=[],
         zone=shop.settings.zone,
         clock=shop.clock,
@@ -499,7 +499,7 @@ def test_a_condition_that_fails_silences_no_other(office, caplog):
         ],
     )
     for _ in range(5):
-        alerts.look(Sight([]))
+        alerts.look(Observation([]))
     assert [alert.code for alert in alerts.state().alerts] == ["works"]
     assert alerts.broken == {"alert fails": "KeyError: 'odd'"}
     assert len([record for record in caplog.records if "cannot be looked at" in record.message]) == 1

@@ -4,7 +4,7 @@ import pytest
 from support.clocks import ManualClock
 from support.stages import TOPICS, Line
 
-from kkt_bridge.operations.retained_state import CHANGE_INTERVAL_S, Board
+from kkt_bridge.operations.retained_state import CHANGE_INTERVAL_S, RetainedState
 from kkt_bridge.wire.messages import ComponentHealth, HealthState
 
 INTERVAL_S = 30.0
@@ -14,11 +14,11 @@ class Bench:
     def __init__(self):
         self.clock = ManualClock()
         self.line = Line()
-        self.board = Board(link=self.line, topics=TOPICS, interval_s=INTERVAL_S, clock=self.clock)
+        self.retained_state = RetainedState(link=self.line, topics=TOPICS, interval_s=INTERVAL_S, clock=self.clock)
 
     def put(self, reason, name="health"):
         parts = {"journal": ComponentHealth(status="degraded", reason=reason)}
-        self.board.put(name, HealthState(status="degraded", components=parts, at=str(self.clock.monotonic())))
+        self.retained_state.put(name, HealthState(status="degraded", components=parts, at=str(self.clock.monotonic())))
 
     def spoken(self):
         """The reasons that were published, by topic."""
@@ -48,7 +48,7 @@ def test_no_change_is_no_news(bench):
     for _ in range(20):
         bench.clock.advance(1)
         bench.put("full")
-        bench.board.step()
+        bench.retained_state.step()
     assert bench.spoken() == [], "its time alone makes no change"
 
 
@@ -59,10 +59,10 @@ def test_changes_are_published_at_most_once_a_second_and_the_last_one_wins(bench
         bench.put(reason)
     assert bench.spoken() == [("health", "a")]
     bench.clock.advance(0.39)
-    bench.board.step()
+    bench.retained_state.step()
     assert bench.spoken() == []
     bench.clock.advance(0.01)
-    bench.board.step()
+    bench.retained_state.step()
     assert bench.spoken() == [("health", "d")]
 
 
@@ -95,7 +95,7 @@ def test_topics_do_not_wait_for_each_other(bench):
 def test_a_flood_of_changes_is_one_message_a_second(bench):
     for number in range(1000):
         bench.put(str(number))
-        bench.board.step()
+        bench.retained_state.step()
         bench.clock.advance(0.01)
     assert 10 <= len(bench.spoken()) <= 11
 
@@ -106,7 +106,7 @@ def test_what_changed_and_changed_back_is_said_again(bench):
     bench.put("b")
     bench.put("a")
     bench.clock.advance(CHANGE_INTERVAL_S)
-    bench.board.step()
+    bench.retained_state.step()
     assert bench.spoken() == [("health", "a"), ("health", "a")]
 
 
@@ -114,7 +114,7 @@ def test_everything_is_said_again_every_so_often(bench):
     bench.put("a")
     for _ in range(int(3 * INTERVAL_S)):
         bench.clock.advance(1)
-        bench.board.step()
+        bench.retained_state.step()
     assert bench.spoken() == [("health", "a")] * 4
 
 
@@ -123,17 +123,17 @@ def test_nothing_is_said_to_nobody_and_everything_to_a_new_connection(bench):
     bench.put("a")
     bench.put("b", "buffer")
     bench.clock.advance(100)
-    bench.board.step()
+    bench.retained_state.step()
     assert bench.spoken() == []
     bench.line.online = True
-    bench.board.link_up()
+    bench.retained_state.link_up()
     assert bench.spoken() == [("health", "a"), ("buffer", "b")]
 
 
 def test_a_new_connection_hears_everything_even_if_it_was_just_said(bench):
     bench.put("a")
-    bench.board.link_down()
-    bench.board.link_up()
+    bench.retained_state.link_down()
+    bench.retained_state.link_up()
     assert bench.spoken() == [("health", "a"), ("health", "a")]
 
 
@@ -143,13 +143,13 @@ def test_a_change_while_the_link_was_down_is_said_once(bench):
     bench.line.online = False
     bench.put("b")
     bench.line.online = True
-    bench.board.link_up()
+    bench.retained_state.link_up()
     bench.clock.advance(5)
-    bench.board.step()
+    bench.retained_state.step()
     assert bench.spoken() == [("health", "b")]
 
 
 def test_the_snapshot_shows_what_stands_there(bench):
     bench.put("a")
     bench.put("b")
-    assert bench.board.snapshot()["health"].components["journal"].reason == "b"
+    assert bench.retained_state.snapshot()["health"].components["journal"].reason == "b"

@@ -6,7 +6,7 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, break_disk, mend_disk
 
-from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
+from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
 from kkt_bridge.operations.commands import REQUEUE_BATCH
 from kkt_bridge.registers.virtual.storage_file import read_documents
@@ -26,7 +26,7 @@ def printed(office, count=1, **changes):
 
 def bury_all(office, kkt="kkt-1"):
     for due in office.shop.journal.read(lambda c: ready_documents(c, kkt, 0, 1000)):
-        office.shop.journal.write(lambda tx, due=due: bury(tx, due, reason="max_attempts", error="500"))
+        office.shop.journal.write(lambda tx, due=due: dead_letter(tx, due, reason="max_attempts", error="500"))
 
 
 def error_of(result):
@@ -106,7 +106,7 @@ def test_more_commands_than_a_batch_are_all_carried_out(office):
     ids = [str(uuid.uuid4()) for _ in range(50)]
     for command_id in ids:
         office.shop.command("status", command_id)
-    while office.desk.step() == 0.0:
+    while office.command_worker.step() == 0.0:
         pass
     assert [event["command_id"] for event in office.shop.events("command")] == ids
 
@@ -137,7 +137,7 @@ def test_wrong_args_are_named(office, name, args, path):
 
 
 def test_a_bug_in_a_handler_is_answered_and_the_next_command_carried_out(office, caplog):
-    office.desk._handlers = {**office.table, "pause": lambda _args: 1 // 0}
+    office.command_worker._handlers = {**office.table, "pause": lambda _args: 1 // 0}
     assert error_of(office.order("pause")) == "internal_error"
     assert office.order("resume")["ok"]
     assert "ZeroDivisionError" in caplog.text
@@ -146,11 +146,11 @@ def test_a_bug_in_a_handler_is_answered_and_the_next_command_carried_out(office,
 def test_an_answer_waits_for_the_disk_and_the_work_is_not_done_again(office):
     command_id = str(uuid.uuid4())
     office.shop.command("shift-open", command_id)
-    office.desk.step()
+    office.command_worker.step()
     office.shop.print_all()
     break_disk(office.shop.journal)
     for _ in range(3):
-        assert office.desk.step() == 1.0
+        assert office.command_worker.step() == 1.0
     mend_disk(office.shop.journal)
     office.work()
     assert [result["ok"] for result in office.results("shift-open", command_id)] == [True]
@@ -379,7 +379,7 @@ def test_a_shift_order_repeated_after_a_kill_tells_what_it_did_and_leaves_the_ne
         office.order("shift-open")
     command_id = str(uuid.uuid4())
     office.shop.command(name, command_id)
-    office.desk.step()
+    office.command_worker.step()
     if moment == "before its document is noted":
         monkeypatch.setattr(office.shop.lane, "_announce", end_of_process)
         with pytest.raises(Killed):
@@ -407,7 +407,7 @@ def test_a_shift_order_begun_before_a_restart_goes_on_where_nothing_has_changed(
     office.order("shift-open")
     command_id = str(uuid.uuid4())
     office.shop.command("shift-close", command_id)
-    office.desk.step()
+    office.command_worker.step()
 
     def end_of_process(_cashier):
         raise Killed
@@ -425,7 +425,7 @@ def test_a_shift_order_whose_storage_was_swapped_since_is_to_be_given_again(offi
     office.order("shift-open")
     command_id = str(uuid.uuid4())
     office.shop.command("shift-close", command_id)
-    office.desk.step()
+    office.command_worker.step()
     office.shop.print_all()
     office.shop.kill()
     (office.shop.folder / "kkt-1.fn").unlink()

@@ -6,7 +6,7 @@ from datetime import date, datetime
 import pytest
 from support.stages import ZONE
 
-from kkt_bridge.mqtt.messages import Occurrences, SessionView
+from kkt_bridge.mqtt.messages import Occurrences, SessionStatus
 from kkt_bridge.operations.alert_conditions import CONDITIONS
 from kkt_bridge.operations.clock_watch import ADVICE, ClockVerdict
 from kkt_bridge.operations.components import fill_level
@@ -16,13 +16,13 @@ from kkt_bridge.operations.facts import (
     BufferFacts,
     FloodFacts,
     JournalFacts,
+    Observation,
     RegisterFacts,
-    Sight,
 )
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.delivery.status import DeliveryView
-from kkt_bridge.stages.intake.flood import FloodView
-from kkt_bridge.stages.printing.status import Doubt, LaneView, Unread
+from kkt_bridge.stages.delivery.status import DeliveryStatus
+from kkt_bridge.stages.intake.flood import FloodStatus
+from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneStatus, UnreadHistory
 
 BY_CODE = {condition.code: condition for condition in CONDITIONS}
 STATUS = RegisterStatus(
@@ -39,15 +39,15 @@ STATUS = RegisterStatus(
     clock=datetime(2026, 11, 22, 14, 3, tzinfo=ZONE),
     problem=None,
 )
-VIEW = LaneView("kkt-1", "virtual", status=STATUS, problem=None, doubts=())
-DOUBT = Doubt(None, 1, 20050, 0, "it does not show the document")
+VIEW = LaneStatus("kkt-1", "virtual", status=STATUS, problem=None, doubts=())
+DOUBT = InDoubtReceipt(None, 1, 20050, 0, "it does not show the document")
 PARKED = replace(DOUBT, parked=True, reason="KeyError")
-SESSION = SessionView(online=True)
+SESSION = SessionStatus(online=True)
 WELL = [
     JournalFacts(None, {"kkt-1": 0}, {"kkt-1": 0}),
     BufferFacts(3, 200, 0),
     RegisterFacts(VIEW, fn_days_left=300),
-    DeliveryView(unsendable={"kkt-1": 0}),
+    DeliveryStatus(unsendable={"kkt-1": 0}),
     BrokerFacts(SESSION),
     FloodFacts(None),
     ClockVerdict(),
@@ -59,7 +59,7 @@ def register(**changes):
 
 
 def found(code, fact):
-    return list(BY_CODE[code].look(Sight([fact])))
+    return list(BY_CODE[code].look(Observation([fact])))
 
 
 HOLDING = {
@@ -67,10 +67,10 @@ HOLDING = {
     "buffer_fill": (BufferFacts(162, 200, 80, "2026-11-22T16:25:00.000+03:00"), None, "81 % full"),
     "dead_letters": (JournalFacts(None, {"kkt-1": 3}), "kkt-1", "3 fiscal documents of kkt-1 wait for a decision"),
     "orphaned_queue": (JournalFacts(None, {}, {"kkt-9": 1}), "kkt-9", "1 receipt for kkt-9 waits"),
-    "ofd_refuses_bridge": (DeliveryView(bridge_refused="401 Unauthorized"), None, "401 Unauthorized"),
-    "ofd_refuses_all": (DeliveryView(refuses_all="422: bad tag"), None, "422: bad tag"),
-    "ofd_takes_nothing": (DeliveryView(takes_nothing_since=900), None, "has taken none"),
-    "unsendable_documents": (DeliveryView(unsendable={"kkt-1": 2}), "kkt-1", "2 documents of kkt-1 cannot be put"),
+    "ofd_refuses_bridge": (DeliveryStatus(bridge_refused="401 Unauthorized"), None, "401 Unauthorized"),
+    "ofd_refuses_all": (DeliveryStatus(refuses_all="422: bad tag"), None, "422: bad tag"),
+    "ofd_takes_nothing": (DeliveryStatus(takes_nothing_since=900), None, "has taken none"),
+    "unsendable_documents": (DeliveryStatus(unsendable={"kkt-1": 2}), "kkt-1", "2 documents of kkt-1 cannot be put"),
     "unsent_documents": (RegisterFacts(VIEW, 6, 5.2), "kkt-1", "6 documents of kkt-1 did not reach the OFD for 5 days"),
     "replies_refused": (
         BrokerFacts(replace(SESSION, refused_topics=Occurrences(2, "pos-1/reply: not authorized"))),
@@ -89,7 +89,7 @@ HOLDING = {
         "kkt/v1/a/b",
     ),
     "rival": (BrokerFacts(replace(SESSION, rival="another client")), None, "another client"),
-    "flood": (FloodFacts(FloodView("pos-1", 1234.5, 0)), None, "pos-1 sends more than a shop sells"),
+    "flood": (FloodFacts(FloodStatus("pos-1", 1234.5, 0)), None, "pos-1 sends more than a shop sells"),
     "unsettled_doubt": (register(problem="unsettled_doubt", doubts=(DOUBT,)), "kkt-1", "1 receipt was printed"),
     "unreadable_document": (
         register(problem="unsettled_doubt", detail="FD 7; `kkt-bridge settle pass --fn 1 --fd 7`"),
@@ -99,7 +99,7 @@ HOLDING = {
     "receipts_parked": (register(doubts=(PARKED,)), "kkt-1", "1 receipt is set aside on kkt-1"),
     "journal_behind": (register(journal_behind=10, journal_behind_detail="FD 3 to 12"), "kkt-1", "by 10 receipts"),
     "history_unread": (
-        register(unread=Unread("9999078900000001", 812)),
+        register(unread=UnreadHistory("9999078900000001", 812)),
         "kkt-1",
         "history of FN 9999078900000001 was not read before FD 812: receipts printed before are not known",
     ),
@@ -131,18 +131,18 @@ def test_a_condition_that_holds_says_what_and_where(code):
 
 @pytest.mark.parametrize("code", sorted(set(HOLDING) - {"component_failed"}))
 def test_a_condition_that_does_not_hold_says_so_and_not_nothing(code):
-    findings = list(BY_CODE[code].look(Sight(WELL)))
+    findings = list(BY_CODE[code].look(Observation(WELL)))
     assert findings
     assert [finding.message for finding in findings] == [None] * len(findings)
 
 
 @pytest.mark.parametrize("code", sorted(set(HOLDING) - {"component_failed"}))
 def test_what_could_not_be_looked_at_is_neither_raised_nor_cleared(code):
-    assert list(BY_CODE[code].look(Sight([]))) == []
+    assert list(BY_CODE[code].look(Observation([]))) == []
 
 
 def test_every_part_works_where_none_is_broken():
-    (finding,) = BY_CODE["component_failed"].look(Sight(WELL))
+    (finding,) = BY_CODE["component_failed"].look(Observation(WELL))
     assert finding.message is None
 
 
@@ -155,7 +155,7 @@ def test_what_to_do_is_said_in_one_line(code):
 
 
 def test_a_register_that_was_not_reached_yet_says_nothing_of_its_troubles():
-    before = RegisterFacts(LaneView("kkt-1", "virtual"))
+    before = RegisterFacts(LaneStatus("kkt-1", "virtual"))
     untold = ("register_offline", "paper_out", "register_not_ready", "unsettled_doubt", "unreadable_document")
     for code in (*untold, "history_unread", "fn_expires"):
         assert found(code, before) == []

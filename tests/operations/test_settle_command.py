@@ -5,7 +5,7 @@ import uuid
 import pytest
 from support.receipts import receipt, small_receipt
 
-from kkt_bridge.registers.base import Unreadable
+from kkt_bridge.registers.base import UnreadableDocument
 
 
 def error_of(result):
@@ -147,7 +147,7 @@ def test_settle_wakes_the_lane(office):
     request = left_in_doubt(office)
     args = again(office, request) | {"reason": "x"}
     office.shop.command("settle", str(uuid.uuid4()), **args)
-    office.desk.step()
+    office.command_worker.step()
     assert office.woken == ["kkt-1"]
 
 
@@ -172,7 +172,7 @@ def a_document_in_the_way(office, fd_number=3):
     office.restart()
     register = office.shop.registers["kkt-1"]
     reading = register.read_document
-    register.read_document = lambda fd: Unreadable(fd, "worn") if fd == fd_number else reading(fd)
+    register.read_document = lambda fd: UnreadableDocument(fd, "worn") if fd == fd_number else reading(fd)
     office.shop.print_patiently(2)
     assert office.shop.lane.view.problem == "unsettled_doubt"
     return {"fn_number": office.shop.lane.view.status.fn_number, "fd_number": fd_number}

@@ -6,9 +6,9 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import break_disk, meddle, mend_disk
 
-from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
+from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
 from kkt_bridge.mqtt.messages import Occurrences
-from kkt_bridge.operations.components import Report
+from kkt_bridge.operations.components import ComponentReport
 from kkt_bridge.operations.health import WELL
 from kkt_bridge.operations.telemetry import INTERVAL_S
 
@@ -50,7 +50,7 @@ def test_the_buffer_counts_by_status_without_counting(office):
     shop.print_all()
     documents = due(office)
     shop.journal.write(lambda tx: record_sent(tx, documents[0], 1))
-    shop.journal.write(lambda tx: bury(tx, documents[1], reason="refused", error="422"))
+    shop.journal.write(lambda tx: dead_letter(tx, documents[1], reason="refused", error="422"))
     shop.occupy()
     sell(office)
     state = office.state("buffer")
@@ -252,7 +252,7 @@ class Oracle:
     def look(self):
         if self.is_dark:
             raise RuntimeError("it has gone dark")
-        return Report(WELL)
+        return ComponentReport(WELL)
 
 
 def test_a_component_that_fails_is_shown_and_silences_no_other(office, caplog):

@@ -11,7 +11,7 @@ from registers.bench import CASHIER, a_correction, a_job, an_item
 from support.registers import expected_on, print_on
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
-from kkt_bridge.registers.base import StoredDocument, Unreadable
+from kkt_bridge.registers.base import StoredDocument, UnreadableDocument
 
 BEFORE_THE_DOCUMENT = ("open", "requisites", "line", "subtotal", "before_close")
 CALLS = (
@@ -113,11 +113,11 @@ class PortContract:
         for _ in range(3):
             print_on(shop.register, a_job())
         shop.spoil(4)
-        assert isinstance(shop.register.read_document(4), Unreadable)
+        assert isinstance(shop.register.read_document(4), UnreadableDocument)
         found = list(shop.register.documents(3, 5))
         assert [(type(document), document.fd_number) for document in found] == [
             (StoredDocument, 3),
-            (Unreadable, 4),
+            (UnreadableDocument, 4),
             (StoredDocument, 5),
         ]
         assert "\n" not in found[1].reason

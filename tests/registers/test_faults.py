@@ -8,9 +8,9 @@ from registers.bench import VirtualBench, a_job
 from support.registers import print_on
 
 from kkt_bridge.registers.virtual.faults import (
-    Faults,
     FaultSwitch,
-    InvalidFaults,
+    InvalidRegisterFaults,
+    RegisterFaults,
     clear_faults,
     faults_path,
     write_faults,
@@ -41,11 +41,11 @@ def state(tmp_path):
 )
 def test_faults_that_are_not_understood_are_refused_in_one_line_and_change_nothing(state, faults, message):
     write_faults(state, {"busy": True})
-    with pytest.raises(InvalidFaults) as error:
+    with pytest.raises(InvalidRegisterFaults) as error:
         write_faults(state, faults)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
-    assert FaultSwitch(state).poll() == Faults(busy=True)
+    assert FaultSwitch(state).poll() == RegisterFaults(busy=True)
 
 
 def test_all_faults_can_be_written_and_read(state):
@@ -63,7 +63,7 @@ def test_all_faults_can_be_written_and_read(state):
         "clock_offset_s": -5,
         "print_time_s": 0.5,
     }
-    assert faults.keys() == Faults.model_fields.keys()
+    assert faults.keys() == RegisterFaults.model_fields.keys()
     write_faults(state, faults)
     assert json.loads(FaultSwitch(state).poll().model_dump_json()) == faults
     assert [entry.name for entry in state.parent.iterdir()] == ["kkt-1.fn.faults"], "no draft is left"
@@ -71,13 +71,13 @@ def test_all_faults_can_be_written_and_read(state):
 
 def test_a_change_is_seen_by_the_next_command_also_one_of_the_same_size(state):
     switch = FaultSwitch(state)
-    assert switch.poll() == Faults()
+    assert switch.poll() == RegisterFaults()
     for count in (1, 2, 3, 4):
         write_faults(state, {"busy_next": count})
         assert switch.poll().busy_next == count
     clear_faults(state)
     clear_faults(state)
-    assert switch.poll() == Faults()
+    assert switch.poll() == RegisterFaults()
 
 
 def test_a_change_that_looks_like_the_file_before_is_seen_too(state):

@@ -10,7 +10,7 @@ from registers.bench import CASHIER, VirtualBench, a_correction, a_job
 from support.registers import print_on
 
 from kkt_bridge.cli import sim_kkt_dump, sim_kkt_fault
-from kkt_bridge.registers.virtual.faults import Faults, FaultSwitch, faults_path
+from kkt_bridge.registers.virtual.faults import FaultSwitch, RegisterFaults, faults_path
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_faults_are_put_in_force_and_taken_back(bench, capsys):
     assert run(sim_kkt_fault, bench.state, "--set", '{"paper_out": true}') == 0
     assert bench.register.status().paper == "out"
     assert run(sim_kkt_fault, bench.state, "--set", '{"busy": true}') == 0
-    assert FaultSwitch(bench.state).poll() == Faults(busy=True)
+    assert FaultSwitch(bench.state).poll() == RegisterFaults(busy=True)
     assert run(sim_kkt_fault, bench.state, "--clear") == 0
     assert bench.register.status().paper == "ok"
     assert not faults_path(bench.state).exists()

@@ -9,10 +9,10 @@ from kkt_bridge.receipts.amounts import KOPECKS_MAX
 from kkt_bridge.registers.virtual.faults import FaultSwitch, write_faults
 from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
-from kkt_bridge.registers.virtual.model import Line, Payments, RegisterModel
-from kkt_bridge.registers.virtual.rules import Command, Mode, NoAnswer, Refusal, Submode, refusal_code
+from kkt_bridge.registers.virtual.model import ItemLine, Payments, RegisterModel
+from kkt_bridge.registers.virtual.rules import Mode, NoAnswer, Refusal, RegisterCommand, Submode, refusal_code
 
-SOAP = Line("Мыло", 10_000, 1_000_000, 10_000, 11, 4, 1, 0)
+SOAP = ItemLine("Мыло", 10_000, 1_000_000, 10_000, 11, 4, 1, 0)
 
 
 class Bench:
@@ -54,16 +54,16 @@ def receipt(bench):
 
 
 CALLS = {
-    Command.OPEN_SHIFT: lambda model: model.open_shift({}),
-    Command.OPEN_DOCUMENT: lambda model: model.open_document("sale"),
-    Command.SET_REQUISITE: lambda model: model.set_requisite(1192, "ABC"),
-    Command.ADD_LINE: lambda model: model.add_line(SOAP),
-    Command.SUBTOTAL: lambda model: model.subtotal(),
-    Command.CLOSE_DOCUMENT: lambda model: model.close_document(Payments(cash=10_000), 1),
-    Command.CANCEL_DOCUMENT: lambda model: model.cancel_document(),
-    Command.X_REPORT: lambda model: model.x_report(),
-    Command.CLOSE_SHIFT: lambda model: model.close_shift({}),
-    Command.PRINT_COPY: lambda model: model.print_copy(None),
+    RegisterCommand.OPEN_SHIFT: lambda model: model.open_shift({}),
+    RegisterCommand.OPEN_DOCUMENT: lambda model: model.open_document("sale"),
+    RegisterCommand.SET_REQUISITE: lambda model: model.set_requisite(1192, "ABC"),
+    RegisterCommand.ADD_LINE: lambda model: model.add_line(SOAP),
+    RegisterCommand.SUBTOTAL: lambda model: model.subtotal(),
+    RegisterCommand.CLOSE_DOCUMENT: lambda model: model.close_document(Payments(cash=10_000), 1),
+    RegisterCommand.CANCEL_DOCUMENT: lambda model: model.cancel_document(),
+    RegisterCommand.X_REPORT: lambda model: model.x_report(),
+    RegisterCommand.CLOSE_SHIFT: lambda model: model.close_shift({}),
+    RegisterCommand.PRINT_COPY: lambda model: model.print_copy(None),
 }
 
 
@@ -77,13 +77,13 @@ def world(bench):
     return bench.storage.last, bench.storage.shift, bench.model._draft, bench.model.status()
 
 
-@pytest.mark.parametrize("command", Command)
+@pytest.mark.parametrize("command", RegisterCommand)
 @pytest.mark.parametrize("mode", Mode)
 def test_a_mode_takes_or_refuses_a_command_by_the_table_and_a_refusal_changes_nothing(bench, command, mode):
     bench.reach(mode)
     expected = refusal_code(command, mode, Submode.IDLE)
     if not expected:
-        if command is Command.CLOSE_DOCUMENT:
+        if command is RegisterCommand.CLOSE_DOCUMENT:
             bench.model.add_line(SOAP)
         CALLS[command](bench.model)
         return
@@ -95,12 +95,12 @@ def test_a_mode_takes_or_refuses_a_command_by_the_table_and_a_refusal_changes_no
 @pytest.mark.parametrize(
     ("mode", "command", "code"),
     [
-        (Mode.SHIFT_CLOSED, Command.OPEN_DOCUMENT, 0x3D),
-        (Mode.SHIFT_OPEN, Command.OPEN_SHIFT, 0x73),
-        (Mode.SHIFT_EXPIRED, Command.OPEN_DOCUMENT, 0x4E),
-        (Mode.SHIFT_EXPIRED, Command.CLOSE_SHIFT, 0),
-        (Mode.DOCUMENT_OPEN, Command.OPEN_DOCUMENT, 0x4A),
-        (Mode.SHIFT_OPEN, Command.SET_REQUISITE, 0x02),
+        (Mode.SHIFT_CLOSED, RegisterCommand.OPEN_DOCUMENT, 0x3D),
+        (Mode.SHIFT_OPEN, RegisterCommand.OPEN_SHIFT, 0x73),
+        (Mode.SHIFT_EXPIRED, RegisterCommand.OPEN_DOCUMENT, 0x4E),
+        (Mode.SHIFT_EXPIRED, RegisterCommand.CLOSE_SHIFT, 0),
+        (Mode.DOCUMENT_OPEN, RegisterCommand.OPEN_DOCUMENT, 0x4A),
+        (Mode.SHIFT_OPEN, RegisterCommand.SET_REQUISITE, 0x02),
     ],
 )
 def test_the_table_says_what_the_protocol_does(mode, command, code):
@@ -117,9 +117,9 @@ def test_the_table_says_what_the_protocol_does(mode, command, code):
     ],
 )
 def test_a_printer_that_cannot_refuses_what_is_to_be_printed_but_not_the_cancelling(submode, code):
-    assert refusal_code(Command.OPEN_DOCUMENT, Mode.SHIFT_OPEN, submode) == code
-    assert refusal_code(Command.CLOSE_SHIFT, Mode.SHIFT_OPEN, submode) == code
-    assert refusal_code(Command.CANCEL_DOCUMENT, Mode.DOCUMENT_OPEN, submode) == 0
+    assert refusal_code(RegisterCommand.OPEN_DOCUMENT, Mode.SHIFT_OPEN, submode) == code
+    assert refusal_code(RegisterCommand.CLOSE_SHIFT, Mode.SHIFT_OPEN, submode) == code
+    assert refusal_code(RegisterCommand.CANCEL_DOCUMENT, Mode.DOCUMENT_OPEN, submode) == 0
 
 
 def test_the_printer_goes_through_its_submodes(bench):
@@ -263,7 +263,7 @@ def test_a_full_fiscal_storage_refuses_to_close_what_is_open(bench, receipt):
 
 
 def test_every_code_that_the_tables_use_has_a_meaning():
-    for command in Command:
+    for command in RegisterCommand:
         for mode in Mode:
             for submode in Submode:
                 if code := refusal_code(command, mode, submode):

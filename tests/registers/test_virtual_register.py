@@ -10,7 +10,7 @@ from registers.port_contract import PortContract
 from support.registers import print_on
 
 from kkt_bridge.errors import InDoubt, RegisterAway, RegisterNotReady
-from kkt_bridge.registers.base import StoredDocument, Unreadable
+from kkt_bridge.registers.base import StoredDocument, UnreadableDocument
 from kkt_bridge.registers.virtual.driver import VirtualRegister
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
@@ -242,5 +242,10 @@ def test_a_stored_receipt_that_lacks_what_the_lane_must_know_cannot_be_read_and_
     register = VirtualRegister("kkt-1", path, ZONE, ManualClock(), 0)
     found = list(register.documents(2, 5))
     register.close()
-    assert [type(document) for document in found] == [StoredDocument, Unreadable, Unreadable, StoredDocument]
+    assert [type(document) for document in found] == [
+        StoredDocument,
+        UnreadableDocument,
+        UnreadableDocument,
+        StoredDocument,
+    ]
     assert "document 3 lacks" in found[1].reason

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 from simulation.ofd import Ofd
 
 
@@ -19,8 +19,8 @@ class Batch:
     """Requests under way."""
 
     number: int
-    left: list[Request]
-    answers: list[Answer] = field(default_factory=list)
+    left: list[OfdRequest]
+    answers: list[OfdAnswer] = field(default_factory=list)
 
 
 class SimulatedExchange:
@@ -31,16 +31,16 @@ class SimulatedExchange:
         self._ofd = ofd
         self._chance = chance
         self._batches: list[Batch] = []
-        self._done: list[tuple[int, list[Answer]]] = []
+        self._done: list[tuple[int, list[OfdAnswer]]] = []
 
-    def submit(self, batch: int, requests: Sequence[Request]) -> None:
+    def submit(self, batch: int, requests: Sequence[OfdRequest]) -> None:
         """See `Exchange`."""
         if self._ofd.swallow_next:
             self._ofd.swallow_next -= 1  # a bug of the exchange's: nothing ever comes of it
             return
         self._batches.append(Batch(batch, list(requests)))
 
-    def take(self) -> list[tuple[int, list[Answer]]]:
+    def take(self) -> list[tuple[int, list[OfdAnswer]]]:
         """See `Exchange`."""
         done, self._done = self._done, []
         return done

@@ -29,7 +29,7 @@ from kkt_bridge.stages import (
     publishing,
 )
 from kkt_bridge.stages.delivery import coordinator as delivery_stage
-from kkt_bridge.stages.delivery import disposition as rulings
+from kkt_bridge.stages.delivery import disposition as dispositions
 from kkt_bridge.stages.delivery import evidence, trial
 from kkt_bridge.stages.intake import admission, decide, intake, record
 from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, storage_reader
@@ -143,7 +143,7 @@ def absence_by_one_look() -> None:
         return snapshot
 
     lane.PrintLane._ask_at_rest = ask_at_rest  # type: ignore[method-assign]
-    register_watch.Snapshot.equals = lambda *_: True  # type: ignore[assignment, method-assign]
+    register_watch.RegisterSnapshot.equals = lambda *_: True  # type: ignore[assignment, method-assign]
     virtual.VirtualRegister._require = lambda *_: None  # type: ignore[assignment, method-assign]
 
 
@@ -185,13 +185,13 @@ def begin_without_a_trace() -> None:
 
 def _rule_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:
     """Have delivery make something else of each ruling: of the answer, what is known, and the ruling."""
-    real = rulings.rule
+    real = dispositions.rule
     delivery_stage.rule = lambda answer, known: change(answer, known, real(answer, known))  # type: ignore[attr-defined]
 
 
 def count_attempts_during_an_outage() -> None:
     """Every failure counts against the document, also when the OFD is away."""
-    real = rulings.rule
+    real = dispositions.rule
     delivery_stage.rule = lambda answer, known: real(  # type: ignore[attr-defined]
         answer, dataclasses.replace(known, is_well=True, is_doubtful=False)
     )
@@ -200,13 +200,15 @@ def count_attempts_during_an_outage() -> None:
 def overtake_in_an_outage() -> None:
     """After a failure the next document is tried, although nothing says that the failed one is at fault."""
     _rule_otherwise(
-        lambda _answer, _known, ruling: dataclasses.replace(ruling, fate="waiting") if ruling.fate == "held" else ruling
+        lambda _answer, _known, disposition: (
+            dataclasses.replace(disposition, fate="waiting") if disposition.fate == "held" else disposition
+        )
     )
 
 
 def trust_the_health_check_in_doubt() -> None:
     """However many documents fail, a health check that answers makes each of them the guilty one."""
-    evidence.Evidence.is_doubtful = lambda *_: False  # type: ignore[assignment, method-assign]
+    evidence.FailureAttribution.is_doubtful = lambda *_: False  # type: ignore[assignment, method-assign]
 
 
 def let_the_health_check_decide() -> None:
@@ -216,14 +218,14 @@ def let_the_health_check_decide() -> None:
 
 def take_a_refused_bridge_for_a_refused_document() -> None:
     """401 and 404 end a document, whoever is meant by them."""
-    refused = rulings.RULES[AnswerKind.DOCUMENT_REFUSED]
-    rulings.RULES = MappingProxyType({**rulings.RULES, AnswerKind.BRIDGE_REFUSED: refused})  # type: ignore[misc]
+    refused = dispositions.RULES[AnswerKind.DOCUMENT_REFUSED]
+    dispositions.RULES = MappingProxyType({**dispositions.RULES, AnswerKind.BRIDGE_REFUSED: refused})  # type: ignore[misc]
 
 
 def take_a_request_for_patience_for_a_failure() -> None:
     """429 is the document's fault."""
-    failed = rulings.RULES[AnswerKind.SERVICE_FAILED]
-    rulings.RULES = MappingProxyType({**rulings.RULES, AnswerKind.SLOW_DOWN: failed})  # type: ignore[misc]
+    failed = dispositions.RULES[AnswerKind.SERVICE_FAILED]
+    dispositions.RULES = MappingProxyType({**dispositions.RULES, AnswerKind.SLOW_DOWN: failed})  # type: ignore[misc]
 
 
 def wait_for_an_answer_for_ever() -> None:
@@ -233,8 +235,8 @@ def wait_for_an_answer_for_ever() -> None:
 
 def take_a_portal_for_the_ofd() -> None:
     """Whatever answers 200 has the document."""
-    taken = rulings.RULES[AnswerKind.ACCEPTED]
-    rulings.RULES = MappingProxyType({**rulings.RULES, AnswerKind.NOT_THE_OFD: taken})  # type: ignore[misc]
+    taken = dispositions.RULES[AnswerKind.ACCEPTED]
+    dispositions.RULES = MappingProxyType({**dispositions.RULES, AnswerKind.NOT_THE_OFD: taken})  # type: ignore[misc]
 
 
 def a_new_key_for_each_attempt() -> None:
@@ -261,8 +263,8 @@ def send_the_newest_first() -> None:
 def believe_that_it_was_sent() -> None:
     """A document whose answer was lost counts as delivered, whether it arrived or not."""
     _rule_otherwise(
-        lambda answer, _known, ruling: (
-            rulings.Ruling("sent", "success") if answer.kind is AnswerKind.LINE_FAILED else ruling
+        lambda answer, _known, disposition: (
+            dispositions.Disposition("sent", "success") if answer.kind is AnswerKind.LINE_FAILED else disposition
         )
     )
 
@@ -304,7 +306,7 @@ def leave_the_transaction_open() -> None:
 
 def purge_without_a_tombstone() -> None:
     """What is purged is forgotten: its repeat is a new receipt."""
-    retention.bury_receipts = lambda *_: None  # type: ignore[attr-defined]
+    retention.write_tombstones = lambda *_: None  # type: ignore[attr-defined]
 
 
 def order_by_the_wall_clock() -> None:
@@ -336,7 +338,7 @@ def believe_a_contradiction() -> None:
 
 def bury_silently() -> None:
     """A dead letter leaves no step, so no event."""
-    real = delivery_rows.bury
+    real = delivery_rows.dead_letter
 
     def bury(tx: Any, due: Any, **how: Any) -> None:
         before = len(tx._steps)
@@ -436,7 +438,7 @@ def judge_foreign_properties() -> None:
         return real(data)
 
     packets.read_properties = read  # type: ignore[attr-defined]
-    redial.TRANSITIONS.pop((redial.Place.KNOWN_MODERN, redial.Ending.UNREADABLE), None)  # type: ignore[attr-defined]
+    redial.TRANSITIONS.pop((redial.RedialState.KNOWN_MODERN, redial.ConnectionEnd.UNREADABLE), None)  # type: ignore[attr-defined]
 
 
 def events_of_any_size() -> None:
@@ -479,12 +481,12 @@ def overlook_dead_letters() -> None:
 
 def trust_a_copy_over_an_exchange() -> None:
     """What waits in a copy is printed although the storage of that time, which may hold it, is gone."""
-    old_memory.judge = lambda *_: old_memory.Verdict.CAUGHT_UP
+    old_memory.judge = lambda *_: old_memory.StorageVerdict.CAUGHT_UP
 
 
 def wait_for_no_register() -> None:
     """A bridge without its memory prints what comes again while a register that may have printed it is away."""
-    old_memory.OldMemory.is_waited_for = lambda _: False  # type: ignore[method-assign]
+    old_memory.OldJournal.is_waited_for = lambda _: False  # type: ignore[method-assign]
 
 
 MUTATIONS: Final = MappingProxyType(

@@ -8,12 +8,11 @@ from typing import Any, Final
 from support.clocks import ManualClock
 
 from kkt_bridge.ofd.classify import classify, line_failed
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.ofd.options import RECEIPT_PATH
-from kkt_bridge.simulators.ofd.faults import Faults
-from kkt_bridge.simulators.ofd.ledger import Ledger, Verdict
-from kkt_bridge.simulators.ofd.service import OfdService
-from kkt_bridge.simulators.ofd.service import Request as HttpRequest
+from kkt_bridge.simulators.ofd.faults import OfdFaults
+from kkt_bridge.simulators.ofd.ledger import Ledger, TakeResult
+from kkt_bridge.simulators.ofd.service import HttpRequest, OfdService
 from kkt_bridge.simulators.ofd.submission import Submission
 from simulation.effects import Effects
 
@@ -30,10 +29,10 @@ class Books(Ledger):
         super().__init__(None)
         self._arrived = arrived
 
-    def take(self, at: float, submission: Submission) -> Verdict:
+    def take(self, at: float, submission: Submission) -> TakeResult:
         """See `Ledger`."""
         verdict = super().take(at, submission)
-        if verdict is Verdict.NEW:
+        if verdict is TakeResult.NEW:
             self._arrived(submission.key)
         return verdict
 
@@ -73,7 +72,7 @@ class Ofd:
 
     def put_faults(self, **faults: Any) -> None:
         """Put these faults in force instead of all others."""
-        self._service._faults.replace(Faults(**faults))
+        self._service._faults.replace(OfdFaults(**faults))
 
     def heal(self) -> None:
         """Nothing is wrong any more."""
@@ -89,7 +88,7 @@ class Ofd:
         """What `/_received` shows."""
         return self._ledger.as_json(full=False)
 
-    def exchange(self, request: Request) -> Answer:
+    def exchange(self, request: OfdRequest) -> OfdAnswer:
         """One exchange, as the bridge's child process carries it out; what came of it is kept for the invariants."""
         answer = self._exchange(request)
         if request.target == "health":
@@ -98,7 +97,7 @@ class Ofd:
             self._keep(request.key, answer)
         return answer
 
-    def _exchange(self, request: Request) -> Answer:
+    def _exchange(self, request: OfdRequest) -> OfdAnswer:
         method, path = ("POST", RECEIPT_PATH) if request.target == "receipt" else ("GET", HEALTH_PATH)
         self._effects.trace(f"ofd {path} {request.key}")
         self._effects.at(f"ofd {path}: before")
@@ -126,7 +125,7 @@ class Ofd:
             ]
             self.unheard.update(places[written:])
 
-    def _keep(self, key: str, answer: Answer) -> None:
+    def _keep(self, key: str, answer: OfdAnswer) -> None:
         self.told[key].append(answer.kind)
         self.log.append((key, answer.kind))
         is_there = not self.unreachable and not self._service._faults.current.outage

@@ -33,7 +33,7 @@ class Process:
         self._due: dict[str, float | None] = {TALK: now, **dict.fromkeys(self._loops, now)}
         self._rung = True
         parts = self.service.parts
-        parts.session.ring = self._ring  # type: ignore[method-assign]
+        parts.session.wake = self._wake  # type: ignore[method-assign]
         acknowledge = parts.session.acknowledge
 
         def acknowledge_and_perhaps_talk(tokens: Any) -> None:
@@ -64,7 +64,7 @@ class Process:
             return True
         if name == TALK:
             return self._rung or self._world.broker.wrote
-        return self._loops[name].bell.is_set()
+        return self._loops[name].wakeup.is_set()
 
     def next_due(self) -> float | None:
         """When the next loop has something to do if nothing happens until then."""
@@ -106,7 +106,7 @@ class Process:
             self._world.trace(f"  meanwhile {name}")
             self.turn(name)
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         self._rung = True
 
     # -- its end --------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Process:
                 with suppress(KktBridgeError):
                     lane.close()
             session = self.service.parts.session
-            session.say_farewell()
+            session.publish_offline()
             for _ in range(20):
                 self.service.talk(0)
                 self._world.broker.hear()
@@ -134,8 +134,8 @@ class Process:
         parts.session._drop = lambda: None  # type: ignore[method-assign]
         if (client := parts.session._client) is not None and (sock := client.socket()) is not None:
             sock.close()
-        parts.session._bell_in.close()
-        parts.session._bell_out.close()
+        parts.session._wakeup_in.close()
+        parts.session._wakeup_out.close()
         parts.base.journal._database.close()
         self._world.broker.cut()
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from support.clocks import ManualClock
 
 from kkt_bridge.registers.virtual.driver import VirtualRegister
-from kkt_bridge.registers.virtual.faults import Faults, FaultSwitch
+from kkt_bridge.registers.virtual.faults import FaultSwitch, RegisterFaults
 from kkt_bridge.registers.virtual.fiscal_document import (
     CORRECTION,
     RECEIPT,
@@ -19,7 +19,7 @@ from kkt_bridge.registers.virtual.fiscal_document import (
     Registration,
     registration_of,
 )
-from kkt_bridge.registers.virtual.model import Line, Payments, RegisterModel
+from kkt_bridge.registers.virtual.model import ItemLine, Payments, RegisterModel
 from kkt_bridge.registers.virtual.rules import Mode, NoAnswer, Refusal
 from kkt_bridge.registers.virtual.storage_file import read_documents
 from simulation.effects import Effects
@@ -61,13 +61,13 @@ class Late:
 class Switch(FaultSwitch):
     """Faults set by hand, without a file."""
 
-    def poll(self) -> Faults:
+    def poll(self) -> RegisterFaults:
         """What is in force."""
         return self.current
 
     def put(self, **faults: Any) -> None:
         """Put these faults in force instead of all others."""
-        self._enforce(Faults.model_validate(faults))
+        self._enforce(RegisterFaults.model_validate(faults))
 
 
 class Register:
@@ -137,7 +137,7 @@ class Register:
         if self._chance.random() < self.mixed_rate:
             self._effects.trace(f"{self.kkt}: another program's line gets into the receipt")
             with self._effects.of_others():
-                model.add_line(Line(STRANGERS_LINE, 100, 1_000_000, 100, 1, 4, 1, 0))
+                model.add_line(ItemLine(STRANGERS_LINE, 100, 1_000_000, 100, 1, 4, 1, 0))
                 model.close_document(Payments(cash=model.subtotal()), 1)
             raise NoAnswer("answer_lost")
 
@@ -173,7 +173,7 @@ class Register:
                 model.open_document("sale")
                 if requisite is not None:
                     model.set_requisite(1192, requisite)
-                model.add_line(Line(STRANGERS_LINE, total, 1_000_000, total, 1, 4, 1, 0))
+                model.add_line(ItemLine(STRANGERS_LINE, total, 1_000_000, total, 1, 4, 1, 0))
                 model.close_document(Payments(cash=total), 1)
                 model.finish_printing()
             except (NoAnswer, Refusal):

@@ -4,7 +4,7 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, Shop, check_counts
 
-from kkt_bridge.journal.delivery import bury, dead_letters, ready_documents, record_sent, requeue
+from kkt_bridge.journal.delivery import dead_letter, dead_letters, ready_documents, record_sent, requeue
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_rejected_and_dead_receipts_do_not_fill_the_buffer(shop):
     assert refusal(shop, receipt()) is None
     shop.print_all()
     (due,) = shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
-    shop.journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+    shop.journal.write(lambda tx: dead_letter(tx, due, reason="refused", error="422"))
     assert refusal(shop, receipt()) is None
 
 
@@ -94,7 +94,7 @@ def test_a_requeued_letter_fills_the_buffer_again(shop):
     shop.restart(buffer={"capacity": 1})
     printed(shop)
     (due,) = shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
-    shop.journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+    shop.journal.write(lambda tx: dead_letter(tx, due, reason="refused", error="422"))
     (letter,) = shop.journal.read(lambda c: dead_letters(c, "kkt-1", 0, 10))
     shop.journal.write(lambda tx: requeue(tx, letter))
     assert refusal(shop, receipt())["code"] == "buffer_full"
@@ -195,7 +195,7 @@ def test_a_refund_of_a_rejected_sale_is_refused(shop):
 def test_a_refund_of_a_dead_sale_may_be_tried_again_later(shop):
     sale = printed(shop)
     (due,) = shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
-    shop.journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+    shop.journal.write(lambda tx: dead_letter(tx, due, reason="refused", error="422"))
     error = refusal(shop, a_refund(sale))
     assert (error["code"], error["retryable"]) == ("original_not_synced", True)
 

@@ -716,7 +716,7 @@ def test_nothing_is_remembered_of_documents_that_are_done(shop, ofd):
     ofd.faults(refuse_keys=[key(refused)])
     shop.sync.run_for(20)
     assert statuses(shop, (refused, sent)) == ["dead", "synced"]
-    evidence = shop.sync.road.evidence
+    evidence = shop.sync.uplink.evidence
     assert (evidence._failing, evidence._failed_at, evidence._misdirected) == ({}, {}, {})
 
 

@@ -5,9 +5,9 @@ from stages.test_delivery import HOUR_S, Ofd, documents, key, letters, printed, 
 from support.stages import Shop, check_counts, meddle
 
 from kkt_bridge.journal.delivery import discard
-from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.delivery.disposition import Circumstances, Ruling, rule
+from kkt_bridge.stages.delivery.disposition import Circumstances, Disposition, rule
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_an_ofd_whose_health_check_fails_is_not_believed_again(shop, ofd):
 def test_a_document_that_alone_is_misdirected_makes_nobody_believe_that_the_bridge_is_refused(shop, ofd, monkeypatch):
     bad, good = printed(shop, 2)
     answer = shop.sync.exchange.answer
-    refused = Answer(AnswerKind.BRIDGE_REFUSED, "403", status=403)
+    refused = OfdAnswer(AnswerKind.BRIDGE_REFUSED, "403", status=403)
     monkeypatch.setattr(
         shop.sync.exchange, "answer", lambda request: refused if request.key == key(bad) else answer(request)
     )
@@ -194,7 +194,7 @@ def test_forced_syncs_in_an_outage_of_many_documents_kill_none(shop, ofd):
 
 def test_a_bug_in_judging_costs_the_document_an_attempt_and_nobody_else(shop, monkeypatch):
     first, second = printed(shop, 2)
-    evidence, real = shop.sync.road.evidence, shop.sync.road.evidence.took_others
+    evidence, real = shop.sync.uplink.evidence, shop.sync.uplink.evidence.took_others
 
     def took_others(document):
         if document == shop.rows("SELECT min(id) FROM documents")[0][0]:
@@ -247,36 +247,36 @@ def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_u
 @pytest.mark.parametrize(
     ("kind", "known", "ruling"),
     [
-        (AnswerKind.ACCEPTED, {}, Ruling("sent", "success")),
-        (AnswerKind.NOT_THE_OFD, {"is_well": True}, Ruling("held", "failure")),
-        (AnswerKind.SLOW_DOWN, {"is_well": True}, Ruling("held", "pause")),
-        (AnswerKind.BRIDGE_REFUSED, {}, Ruling("held", "failure")),
+        (AnswerKind.ACCEPTED, {}, Disposition("sent", "success")),
+        (AnswerKind.NOT_THE_OFD, {"is_well": True}, Disposition("held", "failure")),
+        (AnswerKind.SLOW_DOWN, {"is_well": True}, Disposition("held", "pause")),
+        (AnswerKind.BRIDGE_REFUSED, {}, Disposition("held", "failure")),
         (
             AnswerKind.BRIDGE_REFUSED,
             {"took_others_since_refusal": True},
-            Ruling("dead", "nothing", strike=True, reason="refused"),
+            Disposition("dead", "nothing", strike=True, reason="refused"),
         ),
-        (AnswerKind.DOCUMENT_REFUSED, {}, Ruling("dead", "nothing", strike=True, reason="refused")),
-        (AnswerKind.SERVICE_FAILED, {}, Ruling("held", "failure")),
-        (AnswerKind.SERVICE_FAILED, {"is_well": True}, Ruling("waiting", "failure", strike=True)),
-        (AnswerKind.LINE_FAILED, {"took_others": True}, Ruling("waiting", "nothing", strike=True)),
-        (AnswerKind.LINE_FAILED, {"is_forced": True}, Ruling("waiting", "failure", strike=True)),
-        (AnswerKind.SERVICE_FAILED, {"is_well": True, "is_doubtful": True}, Ruling("held", "failure")),
+        (AnswerKind.DOCUMENT_REFUSED, {}, Disposition("dead", "nothing", strike=True, reason="refused")),
+        (AnswerKind.SERVICE_FAILED, {}, Disposition("held", "failure")),
+        (AnswerKind.SERVICE_FAILED, {"is_well": True}, Disposition("waiting", "failure", strike=True)),
+        (AnswerKind.LINE_FAILED, {"took_others": True}, Disposition("waiting", "nothing", strike=True)),
+        (AnswerKind.LINE_FAILED, {"is_forced": True}, Disposition("waiting", "failure", strike=True)),
+        (AnswerKind.SERVICE_FAILED, {"is_well": True, "is_doubtful": True}, Disposition("held", "failure")),
         (
             AnswerKind.SERVICE_FAILED,
             {"is_well": True, "strikes": 3},
-            Ruling("dead", "failure", strike=True, reason="max_attempts"),
+            Disposition("dead", "failure", strike=True, reason="max_attempts"),
         ),
         (
             AnswerKind.SERVICE_FAILED,
             {"is_forced": True, "is_doubtful": True, "strikes": 3},
-            Ruling("waiting", "failure"),
+            Disposition("waiting", "failure"),
         ),
     ],
 )
-def test_the_table_of_rulings(kind, known, ruling):
+def test_the_table_of_rulings(kind, known, disposition):
     circumstances = Circumstances(**{"strikes": 0, "max_attempts": 4, **known})
-    assert rule(Answer(kind), circumstances) == ruling
+    assert rule(OfdAnswer(kind), circumstances) == disposition
 
 
 def test_a_forced_sync_costs_one_document_where_every_document_is_refused(shop, ofd):
@@ -293,7 +293,7 @@ def test_a_document_taken_amid_a_refusal_of_the_bridge_costs_one_document_at_mos
     requests = printed(shop, 20)
     ofd.faults(post_status=401)
     shop.sync.run_for(HOUR_S, at_once=20)  # by turns, most were tried
-    once = iter([Answer(AnswerKind.ACCEPTED, "200", status=200)])
+    once = iter([OfdAnswer(AnswerKind.ACCEPTED, "200", status=200)])
     answer = shop.sync.exchange.answer
     monkeypatch.setattr(
         shop.sync.exchange,
@@ -309,13 +309,13 @@ def test_a_document_taken_amid_a_refusal_of_the_bridge_costs_one_document_at_mos
 
 
 def test_of_several_wishes_for_patience_the_longest_counts(shop):
-    shop.sync.road.note(1, slow_down(600.0), Ruling("held", "pause"), sent_at=1, is_well=None)
-    shop.sync.road.note(2, slow_down(None), Ruling("held", "pause"), sent_at=2, is_well=None)
-    assert shop.sync.road.paused_s() == 600
+    shop.sync.uplink.note(1, slow_down(600.0), Disposition("held", "pause"), sent_at=1, is_well=None)
+    shop.sync.uplink.note(2, slow_down(None), Disposition("held", "pause"), sent_at=2, is_well=None)
+    assert shop.sync.uplink.paused_s() == 600
 
 
 def slow_down(wait_s):
-    return Answer(AnswerKind.SLOW_DOWN, "429", retry_after_s=wait_s, status=429)
+    return OfdAnswer(AnswerKind.SLOW_DOWN, "429", retry_after_s=wait_s, status=429)
 
 
 def test_registers_that_have_nothing_ready_take_nobodys_place(tmp_path, ofd):

@@ -9,9 +9,15 @@ from support.stages import Shop, a_print_job, check_counts, meddle, run
 
 from kkt_bridge.errors import JournalError
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.registers.base import Unreadable
+from kkt_bridge.registers.base import UnreadableDocument
 from kkt_bridge.stages.printing import storage_reader
-from kkt_bridge.stages.printing.manual_resolution import HandOrder, OnPaper, PassOrder, PrintAgain, SettleRefused
+from kkt_bridge.stages.printing.manual_resolution import (
+    ManualResolution,
+    OnPaper,
+    PassUnreadable,
+    PrintAgain,
+    SettleRefused,
+)
 from kkt_bridge.stages.printing.storage_reader import BEHIND_TOLD_S
 
 
@@ -42,7 +48,9 @@ def wear_out(shop, *fd_numbers):
     """These documents of kkt-1 cannot be read any more."""
     register = shop.registers["kkt-1"]
     reading = type(register).read_document.__get__(register)
-    register.read_document = lambda fd: Unreadable(fd, "03h FN: internal failure") if fd in fd_numbers else reading(fd)
+    register.read_document = lambda fd: (
+        UnreadableDocument(fd, "03h FN: internal failure") if fd in fd_numbers else reading(fd)
+    )
 
 
 def start_without_journal(shop, *worn):
@@ -79,7 +87,7 @@ def fn_number(shop):
 
 
 def passing(shop, fd_number):
-    return PassOrder(fn_number(shop), fd_number, "a receipt of the old program")
+    return PassUnreadable(fn_number(shop), fd_number, "a receipt of the old program")
 
 
 def marks(shop):
@@ -155,7 +163,7 @@ def test_a_receipt_that_waits_gets_its_unreadable_document_from_its_paper(shop):
     shop.sell(repeated)
     shop.print_patiently(2)
     assert shop.status(repeated) == "buffered"
-    settled = order(shop, HandOrder(repeated["receipt_id"], "pos-1", paper, "seen on the roll"))
+    settled = order(shop, ManualResolution(repeated["receipt_id"], "pos-1", paper, "seen on the roll"))
     assert settled.printed.mark.fd_number == 4
     shop.print_patiently(2)
     assert (shop.lane.view.problem, shop.status(repeated)) == (None, "printed")
@@ -172,7 +180,7 @@ def test_a_receipt_that_waits_is_not_adopted_where_its_paper_is_in_nobodys_way(s
     waiting = receipt()
     shop.sell(waiting)
     for decision in (paper, replace(paper, fn_number="9999000000000042"), PrintAgain(1)):
-        assert refusal(shop, HandOrder(waiting["receipt_id"], "pos-1", decision, "x")) == "not_in_doubt"
+        assert refusal(shop, ManualResolution(waiting["receipt_id"], "pos-1", decision, "x")) == "not_in_doubt"
 
 
 def test_adopting_one_document_passes_no_other(shop):
@@ -181,7 +189,7 @@ def test_adopting_one_document_passes_no_other(shop):
     paper = paper_of(shop, 5)
     start_without_journal(shop, 4, 5)
     shop.sell(requests[2])
-    order(shop, HandOrder(requests[2]["receipt_id"], "pos-1", paper, "seen on the roll"))
+    order(shop, ManualResolution(requests[2]["receipt_id"], "pos-1", paper, "seen on the roll"))
     shop.print_patiently(2)
     assert [blocker.fd_number for blocker in shop.lane._reader.blockers] == [4]
 

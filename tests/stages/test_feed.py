@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkt_bridge.stages.outbox_cursor import AHEAD_MAX, Feed
+from kkt_bridge.stages.outbox_cursor import AHEAD_MAX, OutboxCursor
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Table:
         self.fails = False
         self.meanwhile = []
         """Commits while the journal is being read: a number of rows before it answers, and of commits after it has."""
-        self.feed = Feed(self.read)
+        self.feed = OutboxCursor(self.read)
 
     def read(self, after, limit):
         self.asked += 1

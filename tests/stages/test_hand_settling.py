@@ -16,7 +16,13 @@ from kkt_bridge.registers.base import PrintJob
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, fiscal_sign, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.stages.printing.lane import LEASE_MAX
-from kkt_bridge.stages.printing.manual_resolution import HandOrder, OnPaper, OnRegister, PrintAgain, SettleRefused
+from kkt_bridge.stages.printing.manual_resolution import (
+    ManualResolution,
+    OnPaper,
+    OnRegister,
+    PrintAgain,
+    SettleRefused,
+)
 
 NEW_FN = "9999000000000042"
 REMARK = "settled by hand: seen on the roll"
@@ -64,7 +70,7 @@ def leave_unsettled(shop, *requests, **faults):
 
 def settle(shop, request, decision, reason="seen on the roll"):
     """Give the order and let the lane step once, without a second's patience."""
-    future = shop.lane.settle(HandOrder(request["receipt_id"], request["pos_id"], decision, reason))
+    future = shop.lane.settle(ManualResolution(request["receipt_id"], request["pos_id"], decision, reason))
     run(shop.lane.step)
     assert isinstance(future, Future)
     return future.result(timeout=0)
@@ -366,7 +372,7 @@ def test_a_receipt_is_settled_once(shop):
     first, second = small_receipt(), small_receipt()
     leave_unsettled(shop, first, second)
     orders = [
-        shop.lane.settle(HandOrder(first["receipt_id"], "pos-1", decision, "r"))
+        shop.lane.settle(ManualResolution(first["receipt_id"], "pos-1", decision, "r"))
         for decision in (paper(), again(shop, first))
     ]
     shop.lane.step()
@@ -411,7 +417,7 @@ def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, mon
     request = receipt()
     leave_unsettled(shop, request)
     monkeypatch.setattr(shop.lane._hand, "judge", lambda *_: 1 // 0)
-    future = shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", again(shop, request), "r"))
+    future = shop.lane.settle(ManualResolution(request["receipt_id"], "pos-1", again(shop, request), "r"))
     shop.lane.step()
     assert shop.lane.view.problem == "internal_error"
     assert isinstance(future.exception(0), ZeroDivisionError)
@@ -425,7 +431,7 @@ def test_an_order_waits_for_what_is_leased_and_not_for_the_queue(shop):
     for _ in range(3 * LEASE_MAX):
         shop.sell(receipt())
     shop.lane.step()
-    future = shop.lane.settle(HandOrder(receipt()["receipt_id"], "pos-1", PrintAgain(1), "r"))
+    future = shop.lane.settle(ManualResolution(receipt()["receipt_id"], "pos-1", PrintAgain(1), "r"))
     for _ in range(2):
         shop.lane.step()
     assert future.done()
@@ -448,7 +454,7 @@ def test_what_was_judged_free_is_judged_again_when_it_is_recorded(shop, monkeypa
 def test_an_order_that_nobody_waits_for_any_more_is_not_carried_out(shop):
     request = receipt()
     leave_unsettled(shop, request)
-    assert shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", again(shop, request), "r")).cancel()
+    assert shop.lane.settle(ManualResolution(request["receipt_id"], "pos-1", again(shop, request), "r")).cancel()
     shop.print_all()
     assert shop.status(request) == "printing"
 

@@ -7,7 +7,7 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, Shop, a_receipt, break_disk, check_counts, mend_disk
 
-from kkt_bridge.journal.delivery import bury, ready_documents, record_sent
+from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
 from kkt_bridge.journal.journal import COMMIT_OPERATIONS_MAX
 from kkt_bridge.journal.outbox import set_steps_published
 from kkt_bridge.journal.printing import lease, record_rejected
@@ -231,7 +231,7 @@ def test_a_dead_letter_that_nobody_decides_on_expires_aloud(keeper, caplog):
     shop = keeper.shop
     (request,) = keeper.sold(sync=False)
     (due,) = shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
-    shop.journal.write(lambda tx: bury(tx, due, reason="refused", error="422"))
+    shop.journal.write(lambda tx: dead_letter(tx, due, reason="refused", error="422"))
     keeper.tell()
     first = shop.replies()[-1]
     keeper.keep()

@@ -627,12 +627,12 @@ def test_a_commit_that_takes_long_keeps_no_lane_from_showing_how_its_register_is
     """As when the disk hangs in the very commit that leases: the lane looks at its register, and begins nothing."""
     sell(shop)
     shop.print_all()
-    shop.lane._arrival._wish.being_granted = True
+    shop.lane._arrival._lease_request.being_granted = True
     shop.break_register(paper_out=True)
     shop.clock.advance(60)
     assert shop.lane.step() < 1
     assert shop.lane.view.status.paper == "out"
-    shop.lane._arrival._wish.being_granted = False
+    shop.lane._arrival._lease_request.being_granted = False
     shop.heal_register()
     sell(shop)
     shop.print_all()

@@ -7,12 +7,12 @@ from stages.test_storage_ahead import back_up, lose_journal, marks_of, put_back
 from support.receipts import receipt
 from support.stages import TOPICS, ZONE, Shop, check_counts
 
-from kkt_bridge.journal.settings import Held
+from kkt_bridge.journal.settings import HeldStorage
 from kkt_bridge.registers.virtual.fiscal_document import Registration, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.storage_file import read_documents
-from kkt_bridge.stages.printing.manual_resolution import HandOrder, OnPaper, PrintAgain
-from kkt_bridge.stages.printing.old_journal import AWAY_WAIT_S, Verdict, judge
+from kkt_bridge.stages.printing.manual_resolution import ManualResolution, OnPaper, PrintAgain
+from kkt_bridge.stages.printing.old_journal import AWAY_WAIT_S, StorageVerdict, judge
 
 NEW_FN = "9999000000000042"
 
@@ -63,7 +63,9 @@ def marks_on(file):
 
 
 def settle(shop, request, decision):
-    order = shop.lane.settle(HandOrder(request["receipt_id"], request["pos_id"], decision, "looked at the papers"))
+    order = shop.lane.settle(
+        ManualResolution(request["receipt_id"], request["pos_id"], decision, "looked at the papers")
+    )
     shop.print_patiently(2)
     return order.result(timeout=0)
 
@@ -71,15 +73,25 @@ def settle(shop, request, decision):
 @pytest.mark.parametrize(
     ("held", "taken_up_at", "read", "verdict"),
     [
-        (Held(5, "A"), 0, (), Verdict.CAUGHT_UP),  # the last memory: the storage was exchanged in good order
-        (None, 0, (), Verdict.CAUGHT_UP),
-        (Held(5, "B"), 0, (), Verdict.SAME),
-        (Held(5, "B"), 9, (), Verdict.CAUGHT_UP),  # put back, and the same storage is in the register
-        (Held(12, "A"), 9, (), Verdict.CAUGHT_UP),  # exchanged after the register was read under this memory
-        (Held(12, "B"), 9, (), Verdict.SAME),
-        (Held(5, "A"), 9, ("A", "B"), Verdict.CAUGHT_UP),  # it is in another register, and was read there
-        (Held(5, "A"), 9, ("B",), Verdict.TAKEN_OUT),
-        (None, 9, ("B",), Verdict.TAKEN_OUT),
+        (
+            HeldStorage(5, "A"),
+            0,
+            (),
+            StorageVerdict.CAUGHT_UP,
+        ),  # the last memory: the storage was exchanged in good order
+        (None, 0, (), StorageVerdict.CAUGHT_UP),
+        (HeldStorage(5, "B"), 0, (), StorageVerdict.SAME),
+        (HeldStorage(5, "B"), 9, (), StorageVerdict.CAUGHT_UP),  # put back, and the same storage is in the register
+        (
+            HeldStorage(12, "A"),
+            9,
+            (),
+            StorageVerdict.CAUGHT_UP,
+        ),  # exchanged after the register was read under this memory
+        (HeldStorage(12, "B"), 9, (), StorageVerdict.SAME),
+        (HeldStorage(5, "A"), 9, ("A", "B"), StorageVerdict.CAUGHT_UP),  # it is in another register, and was read there
+        (HeldStorage(5, "A"), 9, ("B",), StorageVerdict.TAKEN_OUT),
+        (None, 9, ("B",), StorageVerdict.TAKEN_OUT),
     ],
 )
 def test_what_storage_b_says_of_the_memory(held, taken_up_at, read, verdict):

@@ -14,7 +14,7 @@ from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.stages.printing import lane as lane_module
 from kkt_bridge.stages.printing.lane import ATTEMPTS_MAX, FOREIGN_DOCUMENT_S
-from kkt_bridge.stages.printing.manual_resolution import HandOrder, PrintAgain, SettleRefused
+from kkt_bridge.stages.printing.manual_resolution import ManualResolution, PrintAgain, SettleRefused
 
 
 @pytest.fixture
@@ -122,7 +122,9 @@ def test_our_mark_on_a_document_of_another_total_is_no_absence(shop, monkeypatch
     assert "which is another sale" in shop.lane.view.detail
     assert made_of(shop, request) == [3]
     (doubt,) = shop.lane.view.doubts
-    shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's"))
+    shop.lane.settle(
+        ManualResolution(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's")
+    )
     shop.print_patiently(2)
     assert shop.status(request) == "printed"
     shop.restart()
@@ -148,7 +150,9 @@ def test_a_receipt_whose_mark_is_on_another_sale_is_refused_only_after_a_person_
 
     (doubt,) = shop.lane.view.doubts
     shop.break_register(refuse_next=1)
-    shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's"))
+    shop.lane.settle(
+        ManualResolution(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's")
+    )
     shop.print_patiently(3)
     assert shop.status(request) == "rejected"
     shop.heal_register()
@@ -207,7 +211,7 @@ def test_an_order_to_print_again_looks_at_what_is_there_first(shop):
     register = shop.registers["kkt-1"]
     register.open_shift(None)
     print_on(register, a_print_job(request))  # somebody typed it in by hand, with its mark
-    order = shop.lane.settle(HandOrder(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "no paper"))
+    order = shop.lane.settle(ManualResolution(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "no paper"))
     shop.print_patiently(2)
     assert isinstance(order.exception(0), SettleRefused)
     assert (shop.status(request), made_of(shop, request)) == ("printed", [3])
@@ -308,7 +312,7 @@ def test_a_receipt_that_always_fails_is_parked_and_the_others_go_on(shop, monkey
     assert "not tried again" in doubt.reason
     assert shop.lane.view.problem is None
     monkeypatch.undo()
-    shop.lane.settle(HandOrder(bad["receipt_id"], "pos-1", PrintAgain(doubt.number), "mended"))
+    shop.lane.settle(ManualResolution(bad["receipt_id"], "pos-1", PrintAgain(doubt.number), "mended"))
     shop.print_patiently(2)
     assert shop.status(bad) == "printed"
     assert shop.lane.view.doubts == ()

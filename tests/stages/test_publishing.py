@@ -18,7 +18,7 @@ DAY_S = 86_400
 RECEIPT_EVENT = TOPICS.event("receipt")
 
 
-class Desk:
+class CommandWorker:
     """A publisher over a journal, and the broker's side of its link."""
 
     def __init__(self, folder):
@@ -73,17 +73,17 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path):
-    made = Desk(tmp_path)
+def command_worker(tmp_path):
+    made = CommandWorker(tmp_path)
     yield made
     kill(made.journal)
 
 
 @pytest.fixture
-def up(desk):
-    desk.publisher.link_up()
-    assert desk.run() == []
-    return desk
+def up(command_worker):
+    command_worker.publisher.link_up()
+    assert command_worker.run() == []
+    return command_worker
 
 
 def unreadable(_query):
@@ -101,17 +101,17 @@ def steps_in(messages):
 # -- messages --------------------------------------------------------------------------------------------
 
 
-def test_nothing_goes_out_without_a_link(desk):
-    desk.say(b"1")
-    assert desk.run() == []
-    assert desk.publisher.step() is None
+def test_nothing_goes_out_without_a_link(command_worker):
+    command_worker.say(b"1")
+    assert command_worker.run() == []
+    assert command_worker.publisher.step() is None
 
 
-def test_what_waited_goes_out_in_order_when_the_link_comes_up(desk):
+def test_what_waited_goes_out_in_order_when_the_link_comes_up(command_worker):
     for payload in (b"1", b"2", b"3"):
-        desk.say(payload)
-    desk.publisher.link_up()
-    assert payloads(desk.run()) == [b"1", b"2", b"3"]
+        command_worker.say(payload)
+    command_worker.publisher.link_up()
+    assert payloads(command_worker.run()) == [b"1", b"2", b"3"]
 
 
 def test_a_message_goes_out_at_once_and_once(up):
@@ -309,10 +309,10 @@ def test_names_of_any_length_make_no_large_event(up):
 # -- what the broker does not take ------------------------------------------------------------------------
 
 
-def hold(desk, message, key=None, kind=HoldKind.REFUSED):
+def hold(command_worker, message, key=None, kind=HoldKind.REFUSED):
     """As the session does when the broker refuses a message."""
-    desk.line.holds.hold(key or message.topic, kind, "no", desk.clock.monotonic())
-    desk.publisher.refused(message.token)
+    command_worker.line.holds.hold(key or message.topic, kind, "no", command_worker.clock.monotonic())
+    command_worker.publisher.refused(message.token)
 
 
 def on(messages, topic):
@@ -610,39 +610,39 @@ def test_a_refused_request_is_told_as_a_step_without_a_beginning(up):
     assert (step["receipt_id"], step["from"], step["to"], step["error"]) == (None, None, "rejected", "invalid_json")
 
 
-def test_steps_too_old_to_be_news_are_passed_over_but_replies_never(desk):
-    desk.take_receipts(450)
-    desk.say(b"an old reply")
-    desk.clock.advance(7 * DAY_S + 1)
-    desk.take_receipts(2)
-    desk.publisher.link_up()
-    sent = desk.run()
+def test_steps_too_old_to_be_news_are_passed_over_but_replies_never(command_worker):
+    command_worker.take_receipts(450)
+    command_worker.say(b"an old reply")
+    command_worker.clock.advance(7 * DAY_S + 1)
+    command_worker.take_receipts(2)
+    command_worker.publisher.link_up()
+    sent = command_worker.run()
     assert [message.payload for message in sent if message.topic == "topic"] == [b"an old reply"]
     assert [len(steps) for steps in steps_in(sent)] == [2]
-    desk.acknowledge(sent)
-    desk.run()
-    desk.journal.flush()
-    desk.restart()
-    assert desk.run() == []
+    command_worker.acknowledge(sent)
+    command_worker.run()
+    command_worker.journal.flush()
+    command_worker.restart()
+    assert command_worker.run() == []
 
 
 @pytest.mark.parametrize("years", [10, -10, -56])
-def test_what_is_news_is_not_the_wall_clocks_affair(desk, years):
-    desk.take_receipts(3)
-    desk.clock.jump(years * 365 * DAY_S)
-    desk.take_receipts(2)
-    desk.publisher.link_up()
-    assert [len(steps) for steps in steps_in(desk.run())] == [5]
+def test_what_is_news_is_not_the_wall_clocks_affair(command_worker, years):
+    command_worker.take_receipts(3)
+    command_worker.clock.jump(years * 365 * DAY_S)
+    command_worker.take_receipts(2)
+    command_worker.publisher.link_up()
+    assert [len(steps) for steps in steps_in(command_worker.run())] == [5]
 
 
-def test_steps_grow_old_by_a_clock_that_stands_still(desk):
-    desk.take_receipts(3)
-    now = desk.clock.now_ms()
-    desk.clock.advance(7 * DAY_S + 1)
-    desk.clock.wall_ms = now
-    desk.take_receipts(2)
-    desk.publisher.link_up()
-    assert [len(steps) for steps in steps_in(desk.run())] == [2]
+def test_steps_grow_old_by_a_clock_that_stands_still(command_worker):
+    command_worker.take_receipts(3)
+    now = command_worker.clock.now_ms()
+    command_worker.clock.advance(7 * DAY_S + 1)
+    command_worker.clock.wall_ms = now
+    command_worker.take_receipts(2)
+    command_worker.publisher.link_up()
+    assert [len(steps) for steps in steps_in(command_worker.run())] == [2]
 
 
 def test_the_publisher_rests_when_all_is_said(up):

@@ -10,7 +10,7 @@ from support.stages import break_disk, kill, mend_disk, new_journal
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.mqtt.inbox import Inbox
-from kkt_bridge.mqtt.messages import Outgoing
+from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.stages.retained_topics import RetainedTopics
@@ -43,8 +43,8 @@ class Run:
         """Come online, publish state, and take leave."""
         self.until(lambda: self.session.online)
         for name in ("health", *(f"kkt/{kkt}" for kkt in self.registers)):
-            self.session.publish(Outgoing(self.topics.state(name), b"state", retain=True))
-        self.session.say_farewell()
+            self.session.publish(Publication(self.topics.state(name), b"state", retain=True))
+        self.session.publish_offline()
         self.until(lambda: self.session.gone)
         self.end()
 

@@ -17,7 +17,7 @@ from support.stages import Shop, a_print_job, break_disk, check_counts, meddle, 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.registers.base import Unreadable
+from kkt_bridge.registers.base import UnreadableDocument
 from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.storage_file import read_documents
@@ -157,16 +157,16 @@ def test_a_second_kill_while_settling_changes_nothing(tmp_path):
     """The answer is lost, the process dies, and its successor dies at every point of settling that."""
     for first in range(2, 8):
         for second in range(5):
-            fates = [Fate(first), Fate(second)]
+            plan = [Fate(first), Fate(second)]
             folder = tmp_path / f"{first}-{second}"
-            shop = doomed_shop(folder, fates[0])
+            shop = doomed_shop(folder, plan[0])
             requests = [receipt() for _ in range(2)]
             story = day_of_sales(shop, requests, {"lose_answer_next": 1})
             with pytest.raises(Killed):
                 story()
             shop.kill()
-            shop._journal_kind = doomed_journal(fates[1])
-            shop._wrap_register = partial(DoomedRegister, fates[1])
+            shop._journal_kind = doomed_journal(plan[1])
+            shop._wrap_register = partial(DoomedRegister, plan[1])
             shop._start()
             survive(shop, story)
             check_once_each(shop, requests)
@@ -434,7 +434,7 @@ def test_a_document_that_cannot_be_read_leaves_the_doubt_to_a_person(shop):
     register = shop.registers["kkt-1"]
 
     def read_document(fd_number):
-        return Unreadable(fd_number, "kkt-1: 03h FN: internal failure")
+        return UnreadableDocument(fd_number, "kkt-1: 03h FN: internal failure")
 
     reading, register.read_document = register.read_document, read_document
     shop.print_patiently(3)

@@ -11,10 +11,10 @@ from support.stages import Shop, a_print_job, break_disk, check_counts, meddle, 
 
 from kkt_bridge.errors import RegisterAway
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.registers.base import Unreadable
+from kkt_bridge.registers.base import UnreadableDocument
 from kkt_bridge.stages.printing import storage_reader
 from kkt_bridge.stages.printing.lane import State
-from kkt_bridge.stages.printing.manual_resolution import HandOrder, OnPaper, PrintAgain
+from kkt_bridge.stages.printing.manual_resolution import ManualResolution, OnPaper, PrintAgain
 from kkt_bridge.stages.printing.storage_reader import BEHIND_TOLD_S
 
 
@@ -346,13 +346,13 @@ def test_a_tail_that_cannot_be_read_keeps_the_lane_from_printing(shop):
     put_back(shop, copy)
     register = shop.registers["kkt-1"]
     reading = register.read_document
-    register.read_document = lambda fd: Unreadable(fd, "03h FN: internal failure") if fd == 4 else reading(fd)
+    register.read_document = lambda fd: UnreadableDocument(fd, "03h FN: internal failure") if fd == 4 else reading(fd)
     sell_and_print(shop, new)
     assert (shop.lane.view.problem, len(shop.documents())) == ("unsettled_doubt", 2)
     assert "FD 4, which cannot be read" in shop.lane.view.detail
     shop.restart()
     register = shop.registers["kkt-1"]
-    register.read_document = lambda fd: Unreadable(fd, "03h FN: internal failure") if fd == 4 else reading(fd)
+    register.read_document = lambda fd: UnreadableDocument(fd, "03h FN: internal failure") if fd == 4 else reading(fd)
     shop.print_all()
     assert shop.lane.view.problem == "unsettled_doubt", "nor is it passed by a restart"
     del register.read_document
@@ -445,7 +445,9 @@ def test_a_document_in_another_forms_clothes_is_read_all_the_same(shop):
 def unreadable(shop, fd_number):
     register = shop.registers["kkt-1"]
     reading = type(register).read_document.__get__(register)
-    register.read_document = lambda fd: Unreadable(fd, "03h FN: internal failure") if fd == fd_number else reading(fd)
+    register.read_document = lambda fd: (
+        UnreadableDocument(fd, "03h FN: internal failure") if fd == fd_number else reading(fd)
+    )
 
 
 def test_what_is_in_the_way_stays_so_where_the_journal_does_not_take_another_look(shop):
@@ -494,7 +496,7 @@ def two_in_doubt_and_the_document_of_the_second_unreadable(shop):
 
 
 def decide(shop, request, decision):
-    future = shop.lane.settle(HandOrder(request["receipt_id"], request["pos_id"], decision, "by its paper"))
+    future = shop.lane.settle(ManualResolution(request["receipt_id"], request["pos_id"], decision, "by its paper"))
     run(shop.lane.step)
     future.result(timeout=0)
 
@@ -566,7 +568,7 @@ def test_many_documents_that_cannot_be_read_are_looked_at_again_a_few_a_step_and
     def read_slowly(fd_number):
         reads.append(fd_number)
         shop.clock.advance(0.3)
-        return Unreadable(fd_number, "worn") if is_worn else reading(fd_number)
+        return UnreadableDocument(fd_number, "worn") if is_worn else reading(fd_number)
 
     register.read_document = read_slowly
     while shop.lane.view.problem != "unsettled_doubt":

@@ -90,10 +90,10 @@ def test_a_ring_during_a_step_is_not_lost(started):
 
 
 def test_a_bell_of_ones_own_is_used(started):
-    bell, step = threading.Event(), Counted(None)
-    started(step, bell=bell)
+    wakeup, step = threading.Event(), Counted(None)
+    started(step, wakeup=wakeup)
     wait_until(lambda: len(step.taken) == 1, SOON_S, "the first step")
-    bell.set()
+    wakeup.set()
     wait_until(lambda: len(step.taken) == 2, SOON_S, "the step after the bell")
 
 
@@ -108,13 +108,13 @@ def test_it_ends_after_the_step_that_it_is_in(started):
 
 def test_a_stop_is_heard_even_if_a_step_silences_the_bell():
     """The intake's bell is cleared by its own step, just when the stop rings it."""
-    bell = threading.Event()
+    wakeup = threading.Event()
 
     def step():
         worker.stop()
-        bell.clear()
+        wakeup.clear()
 
-    worker = Worker(Loop("test", step, bell=bell))
+    worker = Worker(Loop("test", step, wakeup=wakeup))
     worker.start()
     assert worker.join(SOON_S)
 

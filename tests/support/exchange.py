@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Request
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.ofd.http_client import OfdHttp
 from kkt_bridge.ofd.process_exchange import options_of
 from kkt_bridge.settings import OfdSettings
@@ -17,11 +17,11 @@ class InlineExchange:
         self.wakeup = threading.Event()
         self._http = OfdHttp(options_of(settings))
         self._loop = asyncio.new_event_loop()
-        self._done: list[tuple[int, list[Answer]]] = []
+        self._done: list[tuple[int, list[OfdAnswer]]] = []
 
-    def submit(self, batch: int, requests: Sequence[Request]) -> None:
+    def submit(self, batch: int, requests: Sequence[OfdRequest]) -> None:
         """See `Exchange`."""
-        answers: list[Answer] = []
+        answers: list[OfdAnswer] = []
         for request in requests:
             answers.append(self.answer(request))
             if answers[-1].kind is not AnswerKind.ACCEPTED:
@@ -29,11 +29,11 @@ class InlineExchange:
         self._done.append((batch, answers))
         self.wakeup.set()
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: OfdRequest) -> OfdAnswer:
         """One exchange."""
         return self._loop.run_until_complete(self._http.exchange(request))
 
-    def take(self) -> list[tuple[int, list[Answer]]]:
+    def take(self) -> list[tuple[int, list[OfdAnswer]]]:
         """See `Exchange`."""
         done, self._done = self._done, []
         return done

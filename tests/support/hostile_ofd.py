@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kkt_bridge.ofd.exchange import Request
+from kkt_bridge.ofd.exchange import OfdRequest
 
 ACCEPTED = b'{"accepted": true, "server_time": 1795345381}'
 
@@ -20,7 +20,7 @@ ACCEPTED = b'{"accepted": true, "server_time": 1795345381}'
 _fd_numbers = itertools.count(2)
 
 
-def a_document(pos: str = "pos-1", fn_number: str = "9999078900000001") -> Request:
+def a_document(pos: str = "pos-1", fn_number: str = "9999078900000001") -> OfdRequest:
     """A document as the simulated OFD takes it, each with the next number."""
     fd_number = next(_fd_numbers)
     receipt_id = str(uuid.uuid4())
@@ -30,7 +30,7 @@ def a_document(pos: str = "pos-1", fn_number: str = "9999078900000001") -> Reque
         "hlc": {},
         "ffd": {},
     }
-    return Request("receipt", f"{pos}:{receipt_id}", json.dumps(body).encode())
+    return OfdRequest("receipt", f"{pos}:{receipt_id}", json.dumps(body).encode())
 
 
 def answer_of(status: int, body: bytes = ACCEPTED, *, close: bool = False, **headers: str) -> bytes:

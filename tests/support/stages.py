@@ -25,7 +25,7 @@ from kkt_bridge.journal.receipts import find_receipts
 from kkt_bridge.journal.records import Message, NewReceipt, StoredReceipt
 from kkt_bridge.mqtt.holds import Holds
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.mqtt.messages import Outgoing
+from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.network import Network
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
@@ -38,11 +38,11 @@ from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
 from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
 from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.settings import Settings
-from kkt_bridge.stages.buffered_replies import Notices
+from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.delivery.coordinator import Delivery
 from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.delivery.sync_pass import SyncResult
-from kkt_bridge.stages.delivery.uplink import Road
+from kkt_bridge.stages.delivery.uplink import Uplink
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
@@ -103,16 +103,16 @@ class Line:
     def __init__(self) -> None:
         self.online = True
         self.acknowledged: list[int] = []
-        self.published: list[Outgoing] = []
+        self.published: list[Publication] = []
         self.holds = Holds()
 
     def acknowledge(self, tokens: Iterable[AckToken]) -> None:
         self.acknowledged += [token.mid for token in tokens]
 
-    def publish(self, message: Outgoing) -> None:
+    def publish(self, message: Publication) -> None:
         self.published.append(message)
 
-    def take(self) -> list[Outgoing]:
+    def take(self) -> list[Publication]:
         """What was published since the last time."""
         taken, self.published = self.published, []
         return taken
@@ -188,7 +188,9 @@ class Shop:
             link=self.line,
             clock=self.clock,
         )
-        self.notices = Notices(journal=self.journal, buffered_after_s=self.settings.reply.buffered_after_s, zone=ZONE)
+        self.notices = BufferedReplies(
+            journal=self.journal, buffered_after_s=self.settings.reply.buffered_after_s, zone=ZONE
+        )
 
     def _wait(self, seconds: float) -> None:
         self.waited_s.append(seconds)
@@ -373,14 +375,14 @@ class Sync:
         self.exchange = InlineExchange(settings.ofd)
         self.breaker = Breaker(settings.breaker, clock, self._changed)
         self.network = Network(settings.sync.network_hold_s)
-        self.road = Road(breaker=self.breaker, network=self.network, settings=settings.sync, clock=clock)
+        self.uplink = Uplink(breaker=self.breaker, network=self.network, settings=settings.sync, clock=clock)
         self.delivery = Delivery(
             settings=settings.sync,
             ofd=settings.ofd,
             requisites=shop.requisites,
             journal=shop.journal,
             exchange=self.exchange,
-            road=self.road,
+            uplink=self.uplink,
             topics=TOPICS,
             zone=ZONE,
             clock=clock,
@@ -389,7 +391,7 @@ class Sync:
 
     def _changed(self, change: BreakerChange) -> None:
         self.changes.append(change)
-        self.road.note_breaker(change)
+        self.uplink.note_breaker(change)
 
     def step(self) -> float | None:
         """One step; 0 where the exchange has brought something back by then."""

@@ -23,7 +23,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.wire.asyncapi import schema_file
-from kkt_bridge.wire.catalogue import CATALOGUE, Entry
+from kkt_bridge.wire.catalogue import CATALOGUE, CatalogueEntry
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.decode import decode_receipt
 from kkt_bridge.wire.examples import EXAMPLES
@@ -114,7 +114,7 @@ def document() -> dict[str, Any]:
     return found
 
 
-def schema_of(entry: Entry) -> dict[str, Any]:
+def schema_of(entry: CatalogueEntry) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((SCHEMAS / schema_file(entry)).read_text(encoding="utf-8"))
     return found
 
@@ -159,7 +159,7 @@ def test_the_committed_files_are_those_that_the_program_writes() -> None:
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
-def test_a_schema_is_a_schema_and_its_example_keeps_it(entry: Entry) -> None:
+def test_a_schema_is_a_schema_and_its_example_keeps_it(entry: CatalogueEntry) -> None:
     schema = schema_of(entry)
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -170,17 +170,17 @@ def test_a_schema_is_a_schema_and_its_example_keeps_it(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
-def test_a_summary_is_one_sentence(entry: Entry) -> None:
+def test_a_summary_is_one_sentence(entry: CatalogueEntry) -> None:
     assert re.fullmatch(r"[A-Z][^.]*\.", entry.summary)
 
 
 @pytest.mark.parametrize("entry", INCOMING, ids=lambda entry: entry.name)
-def test_a_schema_of_a_request_refuses_unknown_fields_everywhere(entry: Entry) -> None:
+def test_a_schema_of_a_request_refuses_unknown_fields_everywhere(entry: CatalogueEntry) -> None:
     assert all(node["additionalProperties"] is False for node in objects_in(schema_of(entry)))
 
 
 @pytest.mark.parametrize("entry", OUTGOING, ids=lambda entry: entry.name)
-def test_a_schema_of_what_the_bridge_sends_leaves_room_for_more(entry: Entry) -> None:
+def test_a_schema_of_what_the_bridge_sends_leaves_room_for_more(entry: CatalogueEntry) -> None:
     schema = schema_of(entry)
     assert "additionalProperties" not in schema
     Draft202012Validator(schema).validate(dict(entry.example) | {"from_the_future": 1})
@@ -188,7 +188,7 @@ def test_a_schema_of_what_the_bridge_sends_leaves_room_for_more(entry: Entry) ->
 
 
 @pytest.mark.parametrize("entry", OUTGOING, ids=lambda entry: entry.name)
-def test_what_the_bridge_sends_may_not_lack_what_it_promises(entry: Entry) -> None:
+def test_what_the_bridge_sends_may_not_lack_what_it_promises(entry: CatalogueEntry) -> None:
     schema = schema_of(entry)
     for name in schema["required"]:
         lacking = {key: value for key, value in entry.example.items() if key != name}
@@ -196,7 +196,7 @@ def test_what_the_bridge_sends_may_not_lack_what_it_promises(entry: Entry) -> No
 
 
 @pytest.mark.parametrize("entry", OUTGOING, ids=lambda entry: entry.name)
-def test_an_example_is_what_the_model_writes(entry: Entry) -> None:
+def test_an_example_is_what_the_model_writes(entry: CatalogueEntry) -> None:
     if not issubclass(entry.model, Outgoing):
         assert entry.name == "ofd-document"
         return
@@ -230,7 +230,7 @@ def anonymous_in(node: Any, path: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
-def test_nothing_that_needs_a_type_is_without_a_name(entry: Entry) -> None:
+def test_nothing_that_needs_a_type_is_without_a_name(entry: CatalogueEntry) -> None:
     assert list(anonymous_in(schema_of(entry))) == []
 
 
@@ -369,7 +369,9 @@ def in_document(document: dict[str, Any], name: str) -> Draft202012Validator:
 
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
-def test_the_document_alone_judges_a_message_as_its_schema_file_does(entry: Entry, document: dict[str, Any]) -> None:
+def test_the_document_alone_judges_a_message_as_its_schema_file_does(
+    entry: CatalogueEntry, document: dict[str, Any]
+) -> None:
     judge, of_file = in_document(document, entry.name), Draft202012Validator(schema_of(entry))
     judge.validate(entry.example)
     for name in entry.example:

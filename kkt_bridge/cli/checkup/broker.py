@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
-from kkt_bridge.cli.checkup.locks import Hold
-from kkt_bridge.cli.connection import Address, BridgeAway, BridgeLine, CommandRefused, whoami
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
+from kkt_bridge.cli.checkup.locks import LockHolder
+from kkt_bridge.cli.connection import BridgeAddress, BridgeAway, BridgeLine, CommandRefused, whoami
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.echo import Echo, echo_check
 
@@ -24,18 +24,18 @@ _VERSIONS: Final = {5: "5", 4: "3.1.1"}
 class BrokerCheckup:
     """What was found, and the registers' states as the bridge told them; None if it told nothing."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckupFinding] = field(default_factory=list)
     registers: dict[str, Any] | None = None
 
 
-def examine_broker(where: Address, hold: Hold | None) -> BrokerCheckup:
+def examine_broker(where: BridgeAddress, hold: LockHolder | None) -> BrokerCheckup:
     """Whether the broker lets us in, and whether the bridge answers there; `hold` is that of its journal."""
     checkup = BrokerCheckup()
     checkup.findings.extend(_examine(where, hold, checkup))
     return checkup
 
 
-def _examine(where: Address, hold: Hold | None, checkup: BrokerCheckup) -> Iterator[Finding]:
+def _examine(where: BridgeAddress, hold: LockHolder | None, checkup: BrokerCheckup) -> Iterator[CheckupFinding]:
     started = time.monotonic()
     try:
         with BridgeLine(where) as line:
@@ -49,13 +49,13 @@ def _examine(where: Address, hold: Hold | None, checkup: BrokerCheckup) -> Itera
         yield fail("broker", str(away), advice)
 
 
-def _echo(where: Address) -> Echo:
+def _echo(where: BridgeAddress) -> Echo:
     """On a connection of its own: some brokers end it over a topic that they do not allow."""
     with where.client() as client:
         return echo_check(client, where.topics)
 
 
-def _examine_echo(echo: Echo) -> Finding:
+def _examine_echo(echo: Echo) -> CheckupFinding:
     if echo.is_true:
         return ok("topics", "what is sent under the bridge's names comes back as it went")
     if echo.problem is not None:
@@ -74,7 +74,7 @@ def _examine_echo(echo: Echo) -> Finding:
     return warn("topics", f"{echo.topic} was taken by the broker and did not come back", advice)
 
 
-def _examine_bridge(line: BridgeLine, hold: Hold | None, checkup: BrokerCheckup) -> Iterator[Finding]:
+def _examine_bridge(line: BridgeLine, hold: LockHolder | None, checkup: BrokerCheckup) -> Iterator[CheckupFinding]:
     line.listen("status")
     try:
         line.require_bridge()
@@ -97,14 +97,14 @@ def _examine_bridge(line: BridgeLine, hold: Hold | None, checkup: BrokerCheckup)
         yield fail("bridge answers", str(problem), "look at the bridge's log")
 
 
-def _examine_absence(how: str, hold: Hold | None) -> Finding:
+def _examine_absence(how: str, hold: LockHolder | None) -> CheckupFinding:
     if hold is None:
         return warn("bridge", f"not running: {how}", "start it when all else is well")
     advice = "look at the bridge's log; was it started with another configuration?"
     return fail("bridge", f"running on this journal ({hold}), but not at this broker: {how}", advice)
 
 
-def _examine_round_trip(line: BridgeLine, checkup: BrokerCheckup) -> Finding:
+def _examine_round_trip(line: BridgeLine, checkup: BrokerCheckup) -> CheckupFinding:
     """The time from a command to its answer: twice through the broker, and two commits of the bridge."""
     times_ms = []
     for _ in range(ROUND_TRIPS):

@@ -7,7 +7,7 @@ Verdict = Literal["ok", "warn", "FAIL"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckupFinding:
     """One check. `advice` is what to do where the verdict is not ok."""
 
     check: str
@@ -16,16 +16,16 @@ class Finding:
     advice: str | None = None
 
 
-def ok(check: str, reason: str) -> Finding:
+def ok(check: str, reason: str) -> CheckupFinding:
     """It is as it should be."""
-    return Finding(check, "ok", reason)
+    return CheckupFinding(check, "ok", reason)
 
 
-def warn(check: str, reason: str, advice: str) -> Finding:
+def warn(check: str, reason: str, advice: str) -> CheckupFinding:
     """The bridge runs, but somebody should know."""
-    return Finding(check, "warn", reason, advice)
+    return CheckupFinding(check, "warn", reason, advice)
 
 
-def fail(check: str, reason: str, advice: str) -> Finding:
+def fail(check: str, reason: str, advice: str) -> CheckupFinding:
     """The bridge cannot do its work like this."""
-    return Finding(check, "FAIL", reason, advice)
+    return CheckupFinding(check, "FAIL", reason, advice)

@@ -6,11 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
-from kkt_bridge.cli.checkup.locks import Hold
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
+from kkt_bridge.cli.checkup.locks import LockHolder
 from kkt_bridge.journal.location import what_tells_of_a_lost_journal
 from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice
-from kkt_bridge.journal.readonly import open_beside
+from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.schema import known_schema, schema_of
 
 CHECK_TIME_MAX_S: Final = 10.0
@@ -22,7 +22,7 @@ STEPS_BETWEEN_LOOKS: Final = 10_000
 _CHECK: Final = "journal file"
 
 
-def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
+def examine_journal(path: Path, hold: LockHolder | None) -> list[CheckupFinding]:
     """Who holds the file, whether it is whole, and which schema it has."""
     held = ok("journal lock", f"a bridge is running on it ({hold})" if hold else "free: no bridge is running on it")
     if not path.exists():
@@ -36,7 +36,7 @@ def examine_journal(path: Path, hold: Hold | None) -> list[Finding]:
         return [held, _damaged(path, str(error))]
 
 
-def _missing(path: Path) -> Finding:
+def _missing(path: Path) -> CheckupFinding:
     if moved := damaged_last(path):
         reason = f"{path} is not there, and {moved.name} beside it was damaged: no bridge starts like this"
         return fail(_CHECK, reason, rebuild_advice(path))
@@ -46,15 +46,15 @@ def _missing(path: Path) -> Finding:
     return ok(_CHECK, f"{path} is made at the first start")
 
 
-def _open(path: Path, hold: Hold | None) -> sqlite3.Connection:
+def _open(path: Path, hold: LockHolder | None) -> sqlite3.Connection:
     """A connection that leaves nothing behind, and gives up in time."""
-    connection = open_beside(path, held=hold is not None)
+    connection = open_readonly(path, held=hold is not None)
     deadline = time.monotonic() + CHECK_TIME_MAX_S
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
     return connection
 
 
-def _examine_pages(connection: sqlite3.Connection, path: Path) -> Finding:
+def _examine_pages(connection: sqlite3.Connection, path: Path) -> CheckupFinding:
     try:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
@@ -65,7 +65,7 @@ def _examine_pages(connection: sqlite3.Connection, path: Path) -> Finding:
     return ok(_CHECK, f"{path} is whole") if verdict == "ok" else _damaged(path, verdict)
 
 
-def _examine_schema(connection: sqlite3.Connection, path: Path) -> Finding:
+def _examine_schema(connection: sqlite3.Connection, path: Path) -> CheckupFinding:
     found, known = schema_of(connection), known_schema()
     if found > known:
         advice = "install the newer kkt-bridge again; an older one does not start on this journal"
@@ -74,6 +74,6 @@ def _examine_schema(connection: sqlite3.Connection, path: Path) -> Finding:
     return ok("journal schema", f"schema {found}{later}")
 
 
-def _damaged(path: Path, how: str) -> Finding:
+def _damaged(path: Path, how: str) -> CheckupFinding:
     advice = f"stop the bridge; its next start moves the file aside; then {rebuild_advice(path)}"
     return fail(_CHECK, f"{path} is damaged: {how}", advice)

@@ -10,7 +10,7 @@ _LOCKS: Final = Path("/proc/locks")
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class LockHolder:
     """A file that a process has locked; `pid` where the kernel tells."""
 
     pid: int | None
@@ -19,7 +19,7 @@ class Hold:
         return f"process {self.pid}" if self.pid else "another process"
 
 
-def holder(path: Path) -> Hold | None:
+def holder(path: Path) -> LockHolder | None:
     """Who holds the lock on this file; None if nobody does, or there is no file. OSError if it cannot be looked at."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -27,7 +27,7 @@ def holder(path: Path) -> Hold | None:
         return None
     try:
         pid = _pid_in_kernel_table(os.fstat(descriptor))
-        return Hold(pid) if pid is not None else _try_shared(descriptor)
+        return LockHolder(pid) if pid is not None else _try_shared(descriptor)
     finally:
         os.close(descriptor)
 
@@ -43,11 +43,11 @@ def _pid_in_kernel_table(file: os.stat_result) -> int | None:
     return next((int(row[4]) for row in rows if row[1] == "FLOCK" and row[5] == place and int(row[4]) > 0), None)
 
 
-def _try_shared(descriptor: int) -> Hold | None:
+def _try_shared(descriptor: int) -> LockHolder | None:
     """Not every file system shows up in the table. A held lock is not touched by this, a free one let go at once."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return Hold(None)
+        return LockHolder(None)
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return None

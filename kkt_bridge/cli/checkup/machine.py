@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Final
 
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import Settings
 
@@ -23,7 +23,7 @@ _VOLATILE: Final = frozenset({"tmpfs", "ramfs"})
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
-def examine_clock(settings: Settings, clock: Clock) -> Finding:
+def examine_clock(settings: Settings, clock: Clock) -> CheckupFinding:
     """The time of the machine, as the shop reads it."""
     now = local_time(clock, settings.zone)
     shown = f"{now:%Y-%m-%d %H:%M:%S %z} in {settings.timezone}"
@@ -39,7 +39,7 @@ def local_time(clock: Clock, zone: tzinfo) -> datetime:
     return (datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=clock.now_ms())).astimezone(zone)
 
 
-def examine_journal_directory(directory: Path) -> list[Finding]:
+def examine_journal_directory(directory: Path) -> list[CheckupFinding]:
     """Whether the journal can live there: is it there, writable, roomy, and on a disk of this machine?"""
     check = "journal directory"
     place = nearest_existing(directory)
@@ -55,7 +55,7 @@ def nearest_existing(path: Path) -> Path:
     return next(place for place in (absolute, *absolute.parents) if place.exists())
 
 
-def _examine_room(place: Path) -> Finding:
+def _examine_room(place: Path) -> CheckupFinding:
     free = shutil.disk_usage(place).free
     shown = f"{free // MIB} MiB free at {place}"
     advice = "make room: a full disk makes the bridge refuse receipts"
@@ -64,7 +64,7 @@ def _examine_room(place: Path) -> Finding:
     return warn("free space", shown, advice) if free < FREE_BYTES_WARN else ok("free space", shown)
 
 
-def _examine_file_system(place: Path) -> Finding:
+def _examine_file_system(place: Path) -> CheckupFinding:
     kind = _file_system(place)
     if kind in _REMOTE:
         return warn(

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.clock import Clock
-from kkt_bridge.ofd.exchange import Answer, AnswerKind
-from kkt_bridge.ofd.probe import Look, check
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
+from kkt_bridge.ofd.probe import ProbeResult, check
 from kkt_bridge.settings import OfdSettings
 
 CLOCK_WARN_S: Final = 60.0
@@ -19,7 +19,7 @@ _NO_HEALTH_CHECK: Final = frozenset({404, 405})
 _UNAUTHORIZED: Final = frozenset({401, 403})
 
 
-def examine_ofd(settings: OfdSettings, clock: Clock) -> Iterator[Finding]:
+def examine_ofd(settings: OfdSettings, clock: Clock) -> Iterator[CheckupFinding]:
     """Its health check, its time, and its certificate."""
     look = check(settings, clock)
     yield _examine_answer(settings, look)
@@ -30,7 +30,7 @@ def examine_ofd(settings: OfdSettings, clock: Clock) -> Iterator[Finding]:
         yield _examine_certificate(look.certificate_days)
 
 
-def _examine_answer(settings: OfdSettings, look: Look) -> Finding:
+def _examine_answer(settings: OfdSettings, look: ProbeResult) -> CheckupFinding:
     answer = look.answer
     match answer.kind:
         case AnswerKind.ACCEPTED:
@@ -52,14 +52,14 @@ def _examine_answer(settings: OfdSettings, look: Look) -> Finding:
 _WATCH: Final = "see with `kkt-bridge status` whether documents go out"
 
 
-def _examine_refusal(settings: OfdSettings, look: Look) -> Finding:
+def _examine_refusal(settings: OfdSettings, look: ProbeResult) -> CheckupFinding:
     answer = look.answer
     if answer.status in _NO_HEALTH_CHECK:
         return warn("OFD", f"{settings.shown_url} has no health check: {answer.text}", _WATCH)
     return fail("OFD", f"{look.asked} refuses this bridge: {answer.text}", _advice_on(answer, settings))
 
 
-def _advice_on(answer: Answer, settings: OfdSettings) -> str:
+def _advice_on(answer: OfdAnswer, settings: OfdSettings) -> str:
     if answer.status in _UNAUTHORIZED:
         shown = "the token in ofd.token_file" if settings.token_file else "the name and password in ofd.url"
         return f"renew {shown}, or ask the OFD what it wants to be shown"
@@ -68,7 +68,7 @@ def _advice_on(answer: Answer, settings: OfdSettings) -> str:
     return "check ofd.url: it has moved, or a network's login page is in between"
 
 
-def _examine_clock(ahead_s: float | None) -> Finding:
+def _examine_clock(ahead_s: float | None) -> CheckupFinding:
     if ahead_s is None:
         return ok("OFD clock", "it does not tell its time")
     if abs(ahead_s) > CLOCK_WARN_S:
@@ -77,7 +77,7 @@ def _examine_clock(ahead_s: float | None) -> Finding:
     return ok("OFD clock", f"{ahead_s:+.1f} s from this machine's")
 
 
-def _examine_certificate(days: float) -> Finding:
+def _examine_certificate(days: float) -> CheckupFinding:
     text = f"valid for {days:.0f} days more"
     if days < CERTIFICATE_WARN_DAYS:
         return warn("OFD certificate", text, "ask the OFD when it will be renewed; with a private one, renew it")

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok, warn
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import holder
 from kkt_bridge.cli.checkup.machine import local_time
 from kkt_bridge.clock import Clock
@@ -20,7 +20,7 @@ DRIFT_WARN_S: Final = 300.0
 """The time in a fiscal document (FFD tag 1012) may be 5 minutes off."""
 
 
-def examine_registers(settings: Settings, states: Mapping[str, Any] | None, clock: Clock) -> Iterator[Finding]:
+def examine_registers(settings: Settings, states: Mapping[str, Any] | None, clock: Clock) -> Iterator[CheckupFinding]:
     """Every register of the configuration; `states` are those of the bridge's answer, None where there was none."""
     for kkt in settings.kkt:
         check = f"register {kkt.id}"
@@ -30,7 +30,7 @@ def examine_registers(settings: Settings, states: Mapping[str, Any] | None, cloc
             yield _examine_state(check, states.get(kkt.id))
 
 
-def _examine_storage(check: str, path: Path, settings: Settings, clock: Clock) -> Finding:
+def _examine_storage(check: str, path: Path, settings: Settings, clock: Clock) -> CheckupFinding:
     """The file of a virtual fiscal storage, read beside whoever holds it."""
     try:
         if not path.exists():
@@ -67,7 +67,7 @@ def _ends_whole(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _examine_state(check: str, state: Mapping[str, Any] | None) -> Finding:
+def _examine_state(check: str, state: Mapping[str, Any] | None) -> CheckupFinding:
     if state is None:
         return fail(check, "the running bridge does not know it", "restart the bridge with this configuration")
     if not state.get("ready"):

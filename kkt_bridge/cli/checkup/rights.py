@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kkt_bridge.cli.checkup.findings import Finding, fail, ok
+from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok
 from kkt_bridge.cli.checkup.machine import nearest_existing
 from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.settings import Settings
@@ -58,7 +58,7 @@ def bridge_account(settings: Settings) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def examine_rights(config: Path, settings: Settings, user: Account) -> Iterator[Finding]:
+def examine_rights(config: Path, settings: Settings, user: Account) -> Iterator[CheckupFinding]:
     """What this user may not do, all in one finding for what is to be read and one for what is to be written."""
     tried = _try_as(user, config, settings)
     unread = [each for each in tried if each.deed == "read"]

@@ -16,7 +16,7 @@ from kkt_bridge.receipts.model import Cashier, Item, Receipt
 from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.registers.base import SALE_FORMS, PrintJob, StoredDocument
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
-from kkt_bridge.registers.virtual.model import Line, Payments, RegisterModel
+from kkt_bridge.registers.virtual.model import ItemLine, Payments, RegisterModel
 
 _CORRECTION_KINDS: Final = {"voluntary": 0, "ordered": 1}
 """FFD tag 1173."""
@@ -55,8 +55,8 @@ def cashier_requisites(cashier: Cashier | None) -> dict[int, str]:
     return named if cashier.inn is None else {**named, 1203: cashier.inn}
 
 
-def _line(item: Item) -> Line:
-    return Line(
+def _line(item: Item) -> ItemLine:
+    return ItemLine(
         name=_on_paper(item.name),
         price=item.price,
         quantity=item.quantity,

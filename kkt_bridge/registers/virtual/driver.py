@@ -26,7 +26,7 @@ from kkt_bridge.registers.base import (
     RegisterStatus,
     ShiftReport,
     StoredDocument,
-    Unreadable,
+    UnreadableDocument,
 )
 from kkt_bridge.registers.virtual import rules as register_rules
 from kkt_bridge.registers.virtual.document import cashier_requisites, fiscal_mark, make_document, stored_document
@@ -163,7 +163,7 @@ class VirtualRegister:
                 f"not FD {expected.fd_number} on FN {expected.fn_number}; somebody else was at it",
             )
 
-    def read_document(self, fd_number: int) -> StoredDocument | Unreadable | None:
+    def read_document(self, fd_number: int) -> StoredDocument | UnreadableDocument | None:
         """See `FiscalRegister.read_document`."""
         model = self._switched_on()
         try:
@@ -171,9 +171,9 @@ class VirtualRegister:
         except NoAnswer as silence:
             raise self._away(silence) from silence
         except Refusal as refusal:
-            return Unreadable(fd_number, f"{self._kkt_id}: {refusal}")
+            return UnreadableDocument(fd_number, f"{self._kkt_id}: {refusal}")
         except StorageError as damage:
-            return Unreadable(fd_number, f"{self._kkt_id}: {damage}")
+            return UnreadableDocument(fd_number, f"{self._kkt_id}: {damage}")
         if document is None:
             return None
         on_paper = model.printer.interrupted != fd_number
@@ -181,9 +181,11 @@ class VirtualRegister:
             return stored_document(self._kkt_id, model.storage.registration, document, on_paper=on_paper)
         except (LookupError, TypeError, ValueError) as lack:
             # Its line is a document's, and what the lane must know of a receipt is not in it.
-            return Unreadable(fd_number, f"{self._kkt_id}: document {fd_number} lacks what a receipt has: {lack!r}")
+            return UnreadableDocument(
+                fd_number, f"{self._kkt_id}: document {fd_number} lacks what a receipt has: {lack!r}"
+            )
 
-    def documents(self, first: int, last: int) -> Iterator[StoredDocument | Unreadable]:
+    def documents(self, first: int, last: int) -> Iterator[StoredDocument | UnreadableDocument]:
         """See `FiscalRegister.documents`."""
         for fd_number in range(first, last + 1):
             document = self.read_document(fd_number)

@@ -24,7 +24,7 @@ Countdown = Literal["busy_next", "refuse_next", "lose_answer_next"]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
-class InvalidFaults(Exception):
+class InvalidRegisterFaults(Exception):
     """A fault object that is not understood; the message names the field."""
 
 
@@ -39,7 +39,7 @@ class PowerCut(_Strict):
     times: Count = 1
 
 
-class Faults(_Strict):
+class RegisterFaults(_Strict):
     """What is wrong with the register; the default is nothing."""
 
     offline: bool = False
@@ -69,23 +69,23 @@ def faults_path(state: Path) -> Path:
     return state.with_name(f"{state.name}.faults")
 
 
-def parse_faults(content: str | bytes) -> Faults:
+def parse_faults(content: str | bytes) -> RegisterFaults:
     """The faults that a JSON object asks for.
 
     Raises:
         InvalidFaults: No JSON object, an unknown field or a value of the wrong kind; the message is one line.
     """
     try:
-        return Faults.model_validate_json(content)
+        return RegisterFaults.model_validate_json(content)
     except ValidationError as error:
-        raise InvalidFaults(_explain(error)) from None
+        raise InvalidRegisterFaults(_explain(error)) from None
 
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown fault; known are {', '.join(Faults.model_fields)}"
+        return f"{path}: unknown fault; known are {', '.join(RegisterFaults.model_fields)}"
     return f"{path}: {first['msg']}" if path else first["msg"]
 
 
@@ -113,7 +113,7 @@ def clear_faults(state: Path) -> None:
     faults_path(state).unlink(missing_ok=True)
 
 
-_NONE: Final = Faults()
+_NONE: Final = RegisterFaults()
 _ABSENT: Final = (0, 0, 0)
 
 
@@ -135,7 +135,7 @@ class FaultSwitch:
         """Whether the last poll found any."""
         return self.current is not _NONE
 
-    def poll(self) -> Faults:
+    def poll(self) -> RegisterFaults:
         """The faults in force now: one stat, and a read only where the file has changed."""
         version = self._stat()
         if version != self._version:
@@ -151,14 +151,14 @@ class FaultSwitch:
         # The inode too: a file renamed into place may have the size and the time of the one before.
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def _read(self) -> Faults:
+    def _read(self) -> RegisterFaults:
         try:
             return parse_faults(self._path.read_bytes())
-        except (OSError, InvalidFaults) as error:
+        except (OSError, InvalidRegisterFaults) as error:
             _log.warning("%s: ignored, no fault is in force: %s", self._path, error)
             return _NONE
 
-    def _enforce(self, faults: Faults) -> None:
+    def _enforce(self, faults: RegisterFaults) -> None:
         self.current = faults
         self._left = {
             "busy_next": faults.busy_next,

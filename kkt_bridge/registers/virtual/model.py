@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 from kkt_bridge.clock import Clock
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, MICRO
 from kkt_bridge.receipts.ffd_codes import Operation
-from kkt_bridge.registers.virtual.faults import Faults, FaultSwitch, Step
+from kkt_bridge.registers.virtual.faults import FaultSwitch, RegisterFaults, Step
 from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, Body, FiscalDocument
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.printer import Printer
-from kkt_bridge.registers.virtual.rules import Command, Mode, NoAnswer, Refusal, Submode, refusal_code
+from kkt_bridge.registers.virtual.rules import Mode, NoAnswer, Refusal, RegisterCommand, Submode, refusal_code
 
 LINES_MAX: Final = 500
 NAME_MAX: Final = 128
@@ -28,13 +28,18 @@ CORRECTION_TAGS: Final = frozenset({1173, 1178})
 """The kind and the date of a correction: mandatory."""
 
 _NEEDS_ARCHIVE: Final = frozenset(
-    {Command.OPEN_SHIFT, Command.OPEN_DOCUMENT, Command.CLOSE_DOCUMENT, Command.CLOSE_SHIFT}
+    {
+        RegisterCommand.OPEN_SHIFT,
+        RegisterCommand.OPEN_DOCUMENT,
+        RegisterCommand.CLOSE_DOCUMENT,
+        RegisterCommand.CLOSE_SHIFT,
+    }
 )
-_IN_A_ROW: Final = frozenset({Command.SET_REQUISITE, Command.ADD_LINE})
+_IN_A_ROW: Final = frozenset({RegisterCommand.SET_REQUISITE, RegisterCommand.ADD_LINE})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Line(NamedTuple):
+class ItemLine(NamedTuple):
     """One line of a receipt [FF46, FF4D, FF67]: kopecks, millionths, and the FFD's code numbers."""
 
     name: str
@@ -65,7 +70,7 @@ class _Draft:
     operation: Operation
     correction: bool
     requisites: dict[int, str | int] = field(default_factory=dict)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[ItemLine] = field(default_factory=list)
     total: int = 0
 
 
@@ -131,27 +136,27 @@ class RegisterModel:
 
     def open_shift(self, requisites: Mapping[int, str]) -> FiscalDocument:
         """Open a shift [FF41, FF0C for each of these tags, E0h]; its report takes no print time."""
-        self._begin(Command.OPEN_SHIFT)
+        self._begin(RegisterCommand.OPEN_SHIFT)
         return self.storage.open_shift({"requisites": requisites}, self.now)
 
     def close_shift(self, requisites: Mapping[int, str]) -> FiscalDocument:
         """Close the shift [FF42, FF0C for each of these tags, 41h]; its report takes no print time."""
-        self._begin(Command.CLOSE_SHIFT)
+        self._begin(RegisterCommand.CLOSE_SHIFT)
         return self.storage.close_shift({"requisites": requisites}, self.now)
 
     def x_report(self) -> None:
         """Print a report of the shift so far [40h]: nothing is kept of it, and it takes no print time."""
-        self._begin(Command.X_REPORT)
+        self._begin(RegisterCommand.X_REPORT)
 
     def open_document(self, operation: Operation, *, correction: bool = False) -> None:
         """Open a receipt [8Dh, types 0 to 3], or a correction of one [80h to 83h]."""
-        self._begin(Command.OPEN_DOCUMENT)
+        self._begin(RegisterCommand.OPEN_DOCUMENT)
         self._may_lose_power("open")
         self._draft = _Draft(operation, correction)
 
     def set_requisite(self, tag: int, value: str | int) -> None:
         """Add a requisite to the open document [FF0C]; text is held to its tag's limit."""
-        draft = self._open_draft(Command.SET_REQUISITE)
+        draft = self._open_draft(RegisterCommand.SET_REQUISITE)
         self._may_lose_power("requisites")
         if tag in draft.requisites:
             raise Refusal(0x33, f"tag {tag} twice")
@@ -159,9 +164,9 @@ class RegisterModel:
             raise Refusal(0x33, f"tag {tag}: {value[:NAME_MAX]!r}")
         draft.requisites[tag] = value
 
-    def add_line(self, line: Line) -> None:
+    def add_line(self, line: ItemLine) -> None:
         """Add a line to the open document [FF46, and FF4D and FF67 where it has more to say]."""
-        draft = self._open_draft(Command.ADD_LINE)
+        draft = self._open_draft(RegisterCommand.ADD_LINE)
         self._may_lose_power("line")
         if refused := next((text for text in self._faults.current.refuse_names if text in line.name), None):
             raise Refusal(0x33, f"line {len(draft.lines) + 1}: the name holds {refused!r}")
@@ -176,13 +181,13 @@ class RegisterModel:
 
     def subtotal(self) -> int:
         """The total of the open document so far, kopecks [89h]."""
-        draft = self._open_draft(Command.SUBTOTAL)
+        draft = self._open_draft(RegisterCommand.SUBTOTAL)
         self._may_lose_power("subtotal")
         return draft.total
 
     def close_document(self, payments: Payments, tax_system: int) -> FiscalDocument:
         """Make the open document fiscal and begin to print it [FF45]; `tax_system` is a bit of FFD tag 1055."""
-        draft = self._open_draft(Command.CLOSE_DOCUMENT)
+        draft = self._open_draft(RegisterCommand.CLOSE_DOCUMENT)
         self._may_lose_power("before_close")
         body = self._judge(draft, payments, tax_system)
         document = self.storage.make_receipt(body, self.now)
@@ -209,12 +214,12 @@ class RegisterModel:
 
     def cancel_document(self) -> None:
         """Cancel the open document [88h, FF08]."""
-        self._open_draft(Command.CANCEL_DOCUMENT)
+        self._open_draft(RegisterCommand.CANCEL_DOCUMENT)
         self._draft = None
 
     def print_copy(self, fd_number: int | None) -> FiscalDocument:
         """Begin to print a non-fiscal copy of a document, of the last one for None [8Ch]."""
-        self._begin(Command.PRINT_COPY)
+        self._begin(RegisterCommand.PRINT_COPY)
         document = self.storage.read(self.storage.last_fd_number if fd_number is None else fd_number)
         if document is None:
             raise Refusal(0x56, f"number {fd_number}")
@@ -239,7 +244,7 @@ class RegisterModel:
         self._draft = None
         self.printer.power_off()
 
-    def _receive(self) -> Faults:
+    def _receive(self) -> RegisterFaults:
         """Hear a command, by the faults in force now."""
         faults = self._faults.poll()
         if faults.offline:
@@ -248,7 +253,7 @@ class RegisterModel:
             self.finish_printing()
         return faults
 
-    def _begin(self, command: Command) -> None:
+    def _begin(self, command: RegisterCommand) -> None:
         """Hear a command that changes something; refuse it where the tables do."""
         faults = self._receive()
         if faults.busy or self._faults.spend("busy_next"):
@@ -258,7 +263,7 @@ class RegisterModel:
         if code := refusal_code(command, self.mode, self.printer.submode):
             raise Refusal(code)
 
-    def _open_draft(self, command: Command) -> _Draft:
+    def _open_draft(self, command: RegisterCommand) -> _Draft:
         """Hear a command about the open document."""
         # Where nothing is amiss and a document open, the tables let these through, and a receipt has many of them, with
         # microseconds in between: faults are looked for before the first and after the last.

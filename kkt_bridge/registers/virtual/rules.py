@@ -31,7 +31,7 @@ class Submode(IntEnum):
     PRINTING = 5
 
 
-class Command(Enum):
+class RegisterCommand(Enum):
     """The commands that a mode can refuse, with their codes."""
 
     OPEN_SHIFT = "E0"
@@ -51,16 +51,16 @@ OK: Final = 0x00
 _COLUMNS: Final = (Mode.SHIFT_OPEN, Mode.SHIFT_EXPIRED, Mode.SHIFT_CLOSED, Mode.DOCUMENT_OPEN)
 _BY_MODE: Final = MappingProxyType(
     {
-        Command.OPEN_SHIFT: (0x73, 0x73, OK, 0x73),
-        Command.OPEN_DOCUMENT: (OK, 0x4E, 0x3D, 0x4A),
-        Command.SET_REQUISITE: (0x02, 0x02, 0x02, OK),
-        Command.ADD_LINE: (0x73, 0x4E, 0x73, OK),
-        Command.SUBTOTAL: (0x73, 0x4E, 0x73, OK),
-        Command.CLOSE_DOCUMENT: (0x73, 0x4E, 0x73, OK),
-        Command.CANCEL_DOCUMENT: (0x73, 0x73, 0x73, OK),
-        Command.X_REPORT: (OK, OK, 0x73, 0x4A),
-        Command.CLOSE_SHIFT: (OK, OK, 0x73, 0x4A),
-        Command.PRINT_COPY: (OK, OK, OK, 0x4A),
+        RegisterCommand.OPEN_SHIFT: (0x73, 0x73, OK, 0x73),
+        RegisterCommand.OPEN_DOCUMENT: (OK, 0x4E, 0x3D, 0x4A),
+        RegisterCommand.SET_REQUISITE: (0x02, 0x02, 0x02, OK),
+        RegisterCommand.ADD_LINE: (0x73, 0x4E, 0x73, OK),
+        RegisterCommand.SUBTOTAL: (0x73, 0x4E, 0x73, OK),
+        RegisterCommand.CLOSE_DOCUMENT: (0x73, 0x4E, 0x73, OK),
+        RegisterCommand.CANCEL_DOCUMENT: (0x73, 0x73, 0x73, OK),
+        RegisterCommand.X_REPORT: (OK, OK, 0x73, 0x4A),
+        RegisterCommand.CLOSE_SHIFT: (OK, OK, 0x73, 0x4A),
+        RegisterCommand.PRINT_COPY: (OK, OK, OK, 0x4A),
     }
 )
 
@@ -74,7 +74,11 @@ _BY_SUBMODE: Final = MappingProxyType(
 )
 
 # An open document is worked on, and given up, without paper; it cannot come into being without.
-_NEEDS_PAPER: Final = frozenset(Command) - {Command.SET_REQUISITE, Command.SUBTOTAL, Command.CANCEL_DOCUMENT}
+_NEEDS_PAPER: Final = frozenset(RegisterCommand) - {
+    RegisterCommand.SET_REQUISITE,
+    RegisterCommand.SUBTOTAL,
+    RegisterCommand.CANCEL_DOCUMENT,
+}
 
 MEANINGS: Final = MappingProxyType(
     {
@@ -125,7 +129,7 @@ class NoAnswer(Exception):
         self.reason = reason
 
 
-def refusal_code(command: Command, mode: Mode, submode: Submode) -> int:
+def refusal_code(command: RegisterCommand, mode: Mode, submode: Submode) -> int:
     """The error code that this command meets now, or OK."""
     if submode is not Submode.IDLE and command in _NEEDS_PAPER:
         return _BY_SUBMODE[submode]

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Protocol, cast
 
 from kkt_bridge.simulators.ofd.faults import Drip
-from kkt_bridge.simulators.ofd.service import Answer, OfdService, Request, refusal
+from kkt_bridge.simulators.ofd.service import HttpRequest, HttpResponse, OfdService, refusal
 
 BODY_MAX = 4 * 1024 * 1024
 DRAIN_MAX = 64 * 1024 * 1024  # a sender of more than this may find the connection reset instead of a 413
@@ -43,7 +43,7 @@ class Host(Protocol):
     stopping: threading.Event
 
 
-class Connection(socketserver.StreamRequestHandler):
+class OfdConnection(socketserver.StreamRequestHandler):
     """One client, request by request, until either side closes."""
 
     disable_nagle_algorithm = True
@@ -74,7 +74,7 @@ class Connection(socketserver.StreamRequestHandler):
         self._send(answer, host, keep_alive=keep_alive, with_body=request.method != "HEAD")
         return keep_alive and not answer.garbage
 
-    def _send(self, answer: Answer, host: Host, *, keep_alive: bool, with_body: bool = True) -> None:
+    def _send(self, answer: HttpResponse, host: Host, *, keep_alive: bool, with_body: bool = True) -> None:
         """Write the whole answer at once: two small writes would wait for each other's acknowledgement."""
         if answer.garbage:
             self.wfile.write(GARBAGE)
@@ -99,7 +99,7 @@ class Connection(socketserver.StreamRequestHandler):
             if stopping.wait(pause_s):
                 return
 
-    def _read_request(self) -> Request:
+    def _read_request(self) -> HttpRequest:
         """Read one whole request.
 
         Raises:
@@ -124,7 +124,7 @@ class Connection(socketserver.StreamRequestHandler):
         body = self.rfile.read(length) if length else b""
         if len(body) != length:
             raise ConnectionAbortedError("the client left in the middle of a body")
-        return Request(words[0], words[1], headers, body, kept=self._served > 0)
+        return HttpRequest(words[0], words[1], headers, body, kept=self._served > 0)
 
     def _read_line(self) -> bytes:
         line = self.rfile.readline(LINE_MAX + 1)

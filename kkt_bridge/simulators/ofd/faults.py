@@ -23,12 +23,12 @@ Countdown = Literal["fail_next", "drop_answers_next", "close_kept_next"]
 Drip = Literal["head", "body", "continue"]
 
 
-class InvalidFaultsError(Exception):
+class InvalidOfdFaults(Exception):
     """A fault object that is not understood; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
+class OfdFaults:
     """What is wrong with the OFD; the default is nothing. `FIELDS` says of each what it does."""
 
     outage: bool = False
@@ -60,7 +60,7 @@ class Faults:
         }
 
 
-HEALTHY = Faults()
+HEALTHY = OfdFaults()
 """Nothing is wrong."""
 
 
@@ -150,7 +150,7 @@ FIELDS: Mapping[str, Field] = {
 """Every fault; an empty object heals them all."""
 
 
-def parse_faults(content: Mapping[str, Any]) -> Faults:
+def parse_faults(content: Mapping[str, Any]) -> OfdFaults:
     """Return the faults that a JSON object asks for.
 
     Raises:
@@ -158,13 +158,13 @@ def parse_faults(content: Mapping[str, Any]) -> Faults:
     """
     for name, value in content.items():
         if name not in FIELDS:
-            raise InvalidFaultsError(f"{name[:100]}: unknown fault; known are {', '.join(FIELDS)}")
+            raise InvalidOfdFaults(f"{name[:100]}: unknown fault; known are {', '.join(FIELDS)}")
         if not FIELDS[name].is_valid(value):
-            raise InvalidFaultsError(f"{name}: expected {FIELDS[name].expected}")
+            raise InvalidOfdFaults(f"{name}: expected {FIELDS[name].expected}")
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
-    return Faults(**fields)
+    return OfdFaults(**fields)
 
 
 class FaultBoard:
@@ -175,11 +175,11 @@ class FaultBoard:
         self._current = HEALTHY
 
     @property
-    def current(self) -> Faults:
+    def current(self) -> OfdFaults:
         """The faults at this moment."""
         return self._current
 
-    def replace(self, faults: Faults) -> None:
+    def replace(self, faults: OfdFaults) -> None:
         """Put these faults in force instead of all others."""
         with self._lock:
             self._current = faults

@@ -19,7 +19,7 @@ class StateFileError(Exception):
     """The state file cannot be read or written; the message names it."""
 
 
-class Verdict(enum.Enum):
+class TakeResult(enum.Enum):
     """What the ledger says to a submission."""
 
     NEW = "new"
@@ -31,7 +31,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One accepted document: its last submission, how often and when it came (unix seconds)."""
 
     last: Submission
@@ -148,7 +148,7 @@ class Ledger:
     def __init__(self, state: Path | None) -> None:
         self._lock = threading.Lock()
         self._state = StateFile(state) if state is not None else None
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, LedgerEntry] = {}
         self._keys: dict[tuple[str, int], str] = {}
         """Of each document, the key under which it was accepted."""
         self._conflicts: list[Conflict] = []
@@ -175,7 +175,7 @@ class Ledger:
         with self._lock:
             self._requests += 1
 
-    def take(self, at: float, submission: Submission) -> Verdict:
+    def take(self, at: float, submission: Submission) -> TakeResult:
         """Judge a submission and remember it, on disk first.
 
         Raises:
@@ -191,21 +191,21 @@ class Ledger:
         self._requests += 1
         self._enter(at, submission)
 
-    def _enter(self, at: float, submission: Submission) -> Verdict:
+    def _enter(self, at: float, submission: Submission) -> TakeResult:
         known = self._entries.get(submission.key)
         if known is None:
             if (other := self._keys.get(submission.document)) is not None:
                 self._conflicts.append(Conflict(self._entries[other].last, submission, at))
-                return Verdict.TAKEN
+                return TakeResult.TAKEN
             self._keys[submission.document] = submission.key
-            self._entries[submission.key] = Entry(submission, len(self._entries) + 1, 1, at, at)
-            return Verdict.NEW
+            self._entries[submission.key] = LedgerEntry(submission, len(self._entries) + 1, 1, at, at)
+            return TakeResult.NEW
         if known.last.document != submission.document:
             self._conflicts.append(Conflict(known.last, submission, at))
-            return Verdict.CONFLICT
+            return TakeResult.CONFLICT
         self._entries[submission.key] = dataclasses.replace(known, last=submission, times=known.times + 1, last_at=at)
         self._repeats += 1
-        return Verdict.REPEAT
+        return TakeResult.REPEAT
 
     def as_json(self, *, full: bool) -> dict[str, Any]:
         """The books as `/_received` shows them, documents in order of arrival."""

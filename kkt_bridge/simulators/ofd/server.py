@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kkt_bridge.simulators.ofd.connection import Connection
+from kkt_bridge.simulators.ofd.connection import OfdConnection
 from kkt_bridge.simulators.ofd.ledger import Ledger
 from kkt_bridge.simulators.ofd.service import OfdService
 
@@ -30,7 +30,7 @@ class OfdServer(socketserver.TCPServer):
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._live: dict[socket.socket, threading.Thread] = {}
-        super().__init__(address, Connection)
+        super().__init__(address, OfdConnection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection in a thread of its own."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from kkt_bridge.simulators.ofd.faults import HEALTHY, Drip, FaultBoard, Faults, InvalidFaultsError, parse_faults
-from kkt_bridge.simulators.ofd.ledger import Ledger, Verdict
+from kkt_bridge.simulators.ofd.faults import HEALTHY, Drip, FaultBoard, InvalidOfdFaults, OfdFaults, parse_faults
+from kkt_bridge.simulators.ofd.ledger import Ledger, TakeResult
 from kkt_bridge.simulators.ofd.submission import (
     Submission,
     SubmissionRefusedError,
@@ -31,7 +31,7 @@ LOGIN_PAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """One HTTP request; header names in lower case."""
 
     method: str
@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """One HTTP answer: wait `delay_s`, then send it, or close the connection without it if `dropped`."""
 
     status: int
@@ -73,9 +73,9 @@ class Answer:
         return json.dumps(self.payload).encode() if self.body is None else self.body
 
 
-def refusal(status: int, message: str) -> Answer:
+def refusal(status: int, message: str) -> HttpResponse:
     """An error answer that says why."""
-    return Answer(status, {"error": message})
+    return HttpResponse(status, {"error": message})
 
 
 class RateLimit:
@@ -106,14 +106,14 @@ class OfdService:
         self._token = token
         self._rate = RateLimit()
         self._faults = FaultBoard()
-        self._routes: dict[str, dict[str, Callable[[Request], Answer]]] = {
+        self._routes: dict[str, dict[str, Callable[[HttpRequest], HttpResponse]]] = {
             RECEIPT_PATH: {"POST": self._take},
             HEALTH_PATH: {"GET": self._health},
             "/_received": {"GET": self._received},
             "/_faults": {"GET": self._show_faults, "PUT": self._set_faults},
         }
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer one request as an OFD with these faults would."""
         path = request.path
         if path.startswith(OPERATOR_PREFIX):
@@ -122,30 +122,30 @@ class OfdService:
             self._ledger.count_request()
         faults = self._faults.current
         if request.kept and self._faults.spend("close_kept_next"):
-            return Answer(503, {}, dropped=True)
+            return HttpResponse(503, {}, dropped=True)
         answer = self._instead(path, faults) or self._unauthorized(request) or self._route(path, request)
         return _as_sent(answer, faults)
 
-    def _instead(self, path: str, faults: Faults) -> Answer | None:
+    def _instead(self, path: str, faults: OfdFaults) -> HttpResponse | None:
         """The answer of a fault that keeps the request from being looked at, if one is in force."""
         if faults.outage:
             return refusal(faults.status or 503, "outage")
         if faults.login_page:
-            return Answer(200, {}, body=LOGIN_PAGE, content_type="text/html; charset=utf-8")
+            return HttpResponse(200, {}, body=LOGIN_PAGE, content_type="text/html; charset=utf-8")
         if faults.deep_json:
-            return Answer(200, {}, body=b"[" * faults.deep_json)
+            return HttpResponse(200, {}, body=b"[" * faults.deep_json)
         if path == HEALTH_PATH and faults.health_status is not None:
             return refusal(faults.health_status, "health_status")
         return self._instead_of_taking(faults) if path == RECEIPT_PATH else None
 
-    def _instead_of_taking(self, faults: Faults) -> Answer | None:
+    def _instead_of_taking(self, faults: OfdFaults) -> HttpResponse | None:
         if faults.post_status is not None:
             return refusal(faults.post_status, "post_status")
         if faults.rate_limit_per_s and not self._rate.allows(faults.rate_limit_per_s):
             return refusal(429, f"more than {faults.rate_limit_per_s:g} documents a second")
         return None
 
-    def _unauthorized(self, request: Request) -> Answer | None:
+    def _unauthorized(self, request: HttpRequest) -> HttpResponse | None:
         if self._token is None:
             return None
         shown = request.headers.get("authorization", "")
@@ -155,7 +155,7 @@ class OfdService:
             refusal(401, "send the token as Authorization: Bearer"), headers={"WWW-Authenticate": "Bearer"}
         )
 
-    def _route(self, path: str, request: Request) -> Answer:
+    def _route(self, path: str, request: HttpRequest) -> HttpResponse:
         methods = self._routes.get(path)
         if methods is None:
             return refusal(404, f"{path[:200]}: no such path; known are {', '.join(self._routes)}")
@@ -167,7 +167,7 @@ class OfdService:
             )
         return handler(request)
 
-    def _take(self, request: Request) -> Answer:
+    def _take(self, request: HttpRequest) -> HttpResponse:
         faults = self._faults.current
         if self._faults.spend("fail_next"):
             return refusal(faults.status or 500, "fail_next")
@@ -181,48 +181,48 @@ class OfdService:
             return refusal(500, "this document fails (error_keys)")
         return self._enter(submission)
 
-    def _enter(self, submission: Submission) -> Answer:
+    def _enter(self, submission: Submission) -> HttpResponse:
         now = time.time()
         try:
             verdict = self._ledger.take(now, submission)
         except OSError as error:
             return refusal(503, f"the document could not be stored: {error}")
-        if verdict is Verdict.CONFLICT:
+        if verdict is TakeResult.CONFLICT:
             return refusal(409, f"{submission.key} was accepted with another fiscal document")
-        if verdict is Verdict.TAKEN:
+        if verdict is TakeResult.TAKEN:
             return refusal(
                 409,
                 f"document {submission.fd_number} of fiscal storage {submission.fn_number} was accepted from another "
                 "receipt: no two registers have the same storage",
             )
-        return Answer(
+        return HttpResponse(
             200,
-            {"accepted": True, "duplicate": verdict is Verdict.REPEAT, "server_time": int(now)},
+            {"accepted": True, "duplicate": verdict is TakeResult.REPEAT, "server_time": int(now)},
             dropped=self._faults.spend("drop_answers_next"),
         )
 
-    def _health(self, _request: Request) -> Answer:
-        return Answer(200, {"status": "ok"})
+    def _health(self, _request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, {"status": "ok"})
 
-    def _received(self, request: Request) -> Answer:
+    def _received(self, request: HttpRequest) -> HttpResponse:
         query = parse_qs(request.target.partition("?")[2])
-        return Answer(200, self._ledger.as_json(full=query.get("full", ["0"])[-1] not in ("0", "false")))
+        return HttpResponse(200, self._ledger.as_json(full=query.get("full", ["0"])[-1] not in ("0", "false")))
 
-    def _show_faults(self, _request: Request) -> Answer:
-        return Answer(200, self._faults.current.as_json())
+    def _show_faults(self, _request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, self._faults.current.as_json())
 
-    def _set_faults(self, request: Request) -> Answer:
+    def _set_faults(self, request: HttpRequest) -> HttpResponse:
         try:
             faults = parse_faults(parse_object(request.body))
         except SubmissionRefusedError as error:
             return refusal(error.status, error.message)
-        except InvalidFaultsError as error:
+        except InvalidOfdFaults as error:
             return refusal(400, str(error))
         self._faults.replace(faults)
-        return Answer(200, faults.as_json())
+        return HttpResponse(200, faults.as_json())
 
 
-def _as_sent(answer: Answer, faults: Faults) -> Answer:
+def _as_sent(answer: HttpResponse, faults: OfdFaults) -> HttpResponse:
     """The answer with what faults do to every answer."""
     if faults == HEALTHY:
         return answer

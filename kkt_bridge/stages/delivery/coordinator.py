@@ -17,7 +17,7 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.delivery import (
-    bury,
+    dead_letter,
     end_waiting,
     failing_documents,
     fix_body,
@@ -34,18 +34,18 @@ from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.ofd.backoff import backoff_s
 from kkt_bridge.ofd.breaker import BreakerChange
-from kkt_bridge.ofd.exchange import Answer, AnswerKind, Exchange, Request
+from kkt_bridge.ofd.exchange import AnswerKind, Exchange, OfdAnswer, OfdRequest
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import OfdSettings, SyncSettings
-from kkt_bridge.stages.delivery.disposition import RULES, Circumstances, Ruling, rule
+from kkt_bridge.stages.delivery.disposition import RULES, Circumstances, Disposition, rule
 from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
 from kkt_bridge.stages.delivery.evidence import REMEMBERED_MAX, TAKES_NOTHING_S
 from kkt_bridge.stages.delivery.lane import Lane, LaneState
 from kkt_bridge.stages.delivery.pacing import Pace
-from kkt_bridge.stages.delivery.status import DeliveryView
+from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.stages.delivery.sync_pass import SyncPass, SyncResult
 from kkt_bridge.stages.delivery.trial import OTHERS_MAX, Trial, Trials
-from kkt_bridge.stages.delivery.uplink import NetworkChange, Road
+from kkt_bridge.stages.delivery.uplink import NetworkChange, Uplink
 from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent
 from kkt_bridge.wire.times import rfc3339
 from kkt_bridge.wire.topics import Topics
@@ -64,7 +64,7 @@ LOST_AFTER_FACTOR: Final = 20
 """A batch is taken to be lost after so many seconds, and so many times `ofd.timeout_s`: the exchange ends each request
 within three times that, and may begin a batch twice; this is the watch on the exchange itself."""
 
-LOST: Final = Answer(AnswerKind.LINE_FAILED, "the exchange gave no answer at all")
+LOST: Final = OfdAnswer(AnswerKind.LINE_FAILED, "the exchange gave no answer at all")
 """In the place of an answer, where the exchange itself failed."""
 
 NO_HEALTH_CHECK: Final = frozenset({404, 405})
@@ -78,12 +78,12 @@ class SyncInProgress(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryOutcome:
     """What became of one attempt and is not yet written down."""
 
     due: DueDocument
-    answer: Answer
-    ruling: Ruling
+    answer: OfdAnswer
+    disposition: Disposition
     wait_s: float
     """For how long a waiting document waits."""
 
@@ -99,7 +99,7 @@ class Delivery:
         requisites: Mapping[str, RegisterRequisites],
         journal: Journal,
         exchange: Exchange,
-        road: Road,
+        uplink: Uplink,
         topics: Topics,
         zone: tzinfo,
         clock: Clock,
@@ -110,7 +110,7 @@ class Delivery:
         self._requisites = requisites
         self._journal = journal
         self._exchange = exchange
-        self._road = road
+        self._uplink = uplink
         self._topics = topics
         self._zone = zone
         self._clock = clock
@@ -125,7 +125,7 @@ class Delivery:
         self._looking: tuple[int, float] | None = None
         """The number of a health check that is asked for want of documents, and when it is given up."""
         self._next_look_at = 0.0
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[DeliveryOutcome] = []
         self._news: list[BreakerChange | NetworkChange] = []
         self._was_doubtful = False
         self._has_recalled = False
@@ -145,17 +145,17 @@ class Delivery:
         return self._sync is not None or any(lane.state != LaneState.IDLE for lane in list(self._lanes.values()))
 
     @property
-    def view(self) -> DeliveryView:
+    def view(self) -> DeliveryStatus:
         """How delivery stands now."""
-        evidence, since = self._road.evidence, self._road.evidence.nothing_since
+        evidence, since = self._uplink.evidence, self._uplink.evidence.nothing_since
         is_long = since is not None and self._clock.monotonic() - since >= TAKES_NOTHING_S and self._sendable() > 0
-        return DeliveryView(
-            network=self._road.network.state,
+        return DeliveryStatus(
+            network=self._uplink.network.state,
             in_progress=self.in_progress,
             sent_total=self.sent_total,
             failed_total=self.failed_total,
             last_success_ms=self.last_success_ms,
-            paused_until=self._road.paused_until,
+            paused_until=self._uplink.paused_until,
             bridge_refused=evidence.bridge_refused,
             refuses_all=evidence.refuses_all,
             takes_nothing_since=since if is_long else None,
@@ -196,11 +196,11 @@ class Delivery:
     def _work(self) -> float | None:
         if self._sync is not None:
             return self._go_on_with(self._sync)
-        if (pause := self._road.paused_s()) > 0:
+        if (pause := self._uplink.paused_s()) > 0:
             return pause
         self._end_waits()
         now = self._clock.monotonic()
-        if self._trial is not None or (self._road.is_on_trial and not self._may_rest()):
+        if self._trial is not None or (self._uplink.is_on_trial and not self._may_rest()):
             return self._try_the_road()
         for lane in self._idle_lanes():
             if lane.hold_until <= now and (documents := self._ready(lane.kkt, 0, lane.length)):
@@ -209,7 +209,7 @@ class Delivery:
 
     # -- what came back ---------------------------------------------------------------------------------
 
-    def _come_back(self, batch: int, answers: list[Answer]) -> None:
+    def _come_back(self, batch: int, answers: list[OfdAnswer]) -> None:
         """Give the answers to whoever waits for them; what was given up before is nobody's any more."""
         if self._trial is not None and batch == self._trial.asking:
             self._hear_check(self._trial, answers[0])
@@ -223,7 +223,7 @@ class Delivery:
                 elif lane.batch == batch and lane.state == LaneState.ASKING:
                     self._hear_about(lane, _wellness(answers[0]))
 
-    def _hear_documents(self, lane: Lane, answers: list[Answer]) -> None:
+    def _hear_documents(self, lane: Lane, answers: list[OfdAnswer]) -> None:
         lane.mind_the_pace(len(answers))
         for due, answer in zip(lane.documents, answers[:-1], strict=False):
             self._rule(lane, due, answer, is_well=None)
@@ -264,40 +264,40 @@ class Delivery:
 
     def _lose(self, lane: Lane) -> None:
         """Nobody knows what became of the batch: the exchange's fault, not the document's, so nothing overtakes."""
-        ruling, due = Ruling("held", "failure"), lane.documents[0]
-        self._road.breaker.fail(LOST.text)
-        self._take_down(lane, Outcome(due, LOST, ruling, 0.0))
+        disposition, due = Disposition("held", "failure"), lane.documents[0]
+        self._uplink.breaker.fail(LOST.text)
+        self._take_down(lane, DeliveryOutcome(due, LOST, disposition, 0.0))
         lane.become(LaneState.IDLE)
 
     # -- ruling -----------------------------------------------------------------------------------------
 
-    def _rule(self, lane: Lane, due: DueDocument, answer: Answer, *, is_well: bool | None) -> None:
+    def _rule(self, lane: Lane, due: DueDocument, answer: OfdAnswer, *, is_well: bool | None) -> None:
         try:
             outcome = self._outcome(lane, due, answer, is_well=is_well)
         except Exception:
             # A bug, or an answer that brings one to light: it costs this document an attempt, and nobody else anything.
             log.exception("the answer about %s:%s could not be understood", due.pos_id, due.receipt_id)
-            ruling = Ruling("waiting", "nothing")
-            outcome = Outcome(due, answer, ruling, self._backoff_s(due.attempts + 1))
+            disposition = Disposition("waiting", "nothing")
+            outcome = DeliveryOutcome(due, answer, disposition, self._backoff_s(due.attempts + 1))
         self._take_down(lane, outcome)
 
-    def _take_down(self, lane: Lane, outcome: Outcome) -> None:
+    def _take_down(self, lane: Lane, outcome: DeliveryOutcome) -> None:
         """Keep an outcome until it is written down, and tell those whom it concerns."""
         self._outcomes.append(outcome)
-        if outcome.ruling.fate == "held":
-            lane.hold_until = self._clock.monotonic() + self._road.hold_s()
+        if outcome.disposition.fate == "held":
+            lane.hold_until = self._clock.monotonic() + self._uplink.hold_s()
         if lane.sync is not None:
-            lane.sync.note(outcome.due, outcome.ruling)
-        if outcome.ruling.fate == "sent":
+            lane.sync.note(outcome.due, outcome.disposition)
+        if outcome.disposition.fate == "sent":
             self._trials.note_taken()
             for each in self._lanes.values():
                 each.hold_until = 0.0
         if self._trial is not None and self._trial.asking is None:
             self._hear_trial(self._trial, outcome)
 
-    def _outcome(self, lane: Lane, due: DueDocument, answer: Answer, *, is_well: bool | None) -> Outcome:
-        evidence = self._road.evidence
-        ruling = rule(
+    def _outcome(self, lane: Lane, due: DueDocument, answer: OfdAnswer, *, is_well: bool | None) -> DeliveryOutcome:
+        evidence = self._uplink.evidence
+        disposition = rule(
             answer,
             Circumstances(
                 strikes=due.strikes,
@@ -309,13 +309,13 @@ class Delivery:
                 is_doubtful=evidence.is_doubtful(due.document),
             ),
         )
-        self._road.note(due.document, answer, ruling, sent_at=lane.sent_at, is_well=is_well)
-        if ruling.reason == "max_attempts":
+        self._uplink.note(due.document, answer, disposition, sent_at=lane.sent_at, is_well=is_well)
+        if disposition.reason == "max_attempts":
             evidence.exhaust(due.document)
-        elif ruling.fate == "dead":
+        elif disposition.fate == "dead":
             evidence.forget(due.document)
-        wait_s = self._backoff_s(due.strikes + 1) if ruling.fate == "waiting" else 0.0
-        return Outcome(due, answer, ruling, wait_s)
+        wait_s = self._backoff_s(due.strikes + 1) if disposition.fate == "waiting" else 0.0
+        return DeliveryOutcome(due, answer, disposition, wait_s)
 
     def _backoff_s(self, failures: int) -> float:
         settings, chance = self._settings, self._random.random()
@@ -326,15 +326,17 @@ class Delivery:
     def _send(self, lane: Lane, documents: Sequence[DueDocument], sync: SyncPass | None = None) -> None:
         lane.become(LaneState.SENDING)
         lane.documents, lane.sync = documents, sync
-        lane.sent_at = lane.served = self._road.evidence.moment()
+        lane.sent_at = lane.served = self._uplink.evidence.moment()
         lane.deadline = self._clock.monotonic() + self._lost_after_s
-        lane.batch = self._submit([Request("receipt", f"{due.pos_id}:{due.receipt_id}", due.body) for due in documents])
+        lane.batch = self._submit(
+            [OfdRequest("receipt", f"{due.pos_id}:{due.receipt_id}", due.body) for due in documents]
+        )
 
     def _ask(self, lane: Lane) -> None:
         lane.deadline = self._clock.monotonic() + self._lost_after_s
-        lane.batch = self._submit([Request("health")])
+        lane.batch = self._submit([OfdRequest("health")])
 
-    def _submit(self, requests: list[Request]) -> int:
+    def _submit(self, requests: list[OfdRequest]) -> int:
         self._batch += 1
         self._exchange.submit(self._batch, requests)
         return self._batch
@@ -358,12 +360,12 @@ class Delivery:
         return 0.0
 
     def _may_go_on_with(self, sync: SyncPass) -> bool:
-        breaker = self._road.breaker
+        breaker = self._uplink.breaker
         is_open = sync.force or breaker.state == "closed"
-        if self._road.evidence.refuses_all is not None and sync.dead:
+        if self._uplink.evidence.refuses_all is not None and sync.dead:
             return False  # each further attempt would cost a document that is probably good
         # An OFD that takes nothing is not tried with every document: each attempt may take as long as a time-out.
-        return is_open and not self._road.paused_s(force=sync.force) and sync.failures_in_a_row < breaker.fail_max
+        return is_open and not self._uplink.paused_s(force=sync.force) and sync.failures_in_a_row < breaker.fail_max
 
     def _send_of_pass(self, lane: Lane, sync: SyncPass, last: int) -> None:
         ready = self._ready(lane.kkt, sync.after.get(lane.kkt, 0), lane.length)
@@ -380,7 +382,7 @@ class Delivery:
         if self._under_way():
             return self._until_deadline_s()
         if self._trial is None:
-            now, breaker = self._clock.monotonic(), self._road.breaker
+            now, breaker = self._clock.monotonic(), self._uplink.breaker
             if (wait := max(breaker.seconds_to_probe(), self._next_trial_at - now)) > 0:
                 return min(wait, self._until_ready_s() or wait) if breaker.state == "closed" else wait
             self._trial = self._new_trial()
@@ -388,7 +390,7 @@ class Delivery:
                 breaker.begin_probe()
                 if self._has_health_check:
                     self._next_trial_at = now + self._lost_after_s  # the watch on the question
-                    self._trial.asking = self._submit([Request("health")])
+                    self._trial.asking = self._submit([OfdRequest("health")])
                     self._record()
                     return self._lost_after_s
         return self._try_next(self._trial)
@@ -417,7 +419,7 @@ class Delivery:
                 behind = self._ready(first.kkt, first.document, OTHERS_MAX)
         return self._trials.begin(first, behind, others)
 
-    def _hear_check(self, trial: Trial, answer: Answer) -> None:
+    def _hear_check(self, trial: Trial, answer: OfdAnswer) -> None:
         """The health check's answer at the beginning of a trial."""
         trial.asking = None
         self._next_trial_at = 0.0
@@ -425,18 +427,18 @@ class Delivery:
         if trial.is_well is None:
             return  # there is none: documents show it
         self._trials.note_check(well=trial.is_well)
-        self._road.observe(RULES[answer.kind].network)
+        self._uplink.observe(RULES[answer.kind].network)
         if trial.is_well:
-            if not self._road.evidence.health_contradicted or not trial.candidates:
-                self._road.breaker.succeed()
+            if not self._uplink.evidence.health_contradicted or not trial.candidates:
+                self._uplink.breaker.succeed()
                 self._trial = None
         elif not (self._trials.is_proof_due and trial.candidates):
-            self._road.breaker.fail(f"its health check: {answer.text}")
+            self._uplink.breaker.fail(f"its health check: {answer.text}")
             self._trial = None
 
-    def _hear_trial(self, trial: Trial, outcome: Outcome) -> None:
+    def _hear_trial(self, trial: Trial, outcome: DeliveryOutcome) -> None:
         """What became of a trial's document: one that is taken is enough."""
-        is_taken, is_pause = outcome.ruling.fate == "sent", outcome.ruling.road == "pause"
+        is_taken, is_pause = outcome.disposition.fate == "sent", outcome.disposition.uplink == "pause"
         if not is_taken and not is_pause:
             self._trials.note_failed(outcome.due)
             if trial.candidates:
@@ -444,14 +446,14 @@ class Delivery:
         if not is_pause:  # an OFD that asks for patience is there, and says nothing of the document
             self._trials.end(taken=is_taken)
         self._trial = None
-        self._next_trial_at = self._clock.monotonic() + self._road.hold_s()
+        self._next_trial_at = self._clock.monotonic() + self._uplink.hold_s()
 
-    def _hear_look(self, answer: Answer) -> None:
+    def _hear_look(self, answer: OfdAnswer) -> None:
         is_well = _wellness(answer)
         if is_well is None:
-            self._road.reconsider()
+            self._uplink.reconsider()
         else:
-            self._road.observe(RULES[answer.kind].network)
+            self._uplink.observe(RULES[answer.kind].network)
         if is_well is not False:
             self._forgive()
 
@@ -459,8 +461,8 @@ class Delivery:
 
     def _record(self) -> None:
         """Write down what became of the documents tried, and what else is news."""
-        self._news += self._road.take_news()
-        if doubt_begins := self._road.evidence.is_doubtful() and not self._was_doubtful:
+        self._news += self._uplink.take_news()
+        if doubt_begins := self._uplink.evidence.is_doubtful() and not self._was_doubtful:
             log.error("different documents fail, and none is taken: it is the OFD, no document is given up for it")
         while self._outcomes or self._news:
             outcomes = self._outcomes[:RECORD_MAX]
@@ -475,9 +477,9 @@ class Delivery:
             self._news.clear()
             for outcome in outcomes:
                 self._count(outcome)
-        self._was_doubtful = self._road.evidence.is_doubtful()
+        self._was_doubtful = self._uplink.evidence.is_doubtful()
 
-    def _write_one_by_one(self, outcomes: list[Outcome], *, ends_waits: bool) -> None:
+    def _write_one_by_one(self, outcomes: list[DeliveryOutcome], *, ends_waits: bool) -> None:
         """A bug that one document brings to light costs that one an attempt, and nobody else anything."""
         for outcome in outcomes:
             try:
@@ -500,7 +502,7 @@ class Delivery:
         except Exception:
             log.exception("the events of delivery are lost: %s", self._news)
 
-    def _write_down(self, outcomes: list[Outcome], tx: Transaction, *, ends_waits: bool) -> None:
+    def _write_down(self, outcomes: list[DeliveryOutcome], tx: Transaction, *, ends_waits: bool) -> None:
         for outcome in outcomes:
             self._write_outcome(outcome, tx)
         for change in self._news:
@@ -509,16 +511,16 @@ class Delivery:
             # Nobody's fault after all: those that wait out back-offs go first again.
             end_waiting(tx, everything=True)
 
-    def _write_outcome(self, outcome: Outcome, tx: Transaction) -> None:
-        due, answer, ruling = outcome.due, outcome.answer, outcome.ruling
-        match ruling.fate:
+    def _write_outcome(self, outcome: DeliveryOutcome, tx: Transaction) -> None:
+        due, answer, disposition = outcome.due, outcome.answer, outcome.disposition
+        match disposition.fate:
             case "sent":
                 record_sent(tx, due, answer.server_time)
             case "dead":
-                bury(tx, due, reason=ruling.reason or "refused", error=answer.text)
+                dead_letter(tx, due, reason=disposition.reason or "refused", error=answer.text)
             case "held" | "waiting":
                 wait_ms = int(outcome.wait_s * 1000)
-                record_failure(tx, due, answer.text, strike=ruling.strike, wait_ms=wait_ms)
+                record_failure(tx, due, answer.text, strike=disposition.strike, wait_ms=wait_ms)
 
     def _write_news(self, tx: Transaction, change: BreakerChange | NetworkChange) -> None:
         at = rfc3339(tx.instant.wall_ms, self._zone)
@@ -535,10 +537,10 @@ class Delivery:
             network = NetworkEvent(from_=change.previous, to=change.current, at=at)
             tx.publish(self._topics.event("network"), network.payload(), is_event=True)
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, outcome: DeliveryOutcome) -> None:
         due = outcome.due
         ids = {"receipt_id": due.receipt_id, "pos_id": due.pos_id, "kkt": due.kkt}
-        if outcome.ruling.fate == "sent":
+        if outcome.disposition.fate == "sent":
             self.sent_total += 1
             self.last_success_ms = self._clock.now_ms()
             log.info("the OFD has the document", extra=ids)
@@ -551,8 +553,8 @@ class Delivery:
     def _recall(self) -> None:
         """Take over what the rows tell of the time before this process."""
         if not self._has_recalled:
-            self._road.evidence.recall(self._journal.read(lambda at: failing_documents(at, REMEMBERED_MAX)))
-            self._was_doubtful = self._road.evidence.is_doubtful()
+            self._uplink.evidence.recall(self._journal.read(lambda at: failing_documents(at, REMEMBERED_MAX)))
+            self._was_doubtful = self._uplink.evidence.is_doubtful()
             self._has_recalled = True
 
     def _fix_bodies(self) -> None:
@@ -636,38 +638,38 @@ class Delivery:
         held = [lane.hold_until - now for lane in self._lanes.values() if lane.state == LaneState.IDLE]
         waits = [self._until_ready_s(), self._until_deadline_s(), *(wait for wait in held if wait > 0)]
         if not self._sendable() and not self._under_way():
-            self._road.evidence.nothing_since = None
+            self._uplink.evidence.nothing_since = None
             waits.append(self._look_around())
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _may_rest(self) -> bool:
         """Whether there is nothing to try the road with, nor a need to: a breaker that is not closed has one."""
-        return self._road.breaker.state == "closed" and not self._sendable() and not self._under_way()
+        return self._uplink.breaker.state == "closed" and not self._sendable() and not self._under_way()
 
     def _is_accused(self) -> bool:
         """Whether the OFD is said to refuse this bridge, or everything, and nothing shows it that is still there.
 
         Refused documents are there as long as nobody has decided on them: requeued, they show whether they are taken.
         """
-        evidence, counts = self._road.evidence, self._journal.counts()
+        evidence, counts = self._uplink.evidence, self._journal.counts()
         refuses_all = evidence.refuses_all is not None and not any(n for (_, kind), n in counts.items() if kind == DLQ)
         return evidence.bridge_refused is not None or refuses_all
 
     def _forgive(self) -> None:
         """Take back what the OFD is said to refuse, if nothing is left that would show it."""
         if self._is_accused() and not self._sendable():
-            self._road.evidence.forgive()
+            self._uplink.evidence.forgive()
 
     def _look_around(self) -> float | None:
         """If things were bad and nothing is left to send that would show it, ask whether they still are."""
-        if self._road.is_well and not self._is_accused():
+        if self._uplink.is_well and not self._is_accused():
             return None
         now = self._clock.monotonic()
         if self._looking is None and now >= self._next_look_at and self._has_health_check:
             self._next_look_at = now + self._settings.interval_s
-            self._looking = self._submit([Request("health")]), now + self._lost_after_s
+            self._looking = self._submit([OfdRequest("health")]), now + self._lost_after_s
         if not self._has_health_check:
-            self._road.reconsider()
+            self._uplink.reconsider()
             self._forgive()
             self._record()
         if self._looking is not None:
@@ -675,7 +677,7 @@ class Delivery:
         return max(0.001, self._next_look_at - now) if self._has_health_check else self._settings.interval_s
 
 
-def _wellness(answer: Answer) -> bool | None:
+def _wellness(answer: OfdAnswer) -> bool | None:
     """What a health check's answer says; None if there is no health check."""
     if answer.kind is AnswerKind.ACCEPTED:
         return True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 from kkt_bridge.ofd.network import NetworkName
 
 RoadNote = Literal["success", "failure", "pause", "nothing"]
@@ -16,24 +16,24 @@ Fate = Literal["sent", "held", "waiting", "dead"]
 and does not hold up those behind it."""
 
 
-class Rule(NamedTuple):
+class DispositionRule(NamedTuple):
     """What the kind of an answer says by itself."""
 
-    road: RoadNote
+    uplink: RoadNote
     network: NetworkName
     document: Literal["sent", "held", "refused", "misdirected", "attributed"]
     """`misdirected` and `attributed` need evidence: whose fault it is."""
 
 
-RULES: Final[Mapping[AnswerKind, Rule]] = MappingProxyType(
+RULES: Final[Mapping[AnswerKind, DispositionRule]] = MappingProxyType(
     {
-        AnswerKind.ACCEPTED: Rule("success", "online", "sent"),
-        AnswerKind.NOT_THE_OFD: Rule("failure", "offline", "held"),
-        AnswerKind.SLOW_DOWN: Rule("pause", "online", "held"),
-        AnswerKind.BRIDGE_REFUSED: Rule("failure", "degraded", "misdirected"),
-        AnswerKind.DOCUMENT_REFUSED: Rule("nothing", "online", "refused"),
-        AnswerKind.SERVICE_FAILED: Rule("failure", "degraded", "attributed"),
-        AnswerKind.LINE_FAILED: Rule("failure", "offline", "attributed"),
+        AnswerKind.ACCEPTED: DispositionRule("success", "online", "sent"),
+        AnswerKind.NOT_THE_OFD: DispositionRule("failure", "offline", "held"),
+        AnswerKind.SLOW_DOWN: DispositionRule("pause", "online", "held"),
+        AnswerKind.BRIDGE_REFUSED: DispositionRule("failure", "degraded", "misdirected"),
+        AnswerKind.DOCUMENT_REFUSED: DispositionRule("nothing", "online", "refused"),
+        AnswerKind.SERVICE_FAILED: DispositionRule("failure", "degraded", "attributed"),
+        AnswerKind.LINE_FAILED: DispositionRule("failure", "offline", "attributed"),
     }
 )
 
@@ -59,44 +59,44 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class Disposition:
     """What is to be done about one attempt."""
 
     fate: Fate
-    road: RoadNote
+    uplink: RoadNote
     strike: bool = False
     reason: str | None = None
     """Why a dead letter is one."""
 
 
-def rule(answer: Answer, known: Circumstances) -> Ruling:
+def rule(answer: OfdAnswer, known: Circumstances) -> Disposition:
     """What follows from this answer under these circumstances."""
-    road, _, document = RULES[answer.kind]
+    uplink, _, document = RULES[answer.kind]
     match document:
         case "sent":
-            return Ruling("sent", road)
+            return Disposition("sent", uplink)
         case "held":
-            return Ruling("held", road)
+            return Disposition("held", uplink)
         case "refused":
-            return Ruling("dead", road, strike=True, reason="refused")
+            return Disposition("dead", uplink, strike=True, reason="refused")
         case "misdirected":
             if known.took_others_since_refusal:
                 # Others get through, so this bridge is not refused: it is this document.
-                return Ruling("dead", "nothing", strike=True, reason="refused")
-            return Ruling("held", road)
+                return Disposition("dead", "nothing", strike=True, reason="refused")
+            return Disposition("held", uplink)
         case "attributed":
             return _attribute(known)
 
 
-def _attribute(known: Circumstances) -> Ruling:
+def _attribute(known: Circumstances) -> Disposition:
     """Whose fault a failure is that may be anybody's."""
     is_alive = known.is_well or known.took_others
     if not known.is_forced and (not is_alive or known.is_doubtful):
-        return Ruling("held", "failure")
+        return Disposition("held", "failure")
     # A document that fails while others are taken says nothing of the service: it must not close the road for them.
-    road: RoadNote = "nothing" if known.took_others and not known.is_doubtful else "failure"
+    uplink: RoadNote = "nothing" if known.took_others and not known.is_doubtful else "failure"
     if known.strikes + 1 < known.max_attempts:
-        return Ruling("waiting", road, strike=True)
+        return Disposition("waiting", uplink, strike=True)
     if known.is_doubtful:
-        return Ruling("waiting", road)  # one strike short of the end, until there is proof
-    return Ruling("dead", road, strike=True, reason="max_attempts")
+        return Disposition("waiting", uplink)  # one strike short of the end, until there is proof
+    return Disposition("dead", uplink, strike=True, reason="max_attempts")

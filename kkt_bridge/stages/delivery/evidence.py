@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Final
 
-from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 
 DOUBTFUL_FROM: Final = 3
 """Different documents failing, with none taken since the first of them failed, that put the service in doubt."""
@@ -24,7 +24,7 @@ TAKES_NOTHING_S: Final = 600.0
 """Seconds of attempts that all came to nothing before that is worth telling."""
 
 
-class Evidence:
+class FailureAttribution:
     """Used by one thread; the fields without an underscore may be read by others."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Evidence:
         return self.bridge_refused is not None or self.refuses_all is not None or self.is_doubtful()
 
     def note(
-        self, document: int, answer: Answer, *, sent_at: int, is_well: bool | None, is_dead: bool, now_s: float
+        self, document: int, answer: OfdAnswer, *, sent_at: int, is_well: bool | None, is_dead: bool, now_s: float
     ) -> None:
         """Take note of an answer, after it was ruled upon. `sent_at` is the moment of its batch.
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kkt_bridge.journal.records import DueDocument
-from kkt_bridge.ofd.exchange import Answer
+from kkt_bridge.ofd.exchange import OfdAnswer
 from kkt_bridge.stages.delivery.sync_pass import SyncPass
 
 BATCH_MAX: Final = 32
@@ -45,7 +45,7 @@ class Lane:
     state: LaneState = LaneState.IDLE
     documents: Sequence[DueDocument] = ()
     """Those under way, in the order of their FD numbers."""
-    failed: tuple[DueDocument, Answer] | None = None
+    failed: tuple[DueDocument, OfdAnswer] | None = None
     """The one about which the health check is asked."""
     sent_at: int = 0
     """The moment of the evidence at which the batch was sent."""

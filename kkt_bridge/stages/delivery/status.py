@@ -8,7 +8,7 @@ from kkt_bridge.ofd.network import NetworkName
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryView:
+class DeliveryStatus:
     """What is known of the way to the OFD. `..._until` and `..._since` are monotonic seconds."""
 
     network: NetworkName = "online"

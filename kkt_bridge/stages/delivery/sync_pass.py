@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from kkt_bridge.journal.records import DueDocument
-from kkt_bridge.stages.delivery.disposition import Ruling
+from kkt_bridge.stages.delivery.disposition import Disposition
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class SyncPass:
     failed: set[int] = field(default_factory=set)
     dead: int = 0
 
-    def note(self, due: DueDocument, ruling: Ruling) -> None:
+    def note(self, due: DueDocument, disposition: Disposition) -> None:
         """Count an attempt."""
         self.after[due.kkt] = max(due.document, self.after.get(due.kkt, 0))
-        self.failures_in_a_row = self.failures_in_a_row + 1 if ruling.road == "failure" else 0
-        if ruling.fate == "sent":
+        self.failures_in_a_row = self.failures_in_a_row + 1 if disposition.uplink == "failure" else 0
+        if disposition.fate == "sent":
             self.sent += 1
             self.failed.discard(due.document)
             return
         self.failed.add(due.document)
-        self.dead += ruling.fate == "dead"
-        if ruling.fate == "held":
+        self.dead += disposition.fate == "dead"
+        if disposition.fate == "held":
             self.through.add(due.kkt)  # nothing overtakes it
 
     def end(self, pending: int, now: float) -> None:

@@ -7,11 +7,11 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.backoff import backoff_s
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
-from kkt_bridge.ofd.exchange import Answer, AnswerKind
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 from kkt_bridge.ofd.network import Network, NetworkName
 from kkt_bridge.settings import SyncSettings
-from kkt_bridge.stages.delivery.disposition import RULES, Ruling
-from kkt_bridge.stages.delivery.evidence import Evidence
+from kkt_bridge.stages.delivery.disposition import RULES, Disposition
+from kkt_bridge.stages.delivery.evidence import FailureAttribution
 
 SLOW_DOWN_FIRST_S: Final = 1.0
 """Seconds of the first pause where the OFD asks for patience and not for how much; each further one doubles."""
@@ -36,13 +36,13 @@ class NetworkChange:
     current: NetworkName
 
 
-class Road:
+class Uplink:
     """Used by delivery's thread; `breaker`, `network`, `evidence` and `paused_until` may be read by others."""
 
     def __init__(self, *, breaker: Breaker, network: Network, settings: SyncSettings, clock: Clock) -> None:
         self.breaker = breaker
         self.network = network
-        self.evidence = Evidence()
+        self.evidence = FailureAttribution()
         self._settings = settings
         self._clock = clock
         self._slow_until = self._refused_until = 0.0
@@ -80,14 +80,16 @@ class Road:
 
     # -- what became of it ---------------------------------------------------------------------------------
 
-    def note(self, document: int, answer: Answer, ruling: Ruling, *, sent_at: int, is_well: bool | None) -> None:
+    def note(
+        self, document: int, answer: OfdAnswer, disposition: Disposition, *, sent_at: int, is_well: bool | None
+    ) -> None:
         """Take note of an answer about a document, and of what follows from it."""
-        is_dead, now_s = ruling.fate == "dead", self._clock.monotonic()
+        is_dead, now_s = disposition.fate == "dead", self._clock.monotonic()
         self.evidence.note(document, answer, sent_at=sent_at, is_well=is_well, is_dead=is_dead, now_s=now_s)
         self.observe(RULES[answer.kind].network)
         if answer.kind is AnswerKind.DOCUMENT_REFUSED and self.evidence.refuses_all is not None:
             self._pause_refused()
-        match ruling.road:
+        match disposition.uplink:
             case "success":
                 self._slowdowns = self._refusal_pauses = self._failures_in_a_row = 0
                 self._refused_until = 0.0

@@ -10,7 +10,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.stages.intake.flood import FloodView, FloodWatch
+from kkt_bridge.stages.intake.flood import FloodStatus, FloodWatch
 from kkt_bridge.stages.intake.refusals import error
 from kkt_bridge.wire.messages import Error
 
@@ -38,7 +38,7 @@ class Admission:
         return self._paused
 
     @property
-    def flood(self) -> FloodView | None:
+    def flood(self) -> FloodStatus | None:
         """The POS that floods the bridge, the worst one if there are several; None if none does."""
         return self.watch.flood
 

@@ -16,7 +16,7 @@ FLOOD_PER_S: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class FloodView:
+class FloodStatus:
     """A POS that floods the bridge."""
 
     pos: str
@@ -38,7 +38,7 @@ class FloodWatch:
         self._counts: Counter[str] = Counter()
         self._harmful: set[str] = set()
         """Senders of which something was refused in this window, or for which others had to wait."""
-        self._floods: dict[str, FloodView] = {}
+        self._floods: dict[str, FloodStatus] = {}
 
     def note(self, senders: Mapping[str, int], *, left_waiting: bool) -> None:
         """So many messages of these senders were taken up together, and more were left waiting or not."""
@@ -55,7 +55,7 @@ class FloodWatch:
             self._harmful.add(sender)
 
     @property
-    def flood(self) -> FloodView | None:
+    def flood(self) -> FloodStatus | None:
         """The worst flood of the last whole window; None if there was none."""
         with self._lock:
             self._close_window()
@@ -68,7 +68,7 @@ class FloodWatch:
             return
         rates = {pos: count / lasted_s for pos, count in self._counts.items()}
         self._floods = {
-            pos: FloodView(pos, rate, self._floods[pos].since_ms if pos in self._floods else self._opened_ms)
+            pos: FloodStatus(pos, rate, self._floods[pos].since_ms if pos in self._floods else self._opened_ms)
             for pos, rate in rates.items()
             if rate >= FLOOD_PER_S and pos in self._harmful
         }

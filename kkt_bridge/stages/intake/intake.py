@@ -19,7 +19,7 @@ from kkt_bridge.journal.receipts import find_receipt, look_up, stored_body, trim
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.mqtt.inbox import AckToken, Inbox
-from kkt_bridge.mqtt.messages import Outgoing
+from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals
@@ -59,7 +59,7 @@ class Link(Protocol):
         """Send the PUBACKs, in this order."""
         ...
 
-    def publish(self, message: Outgoing) -> None:
+    def publish(self, message: Publication) -> None:
         """Publish past the journal: only for word that the journal does not work."""
         ...
 
@@ -226,7 +226,7 @@ class Intake:
                 kept = self._unrecorded[request.digest] = self._answered_past_the_journal(request)
             kept.tokens.append(request.token)
             if request.answer_topic is not None:
-                self._link.publish(Outgoing(request.answer_topic, kept.answer, correlation=request.correlation))
+                self._link.publish(Publication(request.answer_topic, kept.answer, correlation=request.correlation))
 
     def _answered_past_the_journal(self, request: Request) -> _Unrecorded:
         """What can still be read is answered from there; the rest is refused."""

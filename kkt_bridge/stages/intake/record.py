@@ -31,7 +31,7 @@ from kkt_bridge.wire.topics import Topics
 log = logging.getLogger(__name__)
 
 
-class JournalView:
+class JournalLookup:
     """What is known within one transaction."""
 
     def __init__(self, tx: Transaction, admission: Admission, zone: tzinfo) -> None:
@@ -79,9 +79,9 @@ class Recorder:
         self._command_event = topics.event("command")
         self._zone = zone
 
-    def view(self, tx: Transaction, admission: Admission) -> JournalView:
+    def view(self, tx: Transaction, admission: Admission) -> JournalLookup:
         """What is known within this transaction."""
-        return JournalView(tx, admission, self._zone)
+        return JournalLookup(tx, admission, self._zone)
 
     def write(self, tx: Transaction, request: Request, verdict: Verdict) -> None:
         """Write what was decided about the request, the answer included."""

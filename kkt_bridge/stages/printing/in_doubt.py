@@ -22,7 +22,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.printing.outcomes import ids_of
-from kkt_bridge.stages.printing.status import Doubt
+from kkt_bridge.stages.printing.status import InDoubtReceipt
 from kkt_bridge.stages.printing.storage_reader import Blocker
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class InDoubtResolver:
         self._facts: dict[int, _Facts] = {}
         """Of each receipt that was in doubt the last time."""
 
-    def judge(self, evidence: Evidence) -> tuple[list[PrintTask], list[Doubt]]:
+    def judge(self, evidence: Evidence) -> tuple[list[PrintTask], list[InDoubtReceipt]]:
         """Receipts that have no document if the register says the same once more, and those left to a person."""
         tasks = self._journal.read(lambda connection: tasks_in_doubt(connection, self._kkt))
         self._note(tasks, evidence.parked)
@@ -79,11 +79,11 @@ class InDoubtResolver:
                 absent.append(task)
         return absent, doubts
 
-    def parked(self, task: PrintTask, reason: str) -> Doubt:
+    def parked(self, task: PrintTask, reason: str) -> InDoubtReceipt:
         """A receipt of which it is proven that it was not printed, and that is not tried again by itself."""
         return self._doubt(task, reason, parked=True)
 
-    def disputed(self, task: PrintTask, reason: str) -> Doubt:
+    def disputed(self, task: PrintTask, reason: str) -> InDoubtReceipt:
         """A receipt whose mark another register's storage shows on another sale."""
         return self._doubt(task, reason)
 
@@ -91,9 +91,9 @@ class InDoubtResolver:
         """It is settled: another doubt about it would be a new one."""
         self._facts.pop(task.id, None)
 
-    def _doubt(self, task: PrintTask, reason: str, *, parked: bool = False) -> Doubt:
+    def _doubt(self, task: PrintTask, reason: str, *, parked: bool = False) -> InDoubtReceipt:
         facts = self._facts[task.id]
-        return Doubt(
+        return InDoubtReceipt(
             task,
             facts.number,
             facts.total,

@@ -43,20 +43,20 @@ from kkt_bridge.registers.base import FiscalRegister, PrintJob, ShiftReport
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
 from kkt_bridge.stages.printing.lease_on_arrival import LeaseOnArrival
 from kkt_bridge.stages.printing.manual_resolution import (
-    HandOrder,
-    HandSettled,
-    HandSettler,
-    PassOrder,
+    ManuallyResolved,
+    ManualResolution,
+    ManualResolver,
+    PassUnreadable,
     SettleRefused,
     record_settled,
 )
-from kkt_bridge.stages.printing.old_journal import OldMemory
-from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, log_outcome, record_outcomes, release_all
-from kkt_bridge.stages.printing.register_watch import RegisterWatch, Snapshot
+from kkt_bridge.stages.printing.old_journal import OldJournal
+from kkt_bridge.stages.printing.outcomes import PrintOutcome, ids_of, log_outcome, record_outcomes, release_all
+from kkt_bridge.stages.printing.register_watch import RegisterSnapshot, RegisterWatch
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
-from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftTeller
+from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftEvents
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
-from kkt_bridge.stages.printing.status import Doubt, LaneSettings, LaneView
+from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings, LaneStatus
 from kkt_bridge.stages.printing.storage_reader import StorageReader, disputed, found_elsewhere, in_the_way
 from kkt_bridge.wire.topics import Topics
 
@@ -156,22 +156,22 @@ class PrintLane:
         self._clock = clock
         self._watch = RegisterWatch(register, clock, settings.status_interval_s)
         self._shift = ShiftAge(settings.shift_close_after_s, clock)
-        self._teller = ShiftTeller(settings.kkt, topics, settings.zone)
+        self._teller = ShiftEvents(settings.kkt, topics, settings.zone)
         self._reader = StorageReader(settings, register=register, journal=journal, teller=self._teller, clock=clock)
         self._resolver = InDoubtResolver(settings.kkt, journal)
-        self._memory = OldMemory(settings.kkt, journal, barrier, clock)
-        self._hand = HandSettler(settings.kkt, register, journal, settings.zone)
-        self._view = LaneView(settings.kkt, settings.driver)
+        self._memory = OldJournal(settings.kkt, journal, barrier, clock)
+        self._hand = ManualResolver(settings.kkt, register, journal, settings.zone)
+        self._view = LaneStatus(settings.kkt, settings.driver)
         self._state = State.ASKING
         self._shown_at = 0.0
         self._retry_at = 0.0
         self._errors_in_a_row = 0
         self._tasks: deque[PrintTask] = deque()
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[PrintOutcome] = []
         self._lease_size = 1
         self._arrival = LeaseOnArrival(journal, settings.kkt)
         self._jobs: Requests[RegisterJob, ShiftReport | None] = Requests(RegisterNotReady)
-        self._orders: Requests[HandOrder | PassOrder, HandSettled | None] = Requests(SettleRefused)
+        self._orders: Requests[ManualResolution | PassUnreadable, ManuallyResolved | None] = Requests(SettleRefused)
         self._failed: dict[int, Exception] = {}
         """What the driver raised over receipts that are in doubt, by their rows."""
         self._attempts: dict[int, int] = {}
@@ -181,7 +181,7 @@ class PrintLane:
         """An open document that is not ours: storage, last document and shift, and since when it is seen."""
 
     @property
-    def view(self) -> LaneView:
+    def view(self) -> LaneStatus:
         """How the lane stands, for anybody to read."""
         return self._view
 
@@ -194,7 +194,7 @@ class PrintLane:
         """Have a job (a shift report, a copy) done between two receipts. The caller wakes the lane."""
         return self._jobs.put(job)
 
-    def settle(self, order: HandOrder | PassOrder) -> "Future[HandSettled | None]":
+    def settle(self, order: ManualResolution | PassUnreadable) -> "Future[ManuallyResolved | None]":
         """Have a doubt settled as a person decided, also while the lane stands still. The caller wakes the lane.
 
         The future tells what was settled; None where a document was passed. Its errors: SettleRefused, and what keeps
@@ -333,7 +333,7 @@ class PrintLane:
             raise
         return self._state is State.SERVING
 
-    def _ask(self) -> Snapshot:
+    def _ask(self) -> RegisterSnapshot:
         snapshot = self._watch.ask()
         self._shown_at = snapshot.asked_at
         self._shift.note(snapshot.status)
@@ -346,7 +346,7 @@ class PrintLane:
         )
         return snapshot
 
-    def _ask_at_rest(self) -> Snapshot:
+    def _ask_at_rest(self) -> RegisterSnapshot:
         """Ask the register; RegisterNotReady while it is busy, or in a document that is not ours to cancel."""
         snapshot = self._ask()
         if snapshot.status.mode == "document_open" and self._may_cancel(snapshot):
@@ -359,7 +359,7 @@ class PrintLane:
         self._foreign_document = None
         return snapshot
 
-    def _may_cancel(self, snapshot: Snapshot) -> bool:
+    def _may_cancel(self, snapshot: RegisterSnapshot) -> bool:
         """An open document is ours where a receipt is in doubt; anybody else's only once it was left alone for long."""
         status, now = snapshot.status, self._clock.monotonic()
         if status.busy:
@@ -406,7 +406,7 @@ class PrintLane:
         self._retry_at = self._clock.monotonic()  # a person may have been quicker than the pause
         self._go(State.SERVING)
 
-    def _evidence(self, snapshot: Snapshot) -> Evidence:
+    def _evidence(self, snapshot: RegisterSnapshot) -> Evidence:
         return Evidence(
             status=snapshot.status,
             lost_documents=self._reader.has_lost_documents(snapshot.status),
@@ -415,7 +415,7 @@ class PrintLane:
             parked=self._parked,
         )
 
-    def _require_nothing_open(self, snapshot: Snapshot, doubts: list[Doubt]) -> None:
+    def _require_nothing_open(self, snapshot: RegisterSnapshot, doubts: list[InDoubtReceipt]) -> None:
         status = snapshot.status
         if doubts:
             more = f" (and {len(doubts) - 1} more)" if doubts[1:] else ""
@@ -430,7 +430,7 @@ class PrintLane:
         if blockers := self._reader.blockers:
             raise Unsettled(in_the_way(blockers[0], status.fn_number))
 
-    def _settle_absent(self, task: PrintTask) -> Doubt | None:
+    def _settle_absent(self, task: PrintTask) -> InDoubtReceipt | None:
         """No document came of it, for certain: the error says what becomes of it. A doubt where it is parked."""
         error = self._failed.get(task.id)
         if self._attempts.get(task.id, 0) >= ATTEMPTS_MAX:
@@ -446,8 +446,8 @@ class PrintLane:
             return self._resolver.disputed(task, reason)
         refused = error if isinstance(error, ReceiptRefused) and error.code != FN_EXHAUSTED else None
 
-        def operation(tx: Transaction) -> Outcome | None:
-            outcome = found_elsewhere(tx, task) or (Outcome(task, refused=refused) if refused else None)
+        def operation(tx: Transaction) -> PrintOutcome | None:
+            outcome = found_elsewhere(tx, task) or (PrintOutcome(task, refused=refused) if refused else None)
             if outcome is None:
                 release(tx, task)
             else:
@@ -469,7 +469,7 @@ class PrintLane:
         if self._journal.read(lambda connection: find_recovered(connection, requisite)) is None:
             return False
 
-        def operation(tx: Transaction) -> Outcome | None:
+        def operation(tx: Transaction) -> PrintOutcome | None:
             if (outcome := found_elsewhere(tx, task)) is not None:
                 self._record([outcome], tx)
             return outcome
@@ -486,13 +486,13 @@ class PrintLane:
             memory.pop(task.id, None)
         self._resolver.forget(task)
 
-    def _settle_by_hand(self, doubts: list[Doubt], snapshot: Snapshot) -> list[Doubt]:
+    def _settle_by_hand(self, doubts: list[InDoubtReceipt], snapshot: RegisterSnapshot) -> list[InDoubtReceipt]:
         """Carry out what persons have decided on these doubts; return those that are left."""
         status, settings, left = snapshot.status, self._settings, {doubt.task.id: doubt for doubt in doubts}
 
-        def settle(order: HandOrder | PassOrder) -> HandSettled | None:
+        def settle(order: ManualResolution | PassUnreadable) -> ManuallyResolved | None:
             doubts, blockers = list(left.values()), self._reader.blockers
-            if isinstance(order, PassOrder):
+            if isinstance(order, PassUnreadable):
                 self._hand.require_passable(order, doubts, status, blockers)
                 self._reader.pass_document(order.fd_number, order.reason)
                 return None
@@ -582,22 +582,24 @@ class PrintLane:
             self._lease_size = max(1, min(LEASE_MAX, int(printed * TURN_S / took)))
 
     @staticmethod
-    def _ran_out_of_paper(outcome: Outcome) -> bool:
+    def _ran_out_of_paper(outcome: PrintOutcome) -> bool:
         return outcome.printed is not None and "not_on_paper" in outcome.printed.warnings
 
-    def _print(self, task: PrintTask) -> Outcome | None:
+    def _print(self, task: PrintTask) -> PrintOutcome | None:
         """What became of it; None where it is in doubt, and nothing is to be waited for."""
         try:
             receipt = receipt_of(task.body)
         except ValidationError as error:
             # Taken by an earlier release under other rules: it must not stand in the way of all others for ever.
             where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-            return Outcome(task, refused=ReceiptRefused("kkt_rejected", f"its {where or 'body'} can no longer be read"))
+            return PrintOutcome(
+                task, refused=ReceiptRefused("kkt_rejected", f"its {where or 'body'} can no longer be read")
+            )
         snapshot = self._watch.snapshot
         assert snapshot is not None
         if self._too_old(task, snapshot):
             message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
-            return Outcome(task, refused=ReceiptRefused("kkt_rejected", message))
+            return PrintOutcome(task, refused=ReceiptRefused("kkt_rejected", message))
         tax_system = receipt.tax_system or self._settings.requisites.tax_system
         job = PrintJob(receipt, requisite_1192(task.pos_id, task.receipt_id), tax_system)
         try:
@@ -610,7 +612,7 @@ class PrintLane:
         self._watch.note_document(printed.mark.fn_number, printed.mark.fd_number)
         self._view = replace(self._view, last_fd_number=printed.mark.fd_number)
         self._attempts.pop(task.id, None)
-        return Outcome(task, printed=printed)
+        return PrintOutcome(task, printed=printed)
 
     def _leave_in_doubt(self, task: PrintTask, error: Exception) -> None:
         """Only the register knows what came of it. Its row says `printing`; nothing is begun before that is settled."""
@@ -664,10 +666,10 @@ class PrintLane:
                 log_outcome(outcome)
             del self._outcomes[0]
 
-    def _record(self, outcomes: Sequence[Outcome], tx: Transaction) -> None:
+    def _record(self, outcomes: Sequence[PrintOutcome], tx: Transaction) -> None:
         record_outcomes(tx, outcomes, self._settings.zone, self._settings.requisites)
 
-    def _lease(self, tx: Transaction, snapshot: Snapshot) -> list[PrintTask]:
+    def _lease(self, tx: Transaction, snapshot: RegisterSnapshot) -> list[PrintTask]:
         fn_number, last = snapshot.status.fn_number, snapshot.last_fd_number
         return self._unprinted(tx, lease(tx, self._settings.kkt, fn_number, last, self._lease_size))
 
@@ -704,7 +706,7 @@ class PrintLane:
         """Receipts whose rows say `printing`, but for those that are parked."""
         return self._journal.counts().get((self._settings.kkt, Status.PRINTING), 0) - len(self._parked)
 
-    def _too_old(self, task: PrintTask, snapshot: Snapshot) -> bool:
+    def _too_old(self, task: PrintTask, snapshot: RegisterSnapshot) -> bool:
         limit = self._settings.max_age_s
         if not limit:
             return False

@@ -29,10 +29,10 @@ from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, Unreadable
+from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, UnreadableDocument
 from kkt_bridge.stages.delivery.document import RegisterRequisites
-from kkt_bridge.stages.printing.outcomes import Outcome, record_outcomes
-from kkt_bridge.stages.printing.status import Doubt
+from kkt_bridge.stages.printing.outcomes import PrintOutcome, record_outcomes
+from kkt_bridge.stages.printing.status import InDoubtReceipt
 from kkt_bridge.stages.printing.storage_reader import Blocker, as_printed, could_be
 
 
@@ -74,7 +74,7 @@ class PrintAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOrder:
+class ManualResolution:
     """What a person decided about one receipt, and why."""
 
     receipt_id: str
@@ -89,7 +89,7 @@ class HandOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class PassOrder:
+class PassUnreadable:
     """A person looked at what this unreadable document is: no receipt that waits, or that a POS may send again."""
 
     fn_number: str
@@ -98,7 +98,7 @@ class PassOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class HandSettled:
+class ManuallyResolved:
     """What came of an order."""
 
     task: PrintTask
@@ -106,7 +106,7 @@ class HandSettled:
     """The document that was adopted; None where the receipt waits again."""
 
 
-class HandSettler:
+class ManualResolver:
     """Judges what persons decide about the doubts of one lane."""
 
     def __init__(self, kkt: str, register: FiscalRegister, journal: Journal, zone: tzinfo) -> None:
@@ -116,24 +116,32 @@ class HandSettler:
         self._zone = zone
 
     def judge(
-        self, order: HandOrder, doubts: Sequence[Doubt], status: RegisterStatus, blockers: Sequence[Blocker] = ()
-    ) -> HandSettled:
+        self,
+        order: ManualResolution,
+        doubts: Sequence[InDoubtReceipt],
+        status: RegisterStatus,
+        blockers: Sequence[Blocker] = (),
+    ) -> ManuallyResolved:
         """What the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
         doubt = _doubt(order, doubts)
         task = doubt.task if doubt is not None else self._waiting(order, status, blockers)
         match order.decision:
             case PrintAgain(number):
                 _require_this(doubt, number)
-                return HandSettled(task, None)
+                return ManuallyResolved(task, None)
             case OnRegister(fd_number):
                 _require_same_storage(task, fd_number, status)
                 printed = self._read(task, _receipt(task), fd_number, status)
             case OnPaper() as paper:
                 printed = self._from_paper(task, _receipt(task), paper, status)
-        return HandSettled(task, printed)
+        return ManuallyResolved(task, printed)
 
     def require_passable(
-        self, order: PassOrder, doubts: Sequence[Doubt], status: RegisterStatus, blockers: Sequence[Blocker]
+        self,
+        order: PassUnreadable,
+        doubts: Sequence[InDoubtReceipt],
+        status: RegisterStatus,
+        blockers: Sequence[Blocker],
     ) -> None:
         """SettleRefused where that document is not in the way, or where a doubt may be about it."""
         where = f"FD {order.fd_number} of fiscal storage {order.fn_number}"
@@ -149,7 +157,7 @@ class HandSettler:
                 "`kkt-bridge settle adopt` or `print-again`",
             )
 
-    def _waiting(self, order: HandOrder, status: RegisterStatus, blockers: Sequence[Blocker]) -> PrintTask:
+    def _waiting(self, order: ManualResolution, status: RegisterStatus, blockers: Sequence[Blocker]) -> PrintTask:
         """A receipt that nobody has begun, where an unreadable document is in the way, and its paper is this one's."""
         stored = self._journal.read(lambda connection: find_receipt(connection, order.receipt_id, order.pos_id))
         paper = order.decision
@@ -167,7 +175,7 @@ class HandSettler:
 
     def _read(self, task: PrintTask, receipt: Receipt, fd_number: int, status: RegisterStatus) -> Printed:
         document = self._register.read_document(fd_number)
-        if document is None or isinstance(document, Unreadable):
+        if document is None or isinstance(document, UnreadableDocument):
             why = f"cannot be read: {document.reason}" if document else f"the last one is {status.last_fd_number}"
             raise SettleRefused(
                 "no_document", f"fiscal storage {status.fn_number} in {self._kkt} shows no document {fd_number}: {why}"
@@ -228,7 +236,7 @@ class HandSettler:
 
     def _is_unreadable(self, fd_number: int) -> bool:
         """Whether the register has it and cannot read it: then its paper is all that there is."""
-        return isinstance(self._register.read_document(fd_number), Unreadable)
+        return isinstance(self._register.read_document(fd_number), UnreadableDocument)
 
     def _mark(self, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> FiscalMark:
         at = paper.at.astimezone(self._zone).isoformat(timespec="seconds")
@@ -257,7 +265,7 @@ class HandSettler:
 
 
 def record_settled(
-    tx: Transaction, order: HandOrder, settled: HandSettled, zone: tzinfo, requisites: RegisterRequisites
+    tx: Transaction, order: ManualResolution, settled: ManuallyResolved, zone: tzinfo, requisites: RegisterRequisites
 ) -> None:
     """What a person decided, as if the register had told it; the history says that it had not.
 
@@ -274,7 +282,7 @@ def record_settled(
     if task.status == Status.BUFFERED:
         hold_in_doubt(tx, task, mark.fn_number, mark.fd_number - 1)
         task = replace(task, status=Status.PRINTING)
-    record_outcomes(tx, [Outcome(task, printed=settled.printed, remark=order.remark)], zone, requisites)
+    record_outcomes(tx, [PrintOutcome(task, printed=settled.printed, remark=order.remark)], zone, requisites)
 
 
 def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatus) -> None:
@@ -312,13 +320,13 @@ def not_in_doubt(receipt_id: str, pos_id: str, status: Status | None) -> SettleR
     )
 
 
-def _doubt(order: HandOrder, doubts: Sequence[Doubt]) -> Doubt | None:
+def _doubt(order: ManualResolution, doubts: Sequence[InDoubtReceipt]) -> InDoubtReceipt | None:
     """The one about the order's receipt."""
     name = (order.receipt_id, order.pos_id)
     return next((doubt for doubt in doubts if (doubt.task.receipt_id, doubt.task.pos_id) == name), None)
 
 
-def _require_this(doubt: Doubt | None, number: int) -> None:
+def _require_this(doubt: InDoubtReceipt | None, number: int) -> None:
     assert doubt is not None  # what was never begun can only be adopted
     if doubt.number != number:
         raise SettleRefused(

@@ -4,7 +4,7 @@ What happened since is on the storages. Two of them may be out of reach:
 
 * The storage that the register held by this memory has been taken out. Receipts that wait in the memory may stand on
   it: where they are found nowhere else they are left to a person, like every doubt, and the lane stands still.
-  (A storage that is exchanged once the register was read under this memory holds nothing unknown: `Held`.)
+  (A storage that is exchanged once the register was read under this memory holds nothing unknown: `HeldStorage`.)
 * A register that this memory has never read does not answer. Its documents may be receipts that come again, now for
   another register. A request does not say when its sale took place, so a repeat cannot be told from a new sale: the
   other lanes wait for `AWAY_WAIT_S` after the start, as long as a register takes that was switched on together with the
@@ -25,7 +25,7 @@ from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import IN_DOUBT_MAX, hold_in_doubt, waiting_since_before
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.settings import Held, held_by, note_held
+from kkt_bridge.journal.settings import HeldStorage, note_held_storage, storage_held_by
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.stages.printing.outcomes import ids_of
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
@@ -42,7 +42,7 @@ UNREAD: Final = (
 log = logging.getLogger(__name__)
 
 
-class Verdict(Enum):
+class StorageVerdict(Enum):
     """What the storage in a register says of the memory."""
 
     SAME = "same"
@@ -53,22 +53,24 @@ class Verdict(Enum):
     """The one that this memory names is gone, and nobody has read what was made on it since."""
 
 
-def judge(held: Held | None, taken_up_at: int, fn_number: str, was_read: Callable[[str], bool]) -> Verdict:
+def judge(
+    held: HeldStorage | None, taken_up_at: int, fn_number: str, was_read: Callable[[str], bool]
+) -> StorageVerdict:
     """What storage `fn_number` says, found in a register that held `held` by a memory that was put here.
 
     `taken_up_at` is the last commit of that memory, 0 where the memory is the bridge's own; `was_read` tells of a
     storage whether this process has read it in any register.
     """
     if held is not None and held.commit_no > taken_up_at:
-        return Verdict.SAME if held.fn_number == fn_number else Verdict.CAUGHT_UP
+        return StorageVerdict.SAME if held.fn_number == fn_number else StorageVerdict.CAUGHT_UP
     if taken_up_at == 0:
-        return Verdict.CAUGHT_UP
+        return StorageVerdict.CAUGHT_UP
     if held is not None and (held.fn_number == fn_number or was_read(held.fn_number)):
-        return Verdict.CAUGHT_UP
-    return Verdict.TAKEN_OUT
+        return StorageVerdict.CAUGHT_UP
+    return StorageVerdict.TAKEN_OUT
 
 
-class OldMemory:
+class OldJournal:
     """What one lane knows of it."""
 
     def __init__(self, kkt: str, journal: Journal, barrier: StartBarrier, clock: Clock) -> None:
@@ -104,7 +106,7 @@ class OldMemory:
         """Whether this memory has read the register's storage, in this process or before."""
         if not self._was_read:
             with suppress(JournalError):
-                held = self._journal.read(lambda connection: held_by(connection, self._kkt))
+                held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
                 self._was_read = held is not None and held.commit_no > self._journal.taken_up_at
         return self._was_read
 
@@ -113,22 +115,22 @@ class OldMemory:
         if self._noted == fn_number:
             return True
         verdict, held = self._judge(fn_number)
-        left = self._leave_to_a_person(held, fn_number) if verdict is Verdict.TAKEN_OUT else 0
+        left = self._leave_to_a_person(held, fn_number) if verdict is StorageVerdict.TAKEN_OUT else 0
         if left < IN_DOUBT_MAX:
             self._noted = fn_number
         return left == 0
 
-    def _judge(self, fn_number: str) -> tuple[Verdict, Held | None]:
+    def _judge(self, fn_number: str) -> tuple[StorageVerdict, HeldStorage | None]:
         """The verdict, noted where it leaves nothing open, and what the register held by the memory."""
-        held = self._journal.read(lambda connection: held_by(connection, self._kkt))
+        held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
         verdict = judge(held, self._journal.taken_up_at, fn_number, self._barrier.was_read)
-        if verdict is Verdict.CAUGHT_UP:
-            self._journal.write(lambda tx: note_held(tx, self._kkt, fn_number))
-        if verdict is not Verdict.TAKEN_OUT:
+        if verdict is StorageVerdict.CAUGHT_UP:
+            self._journal.write(lambda tx: note_held_storage(tx, self._kkt, fn_number))
+        if verdict is not StorageVerdict.TAKEN_OUT:
             self._noted = fn_number
         return verdict, held
 
-    def _leave_to_a_person(self, held: Held | None, fn_number: str) -> int:
+    def _leave_to_a_person(self, held: HeldStorage | None, fn_number: str) -> int:
         """Take what waits in this memory for doubts, as many as are judged together; how many."""
         old = held.fn_number if held is not None else None
         remark = _remark(self._kkt, old)
@@ -138,7 +140,7 @@ class OldMemory:
             for task in tasks:
                 hold_in_doubt(tx, task, old, tx.fd_mark(old) if old else None, remark)
             if len(tasks) < IN_DOUBT_MAX:
-                note_held(tx, self._kkt, fn_number)
+                note_held_storage(tx, self._kkt, fn_number)
             return tasks
 
         tasks = self._journal.write(operation)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PrintOutcome:
     """What became of a task and is not yet recorded."""
 
     task: PrintTask
@@ -34,7 +34,9 @@ def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
         release(tx, task)
 
 
-def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo, requisites: RegisterRequisites) -> None:
+def record_outcomes(
+    tx: Transaction, outcomes: Sequence[PrintOutcome], zone: tzinfo, requisites: RegisterRequisites
+) -> None:
     """The transitions, the documents and the final replies, in one transaction.
 
     `requisites` are the register's own: what goes to the OFD is fixed here.
@@ -45,7 +47,11 @@ def record_outcomes(tx: Transaction, outcomes: Sequence[Outcome], zone: tzinfo, 
 
 
 def record_outcome(
-    tx: Transaction, outcome: Outcome, address: tuple[str, bytes | None], zone: tzinfo, requisites: RegisterRequisites
+    tx: Transaction,
+    outcome: PrintOutcome,
+    address: tuple[str, bytes | None],
+    zone: tzinfo,
+    requisites: RegisterRequisites,
 ) -> None:
     """One of them, with the address of its reply."""
     task = outcome.task
@@ -78,7 +84,7 @@ def _body(task: PrintTask, mark: FiscalMark, requisites: RegisterRequisites) -> 
     return body_or_none(unfixed, requisites)
 
 
-def log_outcome(outcome: Outcome) -> None:
+def log_outcome(outcome: PrintOutcome) -> None:
     """One line a receipt."""
     if outcome.printed is not None:
         mark = outcome.printed.mark

@@ -7,7 +7,7 @@ from kkt_bridge.registers.base import Expected, FiscalRegister, RegisterStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RegisterSnapshot:
     """A register as it answered, and what was made on it since."""
 
     status: RegisterStatus
@@ -23,7 +23,7 @@ class Snapshot:
         """Where the next document will stand."""
         return Expected(self.status.fn_number, self.last_fd_number + 1)
 
-    def equals(self, other: "Snapshot") -> bool:
+    def equals(self, other: "RegisterSnapshot") -> bool:
         """Whether two looks saw the same storage, with the same last document, and the register at rest."""
         mine, theirs = self.status, other.status
         return (
@@ -41,15 +41,15 @@ class RegisterWatch:
         self._register = register
         self._clock = clock
         self._fresh_s = fresh_s
-        self.snapshot: Snapshot | None = None
+        self.snapshot: RegisterSnapshot | None = None
         """The last answer; None where what is known does not hold."""
 
-    def ask(self) -> Snapshot:
+    def ask(self) -> RegisterSnapshot:
         """Ask it. Errors: those of the register."""
         self.snapshot = None
         status = self._register.status()
         drift_s = round(status.clock.timestamp() - self._clock.now_ms() / 1000, 1)
-        self.snapshot = Snapshot(status, self._clock.monotonic(), status.last_fd_number, drift_s)
+        self.snapshot = RegisterSnapshot(status, self._clock.monotonic(), status.last_fd_number, drift_s)
         return self.snapshot
 
     def note_document(self, fn_number: str, fd_number: int) -> None:
@@ -63,6 +63,6 @@ class RegisterWatch:
         """Something happened after which the register has to be asked again."""
         self.snapshot = None
 
-    def fresh_for_s(self, snapshot: Snapshot) -> float:
+    def fresh_for_s(self, snapshot: RegisterSnapshot) -> float:
         """For how many seconds an answer is still believed; not above 0 where it is too old."""
         return self._fresh_s - (self._clock.monotonic() - snapshot.asked_at)

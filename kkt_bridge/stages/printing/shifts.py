@@ -90,7 +90,7 @@ class ShiftAge:
 
 
 @dataclass(frozen=True, slots=True)
-class ShiftTeller:
+class ShiftEvents:
     """Tells of the shifts of one register."""
 
     kkt: str

@@ -32,7 +32,7 @@ class LaneSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class InDoubtReceipt:
     """A receipt of which the register cannot tell whether it was printed: a person must."""
 
     task: PrintTask
@@ -49,7 +49,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadHistory:
     """Where the way back through a storage never seen before ended too early for what it holds."""
 
     fn_number: str
@@ -61,7 +61,7 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneView:
+class LaneStatus:
     """What others may know of a lane: replaced as a whole, never changed."""
 
     kkt: str
@@ -73,13 +73,13 @@ class LaneView:
     problem: str | None = NOT_YET_REACHED
     """Why nothing is printed now, in one word; None when all is well."""
     detail: str | None = None
-    doubts: tuple[Doubt, ...] | None = None
+    doubts: tuple[InDoubtReceipt, ...] | None = None
     """What is left to a person; None before the register was asked."""
     journal_behind: int = 0
     """Documents of ours that the storages held beyond the journal's knowledge; 0 a day after the last was found."""
     journal_behind_detail: str | None = None
     """Which they were."""
-    unread: Unread | None = None
+    unread: UnreadHistory | None = None
     """What was left unread of a storage that was new to the journal; None a day after it was left."""
     storage_taken_out: str | None = None
     """What is to be told of a storage that was taken out since an old journal was written; None where none was."""

@@ -54,11 +54,11 @@ from kkt_bridge.registers.base import (
     RegisterStatus,
     ShiftReport,
     StoredDocument,
-    Unreadable,
+    UnreadableDocument,
 )
-from kkt_bridge.stages.printing.outcomes import Outcome, ids_of, record_outcomes
-from kkt_bridge.stages.printing.shifts import ShiftTeller
-from kkt_bridge.stages.printing.status import LaneSettings, Unread
+from kkt_bridge.stages.printing.outcomes import PrintOutcome, ids_of, record_outcomes
+from kkt_bridge.stages.printing.shifts import ShiftEvents
+from kkt_bridge.stages.printing.status import LaneSettings, UnreadHistory
 
 STEP_S: Final = 0.5
 """Seconds that one step of reading may take: stops and telemetry wait for it."""
@@ -120,9 +120,9 @@ class _History:
     is_recent: bool = False
     """Whether the last receipt was none of the old ones: then what is before it may come again."""
 
-    def takes(self, document: StoredDocument | Unreadable, reach: timedelta) -> bool:
+    def takes(self, document: StoredDocument | UnreadableDocument, reach: timedelta) -> bool:
         """Whether this document matters; False ends the way."""
-        if isinstance(document, Unreadable):
+        if isinstance(document, UnreadableDocument):
             return True
         self.newest_at = self.newest_at or document.at
         if document.form in SALE_FORMS:
@@ -156,7 +156,7 @@ class _Place:
 class _Found:
     """What came of a batch, to be told once it is committed."""
 
-    outcomes: list[tuple[Outcome, bool]] = field(default_factory=list)
+    outcomes: list[tuple[PrintOutcome, bool]] = field(default_factory=list)
     """Receipts that got their documents, each with whether it was still waiting to be printed."""
     kept: list[StoredDocument] = field(default_factory=list)
     twice: list[StoredDocument] = field(default_factory=list)
@@ -168,7 +168,7 @@ class StorageReader:
     """Reads one register's storage, a step at a time, and records what it finds."""
 
     def __init__(
-        self, settings: LaneSettings, *, register: FiscalRegister, journal: Journal, teller: ShiftTeller, clock: Clock
+        self, settings: LaneSettings, *, register: FiscalRegister, journal: Journal, teller: ShiftEvents, clock: Clock
     ) -> None:
         self._settings = settings
         self._register = register
@@ -180,7 +180,7 @@ class StorageReader:
         """Documents of ours beyond the journal's knowledge, named, found by this process and still told of."""
         self._behind_found_at = clock.monotonic()
         """When the last of them was found, in monotonic seconds."""
-        self.unread: Unread | None = None
+        self.unread: UnreadHistory | None = None
         """What was left unread of a storage never seen before, while it is told."""
         self._left_unread_at = clock.monotonic()
         """When it was left, in monotonic seconds."""
@@ -267,7 +267,7 @@ class StorageReader:
 
     def _look_again(self, place: _Place) -> None:
         """Read as many blockers again as one step may; the others stay, and have their turn at the next one."""
-        again: list[StoredDocument | Unreadable] = []
+        again: list[StoredDocument | UnreadableDocument] = []
         until = self._clock.monotonic() + STEP_S
         for fd_number in sorted(place.blockers, key=lambda fd_number: (fd_number < place.look_again_from, fd_number)):
             again.append(self._read(fd_number))
@@ -285,7 +285,7 @@ class StorageReader:
 
     def _read_on(self, place: _Place, last: int) -> None:
         assert place.read_to is not None
-        batch: list[StoredDocument | Unreadable] = []
+        batch: list[StoredDocument | UnreadableDocument] = []
         until = self._clock.monotonic() + STEP_S
         for document in self._register.documents(place.read_to + 1, min(last, place.read_to + BATCH_MAX)):
             batch.append(document)
@@ -299,7 +299,7 @@ class StorageReader:
     def _read_back(self, place: _Place) -> None:
         assert place.history is not None
         history = replace(place.history)  # where the register fails in between, nothing was read
-        batch: list[StoredDocument | Unreadable] = []
+        batch: list[StoredDocument | UnreadableDocument] = []
         until, is_over = self._clock.monotonic() + STEP_S, False
         reach = timedelta(seconds=self._settings.repeats_come_for_s)
         while not is_over and len(batch) < BATCH_MAX and self._clock.monotonic() < until:
@@ -314,9 +314,9 @@ class StorageReader:
             place.read_to, place.history = history.last, None
             self._settle_mark()
             if history.next_fd >= 1 and history.is_recent:
-                self._note_unread(Unread(place.fn_number, history.next_fd))
+                self._note_unread(UnreadHistory(place.fn_number, history.next_fd))
 
-    def _read(self, fd_number: int) -> StoredDocument | Unreadable:
+    def _read(self, fd_number: int) -> StoredDocument | UnreadableDocument:
         return self._register.read_document(fd_number) or _missing(fd_number)
 
     # -- recording ----------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ class StorageReader:
         ):
             self._journal.write(lambda tx: tx.advance_fd_mark(place.fn_number, place.mark))
 
-    def _take(self, place: _Place, batch: Sequence[StoredDocument | Unreadable], upto: int | None) -> None:
+    def _take(self, place: _Place, batch: Sequence[StoredDocument | UnreadableDocument], upto: int | None) -> None:
         """Record a batch, and where all before it is known, the mark with it (`upto`; shifts are told of only then)."""
         if not batch:
             return
@@ -365,7 +365,7 @@ class StorageReader:
         self,
         tx: Transaction,
         fn_number: str,
-        batch: Iterable[StoredDocument | Unreadable],
+        batch: Iterable[StoredDocument | UnreadableDocument],
         *,
         tells_shifts: bool,
         refused: Mapping[int, str] = NOTHING_REFUSED,
@@ -373,7 +373,7 @@ class StorageReader:
         """What each document is. `refused`: why the journal would not take a receipt's document, by its FD number."""
         found, ours = _Found(), []
         for document in batch:
-            if isinstance(document, Unreadable):
+            if isinstance(document, UnreadableDocument):
                 if document_owner(tx.connection, fn_number, document.fd_number) is not None:
                     continue  # adopted from its paper
                 if document.fd_number in json.loads(get_setting(tx.connection, PASSED + fn_number) or "[]"):
@@ -442,7 +442,7 @@ class StorageReader:
             reason = f"has its mark on {where}, which {why_not}: compare journal and paper"
         else:
             printed = as_printed(document, receipt)
-            outcome = Outcome(task, printed=printed, remark=REMARK if was_waiting else None)
+            outcome = PrintOutcome(task, printed=printed, remark=REMARK if was_waiting else None)
             record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
             found.outcomes.append((outcome, was_waiting))
             return True
@@ -493,7 +493,7 @@ class StorageReader:
         self.behind.append(f"FD {fd_number} on FN {fn_number}")
         self._behind_found_at = self._clock.monotonic()
 
-    def _note_unread(self, unread: Unread) -> None:
+    def _note_unread(self, unread: UnreadHistory) -> None:
         self.unread, self._left_unread_at = unread, self._clock.monotonic()
         log.warning("%s on %s: receipts printed before are not known", unread, self._settings.kkt)
 
@@ -523,7 +523,7 @@ def in_the_way(blocker: Blocker, fn_number: str) -> str:
     )
 
 
-def found_elsewhere(tx: Transaction, task: PrintTask) -> Outcome | None:
+def found_elsewhere(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
     """What becomes of a receipt in doubt whose document another lane found, on the storage of its register."""
     requisite = requisite_1192(task.pos_id, task.receipt_id)
     document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
@@ -531,7 +531,7 @@ def found_elsewhere(tx: Transaction, task: PrintTask) -> Outcome | None:
     if document is None or receipt is None or not document.could_be(receipt):
         return None
     forget_recovered(tx, requisite)
-    return Outcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
+    return PrintOutcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
 
 
 def disputed(found: RecoveredDocument | None, task: PrintTask) -> str | None:
@@ -561,5 +561,5 @@ def readable(task: PrintTask) -> Receipt | None:
         return None
 
 
-def _missing(fd_number: int) -> Unreadable:
-    return Unreadable(fd_number, "the storage does not show it")
+def _missing(fd_number: int) -> UnreadableDocument:
+    return UnreadableDocument(fd_number, "the storage does not show it")

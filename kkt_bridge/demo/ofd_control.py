@@ -10,7 +10,7 @@ from kkt_bridge.errors import KktBridgeError
 TIMEOUT_S: Final = 10.0
 
 
-class OfdDesk:
+class OfdControl:
     """Talks to `/_faults` and `/_received` of the simulated OFD at this URL."""
 
     def __init__(self, url: str) -> None:
