@@ -1,7 +1,7 @@
 """An office to order things at; at its end its books must add up."""
 
 import pytest
-from steering.office import Office
+from operations.office import Office
 from support.stages import check_counts, mend_disk
 
 

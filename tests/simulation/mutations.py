@@ -18,8 +18,7 @@ from paho.mqtt.exception import MalformedPacket
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
-from kkt_bridge.mqtt import holds, redial, session
-from kkt_bridge.mqtt import paho_client as packets
+from kkt_bridge.mqtt import holds, paho_client, redial, session
 from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.operations import components
 from kkt_bridge.receipts import hlc, identity
@@ -28,12 +27,10 @@ from kkt_bridge.registers.virtual import driver as virtual
 from kkt_bridge.stages import (
     publishing,
 )
-from kkt_bridge.stages.delivery import coordinator as delivery_stage
+from kkt_bridge.stages.delivery import coordinator, evidence, trial
 from kkt_bridge.stages.delivery import disposition as dispositions
-from kkt_bridge.stages.delivery import evidence, trial
 from kkt_bridge.stages.intake import admission, decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, storage_reader
-from kkt_bridge.stages.printing import old_journal as old_memory
+from kkt_bridge.stages.printing import in_doubt, lane, old_journal, outcomes, register_watch, storage_reader
 
 Mutation = Callable[[], None]
 
@@ -186,13 +183,13 @@ def begin_without_a_trace() -> None:
 def _rule_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:
     """Have delivery make something else of each ruling: of the answer, what is known, and the ruling."""
     real = dispositions.rule
-    delivery_stage.rule = lambda answer, known: change(answer, known, real(answer, known))  # type: ignore[attr-defined]
+    coordinator.rule = lambda answer, known: change(answer, known, real(answer, known))  # type: ignore[attr-defined]
 
 
 def count_attempts_during_an_outage() -> None:
     """Every failure counts against the document, also when the OFD is away."""
     real = dispositions.rule
-    delivery_stage.rule = lambda answer, known: real(  # type: ignore[attr-defined]
+    coordinator.rule = lambda answer, known: real(  # type: ignore[attr-defined]
         answer, dataclasses.replace(known, is_well=True, is_doubtful=False)
     )
 
@@ -230,7 +227,7 @@ def take_a_request_for_patience_for_a_failure() -> None:
 
 def wait_for_an_answer_for_ever() -> None:
     """A batch that does not come back holds its register up until a restart."""
-    delivery_stage.Delivery._give_up_lost = lambda _self: None  # type: ignore[method-assign]
+    coordinator.Delivery._give_up_lost = lambda _self: None  # type: ignore[method-assign]
 
 
 def take_a_portal_for_the_ofd() -> None:
@@ -241,23 +238,23 @@ def take_a_portal_for_the_ofd() -> None:
 
 def a_new_key_for_each_attempt() -> None:
     """The OFD cannot tell a repeat from a new document."""
-    real = delivery_stage.Delivery._submit
+    real = coordinator.Delivery._submit
 
     def submit(self: Any, requests: list[Any]) -> int:
         anew = [dataclasses.replace(each, key=each.key and f"{each.key}:{self._batch}") for each in requests]
         return real(self, anew)
 
-    delivery_stage.Delivery._submit = submit  # type: ignore[method-assign]
+    coordinator.Delivery._submit = submit  # type: ignore[method-assign]
 
 
 def send_the_newest_first() -> None:
     """Documents go to the OFD in the order of a stack."""
-    real = delivery_stage.Delivery._ready
+    real = coordinator.Delivery._ready
 
     def ready(self: Any, *which: Any) -> list[Any]:
         return list(reversed(real(self, *which)))
 
-    delivery_stage.Delivery._ready = ready  # type: ignore[method-assign]
+    coordinator.Delivery._ready = ready  # type: ignore[method-assign]
 
 
 def believe_that_it_was_sent() -> None:
@@ -345,7 +342,7 @@ def bury_silently() -> None:
         real(tx, due, **how)
         del tx._steps[before:]
 
-    delivery_stage.bury = bury  # type: ignore[attr-defined]
+    coordinator.bury = bury  # type: ignore[attr-defined]
 
 
 def drop_old_replies() -> None:
@@ -430,14 +427,14 @@ def let_go_of_what_the_disk_refuses() -> None:
 
 def judge_foreign_properties() -> None:
     """A property that no client should send ends the connection; the broker sends the same message again."""
-    real = packets.read_properties
+    real = paho_client.read_properties
 
     def read(data: Any) -> Any:
         if b"\x01\x02" in bytes(data[:40]) or b"\x23\x00\x00" in bytes(data[:40]):
             raise MalformedPacket("a property with a value that it cannot have")
         return real(data)
 
-    packets.read_properties = read  # type: ignore[attr-defined]
+    paho_client.read_properties = read  # type: ignore[attr-defined]
     redial.TRANSITIONS.pop((redial.RedialState.KNOWN_MODERN, redial.ConnectionEnd.UNREADABLE), None)  # type: ignore[attr-defined]
 
 
@@ -481,12 +478,12 @@ def overlook_dead_letters() -> None:
 
 def trust_a_copy_over_an_exchange() -> None:
     """What waits in a copy is printed although the storage of that time, which may hold it, is gone."""
-    old_memory.judge = lambda *_: old_memory.StorageVerdict.CAUGHT_UP
+    old_journal.judge = lambda *_: old_journal.StorageVerdict.CAUGHT_UP
 
 
 def wait_for_no_register() -> None:
     """A bridge without its memory prints what comes again while a register that may have printed it is away."""
-    old_memory.OldJournal.is_waited_for = lambda _: False  # type: ignore[method-assign]
+    old_journal.OldJournal.is_waited_for = lambda _: False  # type: ignore[method-assign]
 
 
 MUTATIONS: Final = MappingProxyType(

@@ -245,7 +245,7 @@ def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_u
 
 
 @pytest.mark.parametrize(
-    ("kind", "known", "ruling"),
+    ("kind", "known", "disposition"),
     [
         (AnswerKind.ACCEPTED, {}, Disposition("sent", "success")),
         (AnswerKind.NOT_THE_OFD, {"is_well": True}, Disposition("held", "failure")),
@@ -274,7 +274,7 @@ def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_u
         ),
     ],
 )
-def test_the_table_of_rulings(kind, known, disposition):
+def test_the_table_of_dispositions(kind, known, disposition):
     circumstances = Circumstances(**{"strikes": 0, "max_attempts": 4, **known})
     assert rule(OfdAnswer(kind), circumstances) == disposition
 
