@@ -10,15 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import delivery, embedded, flood, footprint, latency, slow_registers, stored, sweep, throughput
-from benchmarks.brokers import Mosquitto, mosquitto_program
-from benchmarks.errors import BenchmarkError, MissingProgramError
-from benchmarks.machine import machine, versions
-from benchmarks.page import FIGURES, fill
-from benchmarks.pictures import links, write_plots
-from benchmarks.report import as_text, write_json
+from support.brokers import MosquittoProcess, find_mosquitto
+
+from benchmarks import delivery, flood, footprint, latency, throughput
+from benchmarks.load import BenchmarkError
+from benchmarks.report import FIGURES, Row, as_text, fill, links, machine, versions, write_json, write_plots
 from benchmarks.site import Site
-from benchmarks.table import Row
 
 FULL_RUNS, QUICK_RUNS = 5, 2
 
@@ -28,16 +25,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "registers": throughput.eight_registers,
     "alone": latency.one_at_a_time,
     "busy": latency.at_half_of_the_top,
-    "stored": stored.with_a_past,
+    "stored": throughput.with_a_past,
     "outage": delivery.after_an_outage,
     "return": delivery.after_its_return,
     "flood": flood.others_during_a_flood,
-    "fifty": slow_registers.fifty,
+    "fifty": throughput.fifty_slow_registers,
     "start": footprint.start_with_pending,
     "idle": footprint.idle,
     "growth": footprint.growth,
-    "embedded": embedded.through_embedded,
-    "load": sweep.against_load,
+    "embedded": throughput.through_embedded,
+    "load": throughput.against_load,
     "cores": throughput.on_every_core,
 }
 FULL = tuple(name for name in BENCHMARKS if name != "cores")
@@ -52,10 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "\n".join(f"{name:12}{(benchmark.__doc__ or '').splitlines()[0]}" for name, benchmark in BENCHMARKS.items())
         )
         return 0
-    try:
-        mosquitto_program()
-    except MissingProgramError as missing:
-        _say(f"benchmarks: {missing}")
+    if find_mosquitto() is None:
+        _say("benchmarks: mosquitto is not installed: apt-get install mosquitto")
         return 2
     directory = Path(tempfile.mkdtemp(prefix="kkt-bench-"))
     try:
@@ -73,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace, directory: Path) -> None:
     rows: list[Row] = []
-    with Mosquitto(directory) as broker:
-        site = Site(directory, broker, args.runs or (QUICK_RUNS if args.quick else FULL_RUNS), args.quick)
+    with MosquittoProcess(directory) as broker:
+        runs = args.runs or (QUICK_RUNS if args.quick else FULL_RUNS)
+        site = Site(directory, broker, runs, args.quick)
         for name in args.only or (QUICK if args.quick else FULL):
             began = time.monotonic()
             rows += BENCHMARKS[name](site)

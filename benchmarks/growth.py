@@ -1,18 +1,21 @@
-"""`python -m benchmarks.growth`: what a shop, a farm and a country cost, from sizes measured on a real run."""
+"""`python -m benchmarks.growth`: the cost of a shop, a farm and a country, from sizes measured on a real run."""
 
 import argparse
+import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks.brokers import Mosquitto
-from benchmarks.errors import BenchmarkError, MissingProgramError
-from benchmarks.page import GROWTH, fill
-from benchmarks.site import Site
-from benchmarks.sizes import Sizes, measure_sizes
-from benchmarks.table import number
+from support.brokers import MosquittoProcess, find_mosquitto, wait_until
+from support.mqtt_client import Message, MqttClient
+
+from benchmarks.load import HOST, BenchmarkError
+from benchmarks.programs import Bridge, Ofd, Shop
+from benchmarks.report import GROWTH, fill, number
+from benchmarks.site import Site, load_bridge
 
 RECEIPTS_A_REGISTER_AND_DAY = 300
 OPEN_HOURS = 12
@@ -26,6 +29,76 @@ TOMBSTONE_BYTES = 150
 """A tombstone's row, its indexes included."""
 POINTS = ("request", "reply")
 """What passes the broker for each receipt beside its events."""
+
+RATE = 20.0
+"""Receipts a second: slow enough that each has its own commits and events, as in a shop."""
+MEASURE_S = 10.0
+QUIET_S = 30.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """For each receipt, topics and bodies included, protocols' headers not; state for each bridge."""
+
+    request_bytes: float
+    reply_bytes: float
+    event_bytes: float
+    events: float
+    state_topics: int
+    state_bytes: float
+    """Of all its retained state together."""
+    journal_bytes: float
+    storage_bytes: float
+    """In the register's own file."""
+    ofd_bytes: float
+    """Of a document's body."""
+
+
+def measure_sizes(site: Site) -> Sizes:
+    """Let a bridge take receipts one by one, deliver them, and stop; and count what it took."""
+    ofd = Ofd(site.directory)
+    bridge = site.bridge(Shop(ofd.url))
+    with ofd:
+        with MqttClient(HOST, site.broker.port, [f"{bridge.branch}/#"]) as client, bridge:
+            # Files are as large as that before the first receipt.
+            empty = _file_bytes(bridge)
+            receipts = load_bridge(bridge, replace(site.load(), rate=RATE, measure_s=MEASURE_S)).answered
+            wait_until(lambda: ofd.received()["total"] == receipts, QUIET_S, "every document at the OFD")
+        bodies = [entry["body"] for entry in ofd.received(full=True)["documents"]]
+    grown = {name: size - empty.get(name, 0) for name, size in _file_bytes(bridge).items()}
+    numbers, lengths, states = Counter[str](), Counter[str](), {}
+    for message in client.messages:
+        kind = _kind(message.topic)
+        numbers[kind] += 1
+        lengths[kind] += _bytes(message)
+        if kind == "state":
+            states[message.topic] = _bytes(message)
+    return Sizes(
+        request_bytes=lengths["receipt"] / receipts,
+        reply_bytes=lengths["reply"] / receipts,
+        event_bytes=lengths["event"] / receipts,
+        events=numbers["event"] / receipts,
+        state_topics=len(states),
+        state_bytes=sum(states.values()),
+        journal_bytes=grown["journal.db"] / receipts,
+        storage_bytes=grown["kkt-1.fn"] / receipts,
+        ofd_bytes=sum(len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()) for body in bodies)
+        / receipts,
+    )
+
+
+def _file_bytes(bridge: Bridge) -> dict[str, int]:
+    files = [bridge.journal, *bridge.storages]
+    return {file.name: file.stat().st_size for file in files if file.exists()}
+
+
+def _kind(topic: str) -> str:
+    levels = topic.split("/")
+    return levels[-1] if "pos" in levels else next(level for level in levels if level in {"event", "state"})
+
+
+def _bytes(message: Message) -> int:
+    return len(message.topic.encode()) + len(message.payload)
 
 
 @dataclass(frozen=True)
@@ -107,16 +180,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table there too")
     args = parser.parse_args(argv)
+    if find_mosquitto() is None:
+        print("benchmarks: mosquitto is not installed: apt-get install mosquitto")
+        return 2
     directory = Path(tempfile.mkdtemp(prefix="kkt-growth-"))
     try:
-        with Mosquitto(directory) as broker:
+        with MosquittoProcess(directory) as broker:
             reckoned = as_text(measure_sizes(Site(directory, broker, runs=1)))
         print(reckoned)
         if args.page:
             fill(args.page, GROWTH, reckoned)
-    except MissingProgramError as missing:
-        print(f"benchmarks: {missing}")
-        return 2
     except BenchmarkError as error:
         print(f"benchmarks: {error}")
         return 1

@@ -4,19 +4,28 @@ Bridge and echo get the very same load: the same clients, the same requests, the
 """
 
 import json
+import re
+import select
 import selectors
 import sys
 import time
+import uuid
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
+from math import ceil
+from typing import Any
 
-from paho.mqtt.client import MQTTMessage
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.medians import percentile
-from benchmarks.mqtt import Connection
-from benchmarks.payloads import Till, answered_id, receipt_ids
-from benchmarks.ports import HOST
+from kkt_bridge.mqtt.paho_client import set_nodelay
+from kkt_bridge.wire.examples import EXAMPLES
+
+HOST = "127.0.0.1"
+CONNECT_TIMEOUT_S = 10.0
+KEEPALIVE_S = 60
 
 NOT_YET = b'"status":"buffered"'
 """In a reply that a final one follows."""
@@ -26,6 +35,112 @@ TICK_S = 0.5
 
 IDS_PER_S = 6000
 """Made before the clock starts: more than any bridge or echo has taken."""
+
+_ID = "\x00"
+_RECEIPT_ID = re.compile(rb'"receipt_id":\s*"([0-9a-f-]{36})"')
+
+
+class BenchmarkError(Exception):
+    """Something did not do what is measured, so there is no figure to report."""
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Return the least value that so many percent do not exceed: one that was really seen, not interpolated."""
+    return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)]
+
+
+class Receipts:
+    """Receipts of one POS: the contract's example with two items and two payments, about 530 bytes.
+
+    All are alike but for their ids, so that making them costs the load next to nothing.
+    """
+
+    def __init__(self, pos_id: str) -> None:
+        request = EXAMPLES["receipt-request"] | {"receipt_id": _ID, "pos_id": pos_id}
+        text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+        self._head, self._tail = (part.encode() for part in text.split(json.dumps(_ID)[1:-1]))
+
+    def payload(self, receipt_id: bytes) -> bytes:
+        """Return the request with this id."""
+        return self._head + receipt_id + self._tail
+
+
+def receipt_ids(ready: int) -> Iterator[bytes]:
+    """Yield random ids without end; so many are made before this returns."""
+    return chain([_receipt_id() for _ in range(ready)], iter(_receipt_id, None))
+
+
+def _receipt_id() -> bytes:
+    return str(uuid.uuid4()).encode()
+
+
+def answered_id(payload: bytes) -> bytes | None:
+    """Return the id of the receipt that a reply, or an echo, is about."""
+    found = _RECEIPT_ID.search(payload)
+    return found[1] if found else None
+
+
+class Connection:
+    """A paho client without a thread: its owner reads and writes it. Subscribed once made; never reconnects."""
+
+    def __init__(
+        self,
+        port: int,
+        protocol: int,
+        client_id: str,
+        topics: Iterable[str],
+        on_message: Callable[[MQTTMessage], None],
+    ) -> None:
+        subscribed: list[bool] = []
+        self.client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion(protocol),
+            reconnect_on_failure=False,
+        )
+        self.client.max_inflight_messages = 0  # the window is the load's own; paho would stop at 20
+        self.client.on_socket_open = set_nodelay
+        # Being set, it keeps paho from writing by itself: what a callback publishes goes out in one go, after it.
+        self.client.on_socket_register_write = lambda *_: None
+        self.client.on_subscribe = lambda *_: subscribed.append(True)
+        self.client.on_message = lambda _client, _userdata, message: on_message(message)
+        self.client.connect(HOST, port, KEEPALIVE_S)
+        self._wait_for(self.client.is_connected, "CONNACK")
+        self.client.subscribe([(topic, 1) for topic in topics])
+        self._wait_for(lambda: bool(subscribed), "SUBACK")
+
+    def fileno(self) -> int:
+        """Return the socket's, for a selector."""
+        sock: Any = self.client.socket()
+        if sock is None:
+            raise BenchmarkError("the broker has closed a connection of the load")
+        return int(sock.fileno())
+
+    def read_and_write(self) -> None:
+        """Read what has come, and write what is to go."""
+        self.client.loop_read()
+        self.write()
+
+    def write(self) -> None:
+        """Write what is to go."""
+        while self.client.want_write():
+            self.client.loop_write()
+            if self.client.want_write():
+                select.select([], [self.fileno()], [], KEEPALIVE_S)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self.client.disconnect()
+        self.write()
+
+    def _wait_for(self, done: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while not done():
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"no {what} from the broker within {CONNECT_TIMEOUT_S:g} s")
+            self.write()
+            if select.select([self.fileno()], [], [], 0.1)[0]:
+                self.client.loop_read()
 
 
 @dataclass(frozen=True)
@@ -82,7 +197,7 @@ class Load:
         self._spec = spec
         self._expect = spec.expect.encode()
         self._names = [f"pos-{number}" for number in range(1, spec.terminals + 1)]
-        self._tills = [Till(name) for name in self._names]
+        self._receipts = [Receipts(name) for name in self._names]
         self._topics = [f"{spec.branch}/pos/{name}/receipt" for name in self._names]
         ready = spec.count if spec.count is not None else int(IDS_PER_S * (spec.warm_up_s + spec.measure_s))
         self._ids = receipt_ids(ready)
@@ -127,8 +242,9 @@ class Load:
         spec, name = self._spec, self._names[number]
         client_id = f"load-{spec.branch.rsplit('/', 1)[-1]}-{name}"
         reply = f"{spec.branch}/pos/{name}/reply"
-        connection = Connection(HOST, spec.port, spec.protocol, client_id, [reply])
-        connection.on_message(lambda message: self._take(number, message))
+        connection = Connection(
+            spec.port, spec.protocol, client_id, [reply], lambda message: self._take(number, message)
+        )
         self._selector.register(connection, selectors.EVENT_READ)
         return connection
 
@@ -170,13 +286,13 @@ class Load:
     def _publish(self, number: int, due: float) -> None:
         receipt_id = next(self._ids)
         self._due[receipt_id] = due
-        payload = self._tills[number].payload(receipt_id)
+        payload = self._receipts[number].payload(receipt_id)
         self._connections[number].client.publish(self._topics[number], payload, qos=1)
 
     def _receive(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
             connection: Connection = key.fileobj  # type: ignore[assignment]
-            connection.turn()
+            connection.read_and_write()
 
     def _take(self, number: int, message: MQTTMessage) -> None:
         payload, now = message.payload, time.perf_counter()

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.errors import BenchmarkError, MissingProgramError
+from benchmarks.load import BenchmarkError
 from benchmarks.site import Site
 
 
@@ -17,10 +17,7 @@ def test_it_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_mosquitto_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing() -> str:
-        raise MissingProgramError("mosquitto is not installed: apt-get install mosquitto")
-
-    monkeypatch.setattr(command, "mosquitto_program", missing)
+    monkeypatch.setattr(command, "find_mosquitto", lambda: None)
     assert command.main(["--quick"]) == 2
     assert capsys.readouterr().err == "benchmarks: mosquitto is not installed: apt-get install mosquitto\n"
 

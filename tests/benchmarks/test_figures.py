@@ -4,16 +4,25 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.curves import Curves, LoadPoint, rates_between
-from benchmarks.errors import BenchmarkError
-from benchmarks.growth import Trade, as_text, cost_of
-from benchmarks.medians import pairwise_ratio, percentile
-from benchmarks.page import FIGURES, GROWTH, fill
-from benchmarks.pictures import links, write_plots
-from benchmarks.processes import ROOT
-from benchmarks.rounds import interleaved
-from benchmarks.sizes import Sizes
-from benchmarks.table import BEYOND, REACH, SHORT, Bound, Row, table
+from benchmarks.footprint import rates_between
+from benchmarks.growth import Sizes, Trade, as_text, cost_of
+from benchmarks.load import BenchmarkError, percentile
+from benchmarks.programs import ROOT
+from benchmarks.report import (
+    BEYOND,
+    FIGURES,
+    GROWTH,
+    REACH,
+    SHORT,
+    Bound,
+    Row,
+    fill,
+    links,
+    pairwise_ratio,
+    table,
+    write_plots,
+)
+from benchmarks.site import Curves, LoadPoint, interleaved
 
 
 def test_a_ratio_is_of_neighbours_so_a_drifting_machine_does_not_show() -> None:

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
-from benchmarks.usage import children_of, children_processor_s, family_resident_mb, processor_s, resident_mb
+import psutil
+
+from benchmarks.programs import processor_s, resident_mb
 
 PARENT = """
 import subprocess, sys
@@ -20,8 +22,8 @@ def test_a_process_and_its_child_are_counted_together_and_apart() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert children_of(parent.pid) == [child]
-        assert children_processor_s(parent.pid) == processor_s(child) > 0
-        both = resident_mb(parent.pid) + resident_mb(child)
-        assert abs(family_resident_mb(parent.pid) - both) < 1
+        family = [psutil.Process(parent.pid), *psutil.Process(parent.pid).children()]
+        assert [process.pid for process in family] == [parent.pid, child]
+        assert processor_s(family) >= processor_s(family[1:]) > 0
+        assert resident_mb(family) > resident_mb(family[1:]) > 1
         parent.communicate("\n")

@@ -1,19 +1,17 @@
 """A journal with a made-up past is one that a bridge takes for its own."""
 
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.bridge import Shop
-from benchmarks.contenders import load_bridge, load_of
-from benchmarks.ofd import Ofd
+from support.brokers import wait_until
+from support.mqtt_client import MqttClient
+
+from benchmarks.load import HOST
 from benchmarks.past import past_of
-from benchmarks.ports import HOST
-from benchmarks.processes import wait_until
-from benchmarks.site import Site
-from kkt_bridge.mqtt.client import BrokerClient
+from benchmarks.programs import Ofd, Shop
+from benchmarks.site import Site, load_bridge
 
 COPIES = 40
 MORE = 5
@@ -26,10 +24,10 @@ def test_a_bridge_goes_on_from_a_pending_past_and_delivers_it(site: Site) -> Non
     shop = Shop(ofd.url, settings={"breaker": {"reset_timeout_s": 0.1}})
     with site.bridge(shop, directory) as bridge:
         assert pending(site, bridge.branch) == COPIES + 1
-        load_bridge(bridge, replace(load_of(site), count=MORE))
+        load_bridge(bridge, replace(site.load(), count=MORE))
         with ofd:
-            wait_until(lambda: ofd.books()["total"] == COPIES + 1 + MORE, 10, "every document at the OFD")
-            assert ofd.books()["conflicts"] == []
+            wait_until(lambda: ofd.received()["total"] == COPIES + 1 + MORE, 10, "every document at the OFD")
+            assert ofd.received()["conflicts"] == []
 
 
 def test_a_delivered_past_is_nothing_to_do(site: Site) -> None:
@@ -37,7 +35,7 @@ def test_a_delivered_past_is_nothing_to_do(site: Site) -> None:
     check_whole(directory / "journal.db", "synced")
     with site.bridge(Shop(site.away), directory) as bridge:
         assert pending(site, bridge.branch) == 0
-        load_bridge(bridge, replace(load_of(site), count=MORE))
+        load_bridge(bridge, replace(site.load(), count=MORE))
 
 
 def check_whole(journal: Path, status: str) -> None:
@@ -53,8 +51,7 @@ def check_whole(journal: Path, status: str) -> None:
 
 
 def pending(site: Site, branch: str) -> int:
-    with BrokerClient(HOST, site.broker.port) as client:
-        client.subscribe([f"{branch}/state/buffer"])
-        message = client.get(5)
-    assert message is not None
-    return json.loads(message.payload)["pending"]
+    topic = f"{branch}/state/buffer"
+    with MqttClient(HOST, site.broker.port, [topic]) as client:
+        state = client.wait(lambda message: message.topic == topic, "the state of the buffer")
+    return int(state.content["pending"])
