@@ -4,8 +4,13 @@ import argparse
 import json
 import signal
 import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from kkt_bridge.simulators.mqtt_broker import BrokerStartError, EmbeddedBroker
+from kkt_bridge.errors import KktBridgeError
+
+if TYPE_CHECKING:
+    from kkt_bridge.simulators.mqtt_broker import EmbeddedBroker
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PORT_MAX = 65535
@@ -24,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the broker until SIGTERM or SIGINT; return the exit status."""
+    require_broker()
+    from kkt_bridge.simulators.mqtt_broker import BrokerStartError, EmbeddedBroker  # noqa: PLC0415 (of an extra)
+
     broker = EmbeddedBroker(args.host, args.port, None if args.no_ws else args.ws_port)
     # Blocked before any thread exists, the signals wait for sigwait below whenever they come.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -39,16 +47,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def require_broker() -> None:
+    """Raise KktBridgeError where the packages of the embedded broker, the extra `broker`, are not installed."""
+    if find_spec("amqtt") is None or find_spec("websockets") is None:
+        raise KktBridgeError("the embedded broker is not installed: pip install 'kkt-bridge[broker]'")
+
+
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {PORT_MAX}")
     return int(text)
 
 
-def _ready_line(broker: EmbeddedBroker) -> str:
+def _ready_line(broker: "EmbeddedBroker") -> str:
     return json.dumps({"host": broker.host, "port": broker.port, "ws_port": broker.ws_port})
 
 
-def _greeting(broker: EmbeddedBroker) -> str:
+def _greeting(broker: "EmbeddedBroker") -> str:
     web = f", WebSockets on port {broker.ws_port}" if broker.ws_port is not None else ""
     return f"MQTT 3.1.1 broker on {broker.host}:{broker.port}{web}; Ctrl-C ends it"

@@ -15,6 +15,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
+from kkt_bridge.cli.broker import require_broker
 from kkt_bridge.cli.connection import argument
 from kkt_bridge.demo.children import ChildEnded, Stopped
 from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, NoScreen
@@ -75,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play the demo; 0 if it ended well, 1 if a count disagrees or a part failed, 130 if it was cut short."""
+    if args.broker is None:
+        require_broker()
     stop_signals: list[int] = []
     for number in STOP_SIGNALS:
         # SIGTERM is for now; Ctrl-C leaves time to count.
