@@ -17,11 +17,9 @@ from rich.text import Text
 
 from kkt_bridge.cli.broker import require_broker
 from kkt_bridge.cli.connection import argument
-from kkt_bridge.demo.children import ChildEnded, Stopped
-from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, NoScreen
+from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, NoScreen, require_writable
 from kkt_bridge.demo.show import Show, ShowSettings
-from kkt_bridge.demo.site import BRISK, WATCHABLE, BrokerAt
-from kkt_bridge.demo.snapshot import require_writable
+from kkt_bridge.demo.site import BRISK, WATCHABLE, BrokerAt, ChildEnded, Stopped
 from kkt_bridge.demo.summary import Summary
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -132,7 +130,7 @@ def _speaks_unicode(console: Console) -> bool:
 
 
 def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
-    pace = BRISK if args.json else WATCHABLE
+    speed = BRISK if args.json else WATCHABLE
     given: dict[str, Any] = {"rate": args.rate, "print_time_s": args.print_time}
     receipts = args.receipts
     if receipts is None and (args.json or args.screenshot):
@@ -141,7 +139,7 @@ def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
         receipts=receipts,
         pos=args.pos,
         registers=args.kkt,
-        pace=replace(pace, **{name: value for name, value in given.items() if value is not None}),
+        speed=replace(speed, **{name: value for name, value in given.items() if value is not None}),
         watched=not args.json,
         broker_port=args.port,
         broker=args.broker,

@@ -1,16 +1,20 @@
-"""Where the demo is shown: in a live window, as lines of text, or nowhere."""
+"""The demo's output: a live window, lines of text, nothing, or a picture of the window."""
 
+import io
+import re
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rich.console import Console
+from rich.console import CONSOLE_SVG_FORMAT, Console, RenderableType  # type: ignore[attr-defined]
 from rich.live import Live
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from kkt_bridge.demo import palette
-from kkt_bridge.demo.picture import Picture
-from kkt_bridge.demo.view import Window
+from kkt_bridge.demo.dashboard import Dashboard
+from kkt_bridge.demo.window import QUIET, WARN, Window
+from kkt_bridge.errors import KktBridgeError
 
 FRAMES_PER_S: Final = 8.0
 PROGRESS_S: Final = 2.0
@@ -20,15 +24,27 @@ COLUMNS_MIN: Final = 60
 ROWS_MIN: Final = 20
 """Of a terminal, for the window's parts to keep their frames."""
 
+PICTURE_COLUMNS: Final = 100
+PICTURE_ROWS: Final = 28
+FONTS: Final = "'DejaVu Sans Mono','Cascadia Mono','JetBrains Mono',Menlo,Consolas,monospace"
+FONT_ASPECT_RATIO: Final = 0.6
+"""Width of a glyph by its height, as the usual monospaced fonts have it."""
+
+GROUND, FOREGROUND = (13, 17, 23), (230, 237, 243)
+"""Of the picture, as red, green and blue."""
+
+_FROM_ELSEWHERE: Final = re.compile(r"<!--.*?-->|@font-face \{\{.*?\}\}", re.DOTALL)
+"""Parts of rich's template with addresses: the picture needs nothing from the network."""
+
 
 class DemoScreen(Protocol):
-    """A place to show the picture; a context manager."""
+    """A place to show the dashboard; a context manager."""
 
     interval_s: float
-    """How often it wants to be shown something."""
+    """Seconds between two calls of `show`."""
 
-    def show(self, picture: Picture, now: float) -> None:
-        """Show the picture as it is at this time of the monotonic clock."""
+    def show(self, dashboard: Dashboard, now: float) -> None:
+        """Show the dashboard as it is at this time of the monotonic clock."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -39,11 +55,11 @@ class DemoScreen(Protocol):
 
 
 class NoScreen:
-    """Nobody watches."""
+    """No output."""
 
     interval_s = 0.2
 
-    def show(self, picture: Picture, now: float) -> None:
+    def show(self, dashboard: Dashboard, now: float) -> None:
         """Show nothing."""
 
     def __enter__(self) -> Self:
@@ -56,26 +72,27 @@ class NoScreen:
 
 
 class LineScreen:
-    """Lines for a pipe, a log or a plain terminal: each caption once, and the counts now and then."""
+    """Lines for a pipe, a log or a plain terminal: each caption once, and the counts every `PROGRESS_S`."""
 
     interval_s = 0.2
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told = 0
+        self._printed = 0
         self._next_counts = time.monotonic() + PROGRESS_S
 
-    def show(self, picture: Picture, now: float) -> None:
+    def show(self, dashboard: Dashboard, now: float) -> None:
         """Print what is new."""
-        fresh = picture.told - self._told
-        for caption in list(picture.captions)[-fresh:] if fresh else []:
+        fresh = dashboard.captions_so_far - self._printed
+        for caption in list(dashboard.captions)[-fresh:] if fresh else []:
             self._print(f"{caption.at}  {caption.text}")
-        self._told = picture.told
+        self._printed = dashboard.captions_so_far
         if now >= self._next_counts:
             self._next_counts = now + PROGRESS_S
+            delivered, waiting = dashboard.buffer("synced"), dashboard.buffer("pending")
             self._print(
-                f"          on paper {picture.buffer('printed') + picture.buffer('synced')}, at the OFD "
-                f"{picture.buffer('synced')}, waiting {picture.buffer('pending')} ({picture.fill_percent:.0f} % full)"
+                f"          on paper {dashboard.buffer('printed') + delivered}, at the OFD {delivered}, "
+                f"waiting {waiting} ({dashboard.fill_percent:.0f} % full)"
             )
 
     def __enter__(self) -> Self:
@@ -98,16 +115,14 @@ class LiveScreen:
     def __init__(self, console: Console, window: Window) -> None:
         self._console = console
         self._window = window
-        self._live = Live(
-            Text("the shop is being built ...", palette.QUIET), console=console, screen=True, auto_refresh=False
-        )
+        self._live = Live(Text("the shop is being built ...", QUIET), console=console, screen=True, auto_refresh=False)
 
-    def show(self, picture: Picture, now: float) -> None:  # noqa: ARG002 (the window has the picture)
+    def show(self, dashboard: Dashboard, now: float) -> None:  # noqa: ARG002 (the window has the dashboard)
         """Draw the next frame."""
         width, height = self._console.size
         if width < COLUMNS_MIN or height < ROWS_MIN:
             words = f"This window is {width}×{height}; the demo needs {COLUMNS_MIN}×{ROWS_MIN}: make it larger."
-            self._live.update(Text(words, palette.WARN, overflow="fold"), refresh=True)
+            self._live.update(Text(words, WARN, overflow="fold"), refresh=True)
             return
         self._live.update(self._window.frame(width, height, now), refresh=True)
 
@@ -119,3 +134,39 @@ class LiveScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+
+def require_writable(path: Path) -> None:
+    """KktBridgeError if no picture can be written to this file; one that is there stays as it is."""
+    existed = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise KktBridgeError(f"--screenshot: {path} cannot be written: {error.strerror}") from None
+    if not existed:
+        path.unlink()
+
+
+def save_svg(frame: RenderableType, path: Path, title: str) -> None:
+    """Write a frame of `PICTURE_COLUMNS` x `PICTURE_ROWS` to this file, as a terminal window with this title."""
+    console = Console(
+        file=io.StringIO(),
+        record=True,
+        width=PICTURE_COLUMNS,
+        height=PICTURE_ROWS,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
+    console.print(frame, end="")
+    svg = console.export_svg(
+        title=title,
+        theme=TerminalTheme(GROUND, FOREGROUND, [GROUND] * 8),
+        code_format=_FROM_ELSEWHERE.sub("", CONSOLE_SVG_FORMAT).replace("Fira Code, monospace", FONTS),
+        font_aspect_ratio=FONT_ASPECT_RATIO,
+        unique_id="demo",
+    )
+    try:
+        path.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise KktBridgeError(f"--screenshot: {path} cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The demo as a whole: builds the shop, plays the story, counts, and takes everything down again."""
+"""The demo as a whole: starts the shop, plays the story, counts, and ends everything again."""
 
 import math
 import time
@@ -9,23 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from kkt_bridge.demo.captions import story
-from kkt_bridge.demo.children import READY_TIMEOUT_S, ChildEnded, Children, Stopped
-from kkt_bridge.demo.ofd_control import OfdControl
-from kkt_bridge.demo.picture import Picture
-from kkt_bridge.demo.screens import DemoScreen
-from kkt_bridge.demo.site import BRIDGE_ID, TOPICS, BrokerAt, DemoSpeed, Site
-from kkt_bridge.demo.snapshot import COLUMNS, ROWS, save_svg
+from kkt_bridge.demo.dashboard import Dashboard
+from kkt_bridge.demo.screens import PICTURE_COLUMNS, PICTURE_ROWS, DemoScreen, save_svg
+from kkt_bridge.demo.site import (
+    BRIDGE_ID,
+    READY_TIMEOUT_S,
+    TOPICS,
+    BrokerAt,
+    ChildEnded,
+    Children,
+    DemoSpeed,
+    OfdControl,
+    Site,
+    Stopped,
+)
 from kkt_bridge.demo.story import DURING, Story
-from kkt_bridge.demo.summary import Summary, reckon
-from kkt_bridge.demo.view import Window
+from kkt_bridge.demo.summary import Summary, summarize
+from kkt_bridge.demo.window import Window
 from kkt_bridge.errors import BrokerAway, KktBridgeError
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.simulators.pos import Tally, Terminals, TerminalSettings, Trade
 from kkt_bridge.wire.messages import Command
 
 HOST: Final = "127.0.0.1"
-FAREWELL_S: Final = 15.0
+CLOSING_S: Final = 15.0
 """After Ctrl-C: for receipts under way to be printed and delivered, so that there is something to count."""
 
 LOOK_AROUND_S: Final = 1.0
@@ -40,13 +47,13 @@ MESSAGES_PER_TURN: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ShowSettings:
-    """What is to be shown."""
+    """Options of a demo."""
 
     receipts: int | None
     """None: an endless story."""
     pos: int
     registers: int
-    pace: DemoSpeed
+    speed: DemoSpeed
     watched: bool
     broker_port: int
     """Of the demo's own broker; 0: any free one."""
@@ -60,7 +67,7 @@ class ShowSettings:
     def capacity(self) -> int:
         """Of the buffer: ample where only counts matter, nearly filled by the outage for who watches."""
         if self.receipts is None:
-            return math.ceil(self.pace.rate * ENDLESS_CAPACITY_S) + self.pos
+            return math.ceil(self.speed.rate * ENDLESS_CAPACITY_S) + self.pos
         if not self.watched:
             return 2 * self.receipts + 50
         return math.ceil(self.receipts * DURING) + self.pos
@@ -68,36 +75,36 @@ class ShowSettings:
     @property
     def receipt_s(self) -> float:
         """A generous time for one receipt, for deadlines."""
-        return 2 * self.pace.print_time_s + 0.1 + (1 / self.pace.rate if self.pace.rate else 0.0)
+        return 2 * self.speed.print_time_s + 0.1 + (1 / self.speed.rate if self.speed.rate else 0.0)
 
 
 class Show:
-    """One performance; a context manager around `play`."""
+    """One demo; a context manager around `play`."""
 
     def __init__(self, settings: ShowSettings, stops: Callable[[], int], *, colours: bool = True) -> None:
         """`stops`: how often somebody asked for the end so far."""
         self._settings = settings
         self._stops = stops
         self._stops_heeded = 0
-        self._retained: set[str] = set()
+        self._retained_topics: set[str] = set()
         self.cut_short = False
         self._site = Site(settings.directory, settings.registers)
         self._children = Children(self._site.directory)
         self._stack = ExitStack()
         self._next_check = 0.0
         self._has_picture = False
-        self.picture = Picture(TOPICS)
-        self.window = Window(self.picture, _title(settings), time.monotonic(), colours=colours)
+        self.dashboard = Dashboard(TOPICS)
+        self.window = Window(self.dashboard, _title(settings), time.monotonic(), colours=colours)
 
     @property
     def began(self) -> bool:
         """Whether the bridge was heard of, so that its files may tell something."""
-        return bool(self.picture.states)
+        return bool(self.dashboard.states)
 
     def __enter__(self) -> Self:
         self._site.prepare()
         if self._settings.broker is not None:
-            _refuse_namesake(self._settings.broker)
+            _refuse_same_name(self._settings.broker)
             self._stack.callback(self._clear_broker, self._settings.broker)
         self._stack.callback(self._children.stop)
         return self
@@ -106,10 +113,10 @@ class Show:
         self._stack.close()
 
     def play(self, screen: DemoScreen) -> Summary:
-        """Play the story to its end and return the reckoning.
+        """Play the story to its end and return the counts.
 
-        Where it is watched, the first wish to stop closes the shop and lets what is under way come to its end; then
-        there is a reckoning too, and `cut_short` is true.
+        Where it is watched, the first request to stop closes the shop and lets what is under way come to its end; then
+        there are counts too, and `cut_short` is true.
 
         Raises:
             Stopped: Before there was anything to count, for the second time, or where nobody watches.
@@ -117,32 +124,32 @@ class Show:
         """
         settings = self._settings
         broker = settings.broker or self._start_broker()
-        self.picture.tell(story(f"Listen in: mosquitto_sub {_address_options(broker)} -t '{TOPICS.root}/#' -v"))
+        self.dashboard.add_caption(f"Listen in: mosquitto_sub {_address_options(broker)} -t '{TOPICS.root}/#' -v")
         ofd_control = self._start_ofd_and_bridge(broker)
-        eye = self._stack.enter_context(BrokerClient(broker.host, broker.port))
-        eye.subscribe(self.picture.subscriptions())
-        self._await_bridge(eye, screen)
-        trade = Trade(settings.pace.rate)
+        client = self._stack.enter_context(BrokerClient(broker.host, broker.port))
+        client.subscribe(self.dashboard.subscriptions())
+        self._await_bridge(client, screen)
+        trade = Trade(settings.speed.rate)
         terminals = self._stack.enter_context(
             Terminals(TerminalSettings(broker.host, broker.port, BRIDGE_ID, settings.pos, settings.seed), trade)
         )
-        told = Story(self.picture, ofd_control, trade, terminals.tally)
-        told.tell(settings.receipts, receipt_s=settings.receipt_s, watched=settings.watched)
+        story = Story(self.dashboard, ofd_control, trade, terminals.tally)
+        story.choose(settings.receipts, receipt_s=settings.receipt_s, watched=settings.watched)
         try:
-            while not told.over:
-                if told.scene == "outage":
+            while not story.over:
+                if story.scene == "outage":
                     self._take_screenshot()
-                told.step(time.monotonic())
-                self._watch(eye, screen)
+                story.step(time.monotonic())
+                self._watch(client, screen)
         except Stopped:
             if not settings.watched:
                 raise
-            self._close_shop(eye, screen, ofd_control, trade, terminals.tally)
+            self._close_shop(client, screen, ofd_control, trade, terminals.tally)
         asked = terminals.tally.published if self.cut_short or settings.receipts is None else settings.receipts
         # Whoever attaches to the demo's broker may sell too; where nobody watches, nobody is expected to.
-        guests = self.picture.on_paper.difference(terminals.tally.printed) if settings.watched else ()
-        synced = self.picture.buffer("synced")
-        return reckon(asked, terminals.tally, synced, self._site.receipts(), ofd_control.received(), guests)
+        guests = self.dashboard.on_paper.difference(terminals.tally.printed) if settings.watched else ()
+        synced = self.dashboard.buffer("synced")
+        return summarize(asked, terminals.tally, synced, self._site.receipts(), ofd_control.received(), guests)
 
     # -- building ---------------------------------------------------------------------------------------------
 
@@ -160,54 +167,56 @@ class Show:
             ofd_url=url,
             pos=self._settings.pos,
             capacity=self._settings.capacity,
-            pace=self._settings.pace,
+            speed=self._settings.speed,
         )
         self._children.start("bridge", "run", "--config", str(self._site.config))
         return OfdControl(url)
 
-    def _await_bridge(self, eye: BrokerClient, screen: DemoScreen) -> None:
+    def _await_bridge(self, client: BrokerClient, screen: DemoScreen) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self.picture.online:
+        while not self.dashboard.online:
             if time.monotonic() > deadline:
                 raise ChildEnded(
                     f"the bridge was not online within {READY_TIMEOUT_S:g} s; see its log in {self._site.directory}"
                 )
-            self._watch(eye, screen)
+            self._watch(client, screen)
 
     # -- ending -----------------------------------------------------------------------------------------------
 
     def _close_shop(
-        self, eye: BrokerClient, screen: DemoScreen, ofd_control: OfdControl, trade: Trade, tally: Tally
+        self, client: BrokerClient, screen: DemoScreen, ofd_control: OfdControl, trade: Trade, tally: Tally
     ) -> None:
         """Nobody comes any more, the OFD is back, and what is under way gets its time."""
         self.cut_short = True
         self._stops_heeded = self._stops()
-        self.picture.tell(story("Ctrl-C: the shop closes, what is under way comes to its end (again: at once)"))
+        self.dashboard.add_caption("Ctrl-C: the shop closes, what is under way comes to its end (again: at once)")
         trade.dismiss()
         ofd_control.end_outage()
         sync = Command(command_id=str(uuid.uuid4()), issued_by="demo", args={"force": True})
-        deadline, next_sync = time.monotonic() + FAREWELL_S, 0.0
+        deadline, next_sync = time.monotonic() + CLOSING_S, 0.0
         while time.monotonic() < deadline and not self._is_all_delivered(tally):
             if time.monotonic() >= next_sync:
                 # An open breaker would wait for its time first.
                 sync = sync.model_copy(update={"command_id": str(uuid.uuid4())})
-                eye.publish(TOPICS.command("sync"), sync.model_dump_json().encode())
+                client.publish(TOPICS.command("sync"), sync.model_dump_json().encode())
                 next_sync = time.monotonic() + 1.0
-            self._watch(eye, screen)
+            self._watch(client, screen)
 
     def _is_all_delivered(self, tally: Tally) -> bool:
         answered = tally.answered == tally.published
-        return answered and self.picture.buffer("synced") >= len(tally.printed) and not self.picture.buffer("pending")
+        return (
+            answered and self.dashboard.buffer("synced") >= len(tally.printed) and not self.dashboard.buffer("pending")
+        )
 
     def _clear_broker(self, broker: BrokerAt) -> None:
         """Leave no state of a bridge behind that is no more."""
         with suppress(BrokerAway), BrokerClient(broker.host, broker.port) as client:
-            for topic in sorted(self._retained):
+            for topic in sorted(self._retained_topics):
                 client.publish(topic, b"", retain=True)
 
     # -- watching ---------------------------------------------------------------------------------------------
 
-    def _watch(self, eye: BrokerClient, screen: DemoScreen) -> None:
+    def _watch(self, client: BrokerClient, screen: DemoScreen) -> None:
         """One frame: show the picture, then take in what comes until it is time for the next."""
         began = time.monotonic()
         if self._is_stopping():
@@ -215,15 +224,15 @@ class Show:
         if began >= self._next_check:
             self._next_check = began + CHECK_S
             self._children.check()
-        screen.show(self.picture, began)
+        screen.show(self.dashboard, began)
         next_frame = began + screen.interval_s
         for _ in range(MESSAGES_PER_TURN):
-            message = eye.get(next_frame - time.monotonic())
+            message = client.get(next_frame - time.monotonic())
             if message is None:
                 break
             if message.topic.startswith(TOPICS.state("")):
-                self._retained.add(message.topic)
-            self.picture.take(message.topic, message.payload, time.monotonic())
+                self._retained_topics.add(message.topic)
+            self.dashboard.take(message.topic, message.payload, time.monotonic())
 
     def _is_stopping(self) -> bool:
         return self._stops() > self._stops_heeded
@@ -231,17 +240,17 @@ class Show:
     def _take_screenshot(self) -> None:
         """Again and again in the outage, each over the last: the fullest buffer while sales still go on remains."""
         now = time.monotonic()
-        countdown = self.picture.seconds_to_probe(now)
-        busy = self.picture.printed.per_second(now) >= 0.8 * self._settings.pace.rate
+        countdown = self.dashboard.seconds_to_probe(now)
+        busy = self.dashboard.printed.per_second(now) >= 0.8 * self._settings.speed.rate
         if self._settings.screenshot is None or countdown is None or countdown < 1 or (self._has_picture and not busy):
             return
         self._has_picture = True
         self.window.catch_up()
-        frame = self.window.frame(COLUMNS, ROWS, now)
+        frame = self.window.frame(PICTURE_COLUMNS, PICTURE_ROWS, now)
         save_svg(frame, self._settings.screenshot, "kkt-bridge demo")
 
 
-def _refuse_namesake(broker: BrokerAt) -> None:
+def _refuse_same_name(broker: BrokerAt) -> None:
     """BrokerAway if there is no broker; KktBridgeError if a demo's bridge is online there: they would fight."""
     with BrokerClient(broker.host, broker.port) as client:
         client.subscribe([TOPICS.state("online")])

@@ -1,4 +1,4 @@
-"""The story that the demo tells, scene by scene: trade, an outage of the OFD, sales that go on, recovery."""
+"""The course of the demo, scene by scene: trade, an outage of the OFD, sales that go on, recovery."""
 
 import math
 import time
@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from kkt_bridge.demo.captions import story
-from kkt_bridge.demo.ofd_control import OfdControl
-from kkt_bridge.demo.picture import Picture
+from kkt_bridge.demo.dashboard import Dashboard
+from kkt_bridge.demo.site import OfdControl
 from kkt_bridge.simulators.pos import Tally, Trade
 
 BEFORE: Final = 0.2
@@ -21,11 +20,13 @@ PATIENCE_S: Final = 60.0
 TRADE_S: Final = 8.0
 FULL_ENOUGH_PERCENT: Final = 70.0
 """An endless story's outage ends here: until the breaker asks again, the buffer goes on filling."""
+DRAINED_PERCENT: Final = 10.0
+"""Below this an endless story's delivery is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One scene: what begins it, when it is over, and how long it lasts at least and at most, in seconds."""
+    """One scene: its begin, its end, and how long it lasts at least and at most, in seconds."""
 
     name: str
     begin: Callable[[], None]
@@ -37,8 +38,8 @@ class Scene:
 class Story:
     """The scenes, played by `step`."""
 
-    def __init__(self, picture: Picture, ofd_control: OfdControl, trade: Trade, tally: Tally) -> None:
-        self._picture = picture
+    def __init__(self, dashboard: Dashboard, ofd_control: OfdControl, trade: Trade, tally: Tally) -> None:
+        self._dashboard = dashboard
         self._ofd_control = ofd_control
         self._trade = trade
         self._tally = tally
@@ -49,10 +50,10 @@ class Story:
 
     @property
     def scene(self) -> str:
-        """The name of the scene that is being played."""
+        """The name of the current scene."""
         return self._scene.name if self._scene is not None else ""
 
-    def tell(self, receipts: int | None, *, receipt_s: float, watched: bool) -> None:
+    def choose(self, receipts: int | None, *, receipt_s: float, watched: bool) -> None:
         """Choose the story: that of so many receipts, each taking so long; None: the endless one.
 
         For who watches, the outage lasts until it can be seen what it did.
@@ -81,58 +82,52 @@ class Story:
         def patience(customers: int) -> float:
             return PATIENCE_S + customers * receipt_s
 
-        def outage_is_felt() -> bool:
-            seen = self._pending() >= 0.9 * during and (self._picture.seconds_to_probe(time.monotonic()) or 0.0) > 1.0
-            return sold(before + during)() and self._picture.breaker == "open" and (seen or not watched)
+        def outage_is_seen() -> bool:
+            probe_in_s = self._dashboard.seconds_to_probe(time.monotonic()) or 0.0
+            seen = self._dashboard.buffer("pending") >= 0.9 * during and probe_in_s > 1.0
+            return sold(before + during)() and self._dashboard.breaker == "open" and (seen or not watched)
 
         def everything_is_delivered() -> bool:
-            return self._pending() == 0 and self._picture.buffer("synced") >= len(self._tally.printed)
+            synced = self._dashboard.buffer("synced")
+            return self._dashboard.buffer("pending") == 0 and synced >= len(self._tally.printed)
 
-        # The buffer holds the sales of the outage, not also those of before that are still on their way to the OFD.
-        settled = lambda: sold(before)() and everything_is_delivered()  # noqa: E731 (a line as short as its neighbours)
-        yield Scene("trade", lambda: self._open_shop(before), settled, at_most_s=patience(before))
-        yield Scene("outage", lambda: self._begin_outage(during), outage_is_felt, 1.0, patience(during))
-        yield Scene("recovery", lambda: self._end_outage(0), lambda: self._picture.breaker == "closed")
+        def sales_before_are_delivered() -> bool:
+            # The buffer holds the sales of the outage, not also those of before that are still on their way to the OFD.
+            return sold(before)() and everything_is_delivered()
+
+        yield Scene("trade", lambda: self._open_shop(before), sales_before_are_delivered, 0.0, patience(before))
+        yield Scene("outage", lambda: self._begin_outage(during), outage_is_seen, 1.0, patience(during))
+        yield Scene("recovery", self._end_outage, lambda: self._dashboard.breaker == "closed")
         last = receipts - before - during
-        yield Scene("trade goes on", lambda: self._let_the_last_in(last), sold(receipts), at_most_s=patience(last))
+        yield Scene("trade goes on", lambda: self._trade.let_in(last), sold(receipts), at_most_s=patience(last))
         yield Scene("delivery", self._trade.close_the_door, everything_is_delivered)
 
     def _endless(self) -> Iterator[Scene]:
         yield Scene("opening", lambda: self._open_shop(math.inf), lambda: True)
         while True:
             yield Scene("trade", lambda: None, lambda: True, TRADE_S)
-            yield Scene("outage", lambda: self._begin_outage(0), self._buffer_is_filling, TRADE_S, 3 * TRADE_S)
-            yield Scene("recovery", lambda: self._end_outage(0), lambda: self._picture.breaker == "closed")
-            yield Scene("delivery", lambda: None, self._is_drained)
+            yield Scene("outage", lambda: self._begin_outage(0), self._is_full_enough, TRADE_S, 3 * TRADE_S)
+            yield Scene("recovery", self._end_outage, lambda: self._dashboard.breaker == "closed")
+            yield Scene("delivery", lambda: None, lambda: self._dashboard.fill_percent < DRAINED_PERCENT)
             yield Scene("relief", self._sum_up, lambda: True, TRADE_S / 2)
 
-    # -- what happens in them -----------------------------------------------------------------------------------
+    # -- the events in them -----------------------------------------------------------------------------------
 
     def _open_shop(self, customers: float) -> None:
-        self._picture.tell(story("The shop opens"))
+        self._dashboard.add_caption("The shop opens")
         self._trade.let_in(customers)
 
     def _begin_outage(self, customers: float) -> None:
         self._ofd_control.begin_outage()
-        self._picture.tell(story("The demo takes the OFD away"))
+        self._dashboard.add_caption("The demo takes the OFD away")
         self._trade.let_in(customers)
 
-    def _end_outage(self, customers: float) -> None:
+    def _end_outage(self) -> None:
         self._ofd_control.end_outage()
-        self._picture.tell(story("The demo gives the OFD back"))
-        self._trade.let_in(customers)
-
-    def _let_the_last_in(self, customers: float) -> None:
-        self._trade.let_in(customers)
+        self._dashboard.add_caption("The demo gives the OFD back")
 
     def _sum_up(self) -> None:
-        self._picture.tell(story(f"All {self._picture.buffer('synced')} documents are at the OFD"))
+        self._dashboard.add_caption(f"All {self._dashboard.buffer('synced')} documents are at the OFD")
 
-    def _pending(self) -> int:
-        return self._picture.buffer("pending")
-
-    def _buffer_is_filling(self) -> bool:
-        return self._picture.fill_percent >= FULL_ENOUGH_PERCENT
-
-    def _is_drained(self) -> bool:
-        return self._picture.fill_percent < 10
+    def _is_full_enough(self) -> bool:
+        return self._dashboard.fill_percent >= FULL_ENOUGH_PERCENT

@@ -1,4 +1,4 @@
-"""The reckoning: what POS terminals, bridge, fiscal storage and OFD each hold, and whether they agree."""
+"""The counts of POS terminals, bridge, fiscal storage and OFD, and whether they agree."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -29,12 +29,12 @@ class Summary:
 
     @property
     def checks(self) -> list[Check]:
-        """What must hold for the demo to have gone well."""
+        """The conditions for the demo to have gone well."""
         counts = self.counts
-        settled = counts["printed"] + counts["rejected"]
+        answered = counts["printed"] + counts["rejected"]
         on_paper = counts["printed"] + counts["guests"]
         return [
-            Check("every receipt has its final reply", self.asked == counts["published"] == settled),
+            Check("every receipt has its final reply", self.asked == counts["published"] == answered),
             Check("every receipt on paper is in the fiscal storage", on_paper == counts["fiscal_documents"]),
             Check("no receipt is there twice", counts["duplicates"] == 0),
             Check("every document was delivered", on_paper == counts["synced"] == counts["ofd_documents"]),
@@ -48,7 +48,7 @@ class Summary:
         return all(check.holds for check in self.checks)
 
 
-def reckon(
+def summarize(
     asked: int,
     tally: Tally,
     synced: int,
@@ -56,7 +56,7 @@ def reckon(
     ofd: dict[str, Any],
     guests: Collection[tuple[str, str]] = (),
 ) -> Summary:
-    """Compare the terminals' tally, the bridge's count, the fiscal storages and the OFD's books.
+    """Compare the terminals' tally, the bridge's count, the fiscal storages and what the OFD received.
 
     `guests` are receipts (POS, receipt id) that were printed for somebody else than the demo's terminals.
     """

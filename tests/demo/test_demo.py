@@ -135,9 +135,9 @@ def test_told_in_lines_with_a_picture_where_there_is_no_terminal(started, tmp_pa
     assert "30 receipts published, 30 printed, 0 rejected, 30 at the OFD\n" in out
     assert out.count("✓") == 6
     assert "\x1b" not in out
-    shown = [element.text for element in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
-    assert "OUTAGE" in shown
-    assert "asks" in shown, "the breaker counts down"
+    shown = [element.text or "" for element in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
+    assert any("OUTAGE" in text for text in shown)
+    assert any("asks" in text for text in shown), "the breaker counts down"
 
 
 def test_a_directory_with_files_in_it_is_refused_and_left_as_it_is(started, tmp_path):

@@ -1,10 +1,10 @@
-"""The reckoning must not agree when anything is amiss: each way to lose or double a receipt is found."""
+"""The counts must not agree when anything is amiss: each way to lose or double a receipt is found."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from kkt_bridge.demo.summary import reckon
+from kkt_bridge.demo.summary import summarize
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, FiscalDocument
 from kkt_bridge.simulators.pos import Tally
@@ -40,7 +40,7 @@ def documents(ids=IDS):
     ]
 
 
-def books(ids=IDS, numbers=None, conflicts=(), repeats=0):
+def received(ids=IDS, numbers=None, conflicts=(), repeats=0):
     entries = [
         {"key": f"{POS}:{receipt_id}", "fn_number": "9999000000000001", "fd_number": number}
         for receipt_id, number in zip(ids, numbers or range(1, 100), strict=False)
@@ -49,12 +49,12 @@ def books(ids=IDS, numbers=None, conflicts=(), repeats=0):
 
 
 def summary(asked=3, tally=None, synced=3, fiscal=None, ofd=None, guests=()):
-    return reckon(
+    return summarize(
         asked,
         tally or a_tally(),
         synced,
         documents() if fiscal is None else fiscal,
-        books() if ofd is None else ofd,
+        received() if ofd is None else ofd,
         guests,
     )
 
@@ -67,13 +67,13 @@ def test_all_is_well():
 
 
 def test_refusals_and_repeats_are_no_loss():
-    result = summary(asked=5, tally=a_tally(rejected=2), ofd=books(repeats=4))
+    result = summary(asked=5, tally=a_tally(rejected=2), ofd=received(repeats=4))
     assert result.agrees
     assert (result.counts["rejected"], result.counts["ofd_repeats"]) == (2, 4)
 
 
 def test_what_others_sold_is_counted_apart():
-    result = summary(synced=4, fiscal=documents([*IDS, "x"]), ofd=books([*IDS, "x"]), guests={(POS, "x")})
+    result = summary(synced=4, fiscal=documents([*IDS, "x"]), ofd=received([*IDS, "x"]), guests={(POS, "x")})
     assert result.agrees
     assert (result.counts["printed"], result.counts["guests"], result.counts["fiscal_documents"]) == (3, 1, 4)
 
@@ -87,11 +87,11 @@ def test_what_others_sold_is_counted_apart():
         ({"fiscal": documents(["a", "b", "c", "c"])}, {"duplicates": 1}, "no receipt is there twice"),
         ({"fiscal": documents(["a", "b", "x"])}, {"lost": 1}, "nothing is lost"),
         ({"synced": 2}, {}, "every document was delivered"),
-        ({"ofd": books(["a", "b"])}, {"lost": 1}, "every document was delivered"),
-        ({"ofd": books(["a", "b", "x"])}, {"lost": 1}, "nothing is lost"),
-        ({"ofd": books(numbers=[1, 2, 2])}, {"ofd_duplicates": 1}, "the OFD has none twice"),
+        ({"ofd": received(["a", "b"])}, {"lost": 1}, "every document was delivered"),
+        ({"ofd": received(["a", "b", "x"])}, {"lost": 1}, "nothing is lost"),
+        ({"ofd": received(numbers=[1, 2, 2])}, {"ofd_duplicates": 1}, "the OFD has none twice"),
         ({"guests": {(POS, "x")}}, {"lost": 1, "guests": 1}, "every receipt on paper is in the fiscal storage"),
-        ({"ofd": books(conflicts=[{}])}, {"ofd_duplicates": 1}, "the OFD has none twice"),
+        ({"ofd": received(conflicts=[{}])}, {"ofd_duplicates": 1}, "the OFD has none twice"),
     ],
 )
 def test_what_is_amiss_is_found(amiss, count, words):
