@@ -1,7 +1,7 @@
-"""Time as an argument: the one place that asks the operating system for it."""
+"""Clocks: the system's, as an argument; and the hybrid logical clock, whose order never depends on it."""
 
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -34,3 +34,18 @@ class SystemClock:
     def processor_s(self) -> tuple[float, float]:
         """See `Clock.processor_s`."""
         return time.thread_time(), time.process_time()
+
+
+class Hlc(NamedTuple):
+    """A point of the hybrid logical clock: milliseconds since 1970 as last believed, and a counter within them.
+
+    After Kulkarni et al., "Logical Physical Clocks" (2014), for a single node: the wall part follows the system clock
+    while that goes forward, and stands still with the counter running while it does not.
+    """
+
+    wall_ms: int
+    counter: int
+
+    def next(self, now_ms: int) -> "Hlc":
+        """The following point: later than this one whatever the system clock says."""
+        return Hlc(now_ms, 0) if now_ms > self.wall_ms else Hlc(self.wall_ms, self.counter + 1)

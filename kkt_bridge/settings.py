@@ -30,7 +30,7 @@ from pydantic import (
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.model import Identifier
-from kkt_bridge.receipts.requisites import EMAIL_PATTERN
+from kkt_bridge.receipts.text import EMAIL_PATTERN
 
 ENVIRONMENT_PREFIX: Final = "KKT_BRIDGE__"
 

@@ -11,13 +11,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.ffd.marking import product_code
-from kkt_bridge.ffd.vat_totals import tax_within, vat_totals
+from kkt_bridge.ffd.vat import VAT_CODES, tax_within, vat_totals
 from kkt_bridge.receipts.amounts import MICRO
 from kkt_bridge.receipts.ffd_codes import (
     OPERATION_CODES,
     PAYMENT_METHOD_CODES,
     TAX_SYSTEM_BITS,
-    VAT_CODES,
     TaxSystem,
     payment_subject_code,
     unit_code,

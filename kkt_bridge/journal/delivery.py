@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.records import DeadLetter, DueDocument, Movable, Unfixed
 from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement
@@ -23,7 +24,6 @@ from kkt_bridge.journal.tables import (
     requests,
 )
 from kkt_bridge.journal.transaction import DLQ, Transaction
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
 _FOR_EVER_MS: Final = 2**62

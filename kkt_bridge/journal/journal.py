@@ -14,13 +14,12 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, select
 
-from kkt_bridge.clock import Clock
+from kkt_bridge.clock import Clock, Hlc
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.settings import taken_up_at
 from kkt_bridge.journal.transaction import FD_MARK, ClockFigures, CountKey, Instant, Touched, Transaction
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import PENDING
 
 WALL_AGE_MAX_MS: Final = 400 * 86_400_000

@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, text
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import ID_BITS, Movable, PrintTask
 from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
 IN_DOUBT_MAX: Final = 1000

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, LargeBinary, Text, bindparam, delete, func, insert, select, update
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
 from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import (
@@ -23,7 +24,6 @@ from kkt_bridge.journal.tombstones import (
     refunds_in_tombstones,
 )
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
 REFUSALS_OF_POS_MAX: Final = 1000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.clock import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import storages, tombstones
@@ -19,7 +20,6 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
 from kkt_bridge.receipts.ffd_codes import Operation
 from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import Status
 
 # Words are stored as their places in these: append, never reorder.

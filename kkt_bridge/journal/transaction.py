@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, union_all, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale, Step
@@ -23,7 +24,6 @@ from kkt_bridge.journal.statements import (
     in_sizes,
     prepared_insert,
 )
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
 
 CountKey = tuple[str, str]

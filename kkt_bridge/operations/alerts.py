@@ -21,8 +21,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.operations.alert_conditions import CONDITIONS, Condition, Finding, Severity
 from kkt_bridge.operations.facts import Observation
 from kkt_bridge.operations.guard import Guard
-from kkt_bridge.wire.messages import Alert, AlertEvent, AlertsState
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import Alert, AlertEvent, AlertsState, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 WAITING_MAX: Final = 200

@@ -21,8 +21,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.model import Strict
 from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.decode import validation_faults
-from kkt_bridge.wire.messages import CommandError, CommandEvent, CommandResult, FaultyField
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import CommandError, CommandEvent, CommandResult, FaultyField, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 BATCH_MAX: Final = 20

@@ -47,7 +47,7 @@ from kkt_bridge.wire.commands import (
     SettleArgs,
     SyncArgs,
 )
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import rfc3339
 
 REQUEUE_BATCH = 100
 

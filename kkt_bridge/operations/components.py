@@ -43,8 +43,8 @@ from kkt_bridge.wire.messages import (
     Outgoing,
     ShiftState,
     SyncState,
+    rfc3339,
 )
-from kkt_bridge.wire.times import rfc3339
 
 FILL_WINDOW_S: Final = 300.0
 """Over how long the growth of the buffer is measured."""

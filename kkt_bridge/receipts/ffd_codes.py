@@ -24,30 +24,6 @@ TaxSystem = Literal["osn", "usn_income", "usn_income_expense", "eshn", "patent"]
 OPERATION_CODES: Final = MappingProxyType({"sale": 1, "refund": 2, "purchase": 3, "purchase_refund": 4})
 """[1054]"""
 
-VAT_CODES: Final = MappingProxyType(
-    {
-        "20": 1, "10": 2, "20/120": 3, "10/110": 4, "0": 5, "none": 6,
-        "5": 7, "7": 8, "5/105": 9, "7/107": 10, "22": 11, "22/122": 12,
-    }
-)  # fmt: skip
-"""[1199]"""
-
-VAT_PERCENT: Final = MappingProxyType(
-    {
-        "20": 20,
-        "10": 10,
-        "20/120": 20,
-        "10/110": 10,
-        "5": 5,
-        "7": 7,
-        "5/105": 5,
-        "7/107": 7,
-        "22": 22,
-        "22/122": 22,
-    }
-)
-"""The rate within the gross amount; 0 % and "none" carry no tax."""
-
 PAYMENT_METHOD_CODES: Final = MappingProxyType(
     {
         "full_prepayment": 1, "prepayment": 2, "advance": 3, "full_payment": 4,

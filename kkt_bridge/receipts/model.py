@@ -34,12 +34,15 @@ from kkt_bridge.receipts.ffd_codes import (
     Unit,
     Vat,
 )
-from kkt_bridge.receipts.requisites import CONTACT_PATTERN, INN, REACHABLE
-from kkt_bridge.receipts.text import PRINTABLE_PATTERN, text_problem
+from kkt_bridge.receipts.text import CONTACT_PATTERN, INN, PRINTABLE_PATTERN, REACHABLE, text_problem
 
 IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 RECEIPT_ID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 MARKING_CODE_PATTERN: Final = r"^[\x1d\x20-\x7e]{1,300}$"
+RECENT_MAX: Final = 128
+"""Receipts in each of the two generations that are remembered; when the younger is full, the older is forgotten."""
+RECENT_CHARS_MAX: Final = 4096
+"""Characters of a receipt that is remembered: parsed, it takes nine times that. A usual one has some hundred."""
 ITEMS_MAX: Final = 500
 PAYMENTS_MAX: Final = 100
 """There are five kinds of payment; a list of rubbish is refused before each element is judged."""
@@ -237,3 +240,34 @@ class Receipt(Strict):
     def canonical(self) -> bytes:
         """The receipt as stored, compared and sent on: defaults filled in, absent fields left out."""
         return self.model_dump_json(exclude_none=True).encode()
+
+
+class RecentReceipts:
+    """Receipts of the last moment by their canonical form: parsed where they are taken, not where they are printed.
+
+    Needs no lock: each change is one assignment.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[str, Receipt] = {}
+        self._old: dict[str, Receipt] = {}
+
+    def __len__(self) -> int:
+        """Return how many are remembered."""
+        return len(self._young) + len(self._old)
+
+    def add(self, canonical: str, receipt: Receipt) -> None:
+        """Remember a receipt for those who will ask for it by its canonical form, unless it is a large one."""
+        if len(canonical) > RECENT_CHARS_MAX:
+            return
+        if len(self._young) >= RECENT_MAX:
+            self._young, self._old = {}, self._young
+        self._young[canonical] = receipt
+
+    def parse(self, canonical: str) -> Receipt:
+        """Return the receipt with this canonical form. Errors: pydantic's, where it is none."""
+        return self._young.get(canonical) or self._old.get(canonical) or Receipt.model_validate_json(canonical)
+
+
+RECENT: Final = RecentReceipts()
+"""Those of this process: a memory of a pure function, so one is enough."""

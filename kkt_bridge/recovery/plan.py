@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import RecoveredDocument
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.identity import canonical_digest, content_digest, requisite_1192
 from kkt_bridge.receipts.lifecycle import STATUS_OF, DeliveryState, Status
 from kkt_bridge.receipts.model import Receipt

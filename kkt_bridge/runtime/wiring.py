@@ -54,8 +54,7 @@ from kkt_bridge.stages.printing.status import LaneSettings, LaneStatus
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.wire.commands import COMMANDS
-from kkt_bridge.wire.messages import Online
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import Online, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 INBOX_MAX: Final = 30_000

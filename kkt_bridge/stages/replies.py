@@ -7,8 +7,7 @@ from datetime import tzinfo
 from kkt_bridge.journal.records import PrintTask, StoredReceipt
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.wire.messages import Error, ErrorCode, FaultyField, HlcStamp, Reply
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import Error, ErrorCode, FaultyField, HlcStamp, Reply, rfc3339
 
 SAFE_TO_REPEAT = "sending it again under the same receipt_id is safe and prints nothing twice"
 

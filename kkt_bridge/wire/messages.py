@@ -1,6 +1,7 @@
 """Every message of the contract as a model: what comes in is strict, what goes out may grow fields."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,7 +29,9 @@ BEYOND_PROMISE: Final = "x-beyond-promise"
 _BEYOND: Final = Field(json_schema_extra={BEYOND_PROMISE: True})
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""RFC 3339 with an offset; formatted once by `kkt_bridge.wire.times`."""
+"""RFC 3339 with milliseconds and an offset, as `rfc3339` writes it."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 ErrorCode = Literal[
     "invalid_json",
@@ -47,6 +50,18 @@ ErrorCode = Literal[
     "refund_exceeds_original",
     "not_found",
 ]
+
+
+@lru_cache(maxsize=256)  # what is committed together has the same time
+def rfc3339(ms: int, zone: tzinfo = UTC) -> str:
+    """Return a time given in milliseconds since 1970 as text, in this zone."""
+    # By timedelta, not fromtimestamp: that one rounds a float and fails outside the platform's range.
+    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).isoformat(timespec="milliseconds")
+
+
+def local_date(ms: int, zone: tzinfo) -> date:
+    """Return the calendar date of a time given in milliseconds since 1970, in this zone."""
+    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).date()
 
 
 class Query(Strict):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkt_bridge.ffd.vat_totals import tax_within, vat_totals
+from kkt_bridge.ffd.vat import VAT_CODES, VAT_PERCENT, tax_within, vat_totals
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
-from kkt_bridge.receipts.ffd_codes import VAT_CODES, VAT_PERCENT, Vat
+from kkt_bridge.receipts.ffd_codes import Vat
 from kkt_bridge.receipts.model import Item
 
 GROSS = (100, 12345, 30000, 80730, 99999)

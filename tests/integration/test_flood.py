@@ -85,5 +85,5 @@ def test_the_others_sell_on_and_the_disk_does_not_fill(make_world, count, size):
     wait_until(lambda: rows(world.directory, STEPS_OF_REFUSALS) == [(0,)], ALL_S, "their steps to be told and dropped")
     files = [world.directory / name for name in ("journal.db", "journal.db-wal")]
     assert sum(file.stat().st_size for file in files) < SIZE_MAX
-    warnings = world.bridge.log.read_text(encoding="utf-8").count(" WARNING stages.intake.refusal_log: ")
+    warnings = world.bridge.log.read_text(encoding="utf-8").count(" WARNING stages.intake.flood: ")
     assert 0 < warnings < count / 5, "a flood does not fill the log either"

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from support.clocks import NOON_MS, ManualClock
 from support.stages import a_receipt, each_step, kill, new_journal, rows
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
-from kkt_bridge.receipts.hlc import Hlc
 
 HOUR_S = 3600
 YEAR_S = 365 * 24 * HOUR_S

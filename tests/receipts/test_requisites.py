@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from kkt_bridge.receipts.requisites import INN, inn_check_digits
+from kkt_bridge.receipts.text import INN, inn_check_digits
 
 ADAPTER: TypeAdapter[str] = TypeAdapter(INN)
 

@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from paho.mqtt.exception import MalformedPacket
 
+from kkt_bridge import clock
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal import database, journal, outbox, printing, retention
 from kkt_bridge.journal import delivery as delivery_rows
 from kkt_bridge.mqtt import holds, paho_client, redial, session
 from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.operations import components
-from kkt_bridge.receipts import hlc, identity
+from kkt_bridge.receipts import identity
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.virtual import driver as virtual
 from kkt_bridge.stages import (
@@ -308,7 +309,7 @@ def purge_without_a_tombstone() -> None:
 
 def order_by_the_wall_clock() -> None:
     """The hybrid clock follows the system clock back."""
-    hlc.Hlc.next = lambda _self, now_ms: hlc.Hlc(now_ms, 0)  # type: ignore[assignment, method-assign]
+    clock.Hlc.next = lambda _self, now_ms: clock.Hlc(now_ms, 0)  # type: ignore[assignment, method-assign]
 
 
 def take_more_than_fits() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkt_bridge.stages.outbox_cursor import AHEAD_MAX, OutboxCursor
+from kkt_bridge.stages.publishing import AHEAD_MAX, OutboxCursor
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kkt_bridge.wire.strict_json import BadJson, parse_object
+from kkt_bridge.wire.decode import BadJson, parse_object
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
+from kkt_bridge.ffd.vat import VAT_CODES
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
     PAYMENT_METHOD_CODES,
     TAX_SYSTEM_BITS,
-    VAT_CODES,
     payment_subject_code,
     unit_code,
 )

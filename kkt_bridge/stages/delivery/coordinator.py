@@ -46,8 +46,7 @@ from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.stages.delivery.sync_pass import SyncPass, SyncResult
 from kkt_bridge.stages.delivery.trial import OTHERS_MAX, Trial, Trials
 from kkt_bridge.stages.delivery.uplink import NetworkChange, Uplink
-from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 UNDER_WAY_MAX: Final = 8

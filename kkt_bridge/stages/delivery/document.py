@@ -7,13 +7,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.journal.records import Unfixed
 from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.receipts.hlc import Hlc
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.receipts.recent import receipt_of
+from kkt_bridge.receipts.model import RECENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def document_body(
     `request` and `mark` are JSON and go through byte for byte. `requisites` are the register's.
     Errors: pydantic's, where `request` or `mark` cannot be read.
     """
-    receipt = receipt_of(request)
+    receipt = RECENT.parse(request)
     ffd: dict[str, Any] = ffd_document(
         receipt,
         FiscalMark.model_validate_json(mark),

@@ -25,8 +25,8 @@ from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider, Refuse, RefuseCommand, Verdict, is_repeat
+from kkt_bridge.stages.intake.flood import RefusalLog
 from kkt_bridge.stages.intake.record import Recorder
-from kkt_bridge.stages.intake.refusal_log import RefusalLog
 from kkt_bridge.stages.intake.request import Request, understand
 from kkt_bridge.wire.messages import CommandError, Error
 from kkt_bridge.wire.topics import Topics

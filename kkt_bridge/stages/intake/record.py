@@ -18,14 +18,12 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.receipts.recent import remember
+from kkt_bridge.receipts.model import RECENT, Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Accept, Adopt, Answer, Ignore, Refuse, RefuseCommand, Repeat, Take, Verdict
 from kkt_bridge.stages.intake.request import Request
-from kkt_bridge.wire.messages import Command, CommandError, CommandEvent, CommandResult, Error
-from kkt_bridge.wire.times import local_date, rfc3339
+from kkt_bridge.wire.messages import Command, CommandError, CommandEvent, CommandResult, Error, local_date, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -89,7 +87,7 @@ class Recorder:
             case Accept(new):
                 insert_receipt(tx, new)
                 if isinstance(request.content, Receipt):
-                    remember(new.body, request.content)
+                    RECENT.add(new.body, request.content)
             case Repeat(known):
                 self._repeat(tx, request, known)
             case Adopt():

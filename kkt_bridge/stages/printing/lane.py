@@ -38,7 +38,7 @@ from kkt_bridge.journal.recovered import find_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.recent import receipt_of
+from kkt_bridge.receipts.model import RECENT
 from kkt_bridge.registers.base import FiscalRegister, PrintJob, ShiftReport
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
 from kkt_bridge.stages.printing.lease_on_arrival import LeaseOnArrival
@@ -588,7 +588,7 @@ class PrintLane:
     def _print(self, task: PrintTask) -> PrintOutcome | None:
         """What became of it; None where it is in doubt, and nothing is to be waited for."""
         try:
-            receipt = receipt_of(task.body)
+            receipt = RECENT.parse(task.body)
         except ValidationError as error:
             # Taken by an earlier release under other rules: it must not stand in the way of all others for ever.
             where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])

@@ -21,8 +21,7 @@ from kkt_bridge.registers.base import (
     ShiftReport,
     StoredDocument,
 )
-from kkt_bridge.wire.messages import ShiftEvent
-from kkt_bridge.wire.times import rfc3339
+from kkt_bridge.wire.messages import ShiftEvent, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 OPEN: Final = frozenset({"shift_open", "shift_expired", "document_open"})

@@ -1,11 +1,35 @@
-"""VAT inside a gross amount, and the totals per rate that a receipt declares (order ED-7-20/662@)."""
+"""VAT: the code of each rate, the tax inside a gross amount, and the totals per rate (order ED-7-20/662@)."""
 
 from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, Final
 
-from kkt_bridge.receipts.ffd_codes import VAT_CODES, VAT_PERCENT, Vat
+from kkt_bridge.receipts.ffd_codes import Vat
 from kkt_bridge.receipts.model import Item
+
+VAT_CODES: Final = MappingProxyType(
+    {
+        "20": 1, "10": 2, "20/120": 3, "10/110": 4, "0": 5, "none": 6,
+        "5": 7, "7": 8, "5/105": 9, "7/107": 10, "22": 11, "22/122": 12,
+    }
+)  # fmt: skip
+"""[1199]"""
+
+VAT_PERCENT: Final = MappingProxyType(
+    {
+        "20": 20,
+        "10": 10,
+        "20/120": 20,
+        "10/110": 10,
+        "5": 5,
+        "7": 7,
+        "5/105": 5,
+        "7/107": 7,
+        "22": 22,
+        "22/122": 22,
+    }
+)
+"""The rate within the gross amount; 0 % and "none" carry no tax."""
 
 RATE_KEYS: Final = MappingProxyType(
     {

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from support.clocks import NOON_MS, ManualClock
 from support.stages import break_disk, kill, meddle, mend_disk, new_journal, rows
 
+from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.receipts.hlc import Hlc
 
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkt_bridge.receipts.hlc import Hlc
+from kkt_bridge.clock import Hlc
 
 wall = st.integers(min_value=0, max_value=2**48)
 
