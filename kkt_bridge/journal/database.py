@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -72,17 +72,30 @@ _PRIMARY_CODE: Final = 0xFF
 
 log = logging.getLogger(__name__)
 
+NewEngine = Callable[..., Engine]
+"""Makes an engine, with the arguments of SQLAlchemy's `create_engine`."""
+
+new_engine: Final[NewEngine] = create_engine
+
 
 class Database:
     """The journal's file: one writing connection, and reading ones for whoever asks."""
 
-    def __init__(self, url: str, *, bridge: str | None = None, anew: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        bridge: str | None = None,
+        anew: bool = False,
+        new_engine: NewEngine = new_engine,
+    ) -> None:
         """`bridge` is whose journal it is, where that is to be written into it.
 
         `anew`: a journal may begin here although one was lost or moved aside; for `verify --rebuild` alone.
         """
         self._bridge = bridge
         self._anew = anew
+        self._new_engine = new_engine
         self.path = journal_path(url)
         self._url = URL.create("sqlite", database=str(self.path))
         self._lock = JournalLock(self.path)
@@ -135,7 +148,7 @@ class Database:
             in_file = generation_of_file(self.path)
             self._make_private()
             with translated():
-                engine = create_engine(
+                engine = self._new_engine(
                     self._url,
                     poolclass=NullPool,
                     connect_args={"check_same_thread": False},
@@ -147,7 +160,7 @@ class Database:
                 self._check()
                 self._migrate()
                 self._begin_generation(in_file)
-                self._readers = create_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
+                self._readers = self._new_engine(self._url, isolation_level="AUTOCOMMIT", hide_parameters=True)
                 event.listen(self._readers, "connect", _prepare_reader)
             self._lock.note_success()
         except JournalDamaged as damage:

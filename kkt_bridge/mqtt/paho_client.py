@@ -1,7 +1,7 @@
 """What our MQTT clients ask of paho in the same way: the socket, the properties of packets, odd topics."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import ceil
 from typing import Any, Final
@@ -19,6 +19,14 @@ from kkt_bridge.settings import MqttSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """For the TCP connection."""
+
+Dial = Callable[[str, int], socket.socket]
+"""Opens a connection to this host and port; OSError where there is none."""
+
+
+def dial_tcp(host: str, port: int) -> socket.socket:
+    """Open a TCP connection. OSError if there is no broker."""
+    return socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
 
 
 def _unpack(made: Properties, data: bytes | bytearray) -> tuple[Properties, int]:
@@ -50,8 +58,12 @@ def set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
 class SessionClient(Client):
     """paho's client over a socket that buffers; whoever turns it flushes that."""
 
+    def __init__(self, dial: Dial, **options: Any) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, **options)
+        self._dial = dial
+
     def _create_socket(self) -> Any:
-        sock = super()._create_socket()
+        sock = self._dial(self._host, self._port)
         set_nodelay(self, None, sock)
         return BufferedSocket(sock)
 
@@ -72,18 +84,17 @@ def leave_writing_to_us(_client: Any, _userdata: Any, _sock: Any) -> None:
 
 
 def session_client(
-    settings: MqttSettings, presence: Presence, client_id: str, protocol: MQTTProtocolVersion
+    settings: MqttSettings, presence: Presence, client_id: str, protocol: MQTTProtocolVersion, dial: Dial
 ) -> SessionClient:
     """A client for the bridge's session: it acknowledges, retries and writes nothing by itself; callbacks are unset."""
     client = SessionClient(
-        CallbackAPIVersion.VERSION2,
+        dial,
         client_id=client_id,
         clean_session=None if protocol is MQTTProtocolVersion.MQTTv5 else False,
         protocol=protocol,
         manual_ack=True,
         reconnect_on_failure=False,
     )
-    client.connect_timeout = CONNECT_TIMEOUT_S
     client.max_inflight_messages = 0  # the session keeps the window: it knows the broker's limit
     if settings.username is not None:
         secret = settings.password

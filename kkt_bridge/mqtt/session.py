@@ -11,13 +11,13 @@ When to dial next and with which protocol is decided in `redial.py`; what the br
 
 import enum
 import logging
-import random
 import select
 import socket
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from random import Random
 from typing import Any, Final, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -32,7 +32,16 @@ from kkt_bridge.mqtt.holds import HoldKind, Holds, Key, Suspects
 from kkt_bridge.mqtt.inbox import AckToken, Excess, Inbox, Incoming, digest_of
 from kkt_bridge.mqtt.message_warnings import MessageWarnings
 from kkt_bridge.mqtt.messages import Listener, Occurrences, Publication, SessionStatus
-from kkt_bridge.mqtt.paho_client import SessionClient, connect, correlated, session_client, subscriptions, topic_of
+from kkt_bridge.mqtt.paho_client import (
+    Dial,
+    SessionClient,
+    connect,
+    correlated,
+    dial_tcp,
+    session_client,
+    subscriptions,
+    topic_of,
+)
 from kkt_bridge.mqtt.redial import DETOUR_S, STABLE_S, TRIAL_S, ConnectionEnd, Protocol, Redial
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
@@ -98,13 +107,24 @@ class _InFlight(NamedTuple):
 class Session:
     """The bridge's one connection to the broker, kept up for ever."""
 
-    def __init__(self, settings: MqttSettings, topics: Topics, presence: Presence, inbox: Inbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        topics: Topics,
+        presence: Presence,
+        inbox: Inbox,
+        clock: Clock,
+        *,
+        dial: Dial = dial_tcp,
+        rng: Random | None = None,
+    ) -> None:
+        """`dial` opens the connection to the broker; `rng` spreads the attempts."""
         self._settings = settings
         self._topics = topics
         self._client_id = settings.client_id or f"kkt-bridge-{topics.bridge}"
         self._presence = presence
         self._inbox = inbox
-        self._clock = clock
+        self._clock, self._dial, self._rng = clock, dial, rng or Random()  # noqa: S311 (jitter)
         self._listeners: list[Listener] = []
         self._wakeup_out, self._wakeup_in = socket.socketpair()
         self._wakeup_in.setblocking(False)
@@ -258,7 +278,9 @@ class Session:
         self._deadline = now + HANDSHAKE_TIMEOUT_S
 
     def _new_client(self) -> SessionClient:
-        client = session_client(self._settings, self._presence, self._client_id, _PAHO[self._redial.protocol])
+        client = session_client(
+            self._settings, self._presence, self._client_id, _PAHO[self._redial.protocol], self._dial
+        )
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -618,7 +640,7 @@ class Session:
     def _dial_later(self, how: ConnectionEnd, complaint: str, lasted_s: float = 0.0) -> None:
         now = self._clock.monotonic()
         self._redial = self._redial.ended(how, now, lasted_s=lasted_s)
-        wait_s = (self._redial.not_before - now) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        wait_s = (self._redial.not_before - now) * self._rng.uniform(0.8, 1.2)
         self._redial = replace(self._redial, not_before=now + wait_s)
         self._last_complaint = complaint
         log.warning("the broker is away: %s; next attempt in about %.1f s", complaint, wait_s)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from kkt_bridge.clock import Clock, SystemClock
 from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.runtime.ports import SYSTEM, Ports
 from kkt_bridge.runtime.service import Service
 from kkt_bridge.runtime.worker import AFTER_A_BUG_S, Worker
 from kkt_bridge.settings import Settings
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 class Bridge:
     """A whole bridge, from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self._service = Service(settings, self._clock)
+    def __init__(self, settings: Settings, ports: Ports = SYSTEM) -> None:
+        self._clock = ports.clock
+        self._service = Service(settings, ports)
         self._parts = self._service.parts
         workers = {loop: Worker(loop) for loop in self._service.loops()}
         self._workers = tuple(workers.values())

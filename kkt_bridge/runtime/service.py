@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from kkt_bridge.clock import Clock
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.journal.transaction import Touched
-from kkt_bridge.ofd.process_exchange import ProcessExchange
-from kkt_bridge.runtime.wiring import NewExchange, build
+from kkt_bridge.runtime.ports import Ports
+from kkt_bridge.runtime.wiring import build
 from kkt_bridge.runtime.worker import Loop
 from kkt_bridge.settings import Settings
 
@@ -21,9 +20,9 @@ LAST_BATCH_S = 0.4
 class Service:
     """Everything that a bridge does, as loops to be turned; nothing runs by itself."""
 
-    def __init__(self, settings: Settings, clock: Clock, new_exchange: NewExchange = ProcessExchange) -> None:
+    def __init__(self, settings: Settings, ports: Ports) -> None:
         self.settings = settings
-        self.parts = parts = build(settings, clock, self, new_exchange)
+        self.parts = parts = build(settings, ports, self)
         self.intake = Loop("intake", parts.intake.step, wakeup=parts.inbox.arrived)
         self.lanes = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in parts.lanes.items()}
         self.delivery = Loop("deliver", parts.ofd.delivery.step, wakeup=parts.ofd.exchange.wakeup)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final, Protocol
 
 from kkt_bridge import __version__
-from kkt_bridge.clock import Clock
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.mqtt.birth_and_will import Presence
@@ -17,7 +16,6 @@ from kkt_bridge.mqtt.session import Session
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.exchange import Exchange
 from kkt_bridge.ofd.network import Network
-from kkt_bridge.ofd.process_exchange import ProcessExchange
 from kkt_bridge.operations.alerts import Alerts
 from kkt_bridge.operations.clock_watch import ClockWatch
 from kkt_bridge.operations.command_worker import CommandWorker
@@ -36,9 +34,8 @@ from kkt_bridge.operations.components import (
 )
 from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
-from kkt_bridge.registers.base import FiscalRegister
-from kkt_bridge.registers.virtual.driver import VirtualRegister
-from kkt_bridge.settings import OfdSettings, Settings, VirtualKktSettings
+from kkt_bridge.runtime.ports import Ports
+from kkt_bridge.settings import Settings, VirtualKktSettings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.delivery.coordinator import Delivery
 from kkt_bridge.stages.delivery.document import RegisterRequisites
@@ -46,7 +43,7 @@ from kkt_bridge.stages.delivery.uplink import Uplink
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
-from kkt_bridge.stages.intake.intake import Intake
+from kkt_bridge.stages.intake.intake import Intake, Link
 from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
@@ -87,7 +84,7 @@ class Foundation:
     """What every part is built on."""
 
     settings: Settings
-    clock: Clock
+    ports: Ports
     topics: Topics
     journal: Journal
 
@@ -99,11 +96,8 @@ class DeliveryParts:
     exchange: Exchange
     breaker: Breaker
     network: Network
+    uplink: Uplink
     delivery: Delivery
-
-
-NewExchange = Callable[[OfdSettings, Clock], Exchange]
-"""What makes the exchange with the OFD: in a process of its own, unless somebody plays the OFD in this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,36 +120,35 @@ class Parts:
     command_worker: CommandWorker
 
 
-def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExchange = ProcessExchange) -> Parts:
-    """Build every part of the bridge that these settings describe."""
-    zone = settings.zone
-    base = Foundation(
-        settings,
-        clock,
-        Topics(settings.mqtt.topic_root, settings.bridge_id),
-        Journal(Database(settings.journal.url, bridge=settings.bridge_id), clock),
-    )
-    online = Online(online=True, since=rfc3339(clock.now_ms(), zone), version=__version__, boot_id=str(uuid.uuid4()))
+def build(settings: Settings, ports: Ports, wakers: Wakers) -> Parts:
+    """Build every part of the bridge that these settings describe, behind these doors."""
+    clock = ports.clock
+    database = Database(settings.journal.url, bridge=settings.bridge_id, new_engine=ports.new_engine)
+    base = Foundation(settings, ports, Topics(settings.mqtt.topic_root, settings.bridge_id), Journal(database, clock))
+    boot_id = uuid.UUID(int=ports.rng_for("boot id").getrandbits(128), version=4)
+    since = rfc3339(clock.now_ms(), settings.zone)
+    online = Online(online=True, since=since, version=__version__, boot_id=str(boot_id))
     inbox = Inbox(INBOX_MAX)
-    session = Session(settings.mqtt, base.topics, _presence(base, online), inbox, clock)
+    session = Session(
+        settings.mqtt,
+        base.topics,
+        _presence(base, online),
+        inbox,
+        clock,
+        dial=ports.dial,
+        rng=ports.rng_for("session"),
+    )
     retained_state = RetainedState(
         link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock
     )
     barrier = StartBarrier(kkt.id for kkt in settings.kkt)
-    lanes = {kkt.id: _lane(base, kkt, barrier) for kkt in settings.kkt}
-    admission = Admission(
-        settings.buffer.capacity, storage_exhausted=lambda kkt: lanes[kkt].view.problem == "fn_exhausted", clock=clock
-    )
-    time = ShopTime(clock, zone)
+    lanes = {kkt.id: build_lane(base, kkt, barrier) for kkt in settings.kkt}
+    admission = build_admission(base, lanes)
     # The breaker is built before what shows it: this finds it when a change comes.
-    way = _delivery_parts(base, new_exchange, lambda: retained_state.put("breaker", ofd.breaker_state()))
-    ofd = OfdComponent(lambda: way.delivery.view, way.breaker, time)
-    telemetry = Telemetry(
-        retained_state=retained_state,
-        components=components(base, admission, lanes, lambda: session.view, ofd),
-        alerts=Alerts(journal=base.journal, topics=base.topics, registers=list(lanes), zone=zone, clock=clock),
-        online=online,
-        time=time,
+    way = build_delivery(base, lambda _change: retained_state.put("breaker", ofd.breaker_state()))
+    ofd = OfdComponent(lambda: way.delivery.view, way.breaker, ShopTime(clock, settings.zone))
+    telemetry = build_telemetry(
+        base, retained_state, components(base, admission, lanes, lambda: session.view, ofd), online
     )
     return Parts(
         base=base,
@@ -167,13 +160,15 @@ def build(settings: Settings, clock: Clock, wakers: Wakers, new_exchange: NewExc
         ),
         retained_state=retained_state,
         admission=admission,
-        intake=_intake(base, inbox, session, admission),
+        intake=build_intake(base, inbox, session, admission),
         lanes=lanes,
-        notices=BufferedReplies(journal=base.journal, buffered_after_s=settings.reply.buffered_after_s, zone=zone),
+        notices=BufferedReplies(
+            journal=base.journal, buffered_after_s=settings.reply.buffered_after_s, zone=settings.zone
+        ),
         ofd=way,
         housekeeping=Housekeeping(settings=settings.retention, journal=base.journal, clock=clock),
         telemetry=telemetry,
-        command_worker=_command_worker(base, telemetry, admission, way.delivery, lanes, wakers),
+        command_worker=build_command_worker(base, telemetry, admission, way.delivery, lanes, wakers),
     )
 
 
@@ -185,7 +180,8 @@ def components(
     ofd: OfdComponent,
 ) -> Sequence[Component]:
     """What the bridge consists of, as the telemetry sees it."""
-    time, journal = ShopTime(base.clock, base.settings.zone), base.journal
+    clock, journal = base.ports.clock, base.journal
+    time = ShopTime(clock, base.settings.zone)
     return (
         JournalComponent(journal, list(lanes)),
         BufferComponent(journal, admission, time),
@@ -193,9 +189,7 @@ def components(
         BrokerComponent(session),
         ofd,
         DeadLettersComponent(journal),
-        ClockComponent(
-            ClockWatch(base.clock, base.settings.zone), journal, lambda: [lane.view for lane in lanes.values()]
-        ),
+        ClockComponent(ClockWatch(clock, base.settings.zone), journal, lambda: [lane.view for lane in lanes.values()]),
         *(RegisterComponent(kkt, partial(_view, lane), journal, time) for kkt, lane in lanes.items()),
     )
 
@@ -219,7 +213,17 @@ def _requisites(kkt: VirtualKktSettings) -> RegisterRequisites:
     return RegisterRequisites(kkt.tax_system, kkt.sender_email)
 
 
-def _lane(base: Foundation, kkt: VirtualKktSettings, barrier: StartBarrier) -> PrintLane:
+def build_admission(base: Foundation, lanes: Mapping[str, PrintLane]) -> Admission:
+    """Build what limits how much is taken."""
+    return Admission(
+        base.settings.buffer.capacity,
+        storage_exhausted=lambda kkt: lanes[kkt].view.problem == "fn_exhausted",
+        clock=base.ports.clock,
+    )
+
+
+def build_lane(base: Foundation, kkt: VirtualKktSettings, barrier: StartBarrier) -> PrintLane:
+    """Build the print lane of a register."""
     settings = base.settings
     return PrintLane(
         LaneSettings(
@@ -233,29 +237,23 @@ def _lane(base: Foundation, kkt: VirtualKktSettings, barrier: StartBarrier) -> P
             # POS terminals repeat by themselves, however short the broker's memory is.
             repeats_come_for_s=max(REPEATS_COME_FOR_S, settings.mqtt.session_expiry_s),
         ),
-        register=_register(base, kkt),
+        register=base.ports.new_register(settings, kkt, base.ports.clock),
         journal=base.journal,
         topics=base.topics,
         barrier=barrier,
-        clock=base.clock,
+        clock=base.ports.clock,
     )
 
 
-def _register(base: Foundation, kkt: VirtualKktSettings) -> FiscalRegister:
-    shop = base.settings.bridge_id
-    return VirtualRegister(kkt.id, kkt.state, base.settings.zone, base.clock, kkt.print_time_s, shop=shop)
-
-
-def _delivery_parts(
-    base: Foundation, new_exchange: NewExchange, on_breaker_change: Callable[[], None]
-) -> DeliveryParts:
-    settings, clock = base.settings, base.clock
+def build_delivery(base: Foundation, on_breaker_change: Callable[[BreakerChange], None]) -> DeliveryParts:
+    """Build the way to the OFD."""
+    settings, clock = base.settings, base.ports.clock
 
     def breaker_changed(change: BreakerChange) -> None:
         uplink.note_breaker(change)
-        on_breaker_change()
+        on_breaker_change(change)
 
-    exchange = new_exchange(settings.ofd, clock)
+    exchange = base.ports.new_exchange(settings.ofd, clock)
     network = Network(settings.sync.network_hold_s)
     breaker = Breaker(settings.breaker, clock, breaker_changed)
     uplink = Uplink(breaker=breaker, network=network, settings=settings.sync, clock=clock)
@@ -269,8 +267,9 @@ def _delivery_parts(
         topics=base.topics,
         zone=settings.zone,
         clock=clock,
+        rng=base.ports.rng_for("delivery"),
     )
-    return DeliveryParts(exchange, breaker, network, delivery)
+    return DeliveryParts(exchange, breaker, network, uplink, delivery)
 
 
 def _publisher(base: Foundation, session: Session) -> Publisher:
@@ -280,11 +279,12 @@ def _publisher(base: Foundation, session: Session) -> Publisher:
         topics=base.topics,
         zone=base.settings.zone,
         events_max_age_s=base.settings.retention.events_days * DAY_S,
-        clock=base.clock,
+        clock=base.ports.clock,
     )
 
 
-def _intake(base: Foundation, inbox: Inbox, session: Session, admission: Admission) -> Intake:
+def build_intake(base: Foundation, inbox: Inbox, link: Link, admission: Admission) -> Intake:
+    """Build the intake, which reads this inbox and acknowledges over this link."""
     settings = base.settings
     return Intake(
         decider=Decider(
@@ -298,12 +298,32 @@ def _intake(base: Foundation, inbox: Inbox, session: Session, admission: Admissi
         topics=base.topics,
         journal=base.journal,
         inbox=inbox,
-        link=session,
-        clock=base.clock,
+        link=link,
+        clock=base.ports.clock,
     )
 
 
-def _command_worker(
+def build_telemetry(
+    base: Foundation, retained_state: RetainedState, parts: Sequence[Component], online: Online
+) -> Telemetry:
+    """Build what looks at these components, and raises alerts."""
+    settings, clock = base.settings, base.ports.clock
+    return Telemetry(
+        retained_state=retained_state,
+        components=parts,
+        alerts=Alerts(
+            journal=base.journal,
+            topics=base.topics,
+            registers=[kkt.id for kkt in settings.kkt],
+            zone=settings.zone,
+            clock=clock,
+        ),
+        online=online,
+        time=ShopTime(clock, settings.zone),
+    )
+
+
+def build_command_worker(
     base: Foundation,
     telemetry: Telemetry,
     admission: Admission,
@@ -311,6 +331,7 @@ def _command_worker(
     lanes: Mapping[str, PrintLane],
     wakers: Wakers,
 ) -> CommandWorker:
+    """Build what carries out operators' commands."""
     commands = Commands(
         journal=base.journal,
         telemetry=telemetry,

@@ -9,17 +9,26 @@ from typing import Any
 from support.stages import TOPICS, ZONE, Shop
 
 from kkt_bridge.mqtt.messages import SessionStatus
-from kkt_bridge.operations.alerts import Alerts
-from kkt_bridge.operations.command_worker import CommandWorker
-from kkt_bridge.operations.commands import Commands
 from kkt_bridge.operations.components import OfdComponent, ShopTime
 from kkt_bridge.operations.retained_state import RetainedState
-from kkt_bridge.operations.telemetry import Telemetry
-from kkt_bridge.runtime.wiring import Foundation, components
+from kkt_bridge.runtime.wiring import build_command_worker, build_telemetry, components
 from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.wire.messages import Online
 
 ROUNDS_MAX = 20
+
+
+class Woken(list[str]):
+    """Notes who is woken, by name."""
+
+    def wake_delivery(self) -> None:
+        self.append("delivery")
+
+    def wake_commands(self) -> None:
+        self.append("commands")
+
+    def wake_lane(self, kkt: str) -> None:
+        self.append(kkt)
 
 
 class Office:
@@ -38,36 +47,14 @@ class Office:
         self.retained_state = RetainedState(
             link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
         )
-        time = ShopTime(shop.clock, ZONE)
-        ofd = OfdComponent(self._delivery_view, shop.sync.breaker, time)
-        base = Foundation(shop.settings, shop.clock, TOPICS, shop.journal)
-        self.components = list(components(base, shop.admission, shop.lanes, lambda: self.session, ofd))
-        self.alerts = Alerts(
-            journal=shop.journal, topics=TOPICS, registers=list(shop.lanes), zone=ZONE, clock=shop.clock
+        ofd = OfdComponent(self._delivery_view, shop.sync.breaker, ShopTime(shop.clock, ZONE))
+        self.components = list(components(shop.base, shop.admission, shop.lanes, lambda: self.session, ofd))
+        self.telemetry = build_telemetry(shop.base, self.retained_state, self.components, online)
+        self.woken = Woken()
+        self.command_worker = build_command_worker(
+            shop.base, self.telemetry, shop.admission, shop.sync.delivery, shop.lanes, self.woken
         )
-        self.telemetry = Telemetry(
-            retained_state=self.retained_state, components=self.components, alerts=self.alerts, online=online, time=time
-        )
-        self.woken: list[str] = []
-        commands = Commands(
-            journal=shop.journal,
-            telemetry=self.telemetry,
-            admission=shop.admission,
-            delivery=shop.sync.delivery,
-            lanes=list(shop.lanes.values()),
-            wake_delivery=lambda: self.woken.append("delivery"),
-            wake_lane=self.woken.append,
-            zone=ZONE,
-        )
-        self.table, self.taken_table = commands.table(), commands.taken_table()
-        self.command_worker = CommandWorker(
-            journal=shop.journal,
-            handlers=self.table,
-            taken_handlers=self.taken_table,
-            topics=TOPICS,
-            zone=ZONE,
-            wake=lambda: self.woken.append("desk"),
-        )
+        self.table, self.taken_table = self.command_worker._handlers, self.command_worker._taken_handlers
 
     def _delivery_view(self) -> DeliveryStatus:
         sync = self.shop.sync

@@ -134,7 +134,7 @@ class Broker:
 
     # -- the bridge -------------------------------------------------------------------------------------
 
-    def connect(self) -> BridgeSocket:
+    def dial(self, _host: str = "", _port: int = 0) -> BridgeSocket:
         """A new connection of the bridge; the old one, if there is any, ends."""
         if not self.up:
             raise ConnectionRefusedError("Connection refused")

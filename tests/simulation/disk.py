@@ -38,8 +38,8 @@ class Disk:
         self.failing_commits = 0
         self.set("well")
 
-    def create_engine(self, url: str, **how: Any) -> Engine:
-        """Stands in for SQLAlchemy's: the engine that writes commits through this disk."""
+    def new_engine(self, url: str, **how: Any) -> Engine:
+        """Make an engine; the one that writes commits through this disk."""
         engine = create_engine(url, **how)
         if how.get("poolclass") is NullPool:
             engine.dialect.do_commit = self._commit  # type: ignore[method-assign]

@@ -45,7 +45,7 @@ class Ofd:
         self._chance = chance
         self.clock = clock
         self._ledger = Books(lambda key: self.arrivals.append((key, len(self.log))))
-        self._service = OfdService(self._ledger)
+        self._service = OfdService(self._ledger, now=self.time)
         self.unreachable = False
         self.timeout_rate = 0.0
         self.answer_lost_rate = 0.0

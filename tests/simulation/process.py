@@ -27,7 +27,7 @@ class Process:
         self._world = world
         self._on_the_stack: list[str] = []
         self.exchange = SimulatedExchange(world.ofd, world.chance_of("exchange"))
-        self.service = Service(world.settings, world.clock, lambda _settings, _clock: self.exchange)
+        self.service = Service(world.settings, world.ports(self.exchange))
         self._loops: dict[str, Loop] = {loop.name: loop for loop in self.service.loops()}
         now = world.clock.monotonic()
         self._due: dict[str, float | None] = {TALK: now, **dict.fromkeys(self._loops, now)}
@@ -41,7 +41,6 @@ class Process:
             world.effects.at("acknowledge", may_switch=True)
 
         parts.session.acknowledge = acknowledge_and_perhaps_talk  # type: ignore[method-assign]
-        parts.ofd.delivery._random = world.chance_of("delivery")
 
     def start(self) -> None:
         """Open the journal. Errors: as `Service.open`."""

@@ -78,6 +78,7 @@ class Register:
         kkt: str,
         folder: Path,
         *,
+        bridge: str,
         clock: ManualClock,
         effects: Effects,
         chance: random.Random,
@@ -101,13 +102,24 @@ class Register:
         self.old_storages: list[Path] = []
         self._effects = effects
         self._chance = chance
-        self._driver = VirtualRegister(kkt, self.path, ZONE, clock, print_time_s, wait=wait)
+        self._bridge = bridge
+        self._print_time_s = print_time_s
+        self._model = model_of(self)
+        self._driver = VirtualRegister(kkt, self.path, ZONE, clock, wait=wait, switch_on=self._switch_on)
 
     def drive(self) -> VirtualRegister:
         """The driver for a new process of the bridge."""
         if not self.apart:
             self.switch_off()
         return self._driver
+
+    def _switch_on(self) -> RegisterModel:
+        plain = registration_of(self.kkt, shop=self._bridge)
+        # Each new storage of a register has a number of its own.
+        registration = registration_of(
+            self.kkt, f"{plain.fn_number[:-2]}{len(self.old_storages):02d}", shop=self._bridge
+        )
+        return self._model.switch_on(self.path, registration, self.switch, self.clock, ZONE, self._print_time_s)
 
     def switch_off(self) -> None:
         """Cut the power; the next command finds it switched on again."""
@@ -226,14 +238,13 @@ def is_mixed(document: FiscalDocument) -> bool:
     return any(line["name"] == STRANGERS_LINE for line in document.body.content["lines"])
 
 
-def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
-    """The register's model, each command of which is an effect."""
+def model_of(register: Register) -> type[RegisterModel]:
+    """The model of this register, each command of which is an effect."""
 
     def command(name: str) -> Callable[..., Any]:
         real = getattr(RegisterModel, name)
 
         def carried_out(self: RegisterModel, *arguments: Any, **named: Any) -> Any:
-            register = registers[self.storage._path]
             register.before(self, name)
             register.finish_late_work()
             if register.unfinished is not None:
@@ -252,14 +263,3 @@ def model_for(registers: dict[Path, Register]) -> type[RegisterModel]:
         return carried_out
 
     return type("Model", (RegisterModel,), {name: command(name) for name in COMMANDS})
-
-
-def registration_for(registers: dict[Path, Register]) -> Callable[..., Registration]:
-    """Each new storage of a register has a number of its own."""
-
-    def registration(kkt: str, *, shop: str) -> Registration:
-        plain = registration_of(kkt, shop=shop)
-        swaps = next(len(register.old_storages) for register in registers.values() if register.kkt == kkt)
-        return registration_of(kkt, f"{plain.fn_number[:-2]}{swaps:02d}", shop=shop)
-
-    return registration

@@ -10,14 +10,13 @@ from typing import Any
 
 from support.clocks import ManualClock
 from support.invalid_receipts import InvalidKind, invalid_kinds
-from support.receipts import encoded, item
+from support.receipts import encoded, item, seeded_ids
 
 from kkt_bridge.receipts.amounts import parse_kopecks
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
 from simulation.broker import Broker, Letter
-from simulation.dice import throw_again
 from simulation.packets import CORRELATION_DATA
 from simulation.registers import is_mixed
 
@@ -32,8 +31,8 @@ CONTRADICTING_TOTAL = "7.00"
 
 
 def _poison() -> list[InvalidKind]:
-    throw_again(0)  # they hold ids
-    return [kind for kind in invalid_kinds() if len(kind.payload) < 4096 and kind.code != "pos_mismatch"]
+    with seeded_ids(0):
+        return [kind for kind in invalid_kinds() if len(kind.payload) < 4096 and kind.code != "pos_mismatch"]
 
 
 POISON = _poison()

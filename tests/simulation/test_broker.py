@@ -15,7 +15,7 @@ MANY = 2000
 @pytest.fixture
 def line():
     broker = Broker(Effects(random.Random(1)), receive_maximum=512)
-    bridge = broker.connect()
+    bridge = broker.dial()
     bridge.setblocking(False)
     yield broker, bridge
     broker.cut()

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 from support.clocks import NOON_MS, ManualClock
 
 from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.ofd.exchange import Exchange
+from kkt_bridge.runtime.ports import Ports
 from kkt_bridge.settings import Settings
 from kkt_bridge.wire.topics import Topics
-from simulation import seams
 from simulation.broker import Broker, Letter
-from simulation.dice import throw_again
 from simulation.disk import Disk
 from simulation.effects import Crash, Effects
 from simulation.invariants import INVARIANTS
@@ -120,7 +120,7 @@ class World:
         self.seed = seed
         self.folder = folder
         self._tell = trace
-        throw_again(seed)
+        self._session_rng, self._boot_id_rng = random.Random(seed), random.Random(seed)
         self.chance = self.chance_of("world")
         self.day = Day.of(self.chance_of("day"))
         self.whims = self.chance_of("whims")
@@ -151,7 +151,6 @@ class World:
         self._books: sqlite3.Connection | None = None
         self.memory = Memory(self)
         self.invariants: list[Invariant] = [kind(self) for kind in INVARIANTS]
-        seams.let_in(self)
 
     def _settings(self) -> Settings:
         registers = [f"kkt-{number}" for number in range(1, self.day.registers + 1)]
@@ -181,6 +180,7 @@ class World:
         register = Register(
             kkt,
             self.folder,
+            bridge=BRIDGE,
             clock=self.register_clock,
             effects=self.effects,
             chance=self.chance_of(kkt),
@@ -207,6 +207,18 @@ class World:
     def chance_of(self, what: str) -> random.Random:
         """Dice of one's own: what one part throws does not change what the others get."""
         return random.Random(f"{self.seed}/{what}")
+
+    def ports(self, exchange: Exchange) -> Ports:
+        """The doors of a bridge that lives in this world; this process of it has such an exchange."""
+        lasting = {"session": self._session_rng, "boot id": self._boot_id_rng}
+        return Ports(
+            clock=self.clock,
+            dial=self.broker.dial,
+            new_engine=self.disk.new_engine,
+            new_register=lambda _settings, kkt, _clock: self.registers[kkt.id].drive(),
+            new_exchange=lambda _settings, _clock: exchange,
+            rng_for=lambda part: lasting.get(part) or self.chance_of(part),
+        )
 
     # -- a day ----------------------------------------------------------------------------------------------
 

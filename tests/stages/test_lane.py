@@ -78,8 +78,7 @@ def test_a_fast_register_shares_commits_and_a_slow_one_does_not_wait_for_company
 
 
 def test_a_slow_register_leases_one_at_a_time(tmp_path):
-    shop = Shop(tmp_path)
-    shop.registers["kkt-1"]._print_time_s = 1.5
+    shop = Shop(tmp_path, print_time_s=1.5)
     sell(shop, 3)
     for printed in range(1, 4):
         shop.lane.step()
@@ -381,8 +380,7 @@ def test_a_busy_lane_changes_shifts_between_two_receipts(shop):
 
 def test_a_queue_that_never_ends_does_not_keep_a_shift_open(tmp_path):
     """Nor does a register that is seldom asked how it is."""
-    shop = Shop(tmp_path, telemetry={"interval_s": 30 * 24 * HOUR_S})
-    shop.registers["kkt-1"]._print_time_s = 0.5 * HOUR_S
+    shop = Shop(tmp_path, print_time_s=0.5 * HOUR_S, telemetry={"interval_s": 30 * 24 * HOUR_S})
     sell(shop, 120)
     shop.print_all()
     receipts_in_shift = [0]

@@ -354,8 +354,7 @@ def test_an_outcome_that_cannot_be_recorded_does_not_take_the_others_along(shop,
 
 
 def test_a_quick_refusal_makes_a_slow_register_lease_no_more(tmp_path):
-    shop = Shop(tmp_path, registers=("kkt-1",))
-    shop.registers["kkt-1"]._print_time_s = 1.5
+    shop = Shop(tmp_path, print_time_s=1.5)
     shop.break_register(refuse_names=["дефект"])
     for _ in range(3):
         shop.sell(small_receipt({"name": "дефект"}))

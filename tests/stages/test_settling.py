@@ -604,7 +604,7 @@ def test_an_outcome_is_kept_until_the_disk_takes_it(shop):
     shop.sell(request)
     shop.sell(behind)
     register = shop.registers["kkt-1"]
-    register._print_time_s = 1.0
+    shop.break_register(print_time_s=1.0)
     register._wait = lambda _seconds: break_disk(shop.journal)
     shop.print_patiently(3)
     assert len(shop.documents()) == 1, "nothing is begun before the last outcome is safe"
@@ -619,7 +619,7 @@ def test_an_outcome_that_was_kept_in_memory_only_is_found_after_a_kill(shop):
     request = receipt()
     shop.sell(request)
     register = shop.registers["kkt-1"]
-    register._print_time_s = 1.0
+    shop.break_register(print_time_s=1.0)
     register._wait = lambda _seconds: break_disk(shop.journal)
     shop.print_patiently(2)
     mend_disk(shop.journal)

@@ -1,6 +1,5 @@
 """Every kind of request that must be refused; each call makes fresh ids."""
 
-import uuid
 from typing import Any, NamedTuple
 
 from support.receipts import (
@@ -14,6 +13,7 @@ from support.receipts import (
     encoded,
     full_receipt,
     item,
+    new_id,
     paid,
     receipt,
     small_receipt,
@@ -228,7 +228,7 @@ def _wrong() -> list[InvalidKind]:
 def _at_odds() -> list[InvalidKind]:
     """Receipts whose every field is fit, and which contradict themselves."""
     correction = full_receipt()["correction"]
-    original = str(uuid.uuid4())
+    original = new_id()
     dear = item(price="99999999.99", total="99999999.99")
     items: dict[str, dict[str, Any]] = {
         "two kopecks high": {"total": "10.02"},

@@ -2,8 +2,11 @@
 
 import copy
 import json
+import random
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,10 +43,29 @@ class Verbatim:
     text: str
 
 
+_rng = random.Random()
+
+
+def new_id() -> str:
+    """Return a fresh receipt id."""
+    return str(uuid.UUID(int=_rng.getrandbits(128), version=4))
+
+
+@contextmanager
+def seeded_ids(seed: int) -> Iterator[None]:
+    """Have the ids that are made in this block follow from a seed."""
+    state = _rng.getstate()
+    _rng.seed(seed)
+    try:
+        yield
+    finally:
+        _rng.setstate(state)
+
+
 def receipt(**changes: Any) -> dict[str, Any]:
     """A valid request of POS `pos-1` with a fresh id: two positions, card and cash, 10.00 change."""
     return {
-        "receipt_id": str(uuid.uuid4()),
+        "receipt_id": new_id(),
         "pos_id": POS,
         "type": "sale",
         "items": [

@@ -9,6 +9,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ from kkt_bridge.journal.records import Message, NewReceipt, StoredReceipt
 from kkt_bridge.mqtt.holds import Holds
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.mqtt.messages import Publication
-from kkt_bridge.ofd.breaker import Breaker, BreakerChange
-from kkt_bridge.ofd.network import Network
+from kkt_bridge.ofd.breaker import BreakerChange
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import PENDING
@@ -37,20 +37,13 @@ from kkt_bridge.registers.virtual.driver import VirtualRegister
 from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
 from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
 from kkt_bridge.registers.virtual.storage_file import read_documents
+from kkt_bridge.runtime.ports import SYSTEM, Ports
+from kkt_bridge.runtime.wiring import Foundation, build_admission, build_delivery, build_intake, build_lane
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
-from kkt_bridge.stages.delivery.coordinator import Delivery
-from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.delivery.sync_pass import SyncResult
-from kkt_bridge.stages.delivery.uplink import Uplink
-from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.intake.decide import Decider
-from kkt_bridge.stages.intake.intake import Intake
-from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.printing.lane import RETRY_S, PrintLane
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
-from kkt_bridge.stages.printing.status import LaneSettings
-from kkt_bridge.wire.commands import COMMANDS
 from kkt_bridge.wire.topics import Topics
 
 ZONE = ZoneInfo("Europe/Moscow")
@@ -118,10 +111,11 @@ class Line:
         return taken
 
 
-def settings_for(folder: Path, registers: Iterable[str], **sections: Any) -> Settings:
+def settings_for(folder: Path, registers: Iterable[str], *, print_time_s: float = 0, **sections: Any) -> Settings:
     """The settings of a shop whose files are in this folder."""
     kkt = [
-        {"id": name, "driver": "virtual", "state": str(folder / f"{name}.fn"), "print_time_s": 0} for name in registers
+        {"id": name, "driver": "virtual", "state": str(folder / f"{name}.fn"), "print_time_s": print_time_s}
+        for name in registers
     ]
     values = {
         "bridge_id": TOPICS.bridge,
@@ -167,27 +161,15 @@ class Shop:
             )
             for kkt in self.settings.kkt
         }
+        self.base = Foundation(self.settings, self._ports(), TOPICS, self.journal)
         together = StartBarrier(self.registers)
         self.lanes = {
-            name: self._lane(name, together if self._lanes_wait else StartBarrier([name])) for name in self.registers
+            kkt.id: build_lane(self.base, kkt, together if self._lanes_wait else StartBarrier([kkt.id]))
+            for kkt in self.settings.kkt
         }
-        self.admission = Admission(self.settings.buffer.capacity, self._storage_exhausted, self.clock)
+        self.admission = build_admission(self.base, self.lanes)
         self.admission.recall(self.journal)
-        self.intake = Intake(
-            decider=Decider(
-                registers=frozenset(self.registers),
-                register_of_pos=self.settings.kkt_for,
-                command_names=COMMANDS,
-                zone=ZONE,
-            ),
-            recorder=Recorder(topics=TOPICS, zone=ZONE),
-            admission=self.admission,
-            topics=TOPICS,
-            journal=self.journal,
-            inbox=self.inbox,
-            link=self.line,
-            clock=self.clock,
-        )
+        self.intake = build_intake(self.base, self.inbox, self.line, self.admission)
         self.notices = BufferedReplies(
             journal=self.journal, buffered_after_s=self.settings.reply.buffered_after_s, zone=ZONE
         )
@@ -196,29 +178,13 @@ class Shop:
         self.waited_s.append(seconds)
         self.clock.advance(seconds)
 
-    @property
-    def requisites(self) -> dict[str, RegisterRequisites]:
-        """What the settings of each register add to its documents."""
-        return {kkt.id: RegisterRequisites(kkt.tax_system, kkt.sender_email) for kkt in self.settings.kkt}
-
-    def _lane(self, name: str, barrier: StartBarrier) -> PrintLane:
-        settings = LaneSettings(
-            kkt=name,
-            driver="virtual",
-            requisites=self.requisites[name],
-            shift_close_after_s=self.settings.shift.close_after_s,
-            max_age_s=self.settings.print.max_age_s,
-            status_interval_s=self.settings.telemetry.interval_s,
-            zone=ZONE,
-            repeats_come_for_s=self.settings.mqtt.session_expiry_s,
+    def _ports(self) -> Ports:
+        return replace(
+            SYSTEM,
+            clock=self.clock,
+            new_register=lambda _settings, kkt, _clock: self._wrap_register(self.registers[kkt.id]),
+            new_exchange=lambda settings, _clock: InlineExchange(settings),
         )
-        register = self._wrap_register(self.registers[name])
-        return PrintLane(
-            settings, register=register, journal=self.journal, topics=TOPICS, barrier=barrier, clock=self.clock
-        )
-
-    def _storage_exhausted(self, kkt: str) -> bool:
-        return self.lanes[kkt].view.problem == "fn_exhausted"
 
     # -- the life of the process ---------------------------------------------------------------------
 
@@ -370,28 +336,17 @@ class Sync:
     """The way to the OFD: breaker, network, road and delivery over an exchange that needs no process."""
 
     def __init__(self, shop: Shop) -> None:
-        settings, clock = shop.settings, shop.clock
         self.changes: list[BreakerChange] = []
-        self.exchange = InlineExchange(settings.ofd)
-        self.breaker = Breaker(settings.breaker, clock, self._changed)
-        self.network = Network(settings.sync.network_hold_s)
-        self.uplink = Uplink(breaker=self.breaker, network=self.network, settings=settings.sync, clock=clock)
-        self.delivery = Delivery(
-            settings=settings.sync,
-            ofd=settings.ofd,
-            requisites=shop.requisites,
-            journal=shop.journal,
-            exchange=self.exchange,
-            uplink=self.uplink,
-            topics=TOPICS,
-            zone=ZONE,
-            clock=clock,
+        parts = build_delivery(shop.base, self.changes.append)
+        assert isinstance(parts.exchange, InlineExchange)
+        self.exchange = parts.exchange
+        self.breaker, self.network, self.uplink, self.delivery = (
+            parts.breaker,
+            parts.network,
+            parts.uplink,
+            parts.delivery,
         )
-        self._clock = clock
-
-    def _changed(self, change: BreakerChange) -> None:
-        self.changes.append(change)
-        self.uplink.note_breaker(change)
+        self._clock = shop.clock
 
     def step(self) -> float | None:
         """One step; 0 where the exchange has brought something back by then."""

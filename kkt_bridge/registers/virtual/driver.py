@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -89,7 +89,8 @@ _OUT_OF_PAPER: Final = frozenset({Submode.NO_PAPER, Submode.PAPER_RAN_OUT})
 class VirtualRegister:
     """A `FiscalRegister` whose fiscal storage is a file. The constructor touches nothing.
 
-    `wait` is given the seconds that a document takes on paper.
+    `wait` is given the seconds that a document takes on paper; `switch_on` makes the model that is driven, where it is
+    not the plain one over `path`.
     """
 
     def __init__(
@@ -102,14 +103,17 @@ class VirtualRegister:
         *,
         shop: str = "",
         wait: Callable[[float], object] = time.sleep,
+        switch_on: Callable[[], RegisterModel] | None = None,
     ) -> None:
+        self.path = path
+        """The file of its fiscal storage."""
         self._kkt_id = kkt_id
-        self._shop = shop
-        self._path = path
-        self._zone = zone
-        self._clock = clock
-        self._print_time_s = print_time_s
         self._wait = wait
+        self._switch_on = switch_on or (
+            lambda: RegisterModel.switch_on(
+                path, registration_of(kkt_id, shop=shop), FaultSwitch(path), clock, zone, print_time_s
+            )
+        )
         self._model: RegisterModel | None = None
 
     def status(self) -> RegisterStatus:
@@ -238,13 +242,10 @@ class VirtualRegister:
 
     def _switched_on(self) -> RegisterModel:
         if self._model is None:
-            storage = FiscalStorage(self._path)
-            now = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=self._clock.now_ms())
             try:
-                storage.open(registration_of(self._kkt_id, shop=self._shop), now.astimezone(self._zone))
+                self._model = self._switch_on()
             except (StorageError, Refusal) as error:
                 raise RegisterAway(f"{self._kkt_id}: {error}") from error
-            self._model = RegisterModel(storage, FaultSwitch(self._path), self._clock, self._zone, self._print_time_s)
         return self._model
 
     def _open_document(self, model: RegisterModel, receipt: Receipt) -> None:

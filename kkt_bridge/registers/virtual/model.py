@@ -8,14 +8,15 @@ emulator can stand before it. Each command is answered (the method returns), ref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, MICRO
 from kkt_bridge.receipts.ffd_codes import Operation
 from kkt_bridge.registers.virtual.faults import FaultSwitch, RegisterFaults, Step
-from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, Body, FiscalDocument
+from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, Body, FiscalDocument, Registration
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.printer import Printer
 from kkt_bridge.registers.virtual.rules import Mode, NoAnswer, Refusal, RegisterCommand, Submode, refusal_code
@@ -97,6 +98,24 @@ class RegisterModel:
         self._clock = clock
         self._zone = zone
         self._draft: _Draft | None = None
+
+    @classmethod
+    def switch_on(
+        cls,
+        path: Path,
+        registration: Registration,
+        faults: FaultSwitch,
+        clock: Clock,
+        zone: tzinfo,
+        print_time_s: float,
+    ) -> Self:
+        """Switch on the register whose storage is this file; where there is none, one is made for this registration.
+
+        Errors: StorageError and Refusal, if the storage cannot be used.
+        """
+        storage = FiscalStorage(path)
+        storage.open(registration, (_EPOCH + timedelta(milliseconds=clock.now_ms())).astimezone(zone))
+        return cls(storage, faults, clock, zone, print_time_s)
 
     @property
     def now(self) -> datetime:

@@ -81,7 +81,8 @@ def refusal(status: int, message: str) -> HttpResponse:
 class RateLimit:
     """So many requests a second, a second's worth of them at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._left = 0.0
         self._at = 0.0
@@ -89,7 +90,7 @@ class RateLimit:
     def allows(self, per_s: float) -> bool:
         """Take one; False if there is none left to take."""
         with self._lock:
-            now = time.time()
+            now = self._now()
             self._left = min(max(per_s, 1.0), self._left + max(0.0, now - self._at) * per_s)
             self._at = now
             if self._left < 1:
@@ -99,12 +100,16 @@ class RateLimit:
 
 
 class OfdService:
-    """The OFD itself: its ledger behind its faults. With a `token`, only who shows it is served."""
+    """The OFD itself: its ledger behind its faults. With a `token`, only who shows it is served.
 
-    def __init__(self, ledger: Ledger, token: str | None = None) -> None:
+    `now` is its clock: Unix seconds.
+    """
+
+    def __init__(self, ledger: Ledger, token: str | None = None, now: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
         self._token = token
-        self._rate = RateLimit()
+        self._now = now
+        self._rate = RateLimit(now)
         self._faults = FaultBoard()
         self._routes: dict[str, dict[str, Callable[[HttpRequest], HttpResponse]]] = {
             RECEIPT_PATH: {"POST": self._take},
@@ -182,7 +187,7 @@ class OfdService:
         return self._enter(submission)
 
     def _enter(self, submission: Submission) -> HttpResponse:
-        now = time.time()
+        now = self._now()
         try:
             verdict = self._ledger.take(now, submission)
         except OSError as error:

@@ -6,12 +6,12 @@ doubt the lanes rest, and one trial at a time shows whether it is open.
 """
 
 import logging
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
+from random import Random
 from typing import Final
 
 from kkt_bridge.clock import Clock
@@ -102,6 +102,7 @@ class Delivery:
         topics: Topics,
         zone: tzinfo,
         clock: Clock,
+        rng: Random,
     ) -> None:
         self._settings = settings
         self._has_health_check = bool(ofd.health_path)
@@ -114,7 +115,7 @@ class Delivery:
         self._zone = zone
         self._clock = clock
         self._pace = Pace(clock)
-        self._random = random.Random()  # noqa: S311 (jitter)
+        self._rng = rng
         self._lanes: dict[str, Lane] = {}
         self._batch = 0
         self._sync: SyncPass | None = None
@@ -317,7 +318,7 @@ class Delivery:
         return DeliveryOutcome(due, answer, disposition, wait_s)
 
     def _backoff_s(self, failures: int) -> float:
-        settings, chance = self._settings, self._random.random()
+        settings, chance = self._settings, self._rng.random()
         return backoff_s(failures, initial_s=settings.backoff_initial_s, max_s=settings.backoff_max_s, chance=chance)
 
     # -- sending ----------------------------------------------------------------------------------------
