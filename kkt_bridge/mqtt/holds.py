@@ -1,7 +1,7 @@
-"""What the broker does not take is set aside, tried again now and then, and does not stop the rest.
+"""Holds: what the broker refuses is kept back and tried again now and then, and does not stop the rest.
 
-A key is a topic, or the number of one message in the outbox. Nothing is lost by this: the messages stay where they
-are, in the journal, and after a restart the holds are learned anew.
+A key is a topic, or the number of one message in the outbox. Nothing is lost by this: the messages stay in the
+journal, and after a restart the holds are learned anew.
 """
 
 import enum
@@ -9,32 +9,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from kkt_bridge.mqtt.messages import Occurrences
-
-Key = str | int
+HoldKey = str | int
 """A topic, or a message's number in the outbox."""
 
 HOLDS_MAX: Final = 1000
 """Keys held at once; what is refused beyond that is found again when the whole outbox is gone through anew."""
 
 INITIAL_WAIT_S: Final = 5.0
-"""Before the first new trial; each failure doubles it."""
+"""Seconds before the first trial; each failure doubles them."""
 
 REFUSED_WAIT_MAX_S: Final = 60.0
-"""A trial that is refused costs a packet."""
+"""The longest wait in seconds where a trial that fails costs a packet."""
 
 CUT_WAIT_MAX_S: Final = 300.0
-"""A trial that is cut off costs the connection."""
+"""The longest wait in seconds where a trial that fails costs the connection."""
 
 CUTS_MAX: Final = 3
-"""In flight when so many young connections in a row were cut, a message is taken for the cause."""
+"""A message that was in flight when so many young connections in a row were cut is taken for the cause."""
 
 
 class HoldKind(enum.Enum):
-    """Why something is held."""
+    """Why a key is held."""
 
     REFUSED = "refused"
-    """The broker says no: its access list, a quota, a limit of size."""
+    """The broker refuses it: its access list, a quota, a limit of size."""
     CUT = "cut"
     """The broker seems to cut the connection over it."""
 
@@ -42,47 +40,53 @@ class HoldKind(enum.Enum):
 _WAIT_MAX_S: Final = {HoldKind.REFUSED: REFUSED_WAIT_MAX_S, HoldKind.CUT: CUT_WAIT_MAX_S}
 
 
+@dataclass(frozen=True, slots=True)
+class Occurrences:
+    """How often something occurred, and one example."""
+
+    count: int = 0
+    example: str | None = None
+    """A line for people: which topic, and why."""
+
+    def __add__(self, other: "Occurrences") -> "Occurrences":
+        return Occurrences(self.count + other.count, self.example or other.example)
+
+
 @dataclass(slots=True)
 class Hold:
-    """One key that is held."""
+    """Why one key is held, and when it is tried again."""
 
     kind: HoldKind
     why: str
     failures: int
     not_before: float
-    """When it may be tried again, in steady seconds."""
+    """When it may be tried again, in monotonic seconds."""
     trying: bool = False
-    """It is being tried: what becomes of it decides."""
+    """A trial is under way."""
 
 
-class Holds:
+class Holds(dict[HoldKey, Hold]):
     """What is held, by key. Changed in the session's thread; `refused` and `parked` may be read from any."""
 
     def __init__(self) -> None:
-        self._holds: dict[Key, Hold] = {}
+        super().__init__()
         self._counts = dict.fromkeys(HoldKind, 0)
         self._examples: dict[HoldKind, str] = {}
         self.overflowed = False
-        """Something was refused and could not be noted."""
+        """Something was refused and could not be noted: the holds were full."""
         self.refused = Occurrences()
-        """What the broker says no to."""
+        """Held as `HoldKind.REFUSED`."""
         self.parked = Occurrences()
-        """What it seems to cut the connection over."""
+        """Held as `HoldKind.CUT`."""
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._holds
-
-    def __bool__(self) -> bool:
-        return bool(self._holds)
-
-    def hold(self, key: Key, kind: HoldKind, why: str, now: float) -> bool:
-        """Set a key aside, or further back if it was being tried. Returns whether that is news."""
-        hold = self._holds.get(key)
+    def hold(self, key: HoldKey, kind: HoldKind, why: str, now: float) -> bool:
+        """Hold a key, or hold it longer if its trial has failed; return True if it was not held before."""
+        hold = self.get(key)
         if hold is None:
-            if len(self._holds) >= HOLDS_MAX:
+            if len(self) >= HOLDS_MAX:
                 self.overflowed = True
                 return False
-            self._holds[key] = Hold(kind, why, 1, now + INITIAL_WAIT_S)
+            self[key] = Hold(kind, why, 1, now + INITIAL_WAIT_S)
             self._changed(kind, +1, why)
             return True
         if hold.trying:
@@ -93,31 +97,31 @@ class Holds:
             self._changed(kind, +1, why)
         return False
 
-    def release(self, key: Key) -> None:
-        """It is taken again."""
-        if (hold := self._holds.pop(key, None)) is not None:
+    def release(self, key: HoldKey) -> None:
+        """Hold a key no longer: the broker has taken it."""
+        if (hold := self.pop(key, None)) is not None:
             self._changed(hold.kind, -1)
 
-    def is_trying(self, key: Key, kind: HoldKind | None = None) -> bool:
-        """Whether a held key, of this kind if one is given, is being tried."""
-        hold = self._holds.get(key)
+    def is_trying(self, key: HoldKey, kind: HoldKind | None = None) -> bool:
+        """Return True if a trial of this key, held for this kind if one is given, is under way."""
+        hold = self.get(key)
         return hold is not None and hold.trying and kind in {None, hold.kind}
 
-    def try_again(self, key: Key) -> None:
-        """It is about to be tried."""
-        self._holds[key].trying = True
+    def try_again(self, key: HoldKey) -> None:
+        """Note that the trial of a held key begins."""
+        self[key].trying = True
 
-    def due(self, now: float) -> list[Key]:
-        """What may be tried again, longest due first; of the suspects of a cut one at a time."""
+    def due(self, now: float) -> list[HoldKey]:
+        """Return what may be tried now, longest due first; of what is held for a cut one at a time."""
         ready = sorted(
             (hold.not_before, number, key)
-            for number, (key, hold) in enumerate(self._holds.items())
+            for number, (key, hold) in enumerate(self.items())
             if not hold.trying and hold.not_before <= now
         )
-        found: list[Key] = []
-        suspect = any(hold.trying and hold.kind is HoldKind.CUT for hold in self._holds.values())
+        found: list[HoldKey] = []
+        suspect = any(hold.trying and hold.kind is HoldKind.CUT for hold in self.values())
         for _, _, key in ready:
-            if self._holds[key].kind is HoldKind.CUT:
+            if self[key].kind is HoldKind.CUT:
                 if suspect:
                     continue
                 suspect = True
@@ -125,12 +129,12 @@ class Holds:
         return found
 
     def next_due(self) -> float | None:
-        """When something may be tried again."""
-        return min((hold.not_before for hold in self._holds.values() if not hold.trying), default=None)
+        """Return when something may be tried again, in monotonic seconds."""
+        return min((hold.not_before for hold in self.values() if not hold.trying), default=None)
 
     def link_down(self) -> None:
-        """What was being tried will be tried on the next connection."""
-        for hold in self._holds.values():
+        """Note that the connection is lost: its trials will be made on the next one."""
+        for hold in self.values():
             hold.trying = False
 
     def _changed(self, kind: HoldKind, by: int, why: str | None = None) -> None:
@@ -147,12 +151,12 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """How many cuts in a row each message was in flight at. A pure value."""
+    """At how many cuts in a row each message was in flight. A pure value."""
 
-    cuts: tuple[tuple[Key, int], ...] = ()
+    cuts: tuple[tuple[HoldKey, int], ...] = ()
 
-    def cut(self, in_flight: Iterable[Key]) -> "tuple[Suspects, list[Key]]":
-        """A young connection was cut while these were on their way: what is known now, and what to park."""
+    def cut(self, in_flight: Iterable[HoldKey]) -> "tuple[Suspects, list[HoldKey]]":
+        """Return what is known after a young connection was cut while these were in flight, and what to hold."""
         before = dict(self.cuts)
         counted = {key: before.get(key, 0) + 1 for key in in_flight}
         parked = [key for key, cuts in counted.items() if cuts >= CUTS_MAX]

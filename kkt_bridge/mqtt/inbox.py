@@ -1,4 +1,4 @@
-"""What came from the broker and is not yet decided: the hand-over from the session to the intake."""
+"""Messages received and not yet decided on, and the order of their PUBACKs: from the session to the intake."""
 
 import threading
 from collections import Counter, deque
@@ -8,49 +8,51 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 BYTES_MAX: Final = 16 * 1024 * 1024
-"""Bytes of messages that may wait; beyond that the socket is left unread, and the broker keeps them."""
+"""Bytes of messages that may wait; beyond that the socket is not read, and the broker keeps them."""
 
 CROWD: Final = 1000
-"""Messages that wait, more than any batch takes: someone floods the bridge, or it was away for long."""
+"""More messages waiting than any batch takes: someone floods the bridge, or it was away for long."""
 
 ARRIVING: Final = 32
-"""Messages since the last take that tell, in a crowd, that the broker has more of them."""
+"""Messages since the last take that show, in a crowd, that the broker has more of them."""
 
 CROWD_TAKE: Final = 8
 """Messages taken at a time from a crowd that still grows, or one of each sender where there are more senders."""
 
 OVERHEAD_BYTES: Final = 512
-"""What a message takes in memory beside its bytes."""
+"""Bytes that a message takes in memory beside its own."""
 
 BRANCH_CHARS_MAX: Final = 256
 """Characters of a sender's branch; longer ones share one turn, whoever they are."""
 
 
 class AckToken(NamedTuple):
-    """What it takes to acknowledge a message: a packet id means something only on its own connection."""
+    """Identifies a message for its PUBACK: a packet id is only valid on its own connection."""
 
     epoch: int
+    """The number of the connection."""
     mid: int
+    """The packet id."""
     qos: int
 
 
 class Excess(NamedTuple):
-    """What is kept of a payload that is larger than any request may be, beside its beginning."""
+    """Length and digest of a payload that is larger than any request may be."""
 
     length: int
-    """Bytes that it had."""
+    """Bytes."""
     digest: bytes
     """`digest_of` the whole."""
 
 
 def digest_of(topic: str, payload: bytes) -> bytes:
-    """16 bytes of topic and payload: what a redelivery repeats."""
+    """Return 16 bytes that a redelivery of the message shares with it."""
     return blake2b(topic.encode() + b"\0" + payload, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message as it arrived; of a payload that is too large for any request the beginning."""
+    """A PUBLISH that was received."""
 
     token: AckToken
     topic: str
@@ -65,7 +67,7 @@ class Incoming:
 
     @property
     def digest(self) -> bytes:
-        """16 bytes of topic and payload as they arrived."""
+        """16 bytes of topic and payload as they were received."""
         return digest_of(self.topic, self.payload) if self.excess is None else self.excess.digest
 
     @property
@@ -74,22 +76,16 @@ class Incoming:
         variable = len(self.payload) + len(self.topic) + len(self.correlation or b"") + len(self.response_topic or "")
         return OVERHEAD_BYTES + variable
 
-    @property
-    def branch(self) -> str:
-        """The topic but for its last level: all requests of one POS share it, and so do all commands."""
-        branch = self.topic.rpartition("/")[0]
-        return branch if len(branch) <= BRANCH_CHARS_MAX else ""
-
 
 class Inbox:
     """A queue that is bounded in bytes, serves its senders in turns, and keeps the order of acknowledgements.
 
-    When it is full its writer leaves the socket unread, and the broker waits. A sender that floods it delays the
-    messages of the others by one of its own each; those of one sender keep their order. Turns can only be taken among
-    what was read: so while a crowd arrives little of it is taken at a time, and the interpreter is the reader's.
+    A sender is a branch of topics: all requests of one POS share one, and so do all commands. One that floods the
+    inbox delays each message of the others by one of its own; those of one sender keep their order. Turns can only be
+    taken among what was read: so while a crowd arrives little of it is taken at a time, and reading goes first.
 
     The PUBACKs go out in the order in which the messages came (MQTT 5.0 section 4.6, [MQTT-4.6.0-2]): a message that
-    was decided on early waits for those that arrived before it.
+    was decided on early waits for those that were received before it.
     """
 
     def __init__(self, messages_max: int, bytes_max: int = BYTES_MAX) -> None:
@@ -99,24 +95,27 @@ class Inbox:
         self._waiting: dict[str, deque[Incoming]] = {}
         """By sender; none of the queues is empty."""
         self._turns: deque[str] = deque()
-        """The senders that have something waiting, the next one first."""
+        """The senders with messages waiting, the next one first."""
         self._count = 0
         self._bytes = 0
         self._arrived_since_take = 0
         self._unacknowledged: deque[AckToken] = deque()
-        """In the order of arrival; those of QoS 0 want no acknowledgement."""
+        """In the order of arrival; messages at QoS 0 have no PUBACK."""
         self._decided: Counter[AckToken] = Counter()
         """Those among them that may be acknowledged."""
-        self._held_back = 0
-        self._arrived = threading.Event()
+        self.pubacks_held_back = 0
+        """PUBACKs of decided messages that wait for those of earlier ones."""
+        self.arrived = threading.Event()
+        """Set while messages wait."""
 
     def __len__(self) -> int:
-        """Messages that wait."""
         return self._count
 
     def put(self, message: Incoming) -> None:
         """Add a message; the writer asks `is_full` before it reads more."""
-        branch = message.branch
+        branch = message.topic.rpartition("/")[0]
+        if len(branch) > BRANCH_CHARS_MAX:
+            branch = ""
         with self._lock:
             if branch not in self._waiting:
                 self._waiting[branch] = deque()
@@ -127,18 +126,18 @@ class Inbox:
             self._bytes += message.size
             if message.token.qos > 0:
                 self._unacknowledged.append(message.token)
-        self._arrived.set()
+        self.arrived.set()
 
     def is_full(self) -> bool:
-        """Whether reading should pause."""
+        """Return True while the socket should not be read."""
         return self._count >= self._messages_max or self._bytes >= self._bytes_max
 
     def take(self, limit: int, bytes_max: int = BYTES_MAX) -> list[Incoming]:
-        """Up to `limit` messages and about so many bytes, one of each sender in turn; at least one if any waits.
+        """Take up to `limit` messages and about so many bytes, one of each sender in turn; at least one if any waits.
 
         Of a crowd that still grows it is less: what is not read yet may be another sender's, whose turn it is.
         """
-        self._arrived.clear()
+        self.arrived.clear()
         taken: list[Incoming] = []
         size = 0
         with self._lock:
@@ -146,29 +145,25 @@ class Inbox:
                 limit = min(limit, max(CROWD_TAKE, len(self._turns)))
             self._arrived_since_take = 0
             while self._turns and len(taken) < limit and size < bytes_max:
-                message = self._next()
+                branch = self._turns.popleft()
+                queue = self._waiting[branch]
+                message = queue.popleft()
+                if queue:
+                    self._turns.append(branch)
+                else:
+                    del self._waiting[branch]
                 taken.append(message)
                 size += message.size
             self._count -= len(taken)
             self._bytes -= size
         if self._turns:
-            self._arrived.set()
+            self.arrived.set()
         return taken
 
-    def _next(self) -> Incoming:
-        branch = self._turns.popleft()
-        queue = self._waiting[branch]
-        message = queue.popleft()
-        if queue:
-            self._turns.append(branch)
-        else:
-            del self._waiting[branch]
-        return message
-
-    def decided(self, tokens: Iterable[AckToken]) -> list[AckToken]:
-        """These need not be sent again: what may be acknowledged now, in the order of arrival."""
+    def release_pubacks(self, decided: Iterable[AckToken]) -> list[AckToken]:
+        """Note that these messages need not be sent again; return the PUBACKs to send now, in the order of arrival."""
         with self._lock:
-            added = [token for token in tokens if token.qos > 0]
+            added = [token for token in decided if token.qos > 0]
             self._decided.update(added)
             ready: list[AckToken] = []
             while self._unacknowledged and self._decided[self._unacknowledged[0]] > 0:
@@ -177,15 +172,5 @@ class Inbox:
                 self._decided[token] -= 1
                 if not self._decided[token]:
                     del self._decided[token]
-            self._held_back += len(added) - len(ready)
+            self.pubacks_held_back += len(added) - len(ready)
             return ready
-
-    @property
-    def held_back(self) -> int:
-        """Messages that were decided on, and whose PUBACKs wait for those of earlier ones."""
-        return self._held_back
-
-    @property
-    def arrived(self) -> threading.Event:
-        """Set while messages wait."""
-        return self._arrived

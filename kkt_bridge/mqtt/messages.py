@@ -1,37 +1,32 @@
-"""What passes between the MQTT session and those who speak through it."""
+"""The MQTT session as the stages see it: messages to publish, notifications, and its status."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from kkt_bridge.mqtt.holds import HoldKey, Holds, Occurrences
+from kkt_bridge.mqtt.inbox import AckToken
 
-class Listener(Protocol):
-    """Who is told about the session, in the session's thread: only to note it and ring somebody."""
+
+class SessionListener(Protocol):
+    """Is notified by the session, in its thread: only to note it and to wake another thread."""
 
     def link_up(self) -> None:
-        """The session is online: what is retained, and what is in the outbox, may go out."""
+        """Note that the session is online: retained state, and what is in the outbox, may go out."""
 
     def link_down(self) -> None:
-        """It is not; messages published and not yet acknowledged may be lost."""
+        """Note that it is not; messages published and not yet acknowledged may be lost."""
 
     def published(self, token: object) -> None:
-        """The broker has taken the message with this token."""
+        """Note that the broker has acknowledged the message with this token."""
 
     def refused(self, token: object) -> None:
-        """The broker does not take the message with this token: it is held back (see `holds.py`), and not lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Occurrences:
-    """How often something was met, and one case of it."""
-
-    count: int = 0
-    example: str | None = None
-    """A line for people: which topic, and why."""
+        """Note that the broker refuses the message with this token: it is held (see `holds.py`), and not lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStatus:
-    """How it stands between the bridge and the broker, for telemetry, alerts and `status`."""
+    """The state of the session, for telemetry, alerts and `status`."""
 
     online: bool
     complaint: str | None = None
@@ -39,22 +34,22 @@ class SessionStatus:
     rival: str | None = None
     """Why another bridge with our name is suspected, in one line; None while none is."""
     protocol: str = "5"
-    """What is spoken, or tried next: "5" or "3.1.1"."""
+    """The version of MQTT that is spoken, or tried next: "5" or "3.1.1"."""
     refused_subscriptions: tuple[str, ...] = ()
     """Filters that the broker does not grant on this connection, while the rest is served."""
-    refused_topics: Occurrences = Occurrences()
-    """Topics on which the broker refuses what the bridge publishes: it is kept, and tried again."""
-    parked: Occurrences = Occurrences()
-    """Messages over which the broker seems to cut the connection: they are kept, and tried again now and then."""
-    unroutable: Occurrences = Occurrences()
+    refused_topics: Occurrences = field(default_factory=Occurrences)
+    """Topics on which the broker refuses what the bridge publishes."""
+    parked: Occurrences = field(default_factory=Occurrences)
+    """Messages over which the broker seems to cut the connection."""
+    unroutable: Occurrences = field(default_factory=Occurrences)
     """Messages since the start that came to the bridge on a topic that is none of its own."""
     last_puback_age_s: float | None = None
-    """How long the oldest message that the broker has not acknowledged waits for it; None if none does."""
+    """Seconds for which the oldest published message waits for its PUBACK; None if none does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message to publish at QoS 1. A message with a token is reported back when the broker has it."""
+    """A message to publish at QoS 1. One with a token is reported to the listeners when the broker has it."""
 
     topic: str
     payload: bytes
@@ -63,11 +58,35 @@ class Publication:
     token: object = None
 
     @property
-    def key(self) -> str | int:
-        """By what it is known on several connections: its number in the outbox, or its topic."""
+    def key(self) -> HoldKey:
+        """What identifies it across connections: its number in the outbox, or its topic."""
         return self.token if isinstance(self.token, int) else self.topic
 
     @property
     def size(self) -> int:
-        """About how many bytes its packet has: not less, and hardly more."""
+        """About how many bytes its packet has: never less, and hardly more."""
         return len(self.payload) + len(self.topic.encode()) + len(self.correlation or b"") + 32
+
+
+class BrokerSession(Protocol):
+    """The MQTT session, as far as the stages need it."""
+
+    holds: Holds
+    """What the broker refuses of the outbox."""
+
+    @property
+    def online(self) -> bool:
+        """True while messages go out."""
+        ...
+
+    def publish(self, message: Publication) -> None:
+        """Queue a message for this connection."""
+        ...
+
+    def acknowledge(self, tokens: Iterable[AckToken]) -> None:
+        """Send PUBACKs, in this order."""
+        ...
+
+    def unsubscribe(self, filters: Iterable[str]) -> None:
+        """Remove subscriptions that the broker may remember."""
+        ...

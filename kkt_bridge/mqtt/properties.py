@@ -1,10 +1,10 @@
-"""The properties of a packet from the broker, read leniently (OASIS MQTT 5.0 section 2.2.2).
+"""Properties of a received packet, parsed leniently (OASIS MQTT 5.0 section 2.2.2).
 
 Brokers forward what other clients put into the properties of a PUBLISH, and most of them do not judge it. paho does:
 over a Payload Format Indicator of 2, a property given twice or a text with U+FEFF it drops the connection, before
 anybody could acknowledge the message. So the broker sends it again on every new connection, and one client locks
-the bridge out with one message. Here nothing raises: the few properties that somebody needs are taken, all others
-skipped by their type, and where the properties cannot be walked, the packet has none.
+the bridge out with one message. Here nothing raises: the few properties that are needed are taken, all others skipped
+by their type, and where the properties cannot be parsed, the packet counts as having none.
 """
 
 from typing import Any, Final, NamedTuple
@@ -22,7 +22,7 @@ _KINDS: Final = (
 """The type of each property (MQTT 5.0 table 2-4)."""
 
 _WIDTHS: Final = {_BYTE: 1, _TWO_BYTES: 2, _FOUR_BYTES: 4}
-"""Bytes of a number."""
+"""Bytes of an integer."""
 
 _NEEDED: Final = {
     0x08: "ResponseTopic",
@@ -32,14 +32,14 @@ _NEEDED: Final = {
     0x21: "ReceiveMaximum",
     0x27: "MaximumPacketSize",
 }
-"""paho's names of what is taken."""
+"""The properties that are taken, by paho's names."""
 
 VARIABLE_BYTES_MAX: Final = 4
-"""Of an integer of variable length (MQTT 5.0 section 1.5.5)."""
+"""Bytes of a variable byte integer (MQTT 5.0 section 1.5.5)."""
 
 
 class MalformedProperties(Exception):
-    """These properties cannot be walked to their end."""
+    """The properties cannot be parsed to their end."""
 
 
 class PropertyBlock(NamedTuple):
@@ -81,7 +81,7 @@ def _walk(data: bytes | bytearray, at: int, end: int) -> dict[str, Any]:
 
 
 def _value(data: bytes | bytearray, at: int, end: int, kind: int | None) -> tuple[Any, int]:
-    """A value of this kind, None for a text that is no UTF-8, and where it ends."""
+    """Return a value of this kind, None for a text that is not UTF-8, and where it ends."""
     if kind is None:
         raise MalformedProperties
     if kind == _VARIABLE:

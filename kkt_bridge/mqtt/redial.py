@@ -1,17 +1,17 @@
-"""When and how the session tries the broker next: a pure state machine, with its table.
+"""When to send the next CONNECT, and with which version of MQTT: a pure state machine with its tables.
 
-Which protocol: MQTT 5 first. MQTT 3.1.1 is fallen back to only where the broker says that it does not know MQTT 5, or
-meets its CONNECT with silence twice in a row, as old brokers do (OASIS MQTT 5.0 section 4.13, MQTT 3.1.1 section
-3.2.2.3); never at a broker that has spoken MQTT 5. What worked is remembered. Silence may also be that of a broker
-which was starting, or overloaded: what it led to is a trial, after which MQTT 5 is asked for once more. A packet that
-this side cannot read is taken over MQTT 3.1.1, which carries fewer things that can be odd, and acknowledged there.
+MQTT 5 is tried first. The bridge falls back to MQTT 3.1.1 only where the broker says that it does not support MQTT 5,
+or answers its CONNECT with silence twice in a row, as old brokers do (OASIS MQTT 5.0 section 4.13, MQTT 3.1.1 section
+3.2.2.3); never at a broker that has spoken MQTT 5. What worked is remembered. A broker that was starting or overloaded
+is silent too: a connection that silence led to is on trial, and MQTT 5 is tried once more after it. A packet that this
+side cannot read is received and acknowledged over MQTT 3.1.1, which carries fewer things that can be malformed.
 """
 
 import enum
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-Choice = Literal["auto", "5", "3.1.1"]
+ProtocolSetting = Literal["auto", "5", "3.1.1"]
 """The setting `mqtt.protocol`."""
 
 INITIAL_WAIT_S: Final = 0.2
@@ -21,182 +21,188 @@ WAIT_MAX_S: Final = 5.0
 """Each failed attempt doubles the wait up to this."""
 
 STABLE_S: Final = 5.0
-"""A connection that lasted less is no success: whoever cuts it, a second bridge perhaps, is not to be raced."""
+"""A connection that lasted less does not reset the wait: whoever ends it, a second bridge perhaps, is not raced."""
 
 TAKEN_OVER_WAIT_S: Final = 30.0
-"""When another client has taken the session: two of a kind must not fight for it several times a second."""
+"""After a session takeover: two bridges must not take the session from each other several times a second."""
 
 SILENCES_MAX: Final = 2
-"""Unanswered MQTT 5 handshakes in a row that make a broker one of MQTT 3.1.1."""
+"""MQTT 5 CONNECTs in a row without a CONNACK after which MQTT 3.1.1 is tried."""
 
-OLD_FOR_S: Final = 3600.0
-"""How long a broker counts as one of MQTT 3.1.1: it may have been starting, or be replaced."""
+V311_REMEMBERED_S: Final = 3600.0
+"""How long a broker counts as one of MQTT 3.1.1 only: it may have been starting, or be replaced."""
 
-DETOUR_S: Final = 5.0
-"""How long MQTT 3.1.1 is spoken after a packet that could not be read: time to take what waits and acknowledge it."""
+DOWNGRADE_S: Final = 5.0
+"""How long MQTT 3.1.1 is spoken after an unreadable packet: time to receive what waits and acknowledge it."""
 
 TRIAL_S: Final = 60.0
-"""How long a connection lasts that silence led to, before MQTT 5 is asked for again: what waited has been served."""
+"""How long a connection on trial lasts before MQTT 5 is tried again: by then what waited has been served."""
 
 
-class Protocol(enum.Enum):
-    """A version of MQTT."""
+class MqttVersion(enum.Enum):
+    """A version of MQTT, by its name in the settings."""
 
-    MODERN = "5"
-    OLD = "3.1.1"
+    V5 = "5"
+    V311 = "3.1.1"
 
 
 class ConnectionEnd(enum.Enum):
-    """How an attempt, or a connection, ended."""
+    """How an attempt to connect, or a connection, ended."""
 
     UNREACHABLE = "unreachable"
-    """Nobody listens, or there is no way to him."""
+    """No TCP connection."""
     SILENT = "silent"
-    """Connected, and no CONNACK came: closed, or past the deadline."""
+    """A TCP connection without a CONNACK: it was closed, or the deadline passed."""
     UNSUPPORTED = "unsupported"
-    """The broker does not speak this version."""
+    """The CONNACK says that the broker does not support this version."""
     REFUSED = "refused"
-    """The broker let us not in, or not read what we live on."""
+    """The broker refused the CONNECT, or the subscription to receipts."""
     LOST = "lost"
-    """A connection that had stood broke."""
+    """A connection that was up broke."""
     UNREADABLE = "unreadable"
     """The broker sent a packet that could not be read."""
-    DETOUR_OVER = "detour over"
-    """What could not be read over MQTT 5 had its time over MQTT 3.1.1."""
+    DOWNGRADE_OVER = "downgrade over"
+    """The time over MQTT 3.1.1 after an unreadable packet is over."""
     TRIAL_OVER = "trial over"
-    """A connection that silence had led to had its time."""
+    """The time of a connection on trial is over."""
     TAKEN_OVER = "taken over"
-    """Another client has our client id, or another bridge our name."""
+    """Session taken over: another client has the client id, or another bridge the bridge_id."""
 
 
 class RedialState(enum.Enum):
-    """Where the machine stands: what it tries, and what it knows of the broker."""
+    """What is tried, and what is known of the broker."""
 
-    TRYING_MODERN = "trying MQTT 5"
-    TRYING_OLD = "trying MQTT 3.1.1"
-    TRYING_OLD_AFTER_SILENCE = "trying MQTT 3.1.1, as MQTT 5 met silence"
-    ON_TRIAL = "it speaks MQTT 3.1.1, and has met MQTT 5 with silence"
-    ASKING_AGAIN = "it has spoken MQTT 3.1.1 and is asked for MQTT 5 once more"
-    KNOWN_MODERN = "the broker has spoken MQTT 5"
-    KNOWN_OLD = "the broker speaks MQTT 3.1.1 only"
-    ON_DETOUR = "it speaks MQTT 5, and MQTT 3.1.1 for a while"
+    TRYING_V5 = "trying MQTT 5"
+    TRYING_V311 = "trying MQTT 3.1.1"
+    TRYING_V311_AFTER_SILENCE = "trying MQTT 3.1.1, as MQTT 5 met silence"
+    V311_ON_TRIAL = "it speaks MQTT 3.1.1, and has met MQTT 5 with silence"
+    TRYING_V5_AGAIN = "it has spoken MQTT 3.1.1 and is asked for MQTT 5 once more"
+    KNOWN_V5 = "the broker has spoken MQTT 5"
+    KNOWN_V311 = "the broker speaks MQTT 3.1.1 only"
+    V311_DOWNGRADE = "it speaks MQTT 5, and MQTT 3.1.1 for a while after an unreadable packet"
     FIXED = "the setting decides"
 
 
-PROTOCOLS: Final = {
-    RedialState.TRYING_MODERN: Protocol.MODERN,
-    RedialState.TRYING_OLD: Protocol.OLD,
-    RedialState.TRYING_OLD_AFTER_SILENCE: Protocol.OLD,
-    RedialState.ON_TRIAL: Protocol.OLD,
-    RedialState.ASKING_AGAIN: Protocol.MODERN,
-    RedialState.KNOWN_MODERN: Protocol.MODERN,
-    RedialState.KNOWN_OLD: Protocol.OLD,
-    RedialState.ON_DETOUR: Protocol.OLD,
+VERSIONS: Final = {
+    RedialState.TRYING_V5: MqttVersion.V5,
+    RedialState.TRYING_V311: MqttVersion.V311,
+    RedialState.TRYING_V311_AFTER_SILENCE: MqttVersion.V311,
+    RedialState.V311_ON_TRIAL: MqttVersion.V311,
+    RedialState.TRYING_V5_AGAIN: MqttVersion.V5,
+    RedialState.KNOWN_V5: MqttVersion.V5,
+    RedialState.KNOWN_V311: MqttVersion.V311,
+    RedialState.V311_DOWNGRADE: MqttVersion.V311,
 }
-"""What is spoken where; in `FIXED` the setting says so."""
+"""The version spoken in each state; in `FIXED` the setting says it."""
 
-WELCOMED: Final = {
-    RedialState.TRYING_MODERN: RedialState.KNOWN_MODERN,
-    RedialState.TRYING_OLD: RedialState.KNOWN_OLD,
-    RedialState.TRYING_OLD_AFTER_SILENCE: RedialState.ON_TRIAL,
-    RedialState.ASKING_AGAIN: RedialState.KNOWN_MODERN,
+ON_CONNACK: Final = {
+    RedialState.TRYING_V5: RedialState.KNOWN_V5,
+    RedialState.TRYING_V311: RedialState.KNOWN_V311,
+    RedialState.TRYING_V311_AFTER_SILENCE: RedialState.V311_ON_TRIAL,
+    RedialState.TRYING_V5_AGAIN: RedialState.KNOWN_V5,
 }
-"""Where a successful handshake leads; elsewhere it changes nothing."""
+"""Transitions on a CONNACK that accepts the connection; elsewhere it changes nothing."""
 
-TRANSITIONS: Final = {
-    (RedialState.TRYING_MODERN, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_OLD,
-    (RedialState.TRYING_OLD, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_MODERN,
-    (RedialState.TRYING_OLD, ConnectionEnd.SILENT): RedialState.TRYING_MODERN,
-    # Silence proves nothing: each dial after it is one in MQTT 5 again.
-    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.SILENT): RedialState.TRYING_MODERN,
-    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.UNREACHABLE): RedialState.TRYING_MODERN,
-    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_MODERN,
-    (RedialState.TRYING_OLD_AFTER_SILENCE, ConnectionEnd.REFUSED): RedialState.ASKING_AGAIN,
-    **{(RedialState.ON_TRIAL, ending): RedialState.ASKING_AGAIN for ending in ConnectionEnd},
-    (RedialState.ASKING_AGAIN, ConnectionEnd.SILENT): RedialState.KNOWN_OLD,
-    (RedialState.ASKING_AGAIN, ConnectionEnd.UNSUPPORTED): RedialState.KNOWN_OLD,
-    (RedialState.ASKING_AGAIN, ConnectionEnd.REFUSED): RedialState.TRYING_MODERN,
-    (RedialState.KNOWN_OLD, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_MODERN,
-    # It answered so when it was asked in the other way: another broker stands there now.
-    (RedialState.KNOWN_MODERN, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_OLD,
-    (RedialState.KNOWN_MODERN, ConnectionEnd.UNREADABLE): RedialState.ON_DETOUR,
-    (RedialState.ON_DETOUR, ConnectionEnd.DETOUR_OVER): RedialState.KNOWN_MODERN,
-    # No way to take it: back, rather than stay where response topics are not heard of.
-    (RedialState.ON_DETOUR, ConnectionEnd.UNSUPPORTED): RedialState.KNOWN_MODERN,
-    (RedialState.ON_DETOUR, ConnectionEnd.SILENT): RedialState.KNOWN_MODERN,
-    (RedialState.ON_DETOUR, ConnectionEnd.UNREADABLE): RedialState.KNOWN_MODERN,
+ON_END: Final = {
+    (RedialState.TRYING_V5, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_V311,
+    (RedialState.TRYING_V311, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_V5,
+    (RedialState.TRYING_V311, ConnectionEnd.SILENT): RedialState.TRYING_V5,
+    # Silence proves nothing: the next attempt is one with MQTT 5 again.
+    (RedialState.TRYING_V311_AFTER_SILENCE, ConnectionEnd.SILENT): RedialState.TRYING_V5,
+    (RedialState.TRYING_V311_AFTER_SILENCE, ConnectionEnd.UNREACHABLE): RedialState.TRYING_V5,
+    (RedialState.TRYING_V311_AFTER_SILENCE, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_V5,
+    (RedialState.TRYING_V311_AFTER_SILENCE, ConnectionEnd.REFUSED): RedialState.TRYING_V5_AGAIN,
+    **{(RedialState.V311_ON_TRIAL, ending): RedialState.TRYING_V5_AGAIN for ending in ConnectionEnd},
+    (RedialState.TRYING_V5_AGAIN, ConnectionEnd.SILENT): RedialState.KNOWN_V311,
+    (RedialState.TRYING_V5_AGAIN, ConnectionEnd.UNSUPPORTED): RedialState.KNOWN_V311,
+    (RedialState.TRYING_V5_AGAIN, ConnectionEnd.REFUSED): RedialState.TRYING_V5,
+    (RedialState.KNOWN_V311, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_V5,
+    # It said the opposite before: another broker is there now.
+    (RedialState.KNOWN_V5, ConnectionEnd.UNSUPPORTED): RedialState.TRYING_V311,
+    (RedialState.KNOWN_V5, ConnectionEnd.UNREADABLE): RedialState.V311_DOWNGRADE,
+    (RedialState.V311_DOWNGRADE, ConnectionEnd.DOWNGRADE_OVER): RedialState.KNOWN_V5,
+    # No way to receive it: back, rather than stay with a version without response topics.
+    (RedialState.V311_DOWNGRADE, ConnectionEnd.UNSUPPORTED): RedialState.KNOWN_V5,
+    (RedialState.V311_DOWNGRADE, ConnectionEnd.SILENT): RedialState.KNOWN_V5,
+    (RedialState.V311_DOWNGRADE, ConnectionEnd.UNREADABLE): RedialState.KNOWN_V5,
 }
-"""Where an ending leads; what is not here stays where it is. Silence while trying MQTT 5 is counted besides."""
+"""Transitions on an end; a pair that is missing keeps the state. Silence while trying MQTT 5 is counted besides."""
 
-AT_ONCE: Final = frozenset({ConnectionEnd.UNSUPPORTED, ConnectionEnd.DETOUR_OVER, ConnectionEnd.TRIAL_OVER})
-"""After these the next attempt does not wait, where it is another one, and not the first one again."""
+AT_ONCE: Final = frozenset({ConnectionEnd.UNSUPPORTED, ConnectionEnd.DOWNGRADE_OVER, ConnectionEnd.TRIAL_OVER})
+"""Ends after which another version is tried without a wait, unless that was the second version in a row."""
+
+
+class PlannedEnd(NamedTuple):
+    """When a connection that is to last only for a while is ended by the bridge."""
+
+    after_s: float
+    end: ConnectionEnd
+    only_idle: bool
+    """It lasts longer while messages are on their way."""
+    reason: str
+    """For the log."""
+
+
+PLANNED_ENDS: Final = {
+    RedialState.V311_DOWNGRADE: PlannedEnd(
+        DOWNGRADE_S, ConnectionEnd.DOWNGRADE_OVER, only_idle=False, reason="back to MQTT 5"
+    ),
+    RedialState.V311_ON_TRIAL: PlannedEnd(
+        TRIAL_S, ConnectionEnd.TRIAL_OVER, only_idle=True, reason="MQTT 5 is asked for once more"
+    ),
+}
+"""The states whose connections are temporary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redial:
-    """What is to be tried next, and when. Each event gives a new value; times are steady seconds."""
+    """How and when to connect next. Each event gives a new value; times are monotonic seconds."""
 
-    choice: Choice = "auto"
-    place: RedialState = RedialState.TRYING_MODERN
+    setting: ProtocolSetting = "auto"
+    state: RedialState = RedialState.TRYING_V5
     silences: int = 0
-    """Unanswered MQTT 5 handshakes in a row."""
-    old_since: float = 0.0
+    """MQTT 5 CONNECTs in a row without a CONNACK."""
+    v311_since: float = 0.0
     """Since when the broker counts as one of MQTT 3.1.1, where it does."""
     next_wait_s: float = INITIAL_WAIT_S
-    """How long the next failure makes wait."""
+    """The wait after the next failure."""
     not_before: float = float("-inf")
     """When the next attempt may be made."""
 
     @classmethod
-    def by(cls, choice: Choice) -> "Redial":
-        """The state before the first attempt."""
-        return cls(choice, RedialState.TRYING_MODERN if choice == "auto" else RedialState.FIXED)
+    def from_setting(cls, setting: ProtocolSetting) -> "Redial":
+        """Return the state before the first attempt."""
+        return cls(setting, RedialState.TRYING_V5 if setting == "auto" else RedialState.FIXED)
 
     @property
-    def protocol(self) -> Protocol:
-        """What the next attempt, or the present connection, speaks."""
-        return Protocol(self.choice) if self.place is RedialState.FIXED else PROTOCOLS[self.place]
+    def version(self) -> MqttVersion:
+        """The version of the next attempt, or of the present connection."""
+        return MqttVersion(self.setting) if self.state is RedialState.FIXED else VERSIONS[self.state]
 
-    @property
-    def is_detour(self) -> bool:
-        """Whether this connection is to last `DETOUR_S` only."""
-        return self.place is RedialState.ON_DETOUR
-
-    @property
-    def is_trial(self) -> bool:
-        """Whether this connection is to last `TRIAL_S` only, or until nothing is on its way."""
-        return self.place is RedialState.ON_TRIAL
-
-    def dialling(self, now: float) -> "Redial":
-        """An attempt is about to be made: that a broker is an old one is forgotten after a while."""
-        if self.place is RedialState.KNOWN_OLD and now - self.old_since > OLD_FOR_S:
-            return replace(self, place=RedialState.TRYING_MODERN, silences=0)
+    def on_connect(self, now: float) -> "Redial":
+        """Return the state for the attempt that begins now: after a while, MQTT 5 is tried again."""
+        if self.state is RedialState.KNOWN_V311 and now - self.v311_since > V311_REMEMBERED_S:
+            return replace(self, state=RedialState.TRYING_V5, silences=0)
         return self
 
-    def welcomed(self) -> "Redial":
-        """The broker has let us in."""
-        return replace(self, place=WELCOMED.get(self.place, self.place), silences=0)
+    def on_connack(self) -> "Redial":
+        """Return the state after a CONNACK that accepts the connection."""
+        return replace(self, state=ON_CONNACK.get(self.state, self.state), silences=0)
 
-    def ended(self, how: ConnectionEnd, now: float, *, lasted_s: float = 0.0) -> "Redial":
-        """An attempt or connection is over; `lasted_s` is how long it was online."""
-        place, silences = TRANSITIONS.get((self.place, how), self.place), 0
-        if self.place is RedialState.TRYING_MODERN and how is ConnectionEnd.SILENT:
+    def on_end(self, end: ConnectionEnd, now: float, *, lasted_s: float = 0.0) -> "Redial":
+        """Return the state after an attempt or a connection that was online for `lasted_s`."""
+        state, silences = ON_END.get((self.state, end), self.state), 0
+        if self.state is RedialState.TRYING_V5 and end is ConnectionEnd.SILENT:
             silences = self.silences + 1
-            place = RedialState.TRYING_OLD_AFTER_SILENCE if silences >= SILENCES_MAX else place
-        moved = place is not self.place
-        old_since = now if place in {RedialState.TRYING_OLD, RedialState.KNOWN_OLD} and moved else self.old_since
-        state = replace(self, place=place, silences=0 if moved else silences, old_since=old_since)
-        if (
-            moved
-            and how in AT_ONCE
-            and self.place not in {RedialState.TRYING_OLD, RedialState.TRYING_OLD_AFTER_SILENCE}
-        ):
-            return replace(state, not_before=now)
-        wait = _wait(how, self.next_wait_s, lasted_s)
-        return replace(state, not_before=now + wait, next_wait_s=min(wait * 2, max(WAIT_MAX_S, wait)))
-
-
-def _wait(how: ConnectionEnd, next_wait_s: float, lasted_s: float) -> float:
-    if how is ConnectionEnd.TAKEN_OVER:
-        return TAKEN_OVER_WAIT_S
-    return INITIAL_WAIT_S if lasted_s > STABLE_S else next_wait_s
+            state = RedialState.TRYING_V311_AFTER_SILENCE if silences >= SILENCES_MAX else state
+        moved = state is not self.state
+        v311_since = now if state in {RedialState.TRYING_V311, RedialState.KNOWN_V311} and moved else self.v311_since
+        after = replace(self, state=state, silences=0 if moved else silences, v311_since=v311_since)
+        second_version = self.state in {RedialState.TRYING_V311, RedialState.TRYING_V311_AFTER_SILENCE}
+        if moved and end in AT_ONCE and not second_version:
+            return replace(after, not_before=now)
+        if end is ConnectionEnd.TAKEN_OVER:
+            wait_s = TAKEN_OVER_WAIT_S
+        else:
+            wait_s = INITIAL_WAIT_S if lasted_s > STABLE_S else self.next_wait_s
+        return replace(after, not_before=now + wait_s, next_wait_s=min(wait_s * 2, max(WAIT_MAX_S, wait_s)))

@@ -1,11 +1,11 @@
 """The bridge's MQTT session: the one owner of the paho client.
 
-Everything that touches paho happens in the thread that calls `step`; other threads put into queues and
-ring a bell. Each connection gets a client of its own, so nothing of an old one (packet ids, paho's
-queues, in-flight counts) can reach into a new one: acknowledgements carry the epoch they belong to, and
-stale ones are dropped. What is to survive a lost connection is in the journal's outbox, not here.
+Everything that touches paho happens in the thread that calls `step`; other threads put into queues and wake it. Each
+connection gets a client of its own, so nothing of an old one (packet ids, paho's queues, in-flight counts) can reach
+into a new one: PUBACKs carry the epoch of their connection, and stale ones are dropped. What must survive a lost
+connection is in the journal's outbox, not here.
 
-When to dial next and with which protocol is decided in `redial.py`; what the broker does not take is held back by
+When to connect next and with which version of MQTT is decided in `redial.py`; what the broker refuses is kept back by
 `holds.py`.
 """
 
@@ -26,13 +26,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.mqtt.birth_and_will import Presence, SessionTakeoverDetector
-from kkt_bridge.mqtt.buffered_socket import BufferedSocket
-from kkt_bridge.mqtt.holds import HoldKind, Holds, Key, Suspects
+from kkt_bridge.mqtt.birth_and_will import Presence
+from kkt_bridge.mqtt.holds import HoldKey, HoldKind, Holds, Occurrences, Suspects
 from kkt_bridge.mqtt.inbox import AckToken, Excess, Inbox, Incoming, digest_of
-from kkt_bridge.mqtt.message_warnings import MessageWarnings
-from kkt_bridge.mqtt.messages import Listener, Occurrences, Publication, SessionStatus
+from kkt_bridge.mqtt.messages import Publication, SessionListener, SessionStatus
 from kkt_bridge.mqtt.paho_client import (
+    BufferedSocket,
     Dial,
     SessionClient,
     connect,
@@ -40,56 +39,60 @@ from kkt_bridge.mqtt.paho_client import (
     dial_tcp,
     session_client,
     subscriptions,
-    topic_of,
 )
-from kkt_bridge.mqtt.redial import DETOUR_S, STABLE_S, TRIAL_S, ConnectionEnd, Protocol, Redial
+from kkt_bridge.mqtt.redial import PLANNED_ENDS, STABLE_S, ConnectionEnd, MqttVersion, Redial
+from kkt_bridge.mqtt.takeover import SessionTakeoverDetector
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Topics
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
-"""Until the broker's CONNACK, then without a byte until its SUBACK: what it kept for us comes before that."""
+"""Seconds until the CONNACK, then without a byte until the SUBACK: what the broker kept for us comes before that."""
 
 PUBACK_TIMEOUT_S: Final = 20.0
-"""How long the broker may owe a PUBACK while nothing but pings is answered: such a one serves nobody.
+"""Seconds that the broker may owe a PUBACK while it answers nothing but pings.
 
-A PUBACK stands in the stream behind what the broker had sent before: while messages come, it may still be on its way.
+A PUBACK comes behind what the broker had sent before: while messages come, it may still be on its way.
 """
 
 PUBACK_TIMEOUT_MAX_S: Final = 300.0
-"""How long it may owe one, while we read, whatever else comes."""
+"""Seconds that it may owe one while we read, whatever else comes."""
 
 BIRTH_INTERVAL_S: Final = 1.0
-"""The shortest time between two answers to a presence that is not ours."""
+"""Seconds between two births, at least, where others overwrite the retained one."""
 
 WINDOW_MAX: Final = 200
 """Messages of ours that may wait for the broker's PUBACK at once, if the broker allows so many."""
 
-PACKET_MAX: Final = 256 * 1024 * 1024
-"""What MQTT can carry; a broker may allow less."""
-
-EARLY_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Bytes of messages that wait for the SUBACK; beyond that they go to the inbox, which the reading stops for."""
+BEFORE_SUBACK_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes of messages that wait for the SUBACK; beyond that they go to the inbox, and reading stops when it is full."""
 
 READS_PER_STEP: Final = 64
-"""Packets read before others get their turn."""
+"""Packets read before the session writes again."""
 
 SELECT_TIMEOUT_S: Final = 1.0
 FULL_INBOX_WAIT_S: Final = 0.005
 
-_TAKEN_OVER: Final = 0x8E
-_UNSUPPORTED_PROTOCOL: Final = 0x84
-_FAILURE: Final = 0x80
-_OF_THE_MESSAGE: Final = frozenset({0x95, 0x99})
-"""Reasons that lie in the message and not in its topic: too large, and a payload that the broker does not like."""
+WARN_AGAIN_S: Final = 3600.0
+"""Seconds before the same topic is warned of again."""
 
-_PAHO: Final = {Protocol.MODERN: MQTTProtocolVersion.MQTTv5, Protocol.OLD: MQTTProtocolVersion.MQTTv311}
+WARNED_MAX: Final = 1000
+"""Topics remembered as warned of; beyond that all are forgotten, and warned of once more."""
+
+_SESSION_TAKEN_OVER: Final = 0x8E
+_UNSUPPORTED_PROTOCOL_VERSION: Final = 0x84
+_FAILURE: Final = 0x80
+"""Reason codes from here on are failures (MQTT 5.0 section 2.4)."""
+_OF_THE_MESSAGE: Final = frozenset({0x95, 0x99})
+"""PUBACK reasons that lie in the message and not in its topic: packet too large, payload format invalid."""
+
+_PAHO: Final = {MqttVersion.V5: MQTTProtocolVersion.MQTTv5, MqttVersion.V311: MQTTProtocolVersion.MQTTv311}
 
 log = logging.getLogger(__name__)
 
 
 class Phase(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     AWAY = "away"
     CONNECTING = "connecting"
@@ -101,7 +104,7 @@ class _InFlight(NamedTuple):
     """A message that waits for its PUBACK."""
 
     message: Publication
-    at: float
+    sent_at: float
 
 
 class Session:
@@ -125,59 +128,59 @@ class Session:
         self._presence = presence
         self._inbox = inbox
         self._clock, self._dial, self._rng = clock, dial, rng or Random()  # noqa: S311 (jitter)
-        self._listeners: list[Listener] = []
+        self._listeners: list[SessionListener] = []
         self._wakeup_out, self._wakeup_in = socket.socketpair()
         self._wakeup_in.setblocking(False)
         self._wakeup_out.setblocking(False)
         self._outgoing: deque[Publication] = deque()
         self._states: dict[str, Publication] = {}
         """Retained messages that wait: the latest of each topic."""
-        self._early: list[Incoming] = []
-        """What came before the broker had agreed to the subscriptions."""
-        self._early_bytes = 0
-        self._acks: deque[AckToken] = deque()
+        self._before_suback: list[Incoming] = []
+        """Messages received before the broker has granted the subscriptions."""
+        self._before_suback_bytes = 0
+        self._pubacks: deque[AckToken] = deque()
+        """To be sent, in this order."""
         self._client: SessionClient | None = None
         self._phase = Phase.AWAY
         self._epoch = 0
-        self._redial = Redial.by(settings.protocol)
-        self._ending: ConnectionEnd | None = None
+        self._redial = Redial.from_setting(settings.protocol)
+        self._end: ConnectionEnd | None = None
         """How this connection ends, where that is known before its end."""
         self._window = WINDOW_MAX
-        self._packet_max = PACKET_MAX
+        self._packet_max: int | None = None
+        """The broker's Maximum Packet Size in bytes; None where it has not set one."""
         self._in_flight: dict[int, _InFlight] = {}
         self._not_reading_until = float("-inf")
         self._received_at = float("-inf")
         """When the last PUBLISH came."""
         self._owed_since: float | None = None
-        """Since when the broker owes us the oldest PUBACK, as it stood in the last round."""
+        """Since when the broker owes the oldest PUBACK, as of the last step."""
         self._suspects = Suspects()
         self._refused_subscriptions: tuple[str, ...] = ()
-        self._oddities = MessageWarnings(topics, clock)
+        self._warnings = MessageWarnings(topics, clock)
         self.holds = Holds()
-        """What the broker does not take, and those who publish it try again."""
+        """What the broker refuses, and its publishers try again."""
         self._held_states = Holds()
-        """Retained topics that it does not take."""
-        self._deadline = 0.0
-        self._online_since = 0.0
-        self._born_at = float("-inf")
-        self._birth_wanted = False
-        self._rivals = SessionTakeoverDetector(presence.boot_id, presence.since)
-        self._yielding = False
+        """Retained topics that it refuses."""
+        self._deadline = self._online_since = 0.0
+        self._birth_at, self._birth_wanted = float("-inf"), False
+        self._takeover_detector = SessionTakeoverDetector(presence.boot_id, presence.since)
+        self._taken_over = False
         self._complaint: str | None = None
         """Of this attempt or connection."""
         self._last_complaint: str | None = None
-        self._farewell = False
-        self._goodbye_said = False
+        self._going_offline = False
+        self._offline_published = False
 
     # -- for other threads -------------------------------------------------------------------------
 
-    def listen(self, listener: Listener) -> None:
-        """Have `listener` told when the link comes, goes, and delivers."""
+    def listen(self, listener: SessionListener) -> None:
+        """Tell `listener` when the session comes online, goes offline, and delivers."""
         self._listeners.append(listener)
 
     @property
     def online(self) -> bool:
-        """Whether messages go out now."""
+        """True while messages go out."""
         return self._phase is Phase.ONLINE
 
     @property
@@ -186,29 +189,24 @@ class Session:
         return None if self.online else (self._complaint or self._last_complaint or "not yet connected")
 
     @property
-    def rival(self) -> str | None:
-        """Why another client with our id is suspected; None while none is, and from the next attempt on."""
-        return (self._complaint or self._last_complaint) if self._yielding else None
-
-    @property
-    def view(self) -> SessionStatus:
-        """How it stands between the bridge and the broker; from any thread."""
+    def status(self) -> SessionStatus:
+        """The state of the session; from any thread."""
         owed_since = self._owed_since
         return SessionStatus(
             online=self.online,
             complaint=self.complaint,
-            rival=self.rival,
-            protocol=self._redial.protocol.value,
+            rival=(self._complaint or self._last_complaint) if self._taken_over else None,
+            protocol=self._redial.version.value,
             refused_subscriptions=self._refused_subscriptions,
-            refused_topics=_together(self.holds.refused, self._held_states.refused),
-            parked=_together(self.holds.parked, self._held_states.parked),
-            unroutable=self._oddities.unroutable,
+            refused_topics=self.holds.refused + self._held_states.refused,
+            parked=self.holds.parked + self._held_states.parked,
+            unroutable=self._warnings.unroutable,
             last_puback_age_s=None if owed_since is None else max(0.0, self._clock.monotonic() - owed_since),
         )
 
     def publish(self, message: Publication) -> None:
         """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
-        if not self.online:
+        if self._phase is not Phase.ONLINE:
             return
         if message.retain and message.token is None:
             self._states[message.topic] = message
@@ -217,69 +215,93 @@ class Session:
         self.wake()
 
     def unsubscribe(self, filters: Iterable[str]) -> None:
-        """Give up subscriptions that the broker may remember; in the session's thread, while online."""
+        """Remove subscriptions that the broker may remember; in the session's thread, while online."""
         if self._client is not None:
             self._client.unsubscribe(list(filters))
 
     def acknowledge(self, tokens: Iterable[AckToken]) -> None:
-        """Acknowledge messages, in this order; those of an earlier connection are dropped."""
-        self._acks.extend(tokens)
+        """Send PUBACKs, in this order; those of an earlier connection are dropped."""
+        self._pubacks.extend(tokens)
         self.wake()
 
     def wake(self) -> None:
         """Wake the session's thread."""
-        with suppress(OSError):  # it is ringing already, or the session is closed
+        with suppress(OSError):  # a byte waits there already, or the session is closed
             self._wakeup_in.send(b"!")
 
     def publish_offline(self) -> None:
-        """Have the session send what is queued, say that it goes offline, and disconnect."""
-        self._farewell = True
+        """Have the session send what is queued, publish that the bridge is offline, and disconnect."""
+        self._going_offline = True
         self.wake()
 
     @property
     def gone(self) -> bool:
-        """Whether the farewell is said."""
-        return self._farewell and self._phase is Phase.AWAY
+        """True once the session has ended after `publish_offline`."""
+        return self._going_offline and self._phase is Phase.AWAY
 
     # -- in the session's thread ---------------------------------------------------------------------
 
     def step(self, timeout_s: float = SELECT_TIMEOUT_S) -> None:
-        """Do one bounded piece of work: a connection attempt, or one round of reading and writing."""
-        if self._client is not None:
-            self._round(self._client, timeout_s)
-        elif self._farewell:
+        """Do one bounded piece of work: an attempt to connect, or one round of reading and writing."""
+        client = self._client
+        if client is None:
+            self._redial_when_due(timeout_s)
             return
-        elif (wait := self._redial.not_before - self._clock.monotonic()) > 0:
-            self._wait([], [], min(wait, timeout_s))
+        self._send_queued(client)
+        self._write(client)
+        sock = client.buffered
+        if client.socket() is None:
+            self._connection_lost("the connection closed")
+            return
+        reading = [] if self._inbox.is_full() else [sock]
+        if not reading:
+            self._not_reading_until = self._clock.monotonic()
+        if not reading or sock.has_input:
+            # Nothing wakes the session when a full inbox has room again: look soon.
+            timeout_s = 0 if reading else FULL_INBOX_WAIT_S
+        readable = self._wait(reading, [sock] if sock.unsent else [], timeout_s)
+        if sock in readable or (reading and sock.has_input):
+            self._read(client, sock)
+            if self._phase is Phase.SUBSCRIBING:
+                self._deadline = self._clock.monotonic() + HANDSHAKE_TIMEOUT_S
+        self._write(client)
+        client.loop_misc()
+        if client.socket() is None or self._taken_over or self._end is not None:
+            self._connection_lost("the connection closed")
         else:
-            self._connect()
+            self._check_timeouts(client)
 
     def close(self) -> None:
-        """Let go of everything, without a word to the broker."""
+        """Close everything without a DISCONNECT."""
         self._drop()
         self._wakeup_in.close()
         self._wakeup_out.close()
 
-    def _connect(self) -> None:
-        self._epoch += 1
+    def _redial_when_due(self, timeout_s: float) -> None:
         now = self._clock.monotonic()
-        self._redial = self._redial.dialling(now)
-        self._complaint = self._ending = None
+        if self._going_offline:
+            return
+        if (wait_s := self._redial.not_before - now) > 0:
+            self._wait([], [], min(wait_s, timeout_s))
+            return
+        self._epoch += 1
+        self._redial = self._redial.on_connect(now)
+        self._complaint = self._end = None
         client = self._new_client()
         try:
             connect(client, self._settings)
         except (OSError, ValueError) as error:
-            _let_go(client)
-            self._dial_later(ConnectionEnd.UNREACHABLE, f"{self._settings.host}:{self._settings.port}: {error}")
+            _close_socket(client)
+            self._schedule_redial(ConnectionEnd.UNREACHABLE, f"{self._settings.host}:{self._settings.port}: {error}")
             return
         self._client = client
-        self._yielding = False
+        self._taken_over = False
         self._phase = Phase.CONNECTING
         self._deadline = now + HANDSHAKE_TIMEOUT_S
 
     def _new_client(self) -> SessionClient:
         client = session_client(
-            self._settings, self._presence, self._client_id, _PAHO[self._redial.protocol], self._dial
+            self._settings, self._presence, self._client_id, _PAHO[self._redial.version], self._dial
         )
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
@@ -288,55 +310,24 @@ class Session:
         client.on_disconnect = self._on_disconnect
         return client
 
-    def _round(self, client: SessionClient, timeout_s: float) -> None:
-        self._send_queued(client)
-        self._write(client)
-        sock = client.buffer()
-        if sock is None:
-            self._lost("the connection closed")
-            return
-        reading = [] if self._inbox.is_full() else [sock]
-        if not reading:
-            self._not_reading_until = self._clock.monotonic()
-        if not reading or sock.has_input:
-            # A full inbox empties without ringing here: look again soon.
-            timeout_s = 0 if reading else FULL_INBOX_WAIT_S
-        readable, _, _ = self._wait(reading, [sock] if sock.has_output else [], timeout_s)
-        if sock in readable or (reading and sock.has_input):
-            self._read(client, sock)
-            if self._phase is Phase.SUBSCRIBING:
-                self._deadline = self._clock.monotonic() + HANDSHAKE_TIMEOUT_S
-        self._write(client)
-        client.loop_misc()
-        if client.socket() is None or self._yielding or self._ending is not None:
-            self._lost("the connection closed")
-        else:
-            self._look_at_the_clock(client)
-
-    def _look_at_the_clock(self, client: SessionClient) -> None:
+    def _check_timeouts(self, client: SessionClient) -> None:
         now = self._clock.monotonic()
         if self._phase is not Phase.ONLINE:
             if now > max(self._deadline, self._not_reading_until + HANDSHAKE_TIMEOUT_S):
-                self._lost("the broker does not answer the handshake")
-        elif self._owes_a_puback(now):
-            waiting_s = now - next(iter(self._in_flight.values())).at
-            self._lost(f"the broker acknowledges nothing: a message waits for its PUBACK for {waiting_s:.0f} s")
-        elif self._redial.is_detour and now - self._online_since > DETOUR_S:
-            self._ending = ConnectionEnd.DETOUR_OVER
-            client.disconnect()
-            self._lost("back to MQTT 5")
-        elif self._redial.is_trial and now - self._online_since > TRIAL_S and self._is_quiet:
-            self._ending = ConnectionEnd.TRIAL_OVER
-            client.disconnect()
-            self._lost("MQTT 5 is asked for once more")
+                self._connection_lost("the broker does not answer the handshake")
+        elif self._is_puback_overdue(now):
+            waiting_s = now - next(iter(self._in_flight.values())).sent_at
+            why = f"the broker acknowledges nothing: a message waits for its PUBACK for {waiting_s:.0f} s"
+            self._connection_lost(why)
+        elif (planned := PLANNED_ENDS.get(self._redial.state)) and now - self._online_since > planned.after_s:
+            busy = self._in_flight or self._outgoing or self._states or self._pubacks or len(self._inbox)
+            if not (planned.only_idle and busy):
+                self._end = planned.end
+                client.disconnect()
+                self._connection_lost(planned.reason)
 
-    @property
-    def _is_quiet(self) -> bool:
-        """Whether nothing is on its way in either direction, as far as can be seen here."""
-        return not (self._in_flight or self._outgoing or self._states or self._acks or len(self._inbox))
-
-    def _owes_a_puback(self, now: float) -> bool:
-        """Whether the broker owes us the oldest PUBACK for too long.
+    def _is_puback_overdue(self, now: float) -> bool:
+        """Return True if the broker owes the oldest PUBACK for too long.
 
         While we do not read, that cannot be told; while messages come, it is only told in the end.
         """
@@ -344,90 +335,82 @@ class Session:
             self._owed_since = None
             return False
         oldest = next(iter(self._in_flight.values()))
-        self._owed_since = max(oldest.at, self._not_reading_until)
+        self._owed_since = max(oldest.sent_at, self._not_reading_until)
         silent_since = max(self._owed_since, self._received_at)
         return now - silent_since > PUBACK_TIMEOUT_S or now - self._owed_since > PUBACK_TIMEOUT_MAX_S
 
-    def _wait(self, reading: list[Any], writing: list[Any], timeout: float) -> tuple[list[Any], list[Any], list[Any]]:
+    def _wait(self, reading: list[Any], writing: list[Any], timeout_s: float) -> list[Any]:
+        """Wait for a socket, or until the session is woken; return what can be read."""
         try:
-            ready = select.select([self._wakeup_out, *reading], writing, [], timeout)
+            readable, _, _ = select.select([self._wakeup_out, *reading], writing, [], timeout_s)
         except (OSError, ValueError):  # the socket was closed under us
-            return [], [], []
-        if self._wakeup_out in ready[0]:
+            return []
+        if self._wakeup_out in readable:
             with suppress(BlockingIOError):
                 self._wakeup_out.recv(4096)
-        return ready
+        return readable
 
     def _read(self, client: SessionClient, sock: BufferedSocket) -> None:
         for _ in range(READS_PER_STEP):
             result = client.loop_read()
             if result == MQTTErrorCode.MQTT_ERR_PROTOCOL and self._phase is not Phase.CONNECTING:
-                self._ending, self._complaint = ConnectionEnd.UNREADABLE, "the broker sent a packet that cannot be read"
+                self._end, self._complaint = ConnectionEnd.UNREADABLE, "the broker sent a packet that cannot be read"
             if result != 0 or client.socket() is None or self._inbox.is_full() or not sock.has_input:
                 return
 
     def _write(self, client: SessionClient) -> None:
         if client.want_write():
             client.loop_write()
-        if (sock := client.buffer()) is not None:
-            sock.flush()
+        client.buffered.flush()
 
-    def _send_queued(self, client: Client) -> None:
-        while self._acks:
-            token = self._acks.popleft()
+    def _send_queued(self, client: SessionClient) -> None:
+        while self._pubacks:
+            token = self._pubacks.popleft()
             if token.epoch == self._epoch and token.qos > 0:
                 client.ack(token.mid, token.qos)
         if self._phase is not Phase.ONLINE:
             return
-        self._say_who_we_are(client)
-        while len(self._in_flight) < self._window and (message := self._next_message()) is not None:
+        now = self._clock.monotonic()
+        birth_age_s = now - self._birth_at
+        birth_due = self._birth_wanted or birth_age_s >= self._presence.repeat_s
+        if birth_due and birth_age_s >= BIRTH_INTERVAL_S and not self._going_offline:
+            self._publish_birth(client, now)
+        while len(self._in_flight) < self._window:
+            if self._states:
+                topic, message = self._states.popitem()
+                if topic in self._held_states and not self._tries_held_state(topic, now):
+                    continue  # its publisher repeats it soon
+            elif self._outgoing:
+                message = self._outgoing.popleft()
+            else:
+                break
             self._publish_now(client, message)
-        if self._farewell and not self._outgoing and not self._states and not self._in_flight:
-            self._say_goodbye(client)
+        if self._going_offline and not self._outgoing and not self._states and not self._in_flight:
+            self._disconnect(client)
 
-    def _next_message(self) -> Publication | None:
-        while self._states:
-            _, message = self._states.popitem()
-            if self._may_go(message):
-                return message
-        return self._outgoing.popleft() if self._outgoing else None
-
-    def _may_go(self, state: Publication) -> bool:
-        """Whether a retained topic is not held back; who publishes it says it again soon."""
-        if state.topic not in self._held_states:
-            return True
-        if self._held_states.is_trying(state.topic) or state.topic not in self._held_states.due(
-            self._clock.monotonic()
-        ):
+    def _tries_held_state(self, topic: str, now: float) -> bool:
+        if self._held_states.is_trying(topic) or topic not in self._held_states.due(now):
             return False
-        self._held_states.try_again(state.topic)
+        self._held_states.try_again(topic)
         return True
 
-    def _say_who_we_are(self, client: Client) -> None:
-        """The birth, where another presence stands in its place, and now and then besides."""
-        now = self._clock.monotonic()
-        if self._farewell or now - self._born_at < BIRTH_INTERVAL_S:
-            return
-        if self._birth_wanted or now - self._born_at >= self._presence.repeat_s:
-            self._publish_birth(client, now)
-
     def _publish_birth(self, client: Client, now: float) -> None:
-        self._born_at, self._birth_wanted = now, False
+        self._birth_at, self._birth_wanted = now, False
         self._publish_now(client, Publication(self._presence.topic, self._presence.online, retain=True))
 
-    def _say_goodbye(self, client: Client) -> None:
-        """The will is not sent at a clean end: say it ourselves, and go when the broker has it."""
-        if self._goodbye_said:
+    def _disconnect(self, client: Client) -> None:
+        """Publish what the will would say, as a DISCONNECT drops the will; disconnect once that is acknowledged."""
+        if self._offline_published:
             client.disconnect()
         else:
             self._publish_now(client, Publication(self._presence.topic, self._presence.offline, retain=True))
-            self._goodbye_said = True
+            self._offline_published = True
 
     def _publish_now(self, client: Client, message: Publication) -> None:
         properties = None
-        if message.correlation is not None and self._redial.protocol is Protocol.MODERN:
+        if message.correlation is not None and self._redial.version is MqttVersion.V5:
             properties = correlated(message.correlation)
-        if message.size > self._packet_max:
+        if self._packet_max is not None and message.size > self._packet_max:
             why = f"{message.size} bytes are more than the broker takes ({self._packet_max})"
             self._hold(message, message.key, HoldKind.REFUSED, why)
             return
@@ -441,8 +424,8 @@ class Session:
     def _holds_of(self, message: Publication) -> Holds:
         return self._held_states if message.token is None else self.holds
 
-    def _hold(self, message: Publication, key: Key, kind: HoldKind, why: str) -> None:
-        """Keep a message back that the broker does not take, so that the rest goes on."""
+    def _hold(self, message: Publication, key: HoldKey, kind: HoldKind, why: str) -> None:
+        """Hold a message back that the broker refuses, so that the rest goes on."""
         if self._holds_of(message).hold(key, kind, f"{message.topic[:200]}: {why}", self._clock.monotonic()):
             log.error(
                 "a message on %.200s is not taken (%s): it is kept and tried again; "
@@ -461,22 +444,21 @@ class Session:
     ) -> None:
         if reason.is_failure:
             self._complaint = f"the broker refused the connection: {reason}"
-            unsupported = reason.value == _UNSUPPORTED_PROTOCOL
-            self._ending = ConnectionEnd.UNSUPPORTED if unsupported else ConnectionEnd.REFUSED
+            unsupported = reason.value == _UNSUPPORTED_PROTOCOL_VERSION
+            self._end = ConnectionEnd.UNSUPPORTED if unsupported else ConnectionEnd.REFUSED
             return
-        self._redial = self._redial.welcomed()
-        # A limit of 0 is none (MQTT 5.0 section 3.2.2.3), and one above what MQTT can carry is legal.
+        self._redial = self._redial.on_connack()
+        # A limit of 0 is none (MQTT 5.0 section 3.2.2.3).
         self._window = min(getattr(properties, "ReceiveMaximum", 0) or WINDOW_MAX, WINDOW_MAX)
-        self._packet_max = min(getattr(properties, "MaximumPacketSize", 0) or PACKET_MAX, PACKET_MAX)
+        self._packet_max = getattr(properties, "MaximumPacketSize", 0) or None
         self._phase = Phase.SUBSCRIBING
         # Also when the session is present: a broker that lost half of its database would not tell.
-        modern = self._redial.protocol is Protocol.MODERN
-        client.subscribe(subscriptions(self._topics.subscriptions(), self._presence.topic, modern=modern))
+        client.subscribe(subscriptions(self._topics.subscriptions(), self._presence.topic, self._redial.version))
         log.info(
             "connected to the broker %s:%d with MQTT %s, session %s",
             self._settings.host,
             self._settings.port,
-            self._redial.protocol.value,
+            self._redial.version.value,
             "resumed" if flags.session_present else "new",
         )
 
@@ -491,7 +473,7 @@ class Session:
             # Without receipts there is nothing to serve; and what an old subscription lets in could not be answered.
             why = refused.get(filters[0], "an answer of another length")
             self._complaint = f"the broker refused the subscription to {filters[0]} ({why}): check its access list"
-            self._ending = ConnectionEnd.REFUSED
+            self._end = ConnectionEnd.REFUSED
             return
         # The bridge's own presence only shows rivals and forgeries: an access list need not let it read that.
         self._refused_subscriptions = tuple(name for name in refused if name != self._presence.topic)
@@ -501,8 +483,8 @@ class Session:
             )
         self._phase = Phase.ONLINE
         self._online_since = self._clock.monotonic()
-        self._hand_over_early()
-        self._rivals.born()
+        self._release_before_suback()
+        self._takeover_detector.note_birth()
         self._publish_birth(client, self._online_since)
         for listener in self._listeners:
             listener.link_up()
@@ -510,11 +492,15 @@ class Session:
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         self._received_at = self._clock.monotonic()
         payload = bytes(message.payload)
-        if (topic := topic_of(message)) == self._presence.topic:
-            if self._rivals.is_taken_over(payload, retained=bool(message.retain)):
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # nobody's
+        if topic == self._presence.topic:
+            if self._takeover_detector.is_taken_over(payload, retained=bool(message.retain)):
                 self._yield_to_takeover()
             elif payload != self._presence.online:
-                self._birth_wanted = True  # a will that came late, or somebody's forgery: the last word is ours
+                self._birth_wanted = True  # a will that came late, or somebody's forgery: ours must be the last
             return
         properties = message.properties
         excess = Excess(len(payload), digest_of(topic, payload)) if len(payload) > REQUEST_BYTES_MAX else None
@@ -528,25 +514,25 @@ class Session:
             correlation=getattr(properties, "CorrelationData", None),
             excess=excess,
         )
-        self._oddities.look_at(topic, incoming.response_topic)
+        self._warnings.check(topic, incoming.response_topic)
         if self._phase is Phase.ONLINE:
             self._inbox.put(incoming)
-        elif len(self._early) < self._settings.receive_maximum or message.qos:
-            self._early.append(incoming)
-            self._early_bytes += incoming.size
-            if self._early_bytes > EARLY_BYTES_MAX:
-                # The SUBACK stands behind what the broker kept for us, so it must be read on. A session that it kept
+        elif len(self._before_suback) < self._settings.receive_maximum or message.qos:
+            self._before_suback.append(incoming)
+            self._before_suback_bytes += incoming.size
+            if self._before_suback_bytes > BEFORE_SUBACK_BYTES_MAX:
+                # The SUBACK comes behind what the broker kept for us, so it must be read on. A session that it kept
                 # let these in, and what becomes of them is in the journal, whether the SUBACK grants or refuses.
-                self._hand_over_early()
+                self._release_before_suback()
 
-    def _hand_over_early(self) -> None:
-        for message in self._early:
+    def _release_before_suback(self) -> None:
+        for message in self._before_suback:
             self._inbox.put(message)
-        self._forget_early()
+        self._forget_before_suback()
 
-    def _forget_early(self) -> None:
-        self._early.clear()
-        self._early_bytes = 0
+    def _forget_before_suback(self) -> None:
+        self._before_suback.clear()
+        self._before_suback_bytes = 0
 
     def _on_publish(
         self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
@@ -572,9 +558,9 @@ class Session:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if reason.value == _TAKEN_OVER:
+        if reason.value == _SESSION_TAKEN_OVER:
             self._yield_to_takeover()
-        elif self._complaint is None and not self._farewell:
+        elif self._complaint is None and not self._going_offline:
             self._complaint = f"disconnected: {reason}"
 
     def _yield_to_takeover(self) -> None:
@@ -582,34 +568,31 @@ class Session:
             f"another client has taken the session {self._client_id}: is a second bridge running "
             "with this bridge_id? Give each its own"
         )
-        self._yielding = True
+        self._taken_over = True
 
     # -- losing a connection -----------------------------------------------------------------------------
 
-    def _lost(self, why: str) -> None:
-        complaint, how = self._complaint or why, self._how_it_ended()
+    def _connection_lost(self, why: str) -> None:
+        complaint, end = self._complaint or why, self._end
+        if self._taken_over:
+            end = ConnectionEnd.TAKEN_OVER
+        elif end is None:
+            end = ConnectionEnd.SILENT if self._phase is Phase.CONNECTING else ConnectionEnd.LOST
         lasted_s = self._clock.monotonic() - self._online_since if self._phase is Phase.ONLINE else 0.0
-        cut = self._phase is Phase.ONLINE and how is ConnectionEnd.LOST and self._complaint is not None
-        ours = self._presence.topic  # it is in flight on every young connection
-        in_flight = [sent.message for sent in self._in_flight.values() if sent.message.topic != ours]
+        cut = self._phase is Phase.ONLINE and end is ConnectionEnd.LOST and self._complaint is not None
+        birth = self._presence.topic  # it is in flight on every young connection
+        in_flight = [sent.message for sent in self._in_flight.values() if sent.message.topic != birth]
         self._drop()
-        if self._farewell:
+        if self._going_offline:
             return
         if cut:
-            self._look_for_the_cause(in_flight, young=lasted_s <= STABLE_S)
+            self._hold_suspects(in_flight, young=lasted_s <= STABLE_S)
         for holds in (self.holds, self._held_states):
             holds.link_down()
-        self._dial_later(how, complaint, lasted_s)
+        self._schedule_redial(end, complaint, lasted_s)
 
-    def _how_it_ended(self) -> ConnectionEnd:
-        if self._yielding:
-            return ConnectionEnd.TAKEN_OVER
-        if self._ending is not None:
-            return self._ending
-        return ConnectionEnd.SILENT if self._phase is Phase.CONNECTING else ConnectionEnd.LOST
-
-    def _look_for_the_cause(self, in_flight: list[Publication], *, young: bool) -> None:
-        """What was on its way at several cuts in a row, or is suspected already, is held back."""
+    def _hold_suspects(self, in_flight: list[Publication], *, young: bool) -> None:
+        """Hold back what was in flight when several connections in a row were cut, or is suspected already."""
         tried = {message.key for message in in_flight if self._holds_of(message).is_trying(message.key, HoldKind.CUT)}
         parked = list(tried)
         if not young:
@@ -629,28 +612,67 @@ class Session:
         self._owed_since = None
         self._outgoing.clear()
         self._states.clear()
-        self._forget_early()
+        self._forget_before_suback()
         self._refused_subscriptions = ()
         if client is not None:
-            _let_go(client)
+            _close_socket(client)
         if was_online:
             for listener in self._listeners:
                 listener.link_down()
 
-    def _dial_later(self, how: ConnectionEnd, complaint: str, lasted_s: float = 0.0) -> None:
+    def _schedule_redial(self, end: ConnectionEnd, complaint: str, lasted_s: float = 0.0) -> None:
         now = self._clock.monotonic()
-        self._redial = self._redial.ended(how, now, lasted_s=lasted_s)
+        self._redial = self._redial.on_end(end, now, lasted_s=lasted_s)
         wait_s = (self._redial.not_before - now) * self._rng.uniform(0.8, 1.2)
         self._redial = replace(self._redial, not_before=now + wait_s)
         self._last_complaint = complaint
         log.warning("the broker is away: %s; next attempt in about %.1f s", complaint, wait_s)
 
 
-def _let_go(client: SessionClient) -> None:
-    """Close the socket without a word. Left to paho's destructor, what still waits would go out at some later time."""
-    if (sock := client.buffer()) is not None:
-        sock.close()
+def _close_socket(client: SessionClient) -> None:
+    """Close at once. Left to paho's destructor, what still waits would go out at some later time."""
+    if client.socket() is not None:
+        client.buffered.close()
 
 
-def _together(first: Occurrences, second: Occurrences) -> Occurrences:
-    return Occurrences(first.count + second.count, first.example or second.example)
+class MessageWarnings:
+    """Warns of messages on foreign topics, and of response topics outside of the sender's branch; none too often."""
+
+    def __init__(self, topics: Topics, clock: Clock) -> None:
+        self._topics = topics
+        self._clock = clock
+        self._warned_at: dict[tuple[str, str], float] = {}
+        self.unroutable = Occurrences()
+        """Messages on topics that are none of the bridge's own."""
+
+    def check(self, topic: str, response_topic: str | None) -> None:
+        """Check a message that was received."""
+        route = self._topics.route(topic)
+        if route is None:
+            self.unroutable = Occurrences(self.unroutable.count + 1, topic[:200])
+            if self._is_news("topic", topic):
+                log.warning(
+                    "a message came on %.200r, which is no topic of this bridge: nobody is served or answered by it. "
+                    "Does the broker change topics (RabbitMQ makes slashes of dots), or is the bridge's name another?",
+                    topic,
+                )
+            return
+        if not response_topic or (answered_on := self._topics.answer_topic(route, response_topic)) == response_topic:
+            return
+        if self._is_news("response topic", topic):
+            log.warning(
+                "%.200s asks for its answers on %.200r, outside of its own branch: they go to %.200s",
+                topic,
+                response_topic,
+                answered_on,
+            )
+
+    def _is_news(self, kind: str, topic: str) -> bool:
+        now, key = self._clock.monotonic(), (kind, topic[:200])
+        last = self._warned_at.get(key)
+        if last is not None and now - last < WARN_AGAIN_S:
+            return False
+        if len(self._warned_at) >= WARNED_MAX:
+            self._warned_at.clear()
+        self._warned_at[key] = now
+        return True

@@ -5,28 +5,15 @@ The broker is not our database: after every connect the whole board goes out aga
 
 import threading
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.mqtt.messages import Publication
+from kkt_bridge.mqtt.messages import BrokerSession, Publication
 from kkt_bridge.wire.messages import Outgoing
 from kkt_bridge.wire.topics import Topics
 
 CHANGE_INTERVAL_S: Final = 1.0
 """The shortest time between two messages on one topic."""
-
-
-class Link(Protocol):
-    """What the board needs of the MQTT session."""
-
-    @property
-    def online(self) -> bool:
-        """Whether messages go out now."""
-        ...
-
-    def publish(self, message: Publication) -> None:
-        """Queue a message at QoS 1."""
-        ...
 
 
 @dataclass(slots=True)
@@ -41,7 +28,7 @@ class _Topic:
 class RetainedState:
     """What stands on the `state/...` topics."""
 
-    def __init__(self, *, link: Link, topics: Topics, interval_s: float, clock: Clock) -> None:
+    def __init__(self, *, link: BrokerSession, topics: Topics, interval_s: float, clock: Clock) -> None:
         self._link = link
         self._topics = topics
         self._interval_s = interval_s

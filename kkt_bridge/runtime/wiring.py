@@ -11,7 +11,7 @@ from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.inbox import Inbox
-from kkt_bridge.mqtt.messages import SessionStatus
+from kkt_bridge.mqtt.messages import BrokerSession, SessionStatus
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.exchange import Exchange
@@ -43,7 +43,7 @@ from kkt_bridge.stages.delivery.uplink import Uplink
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Decider
-from kkt_bridge.stages.intake.intake import Intake, Link
+from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.start_barrier import StartBarrier
@@ -148,7 +148,7 @@ def build(settings: Settings, ports: Ports, wakers: Wakers) -> Parts:
     way = build_delivery(base, lambda _change: retained_state.put("breaker", ofd.breaker_state()))
     ofd = OfdComponent(lambda: way.delivery.view, way.breaker, ShopTime(clock, settings.zone))
     telemetry = build_telemetry(
-        base, retained_state, components(base, admission, lanes, lambda: session.view, ofd), online
+        base, retained_state, components(base, admission, lanes, lambda: session.status, ofd), online
     )
     return Parts(
         base=base,
@@ -283,7 +283,7 @@ def _publisher(base: Foundation, session: Session) -> Publisher:
     )
 
 
-def build_intake(base: Foundation, inbox: Inbox, link: Link, admission: Admission) -> Intake:
+def build_intake(base: Foundation, inbox: Inbox, link: BrokerSession, admission: Admission) -> Intake:
     """Build the intake, which reads this inbox and acknowledges over this link."""
     settings = base.settings
     return Intake(

@@ -26,8 +26,8 @@ from kkt_bridge.journal.outbox import (
 )
 from kkt_bridge.journal.records import Message, Step
 from kkt_bridge.journal.transaction import Touched, Transaction
-from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S, Holds
-from kkt_bridge.mqtt.messages import Publication
+from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S
+from kkt_bridge.mqtt.messages import BrokerSession, Publication
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.stages.held_messages import HeldMessages
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptStep, rfc3339
@@ -43,7 +43,6 @@ class Row(Protocol):
     @property
     def id(self) -> int:
         """Above the ids of all earlier rows."""
-        ...
 
 
 R = TypeVar("R", bound=Row)
@@ -139,19 +138,6 @@ BATCHES_PER_STEP: Final = 10
 log = logging.getLogger(__name__)
 
 
-class Link(Protocol):
-    """What the publisher needs of the MQTT session."""
-
-    @property
-    def holds(self) -> Holds:
-        """What the broker does not take."""
-        ...
-
-    def publish(self, message: Publication) -> None:
-        """Queue a message at QoS 1."""
-        ...
-
-
 @dataclass(slots=True)
 class _Sent:
     """An event on its way: up to which step it tells."""
@@ -178,7 +164,14 @@ class Publisher:
     """Tells the world what the disk holds."""
 
     def __init__(
-        self, *, journal: Journal, link: Link, topics: Topics, zone: tzinfo, events_max_age_s: float, clock: Clock
+        self,
+        *,
+        journal: Journal,
+        link: BrokerSession,
+        topics: Topics,
+        zone: tzinfo,
+        events_max_age_s: float,
+        clock: Clock,
     ) -> None:
         self._journal = journal
         self._link = link

@@ -7,30 +7,18 @@ topics the bridge has published is remembered in the journal.
 import json
 import logging
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
-from kkt_bridge.mqtt.messages import Publication
+from kkt_bridge.mqtt.messages import BrokerSession, Publication
 from kkt_bridge.wire.topics import Topics
 
 SETTING: Final = "retained_topics"
 """Under which the journal keeps the topics, as a JSON list."""
 
 log = logging.getLogger(__name__)
-
-
-class Link(Protocol):
-    """What is needed of the MQTT session."""
-
-    def publish(self, message: Publication) -> None:
-        """Queue a message at QoS 1."""
-        ...
-
-    def unsubscribe(self, filters: Iterable[str]) -> None:
-        """Give subscriptions up."""
-        ...
 
 
 class _Cleared:
@@ -40,7 +28,7 @@ class _Cleared:
 class RetainedTopics:
     """Listens to the session, and clears what an earlier configuration left."""
 
-    def __init__(self, *, journal: Journal, link: Link, topics: Topics, registers: Iterable[str]) -> None:
+    def __init__(self, *, journal: Journal, link: BrokerSession, topics: Topics, registers: Iterable[str]) -> None:
         self._journal = journal
         self._link = link
         self._topics = topics

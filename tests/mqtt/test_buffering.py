@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from kkt_bridge.mqtt.buffered_socket import READ_BYTES, BufferedSocket
+from kkt_bridge.mqtt.paho_client import READ_BYTES, BufferedSocket
 
 
 class Counting(socket.socket):
@@ -71,11 +71,11 @@ def test_nothing_there_and_the_end_are_as_without_a_buffer(ends):
 def test_what_is_sent_waits_for_the_flush_and_goes_in_one_call(ends):
     sock, line, peer = ends
     assert [sock.send(b"ab"), sock.send(b"c")] == [2, 1]
-    assert sock.has_output
+    assert sock.unsent
     assert line.calls == 0
     sock.flush()
     assert peer.recv(9) == b"abc"
-    assert (line.calls, sock.has_output) == (1, False)
+    assert (line.calls, bytes(sock.unsent)) == (1, b"")
 
 
 def test_what_the_system_does_not_take_now_goes_next_time(ends):
@@ -87,7 +87,7 @@ def test_what_the_system_does_not_take_now_goes_next_time(ends):
         sock.flush()
         got += peer.recv(1 << 16)
     assert got == data
-    assert not sock.has_output
+    assert not sock.unsent
 
 
 def test_a_broken_line_is_told_of_by_reading(ends):
@@ -96,7 +96,7 @@ def test_a_broken_line_is_told_of_by_reading(ends):
     peer.close()
     sock.send(b"to nobody")
     sock.flush()
-    assert not sock.has_output
+    assert not sock.unsent
     assert sock.recv(99) == b"last words"
 
 
@@ -106,7 +106,7 @@ def test_closing_sends_nothing_more(ends):
     sock.send(b"never said")
     sock.close()
     sock.flush()
-    assert not sock.has_output
+    assert not sock.unsent
     assert line.calls == 0
     assert peer.recv(9) == b""
 

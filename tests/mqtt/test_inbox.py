@@ -112,7 +112,7 @@ def test_of_a_crowd_that_still_arrives_each_sender_has_its_turn():
     for number in range(2 * CROWD_TAKE):
         inbox.put(a_message(number, pos=f"till-{number}"))
     taken = inbox.take(64)
-    assert len({message.branch for message in taken}) == len(taken) == 2 * CROWD_TAKE + 1
+    assert len({message.topic for message in taken}) == len(taken) == 2 * CROWD_TAKE + 1
 
 
 def test_what_comes_quickly_and_is_no_crowd_is_taken_together():
@@ -157,34 +157,34 @@ def test_acknowledgements_keep_the_order_of_arrival_whatever_was_decided_first()
     inbox = Inbox(100)
     for mid in range(4):
         inbox.put(a_message(mid, pos=f"pos-{mid}"))
-    assert inbox.decided(tokens(2)) == []
-    assert inbox.decided(tokens(0)) == tokens(0)
-    assert inbox.decided(tokens(3)) == []
-    assert inbox.decided(tokens(1)) == tokens(1, 2, 3)
+    assert inbox.release_pubacks(tokens(2)) == []
+    assert inbox.release_pubacks(tokens(0)) == tokens(0)
+    assert inbox.release_pubacks(tokens(3)) == []
+    assert inbox.release_pubacks(tokens(1)) == tokens(1, 2, 3)
 
 
 def test_it_tells_how_many_wait_for_the_acknowledgement_of_earlier_ones():
     inbox = Inbox(100)
     for mid in range(4):
         inbox.put(a_message(mid, pos=f"pos-{mid}"))
-    inbox.decided(tokens(1, 2))
-    assert inbox.held_back == 2
-    inbox.decided(tokens(0))
-    assert inbox.held_back == 0
+    inbox.release_pubacks(tokens(1, 2))
+    assert inbox.pubacks_held_back == 2
+    inbox.release_pubacks(tokens(0))
+    assert inbox.pubacks_held_back == 0
 
 
 def test_what_wants_no_acknowledgement_holds_none_up():
     inbox = Inbox(100)
     inbox.put(a_message(0, qos=0))
     inbox.put(a_message(7))
-    assert inbox.decided(tokens(7)) == tokens(7)
-    assert inbox.decided(tokens(0, qos=0)) == []
+    assert inbox.release_pubacks(tokens(7)) == tokens(7)
+    assert inbox.release_pubacks(tokens(0, qos=0)) == []
 
 
 def test_a_packet_id_that_comes_twice_is_acknowledged_twice():
     inbox = Inbox(100)
     inbox.put(a_message(7))
     inbox.put(a_message(7))
-    assert inbox.decided(tokens(7, 7)) == tokens(7, 7)
+    assert inbox.release_pubacks(tokens(7, 7)) == tokens(7, 7)
     inbox.put(a_message(7))
-    assert inbox.decided(tokens(7)) == tokens(7)
+    assert inbox.release_pubacks(tokens(7)) == tokens(7)

@@ -97,8 +97,8 @@ def test_replies_that_the_access_list_forbids_wait_for_its_correction(tmp_path, 
         shop.say(TOPICS.reply("pos-1"), b"1")
         shop.say(TOPICS.reply("pos-2"), b"2")
         shop.say(TOPICS.reply("pos-1"), b"3")
-        shop.until(lambda: shop.outbox() == [b"2"] and shop.session.view.refused_topics.count == 1, "the refusal")
-        assert TOPICS.reply("pos-2") in shop.session.view.refused_topics.example
+        shop.until(lambda: shop.outbox() == [b"2"] and shop.session.status.refused_topics.count == 1, "the refusal")
+        assert TOPICS.reply("pos-2") in shop.session.status.refused_topics.example
         with (tmp_path / "acl").open("a", encoding="utf-8") as file:
             file.write("topic write kkt/v1/store-017/pos/+/reply\n")
         broker.restart()
@@ -108,7 +108,7 @@ def test_replies_that_the_access_list_forbids_wait_for_its_correction(tmp_path, 
             pos.subscribe([TOPICS.reply("pos-2")])
             shop.until(lambda: shop.outbox() == [], "the reply")
             assert pos.get(SOON_S).payload == b"2"
-        assert shop.session.view.refused_topics.count == 0
+        assert shop.session.status.refused_topics.count == 0
 
 
 @pytest.mark.parametrize("line", ["message_size_limit 8192", "max_packet_size 8192"])

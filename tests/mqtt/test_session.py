@@ -18,12 +18,12 @@ from support.clocks import ManualClock
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.client import BrokerClient
-from kkt_bridge.mqtt.holds import CUTS_MAX
+from kkt_bridge.mqtt.holds import CUTS_MAX, Occurrences
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
-from kkt_bridge.mqtt.messages import Occurrences, Publication
-from kkt_bridge.mqtt.redial import DETOUR_S, SILENCES_MAX, TAKEN_OVER_WAIT_S, TRIAL_S, WAIT_MAX_S
+from kkt_bridge.mqtt.messages import Publication
+from kkt_bridge.mqtt.redial import DOWNGRADE_S, SILENCES_MAX, TAKEN_OVER_WAIT_S, TRIAL_S, WAIT_MAX_S
 from kkt_bridge.mqtt.session import (
-    EARLY_BYTES_MAX,
+    BEFORE_SUBACK_BYTES_MAX,
     HANDSHAKE_TIMEOUT_S,
     PUBACK_TIMEOUT_MAX_S,
     PUBACK_TIMEOUT_S,
@@ -127,7 +127,7 @@ class Bench:
 
     def cut(self):
         """Lose the connection without a word, as a pulled cable does, and note it."""
-        self.session._client.buffer()._line.shutdown(socket.SHUT_RDWR)
+        self.session._client.buffered._line.shutdown(socket.SHUT_RDWR)
         self.until(lambda: not self.session.online, "the loss")
 
 
@@ -345,7 +345,7 @@ def test_without_a_connection_a_message_is_not_kept(bench):
 
 def test_what_was_on_its_way_when_the_line_broke_is_not_reported(bench):
     bench.come_online()
-    bench.session._client.buffer()._line.shutdown(socket.SHUT_RDWR)
+    bench.session._client.buffered._line.shutdown(socket.SHUT_RDWR)
     for number in range(10):
         bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
     bench.until(lambda: not bench.session.online, "the loss")
@@ -425,8 +425,8 @@ def test_a_second_bridge_with_one_id_is_detected_and_not_fought(broker, caplog):
         first.until(lambda: "second bridge" in first.session.complaint, "the suspicion")
     assert first.session._redial.not_before - clock.monotonic() >= TAKEN_OVER_WAIT_S * 0.8
     assert "kkt-bridge-twin" in caplog.text
-    assert "second bridge" in (first.session.rival or "")
-    assert second.session.rival is None
+    assert "second bridge" in (first.session.status.rival or "")
+    assert second.session.status.rival is None
     for bench in (first, second):
         bench.session.close()
 
@@ -477,7 +477,7 @@ def test_a_refused_login_is_said(tmp_path):
 
 
 def protocol(bench):
-    return bench.session.view.protocol
+    return bench.session.status.protocol
 
 
 def test_mqtt_5_is_spoken_where_it_is_understood(bench):
@@ -700,7 +700,7 @@ def test_a_message_that_the_broker_refuses_is_told_held_and_no_end_of_the_rest(c
         assert 1 not in bench.ears.heard
         assert bench.session.online
         assert bench.topics.reply("pos-1") in caplog.text
-        refused = bench.session.view.refused_topics
+        refused = bench.session.status.refused_topics
         assert refused.count == 1
         assert bench.topics.reply("pos-1") in refused.example
         assert bench.topics.reply("pos-1") in bench.session.holds
@@ -725,7 +725,7 @@ def test_a_limit_that_is_none_keeps_nobody_from_mqtt_5(limit):
     connack = bytes.fromhex("20 0b 00 00 08 27" + limit + "21 00 00")
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, connack), then=lambda: bench.session.online)
-        assert bench.session.view.protocol == "5"
+        assert bench.session.status.protocol == "5"
         bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1))
         assert topic_of(read_publish(bench, peer)) == bench.topics.state("online")
         assert topic_of(read_publish(bench, peer)) == bench.topics.reply("pos-1")
@@ -757,7 +757,7 @@ def test_a_broker_that_refuses_receipts_is_served_with_nothing():
         assert not bench.session.online
         assert bench.ears.heard == []
         assert bench.inbox.take(10) == []
-        assert bench.session.view.protocol == "5", "that was no question of the protocol"
+        assert bench.session.status.protocol == "5", "that was no question of the protocol"
 
 
 @pytest.mark.parametrize("which", [1, 2, 3])
@@ -766,7 +766,7 @@ def test_what_is_granted_is_served_and_what_is_refused_is_said(caplog, which):
         granted = [0x87 if number == which else 1 for number in range(4)]
         peer = play(bench, lambda: answering(listener, granted), then=lambda: bench.session.online)
         filters = [*bench.topics.subscriptions(), bench.topics.state("online")]
-        assert bench.session.view.refused_subscriptions == ((filters[which],) if which < 3 else ()), (
+        assert bench.session.status.refused_subscriptions == ((filters[which],) if which < 3 else ()), (
             "presence is a plus"
         )
         assert filters[which] in caplog.text
@@ -817,7 +817,7 @@ def test_much_that_comes_before_the_suback_is_bounded_in_bytes_and_not_lost():
     """The SUBACK stands behind it, so it is taken; and while nothing takes it, the socket is left unread."""
     clock = ManualClock()
     with peer_session(clock=clock, inbox=10_000) as (bench, listener):
-        count = 3 * EARLY_BYTES_MAX // REQUEST_BYTES_MAX
+        count = 3 * BEFORE_SUBACK_BYTES_MAX // REQUEST_BYTES_MAX
 
         def early():
             peer = Peer(listener)
@@ -834,8 +834,8 @@ def test_much_that_comes_before_the_suback_is_bounded_in_bytes_and_not_lost():
         for _ in range(5):
             clock.advance(HANDSHAKE_TIMEOUT_S - 1)
             bench.session.step(0)
-        assert bench.session._early == []
-        assert len(bench.inbox) * REQUEST_BYTES_MAX <= 2 * EARLY_BYTES_MAX
+        assert bench.session._before_suback == []
+        assert len(bench.inbox) * REQUEST_BYTES_MAX <= 2 * BEFORE_SUBACK_BYTES_MAX
         assert bench.session.complaint == "not yet connected", "no end of the handshake"
         received = bench.receive(count)
         assert [message.payload.rstrip(b"\0") for message in received] == [b"%d" % mid for mid in range(1, count + 1)]
@@ -892,12 +892,12 @@ def test_a_broker_that_owes_a_puback_is_left_and_tried_again():
         clock.advance(PUBACK_TIMEOUT_S - 1)
         bench.session.step(0.01)
         assert bench.session.online
-        assert bench.session.view.last_puback_age_s == PUBACK_TIMEOUT_S - 1
+        assert bench.session.status.last_puback_age_s == PUBACK_TIMEOUT_S - 1
         clock.advance(2)
         bench.session.step(0.01)
         assert not bench.session.online
         assert "acknowledges nothing" in bench.session.complaint
-        assert bench.session.view.parked.count == 0
+        assert bench.session.status.parked.count == 0
         play(bench, lambda: in_good_time(listener, clock), then=lambda: bench.session.online)
 
 
@@ -977,8 +977,8 @@ def test_a_message_over_which_the_broker_cuts_is_parked_and_the_rest_goes_on(tok
             bench.session.publish(poison)
             bench.until(lambda: not bench.session.online and not thread.is_alive(), "the cut")  # noqa: B023
         assert ("refused", token) in bench.ears.heard
-        assert bench.session.view.parked.count == 1
-        assert poison.topic in bench.session.view.parked.example
+        assert bench.session.status.parked.count == 1
+        assert poison.topic in bench.session.status.parked.example
         assert poison.key in bench.session.holds
 
 
@@ -1043,9 +1043,9 @@ def test_a_packet_that_cannot_be_read_is_taken_with_the_old_protocol_and_then_th
         while (packet := play(bench, peer.read))[0] != 4:
             pass
         assert packet[1] == struct.pack("!H", 9)
-        clock.advance(DETOUR_S + 1)
+        clock.advance(DOWNGRADE_S + 1)
         play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
-        assert bench.session.view.protocol == "5"
+        assert bench.session.status.protocol == "5"
 
 
 def old_welcomed(listener):
@@ -1078,7 +1078,7 @@ def test_a_broker_that_was_silent_for_a_while_is_asked_for_mqtt_5_again_when_not
             bench.until(lambda: bench.session._client is None, "the loss")
         clock.advance(WAIT_MAX_S)
         peer = play(bench, lambda: old_welcomed(listener), then=lambda: bench.session.online)
-        assert bench.session.view.protocol == "3.1.1"
+        assert bench.session.status.protocol == "3.1.1"
         acknowledge_birth(bench, peer)
         peer.send(publish_of(7, bench.topics.receipt("pos-1"), b"{}", modern=False))
         bench.until(lambda: len(bench.inbox) == 1, "a message")
@@ -1088,7 +1088,7 @@ def test_a_broker_that_was_silent_for_a_while_is_asked_for_mqtt_5_again_when_not
         assert bench.session.online, "a message waits"
         bench.receive(1)
         play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
-        assert bench.session.view.protocol == "5"
+        assert bench.session.status.protocol == "5"
 
 
 @pytest.mark.parametrize(("answer", "complaint"), [(b"\x20\x02\x00\x05", "Not authorized"), (b"", "disconnected")])
@@ -1127,11 +1127,11 @@ def test_messages_for_nobody_and_answers_that_go_elsewhere_are_said_once(bench, 
         pos.publish(topic, b"{}", response_topic="kkt/v1/another/branch")
     bench.receive(3)
     assert caplog.text.count("outside of its own branch") == 1
-    assert bench.session.view.unroutable.count == 0
-    bench.session._oddities.look_at("kkt/v1/store/017/pos/pos-1/receipt", None)
-    bench.session._oddities.look_at("kkt/v1/store/017/pos/pos-1/receipt", None)
+    assert bench.session.status.unroutable.count == 0
+    bench.session._warnings.check("kkt/v1/store/017/pos/pos-1/receipt", None)
+    bench.session._warnings.check("kkt/v1/store/017/pos/pos-1/receipt", None)
     assert caplog.text.count("is no topic of this bridge") == 1
-    assert bench.session.view.unroutable == Occurrences(2, "kkt/v1/store/017/pos/pos-1/receipt")
+    assert bench.session.status.unroutable == Occurrences(2, "kkt/v1/store/017/pos/pos-1/receipt")
 
 
 @given(blocks=st.lists(st.binary(max_size=40), min_size=1, max_size=20))
@@ -1227,7 +1227,7 @@ def test_a_topic_that_is_no_text_does_not_come_back_for_ever():
 
 def test_the_wire_is_not_delayed(bench):
     bench.come_online()
-    assert bench.session._client.buffer()._line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert bench.session._client.buffered._line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_session_is_a_persistent_one():

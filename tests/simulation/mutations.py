@@ -63,8 +63,8 @@ def stale_acknowledgement() -> None:
     real = session.Session._send_queued
 
     def send(self: Any, client: Any) -> None:
-        for number, token in enumerate(self._acks):
-            self._acks[number] = token._replace(epoch=self._epoch)
+        for number, token in enumerate(self._pubacks):
+            self._pubacks[number] = token._replace(epoch=self._epoch)
         real(self, client)
 
     session.Session._send_queued = send  # type: ignore[method-assign]
@@ -436,7 +436,7 @@ def judge_foreign_properties() -> None:
         return real(data)
 
     paho_client.read_properties = read  # type: ignore[attr-defined]
-    redial.TRANSITIONS.pop((redial.RedialState.KNOWN_MODERN, redial.ConnectionEnd.UNREADABLE), None)  # type: ignore[attr-defined]
+    redial.ON_END.pop((redial.RedialState.KNOWN_V5, redial.ConnectionEnd.UNREADABLE), None)  # type: ignore[attr-defined]
 
 
 def events_of_any_size() -> None:
@@ -463,7 +463,7 @@ def steps_follow_an_undecided_trial() -> None:
 
 def wait_for_a_puback_for_ever() -> None:
     """Nobody notices that the broker answers pings alone."""
-    session.Session._owes_a_puback = lambda *_: False  # type: ignore[assignment, method-assign]
+    session.Session._is_puback_overdue = lambda *_: False  # type: ignore[assignment, method-assign]
 
 
 def overlook_dead_letters() -> None:

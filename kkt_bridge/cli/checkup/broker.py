@@ -1,5 +1,6 @@
-"""The broker, and the bridge as seen through it."""
+"""The broker, whether it delivers what it takes on the same topic, and the bridge as seen through it."""
 
+import secrets
 import statistics
 import time
 from collections.abc import Iterator
@@ -10,7 +11,53 @@ from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import LockHolder
 from kkt_bridge.cli.connection import BridgeAddress, BridgeAway, BridgeLine, CommandRefused, whoami
 from kkt_bridge.errors import BrokerAway
-from kkt_bridge.mqtt.echo import Echo, echo_check
+from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.wire.topics import Topics
+
+ECHO_TIMEOUT_S: Final = 3.0
+"""For a message to the broker and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What became of a message through the broker to ourselves."""
+
+    topic: str
+    """Where it was published."""
+    heard_on: str | None = None
+    """Where it came back; None if it did not."""
+    problem: str | None = None
+    """Why it could not be tried: the broker's access list, most likely."""
+
+    @property
+    def is_true(self) -> bool:
+        """True if it came back on the same topic."""
+        return self.heard_on == self.topic
+
+
+def echo_check(client: BrokerClient, topics: Topics, timeout_s: float = ECHO_TIMEOUT_S) -> Echo:
+    """Send a message on the reply topic of a POS that does not exist, and listen for it there.
+
+    Brokers that map topics to something of their own may change them on the way: RabbitMQ makes slashes of dots, so
+    that receipts for `store.017` arrive where nobody listens, acknowledged.
+
+    Nobody else listens there: neither the bridge, which reads requests alone, nor a POS, nor a dashboard; and nothing
+    of it stays at the broker. The client is connected; what it has received before is passed over.
+    """
+    topic = topics.reply(f"echo-{secrets.token_hex(4)}")
+    content = secrets.token_hex(16).encode()
+    try:
+        client.subscribe([topic])
+        client.publish(topic, content)
+    except BrokerAway as problem:
+        return Echo(topic, problem=str(problem))
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        message = client.get(left)
+        if message is not None and message.payload == content:
+            return Echo(topic, heard_on=message.topic)
+    return Echo(topic)
+
 
 ROUND_TRIPS: Final = 3
 ANSWER_TIMEOUT_S: Final = 5.0

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
@@ -19,7 +19,7 @@ from kkt_bridge.journal.receipts import find_receipt, look_up, stored_body, trim
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.mqtt.inbox import AckToken, Inbox
-from kkt_bridge.mqtt.messages import Publication
+from kkt_bridge.mqtt.messages import BrokerSession, Publication
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals
@@ -52,18 +52,6 @@ HELD_BACK_MAX: Final = 500
 log = logging.getLogger(__name__)
 
 
-class Link(Protocol):
-    """What the intake needs of the MQTT session."""
-
-    def acknowledge(self, tokens: Iterable[AckToken]) -> None:
-        """Send the PUBACKs, in this order."""
-        ...
-
-    def publish(self, message: Publication) -> None:
-        """Publish past the journal: only for word that the journal does not work."""
-        ...
-
-
 @dataclass(slots=True)
 class _Unrecorded:
     """A message that was answered past the journal: what is still to be written, and what to acknowledge then."""
@@ -87,7 +75,7 @@ class Intake:
         topics: Topics,
         journal: Journal,
         inbox: Inbox,
-        link: Link,
+        link: BrokerSession,
         clock: Clock,
     ) -> None:
         self._decider = decider
@@ -134,7 +122,7 @@ class Intake:
         return requests
 
     def _acknowledge(self, tokens: Iterable[AckToken]) -> None:
-        if ready := self._inbox.decided(tokens):
+        if ready := self._inbox.release_pubacks(tokens):
             self._link.acknowledge(ready)
 
     # -- committing -----------------------------------------------------------------------------------
@@ -167,7 +155,7 @@ class Intake:
     @property
     def _is_trim_due(self) -> bool:
         """The same before and after a commit: only then it is known what may be acknowledged."""
-        return self._refused_since_trim >= TRIM_AFTER and self._inbox.held_back <= HELD_BACK_MAX
+        return self._refused_since_trim >= TRIM_AFTER and self._inbox.pubacks_held_back <= HELD_BACK_MAX
 
     def _note(self, requests: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
         """Log what was refused, now that it is committed."""

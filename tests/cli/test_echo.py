@@ -6,8 +6,8 @@ import threading
 
 from support.brokers import HOST, MosquittoProcess
 
+from kkt_bridge.cli.checkup.broker import echo_check
 from kkt_bridge.mqtt.client import BrokerClient
-from kkt_bridge.mqtt.echo import echo_check
 from kkt_bridge.wire.topics import Topics
 
 TOPICS = Topics("kkt/v1", "store.017")
