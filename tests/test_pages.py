@@ -18,6 +18,7 @@ from kkt_bridge.operations import components
 from kkt_bridge.operations.alert_conditions import CONDITIONS
 from kkt_bridge.operations.health import REGISTER
 from kkt_bridge.receipts.checks import print_warnings
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
@@ -57,7 +58,7 @@ def test_every_error_code_is_explained_once() -> None:
 def test_what_may_be_sent_again_is_said_as_the_program_says_it() -> None:
     told = {row[0]: row[1] == "yes" for row in rows(section(POS, "Error codes"))}
     receipts = {reason.code: reason.retryable for reason in REASONS.values() if reason.code in told}
-    answered = replies.not_found("0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", "pos-1").error
+    answered = replies.not_found(ReceiptKey("pos-1", "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11")).error
     assert answered is not None
     others = {answered.code: answered.retryable, "kkt_rejected": replies.rejection("kkt_rejected", "").retryable}
     with pytest.raises(Undecodable) as raised:

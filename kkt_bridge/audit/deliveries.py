@@ -62,9 +62,7 @@ def _overtaken(claim: Claim, newest: Claim) -> bool:
 
 
 def _about(claim: Claim, kind: str, what: str, *, is_note: bool = False) -> Difference:
-    return Difference(
-        kind, what, claim.pos_id, claim.receipt_id, claim.kkt, claim.fn_number, claim.fd_number, is_note=is_note
-    )
+    return Difference(kind, what, *claim.key, claim.kkt, claim.fn_number, claim.fd_number, is_note=is_note)
 
 
 _CLAIMED: Final = """

@@ -35,10 +35,10 @@ def claimed_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
     for claim, (requisite,) in ledger.claims(_WITHOUT_MARK):
         there = _elsewhere(ledger, requisite) or "no storage has a document of it"
         what = f"the journal says {claim.status}, and does not know its document: {there}"
-        yield Difference("missing_document", what, claim.pos_id, claim.receipt_id, claim.kkt)
+        yield Difference("missing_document", what, *claim.key, claim.kkt)
     for claim, paper in ledger.claims(_UNLIKE):
         if paper[2] is None:
-            yield _missing(claim, _elsewhere(ledger, requisite_1192(*claim.key)))
+            yield _missing(claim, _elsewhere(ledger, requisite_1192(claim.key)))
             continue
         for wrong in _mismatches(claim, *paper[3:]):
             yield _about_paper("document_differs", wrong, paper[:3], claim)
@@ -67,7 +67,7 @@ def doubts(ledger: ScratchDatabase, *, running: bool) -> Iterator[Difference]:
     """Receipts that nobody knows of whether they were printed; beside a running bridge a note."""
     for claim, _ in ledger.claims(_IN_DOUBT, Status.PRINTING, Status.PRINTING):
         what = "was being printed all the time" if running else "was being printed when the bridge ended"
-        yield Difference("in_doubt", what, claim.pos_id, claim.receipt_id, claim.kkt, is_note=running)
+        yield Difference("in_doubt", what, *claim.key, claim.kkt, is_note=running)
 
 
 def _missing(claim: Claim, elsewhere: str) -> Difference:
@@ -75,8 +75,7 @@ def _missing(claim: Claim, elsewhere: str) -> Difference:
     return Difference(
         "missing_document",
         f"{what}; there is {elsewhere}" if elsewhere else what,
-        claim.pos_id,
-        claim.receipt_id,
+        *claim.key,
         claim.kkt,
         claim.fn_number,
         claim.fd_number,
@@ -87,7 +86,7 @@ def _mismatches(
     claim: Claim, form: int, operation: str | None, total: int | None, requisite: str | None, sign: str | None
 ) -> Iterator[str]:
     expected = CORRECTION_FORM if claim.type == "correction" else RECEIPT_FORM
-    ours = requisite_1192(*claim.key)
+    ours = requisite_1192(claim.key)
     if form != expected:
         yield f"form {form}, the journal says {claim.type}"
     if claim.operation is not None and operation != claim.operation:
@@ -115,8 +114,8 @@ def _about_paper(kind: str, what: str, paper: tuple[Any, ...], claim: Claim | No
     return Difference(
         kind,
         what,
-        pos_id=claim.pos_id if claim else None,
-        receipt_id=claim.receipt_id if claim else None,
+        pos_id=claim.key.pos_id if claim else None,
+        receipt_id=claim.key.receipt_id if claim else None,
         kkt=kkt,
         fn_number=fn_number,
         fd_number=fd_number,

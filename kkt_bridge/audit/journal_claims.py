@@ -14,18 +14,15 @@ from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
 from kkt_bridge.journal.transaction import DLQ, CountKey
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
-
-Key = tuple[str, str]
-"""A POS and its receipt's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What the journal says of one receipt; of its document, if it has one. `total` is in kopecks."""
 
-    pos_id: str
-    receipt_id: str
+    key: ReceiptKey
     kkt: str
     status: Status
     type: str
@@ -39,11 +36,6 @@ class Claim:
     """How often its document was sent in vain; None where it is no longer known, as after a journal was lost."""
     document: int | None
     """The row of the document: the order in which documents were recorded. None once purged."""
-
-    @property
-    def key(self) -> Key:
-        """POS and id."""
-        return self.pos_id, self.receipt_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +99,7 @@ def _read(connection: sqlite3.Connection) -> JournalClaims:
 
 def _live(connection: sqlite3.Connection) -> Iterator[Claim]:
     for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE, (REMARK,)):
-        yield Claim(pos_id, receipt_id, kkt, Status(status), *rest)
+        yield Claim(ReceiptKey(pos_id, receipt_id), kkt, Status(status), *rest)
 
 
 def _purged(connection: sqlite3.Connection) -> Iterator[Claim]:

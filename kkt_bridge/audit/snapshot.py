@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from kkt_bridge.audit.differences import Difference, OfdEntry
 from kkt_bridge.audit.journal_claims import Claim, JournalClaims
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import SALE_FORMS, StoredDocument, UnreadableDocument
 from kkt_bridge.registers.stored_documents import DocumentSource
@@ -131,13 +131,12 @@ class ScratchDatabase:
 def claim_of(row: tuple[Any, ...]) -> Claim:
     """The claim in the first columns of a row."""
     pos_id, receipt_id, kkt, status, *rest = row[:12]
-    return Claim(pos_id, receipt_id, kkt, Status(status), *rest)
+    return Claim(ReceiptKey(pos_id, receipt_id), kkt, Status(status), *rest)
 
 
 def _claim_row(claim: Claim) -> tuple[Any, ...]:
     return (
-        claim.pos_id,
-        claim.receipt_id,
+        *claim.key,
         claim.kkt,
         claim.status.value,
         claim.type,
@@ -148,8 +147,8 @@ def _claim_row(claim: Claim) -> tuple[Any, ...]:
         claim.fiscal_sign,
         claim.attempts,
         claim.document,
-        requisite_1192(*claim.key),
-        f"{claim.pos_id}:{claim.receipt_id}",
+        requisite_1192(claim.key),
+        str(claim.key),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 from kkt_bridge.simulators.pos import Tally
 
@@ -65,7 +65,7 @@ def summarize(
     documents = ofd["documents"]
     delivered = {document["key"] for document in documents}
     kept = [
-        f"{pos_id}:{receipt_id}" in delivered and requisite_1192(pos_id, receipt_id) in requisites
+        f"{pos_id}:{receipt_id}" in delivered and requisite_1192(ReceiptKey(pos_id, receipt_id)) in requisites
         for pos_id, receipt_id in (*tally.printed, *guests)
     ]
     numbers = Counter((document["fn_number"], document["fd_number"]) for document in documents)

@@ -24,6 +24,7 @@ from kkt_bridge.journal.tables import (
     requests,
 )
 from kkt_bridge.journal.transaction import DLQ, Transaction
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 
 _FOR_EVER_MS: Final = 2**62
@@ -44,8 +45,7 @@ def unfixed_documents(connection: Connection, after: int, limit: int) -> list[Un
     return [
         Unfixed(
             document=row.document,
-            receipt_id=row.receipt_id,
-            pos_id=row.pos_id,
+            key=ReceiptKey(row.pos_id, row.receipt_id),
             kkt=row.kkt,
             request=row.request,
             mark=row.mark,
@@ -164,8 +164,8 @@ def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, rea
     tx.count(letter.kkt, DLQ, -1)
     tx.step(
         receipt=letter.id,
-        receipt_id=letter.receipt_id,
-        pos_id=letter.pos_id,
+        receipt_id=letter.key.receipt_id,
+        pos_id=letter.key.pos_id,
         kkt=letter.kkt,
         current=Status.DEAD,
         target=Status.DEAD,
@@ -176,14 +176,13 @@ def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, rea
 def _change_dead(tx: Transaction, statement: PreparedStatement, letter: Movable, values: dict[str, Any]) -> None:
     """The stored letter guards itself: it may have been requeued or discarded since it was read."""
     if tx.execute(statement, values).rowcount != 1:
-        raise IllegalTransition(f"{letter.pos_id}:{letter.receipt_id} is no longer a dead letter")
+        raise IllegalTransition(f"{letter.key} is no longer a dead letter")
 
 
 def _due(row: Any) -> DueDocument:
     return DueDocument(
         id=row.id,
-        receipt_id=row.receipt_id,
-        pos_id=row.pos_id,
+        key=ReceiptKey(row.pos_id, row.receipt_id),
         kkt=row.kkt,
         status=Status(row.status),
         document=row.document,
@@ -196,8 +195,7 @@ def _due(row: Any) -> DueDocument:
 def _dead(row: Any) -> DeadLetter:
     return DeadLetter(
         id=row.id,
-        receipt_id=row.receipt_id,
-        pos_id=row.pos_id,
+        key=ReceiptKey(row.pos_id, row.receipt_id),
         kkt=row.kkt,
         status=Status(row.status),
         document=row.document,

@@ -13,6 +13,7 @@ from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatem
 from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
 IN_DOUBT_MAX: Final = 1000
@@ -26,7 +27,7 @@ def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit:
     """
     waiting = _rows_in(tx.connection, kkt, Status.BUFFERED, limit)
     for row in waiting:
-        buffered = Movable(row.id, row.receipt_id, row.pos_id, row.kkt, Status.BUFFERED)
+        buffered = Movable(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status.BUFFERED)
         tx.move(buffered, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
     return [_task(row, fn_number, last_fd_number) for row in waiting]
 
@@ -41,13 +42,12 @@ class Unprinted(NamedTuple):
     """A receipt without a document, by its row."""
 
     id: int
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
 
 
 def unprinted(connection: Connection) -> list[Unprinted]:
     """Every receipt that has no document yet, of any register."""
-    return sorted(Unprinted(row.id, row.receipt_id, row.pos_id) for row in _UNPRINTED(connection, {}))
+    return sorted(Unprinted(row.id, ReceiptKey(row.pos_id, row.receipt_id)) for row in _UNPRINTED(connection, {}))
 
 
 def unprinted_task(connection: Connection, receipt: int) -> PrintTask:
@@ -139,10 +139,10 @@ def last_document_before(connection: Connection, fn_number: str, fd_number: int)
     return None if row is None else FiscalMark.model_validate_json(row.mark)
 
 
-def document_owner(connection: Connection, fn_number: str, fd_number: int) -> tuple[str, str] | None:
-    """The POS and the id of the receipt that this document belongs to already."""
+def document_owner(connection: Connection, fn_number: str, fd_number: int) -> ReceiptKey | None:
+    """The receipt that this document belongs to already."""
     row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
-    return None if row is None else (row.pos_id, row.receipt_id)
+    return None if row is None else ReceiptKey(row.pos_id, row.receipt_id)
 
 
 def _rows_in(connection: Connection, kkt: str, status: Status, limit: int) -> list[Any]:
@@ -152,8 +152,7 @@ def _rows_in(connection: Connection, kkt: str, status: Status, limit: int) -> li
 def _task(row: Any, fn_before: str | None, fd_before: int | None) -> PrintTask:
     return PrintTask(
         id=row.id,
-        receipt_id=row.receipt_id,
-        pos_id=row.pos_id,
+        key=ReceiptKey(row.pos_id, row.receipt_id),
         kkt=row.kkt,
         status=Status.PRINTING,
         body=row.body,

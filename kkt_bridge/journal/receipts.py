@@ -24,6 +24,7 @@ from kkt_bridge.journal.tombstones import (
     refunds_in_tombstones,
 )
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 
 REFUSALS_OF_POS_MAX: Final = 1000
@@ -41,8 +42,8 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
         _INSERT_RECEIPT,
         (
             row_id,
-            new.receipt_id,
-            new.pos_id,
+            new.key.receipt_id,
+            new.key.pos_id,
             new.kkt,
             Status.BUFFERED.value,
             new.digest,
@@ -59,42 +60,40 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
         ),
     )
     tx.add(_INSERT_BODY, (row_id, new.body))
-    tx.known.pop((new.receipt_id, new.pos_id), None)
+    tx.known.pop(new.key, None)
     tx.count(new.kkt, Status.BUFFERED, +1)
     tx.queues.add(new.kkt)
     tx.step(
         receipt=row_id,
-        receipt_id=new.receipt_id,
-        pos_id=new.pos_id,
+        receipt_id=new.key.receipt_id,
+        pos_id=new.key.pos_id,
         kkt=new.kkt,
         current=None,
         target=Status.BUFFERED,
     )
 
 
-def look_up(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
-    """Find the receipts with these keys (receipt id, POS) together, for `known_receipt`."""
+def look_up(tx: Transaction, keys: Iterable[ReceiptKey]) -> None:
+    """Find the receipts with these keys together, for `known_receipt`."""
     wanted = dict.fromkeys(keys)
-    ids = [receipt_id for receipt_id, _ in wanted]
+    ids = [key.receipt_id for key in wanted]
     # An id is hardly ever used by two terminals: what is found of others is no loss.
     tx.known |= wanted
     tx.known |= find_tombstones_of(tx.connection, ids)
-    tx.known |= {(row.receipt_id, row.pos_id): _stored(row) for row in _FIND_TOGETHER(tx.connection, ids)}
+    tx.known |= {stored.key: stored for stored in map(_stored, _FIND_TOGETHER(tx.connection, ids))}
 
 
-def known_receipt(tx: Transaction, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+def known_receipt(tx: Transaction, key: ReceiptKey) -> StoredReceipt | None:
     """The receipt with this key as it stands in this transaction."""
-    key = (receipt_id, pos_id)
     if key not in tx.known:
-        tx.known[key] = find_receipt(tx.connection, receipt_id, pos_id)
-    known: StoredReceipt | None = tx.known[key]
-    return known
+        tx.known[key] = find_receipt(tx.connection, key)
+    return tx.known[key]
 
 
-def find_receipt(connection: Connection, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+def find_receipt(connection: Connection, key: ReceiptKey) -> StoredReceipt | None:
     """The receipt with this key, from its row or from what was left of it."""
-    row = _FIND(connection, {"receipt_id": receipt_id, "pos_id": pos_id}).one_or_none()
-    return find_tombstone(connection, receipt_id, pos_id) if row is None else _stored(row)
+    row = _FIND(connection, key._asdict()).one_or_none()
+    return find_tombstone(connection, key) if row is None else _stored(row)
 
 
 def find_receipts(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
@@ -109,18 +108,18 @@ def record_of(connection: Connection, row_id: int) -> StoredReceipt | None:
     return None if row is None else _stored(row)
 
 
-def find_original(connection: Connection, receipt_id: str, pos_id: str) -> Original | None:
-    """The sale with this id that a refund from this POS means, with what was refunded of it so far.
+def find_original(connection: Connection, key: ReceiptKey) -> Original | None:
+    """The sale that a refund means which names this id and comes from this POS, with what was refunded of it so far.
 
     Several POS may have used the id: the refund means the sale of its own POS, and where that has none, the first.
     """
-    sales = [stored for stored in find_receipts(connection, receipt_id) if stored.type == "sale"]
+    sales = [stored for stored in find_receipts(connection, key.receipt_id) if stored.type == "sale"]
     if not sales:
         return None
-    sale = next((sale for sale in sales if sale.pos_id == pos_id), sales[0])
-    sellers = {other.pos_id for other in sales if other is not sale}
-    refunds = [(row.pos_id, row.total) for row in _REFUNDS(connection, {"receipt_id": receipt_id})]
-    refunds += refunds_in_tombstones(connection, receipt_id)
+    sale = next((sale for sale in sales if sale.key == key), sales[0])
+    sellers = {other.key.pos_id for other in sales if other is not sale}
+    refunds = [(row.pos_id, row.total) for row in _REFUNDS(connection, {"receipt_id": key.receipt_id})]
+    refunds += refunds_in_tombstones(connection, key.receipt_id)
     # A refund from the POS of another such sale was one of that sale.
     refunded = sum(kopecks for refunder, kopecks in refunds if refunder not in sellers)
     return Original(status=sale.status, type=sale.type, total=sale.total, refunded=refunded)
@@ -128,7 +127,7 @@ def find_original(connection: Connection, receipt_id: str, pos_id: str) -> Origi
 
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
     """Send the final reply, when it comes, to whoever asked last."""
-    tx.known.pop((stored.receipt_id, stored.pos_id), None)
+    tx.known.pop(stored.key, None)
     tx.execute(_READDRESS, {"row_id": stored.id, "new_topic": topic, "new_correlation": correlation})
 
 
@@ -147,8 +146,7 @@ def pending_page(connection: Connection, status: Status, kkt: str, after: int, l
     return [
         PendingReceipt(
             id=row.id,
-            receipt_id=row.receipt_id,
-            pos_id=row.pos_id,
+            key=ReceiptKey(row.pos_id, row.receipt_id),
             kkt=row.kkt,
             status=Status(row.status),
             received_ms=row.received_ms,
@@ -220,8 +218,7 @@ def mark_notified(tx: Transaction, row_id: int) -> bool:
 def _stored(row: Any) -> StoredReceipt:
     return StoredReceipt(
         id=row.id,
-        receipt_id=row.receipt_id,
-        pos_id=row.pos_id,
+        key=ReceiptKey(row.pos_id, row.receipt_id),
         kkt=row.kkt,
         status=Status(row.status),
         digest=row.digest,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kkt_bridge.clock import Hlc
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 
 
@@ -12,8 +13,7 @@ class Movable:
     """What is needed of a receipt's row to move it on."""
 
     id: int
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
     kkt: str
     status: Status
 
@@ -22,8 +22,7 @@ class Movable:
 class NewReceipt:
     """A receipt about to be taken. `body` is its canonical form."""
 
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
     kkt: str
     digest: bytes
     type: str
@@ -40,8 +39,7 @@ class StoredReceipt:
 
     id: int | None
     """None once purged: only its tombstone is left."""
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
     kkt: str
     status: Status
     digest: bytes
@@ -75,8 +73,7 @@ class PendingReceipt:
     """A receipt that the OFD does not have yet, as an operator sees it."""
 
     id: int
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
     kkt: str
     status: Status
     received_ms: int
@@ -118,8 +115,7 @@ class Unfixed:
     """A fiscal document of which the OFD's body is still to be made."""
 
     document: int
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
     kkt: str
     request: str
     """The receipt in its canonical form, as JSON."""

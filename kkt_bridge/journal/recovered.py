@@ -86,11 +86,11 @@ def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
 def adopt(tx: Transaction, new: NewReceipt, document: RecoveredDocument, warnings: tuple[str, ...]) -> StoredReceipt:
     """Take a receipt whose document exists: through every status to `printed`, and on its way to the OFD."""
     insert_receipt(tx, new)
-    stored = find_receipt(tx.connection, new.receipt_id, new.pos_id)
+    stored = find_receipt(tx.connection, new.key)
     assert stored is not None
     record_recovered(tx, _task(stored, new), document, warnings)
     forget_recovered(tx, document.requisite)
-    adopted = find_receipt(tx.connection, new.receipt_id, new.pos_id)
+    adopted = find_receipt(tx.connection, new.key)
     assert adopted is not None
     return adopted
 
@@ -117,8 +117,7 @@ def _task(stored: StoredReceipt, new: NewReceipt) -> PrintTask:
     assert stored.id is not None
     return PrintTask(
         id=stored.id,
-        receipt_id=stored.receipt_id,
-        pos_id=stored.pos_id,
+        key=stored.key,
         kkt=stored.kkt,
         status=stored.status,
         body=new.body,

@@ -27,6 +27,7 @@ from kkt_bridge.journal.tables import (
 )
 from kkt_bridge.journal.tombstones import write_tombstones
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
 _FINISHED: Final = (Status.SYNCED, Status.REJECTED)
@@ -83,7 +84,7 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, aged: list[int]) -> int
     rows = [row for row_id in aged if (row := _row(tx, row_id)) is not None]
     overdue = [row for row in rows if _is_overdue(row, limits)]
     for row in overdue:
-        expire(tx, Movable(row.id, row.receipt_id, row.pos_id, row.kkt, Status(row.status)), row.document)
+        expire(tx, Movable(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status(row.status)), row.document)
     going = [row for row in rows if not _is_overdue(row, limits) and _may_go(tx.connection, row, limits)]
     if going:
         _purge(tx, going)

@@ -20,6 +20,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
 from kkt_bridge.receipts.ffd_codes import Operation
 from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 
 # Words are stored as their places in these: append, never reorder.
@@ -66,16 +67,16 @@ def write_tombstones(tx: Transaction, receipts: Sequence[StoredReceipt], origina
     tx.execute(_INSERT, stones)
 
 
-def find_tombstone(connection: Connection, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+def find_tombstone(connection: Connection, key: ReceiptKey) -> StoredReceipt | None:
     """What was left of the receipt with this key."""
-    row = _FIND(connection, {"receipt_id": _packed(receipt_id), "pos_id": pos_id}).one_or_none()
+    row = _FIND(connection, {"receipt_id": _packed(key.receipt_id), "pos_id": key.pos_id}).one_or_none()
     return None if row is None else _stored(row)
 
 
-def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> dict[tuple[str, str], StoredReceipt]:
-    """What was left of the receipts with these ids, by id and POS."""
+def find_tombstones_of(connection: Connection, receipt_ids: Sequence[str]) -> dict[ReceiptKey, StoredReceipt]:
+    """What was left of the receipts with these ids."""
     rows = _FIND_TOGETHER(connection, [_packed(receipt_id) for receipt_id in receipt_ids])
-    return {(stone.receipt_id, stone.pos_id): stone for stone in map(_stored, rows)}
+    return {stone.key: stone for stone in map(_stored, rows)}
 
 
 def find_tombstones(connection: Connection, receipt_id: str) -> list[StoredReceipt]:
@@ -92,8 +93,7 @@ def refunds_in_tombstones(connection: Connection, receipt_id: str) -> list[tuple
 class Outline(NamedTuple):
     """What an audit needs of a tombstone: cheaper than the whole of it."""
 
-    pos_id: str
-    receipt_id: str
+    key: ReceiptKey
     kkt: str
     status: Status
     type: str
@@ -116,7 +116,7 @@ def outline(row: Sequence[Any]) -> Outline:
     pos_id, packed, kkt, status, kind, total, operation, fn_number, fd_number, sign, text = row
     word = _TYPES[kind]
     operation = word if word in _OPERATIONS else None if operation is None else _OPERATIONS[operation]
-    named = (pos_id, _unpacked(packed), kkt, _STATUSES[status], word, total, operation)
+    named = (ReceiptKey(pos_id, _unpacked(packed)), kkt, _STATUSES[status], word, total, operation)
     if fd_number is not None:
         return Outline(*named, fn_number, fd_number, str(sign)[1:])
     if text is None:
@@ -125,9 +125,9 @@ def outline(row: Sequence[Any]) -> Outline:
     return Outline(*named, mark.fn_number, mark.fd_number, mark.fiscal_sign)
 
 
-def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """POS and receipt id of stored tombstones."""
-    return [(row["pos_id"], _unpacked(row["receipt_id"])) for row in rows]
+def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[ReceiptKey]:
+    """Whose tombstones these rows are."""
+    return [ReceiptKey(row["pos_id"], _unpacked(row["receipt_id"])) for row in rows]
 
 
 def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dic
     parts = _taken_apart(receipt)
     storage, figures = parts or (_Storage(receipt.kkt), None)
     return {
-        "receipt_id": _packed(receipt.receipt_id),
-        "pos_id": receipt.pos_id,
+        "receipt_id": _packed(receipt.key.receipt_id),
+        "pos_id": receipt.key.pos_id,
         "storage": _storage_id(tx, storage),
         "status": _STATUSES.index(receipt.status),
         "type": _TYPES.index(receipt.type),
@@ -231,8 +231,7 @@ def _stored(row: Any) -> StoredReceipt:
     mark = _mark(row)
     return StoredReceipt(
         id=None,
-        receipt_id=_unpacked(row.receipt_id),
-        pos_id=row.pos_id,
+        key=ReceiptKey(row.pos_id, _unpacked(row.receipt_id)),
         kkt=row.kkt,
         status=_STATUSES[row.status],
         digest=row.digest,

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale, Step
+from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale, Step, StoredReceipt
 from kkt_bridge.journal.statements import (
     SIZES,
     BulkInsert,
@@ -24,6 +24,7 @@ from kkt_bridge.journal.statements import (
     in_sizes,
     prepared_insert,
 )
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import ENDS, PENDING, Status, advance
 
 CountKey = tuple[str, str]
@@ -105,8 +106,8 @@ class Transaction:
     """Of fiscal storages, those that this transaction moved on."""
     documents_touched: bool = False
     commands_touched: bool = False
-    known: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """Receipts that were looked up together, by receipt and POS; `None` where there is none."""
+    known: dict[ReceiptKey, StoredReceipt | None] = field(default_factory=dict)
+    """Receipts that were looked up together; `None` where there is none."""
     _ids: int = 0
     _steps: list[Step] = field(default_factory=list)
     _messages: list[Message] = field(default_factory=list)
@@ -225,14 +226,14 @@ class Transaction:
         kind = MoveKind(row.status.value, target.value, tuple(columns))
         self._moves.setdefault(kind, []).append(Move(row, tuple(columns.values())))
         self._moving.add(row.id)
-        self.known.pop((row.receipt_id, row.pos_id), None)
+        self.known.pop(row.key, None)
         kkt = columns.get("kkt", row.kkt)
         self.count(row.kkt, row.status, -1)
         self.count(kkt, target, +1)
         self.step(
             receipt=row.id,
-            receipt_id=row.receipt_id,
-            pos_id=row.pos_id,
+            receipt_id=row.key.receipt_id,
+            pos_id=row.key.pos_id,
             kkt=kkt,
             current=row.status,
             target=target,
@@ -269,9 +270,7 @@ class Transaction:
             rows = statements[size](self._connection, (kind.target, *flat, kind.current))
             if rows.rowcount != len({move.row.id for move in some}):
                 # Of several, nobody tells which one; each is tried for itself then (see journal.py).
-                raise IllegalTransition(
-                    " or ".join(f"receipt {row.pos_id}:{row.receipt_id} is no longer {row.status}" for row, _ in moves)
-                )
+                raise IllegalTransition(" or ".join(f"receipt {row.key} is no longer {row.status}" for row, _ in moves))
 
     def _changed_counts(self) -> Iterator[tuple[str, str, int]]:
         for (kkt, kind), change in self.counts_delta.items():

@@ -144,13 +144,13 @@ class Commands:
         found = [
             stored
             for stored in self._journal.read(lambda connection: find_receipts(connection, receipt_id))
-            if pos_id in {None, stored.pos_id}
+            if pos_id in {None, stored.key.pos_id}
         ]
         if not found:
             known = self._refusal_in_words(receipt_id, pos_id)
             raise CommandFailed("not_found", f"no receipt {receipt_id} was ever taken here; {known}")
         if len(found) > 1:
-            pos = ", ".join(stored.pos_id for stored in found)
+            pos = ", ".join(stored.key.pos_id for stored in found)
             raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
         return found[0]
 
@@ -185,8 +185,7 @@ class Commands:
         page = sorted(found, key=lambda pending: pending.id)[: args.limit]
         shown = [
             {
-                "receipt_id": pending.receipt_id,
-                "pos_id": pending.pos_id,
+                **pending.key._asdict(),
                 "kkt": pending.kkt,
                 "status": pending.status,
                 "received_at": rfc3339(pending.received_ms, self._zone),
@@ -249,12 +248,12 @@ class Commands:
         letters = [
             letter
             for letter in self._journal.read(lambda connection: dead_letters_of(connection, receipt_id))
-            if pos_id in {None, letter.pos_id}
+            if pos_id in {None, letter.key.pos_id}
         ]
         if not letters:
             raise CommandFailed("not_found", f"receipt {receipt_id} is no dead letter")
         if len(letters) > 1:
-            pos = ", ".join(letter.pos_id for letter in letters)
+            pos = ", ".join(letter.key.pos_id for letter in letters)
             raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
         return letters[0]
 
@@ -263,8 +262,7 @@ class Commands:
 
     def _shown_letter(self, letter: DeadLetter) -> dict[str, Any]:
         return {
-            "receipt_id": letter.receipt_id,
-            "pos_id": letter.pos_id,
+            **letter.key._asdict(),
             "kkt": letter.kkt,
             "stage": "ofd",
             "attempts": letter.strikes,
@@ -305,9 +303,9 @@ class Commands:
         stored = self._the_one(args.receipt_id, args.pos_id)
         may_be_found = stored.status == Status.BUFFERED and args.adopt is not None
         if stored.status != Status.PRINTING and not may_be_found:
-            raise _refused(not_in_doubt(stored.receipt_id, stored.pos_id, stored.status))
+            raise _refused(not_in_doubt(stored.key, stored.status))
         lane = self._lane(stored.kkt)
-        order = ManualResolution(stored.receipt_id, stored.pos_id, _decision(args), args.reason)
+        order = ManualResolution(stored.key, _decision(args), args.reason)
         settled = lane.settle(order)
         self._wake_lane(stored.kkt)
         return _then(settled, _shown_settled)
@@ -365,8 +363,7 @@ def _decision(args: SettleArgs) -> OnRegister | OnPaper | PrintAgain:
 def _shown_settled(settled: ManuallyResolved) -> Answer:
     task, mark = settled.task, settled.printed.mark if settled.printed is not None else None
     return {
-        "receipt_id": task.receipt_id,
-        "pos_id": task.pos_id,
+        **task.key._asdict(),
         "kkt": task.kkt,
         "outcome": "adopted" if mark is not None else "queued",
         "fiscal": mark.model_dump(mode="json") if mark is not None else None,

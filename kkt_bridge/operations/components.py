@@ -404,8 +404,7 @@ class RegisterComponent:
     def _doubt(self, doubt: InDoubtReceipt) -> DoubtState:
         task = doubt.task
         return DoubtState(
-            receipt_id=task.receipt_id,
-            pos_id=task.pos_id,
+            **task.key._asdict(),
             doubt=doubt.number,
             fn_number=task.fn_before or "",
             fd_number=task.fd_before or 0,

@@ -1,16 +1,27 @@
-"""Digests by which the bridge knows a receipt again."""
+"""The key of a receipt, and the digests by which the bridge knows it again."""
 
 import base64
 import re
 from hashlib import blake2b
-from typing import Final, TypeGuard
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 from pydantic import ValidationError
 
-from kkt_bridge.receipts.model import Receipt
+if TYPE_CHECKING:
+    from kkt_bridge.receipts.model import Receipt
 
 
-def content_digest(receipt: Receipt) -> bytes:
+class ReceiptKey(NamedTuple):
+    """The idempotency key of a receipt: two POS may use one id."""
+
+    pos_id: str
+    receipt_id: str
+
+    def __str__(self) -> str:
+        return f"{self.pos_id}:{self.receipt_id}"
+
+
+def content_digest(receipt: "Receipt") -> bytes:
     """16 bytes that differ when the content does: same key and another digest is an idempotency conflict.
 
     Taken over the canonical form, so spelling ("1.0" or 1, a default given or not) makes no conflict.
@@ -23,24 +34,24 @@ def canonical_digest(canonical: bytes) -> bytes:
     return blake2b(canonical, digest_size=16).digest()
 
 
-def is_the_same(receipt: Receipt, stored_body: str) -> bool:
+def is_the_same(receipt: "Receipt", stored_body: str) -> bool:
     """Whether a receipt is the one that was stored in this canonical form, be that of an earlier release.
 
     Digests differ where the model has got a field with a default since: its canonical form holds one more value. Read
     by today's model, the stored form gets the same default.
     """
     try:
-        return Receipt.model_validate_json(stored_body) == receipt
+        return type(receipt).model_validate_json(stored_body) == receipt
     except ValidationError:
         return False
 
 
-def requisite_1192(pos_id: str, receipt_id: str) -> str:
+def requisite_1192(key: ReceiptKey) -> str:
     """The 16 characters printed in FFD tag 1192, by which a document is recognised after a crash.
 
     80 bits in base 32: within CP866 and the tag's limit, and readable on paper.
     """
-    digest = blake2b(f"{pos_id}:{receipt_id}".encode(), digest_size=10).digest()
+    digest = blake2b(f"{key.pos_id}:{key.receipt_id}".encode(), digest_size=10).digest()
     return base64.b32encode(digest).decode()
 
 

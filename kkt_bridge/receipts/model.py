@@ -34,6 +34,7 @@ from kkt_bridge.receipts.ffd_codes import (
     Unit,
     Vat,
 )
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.text import CONTACT_PATTERN, INN, PRINTABLE_PATTERN, REACHABLE, text_problem
 
 IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -214,6 +215,11 @@ class Receipt(Strict):
     """Tag 1055; without it the one that is configured for the register."""
     kkt: Identifier | None = None
     """Which register prints it; without it the one that the POS is mapped to."""
+
+    @property
+    def key(self) -> ReceiptKey:
+        """Its idempotency key."""
+        return ReceiptKey(self.pos_id, self.receipt_id)
 
     @property
     def operation(self) -> Operation:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import RecoveredDocument
-from kkt_bridge.receipts.identity import canonical_digest, content_digest, requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest, content_digest, requisite_1192
 from kkt_bridge.receipts.lifecycle import STATUS_OF, DeliveryState, Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.recovery.row_validation import Row, mark_in, receipt_in
@@ -60,7 +60,7 @@ class RecoveryPlanner:
         self._reply_topic = reply_topic
         self._fates = RecoveryPlan()
 
-    def judge(self, salvage: Salvage, tombstones: Sequence[tuple[str, str]]) -> RecoveryPlan:
+    def judge(self, salvage: Salvage, tombstones: Sequence[ReceiptKey]) -> RecoveryPlan:
         """Everything that becomes of what was read. `tombstones` are the keys of those that stay."""
         plan = self._fates
         documents = {row["receipt"]: row for row in salvage.rows.get("documents", [])}
@@ -70,11 +70,11 @@ class RecoveryPlanner:
         plan.awaited |= {requisite: found.document for requisite, found in self._found.items()}
         for row in salvage.rows.get("receipts", []):
             self._receipt(row, bodies.pop(row["id"], None), documents.pop(row["id"], None))
-        known = {(row["pos_id"], row["receipt_id"]) for row in plan.receipts} | set(tombstones)
+        known = {_key(row) for row in plan.receipts} | set(tombstones)
         for number, row in bodies.items():
             self._orphan(row, documents.pop(number, None), known, was_rejected=number in rejected)
-        for key in known | {(row["pos_id"], row["receipt_id"]) for row in plan.receipts}:
-            plan.awaited.pop(requisite_1192(*key), None)
+        for key in known | {_key(row) for row in plan.receipts}:
+            plan.awaited.pop(requisite_1192(key), None)
         return plan
 
     def _receipt(self, row: Row, body: Row | None, document: Row | None) -> None:
@@ -93,14 +93,14 @@ class RecoveryPlanner:
             self._lose(row)
         else:
             self._keep(row, body, None)
-            found = self._found.get(requisite_1192(row["pos_id"], row["receipt_id"]))
+            found = self._found.get(requisite_1192(_key(row)))
             if found is not None and found.document.could_be(receipt):
                 self._fates.adopted.append((row, receipt, found.document))
             elif found is not None:
                 self._fates.disputed.append(found.document)
 
     def _printed(self, row: Row, status: Status, body: Row | None, document: Row | None) -> None:
-        found = self._found.get(requisite_1192(row["pos_id"], row["receipt_id"]))
+        found = self._found.get(requisite_1192(_key(row)))
         if body is None and status != Status.SYNCED:
             self._lose(row, document)  # nothing to deliver, until its POS repeats it
         elif document is not None:
@@ -109,21 +109,21 @@ class RecoveryPlanner:
             made = _document_row(row, found.document, _DELIVERY[status])
             self._keep(row | {"document": made["id"]}, body, made)
         else:
-            self._fates.unmarked.append(_name(row))
+            self._fates.unmarked.append(str(_key(row)))
             end = Status.SYNCED if status == Status.SYNCED else Status.DEAD
             self._keep(
                 row | {"status": end, "document": None, "ended_steady_ms": row["ended_steady_ms"] or 0}, body, None
             )
 
-    def _orphan(self, body: Row, document: Row | None, known: set[tuple[str, str]], *, was_rejected: bool) -> None:
+    def _orphan(self, body: Row, document: Row | None, known: set[ReceiptKey], *, was_rejected: bool) -> None:
         """A body whose receipt's row is lost."""
         receipt = receipt_in(body)
-        if receipt is None or (receipt.pos_id, receipt.receipt_id) in known:
+        if receipt is None or receipt.key in known:
             return
-        found = self._found.get(requisite_1192(receipt.pos_id, receipt.receipt_id))
+        found = self._found.get(requisite_1192(receipt.key))
         if found is None or not found.document.could_be(receipt):
             if not was_rejected:
-                self._fates.lost.append(f"{receipt.pos_id}:{receipt.receipt_id}")
+                self._fates.lost.append(str(receipt.key))
             return
         row = self._row_of(body["receipt"], receipt, found, document)
         made = document or _document_row(row, found.document, DeliveryState.READY)
@@ -134,8 +134,7 @@ class RecoveryPlanner:
         status = STATUS_OF[DeliveryState(document["delivery"])] if document is not None else Status.PRINTED
         return {
             "id": number,
-            "receipt_id": receipt.receipt_id,
-            "pos_id": receipt.pos_id,
+            **receipt.key._asdict(),
             "kkt": found.document.kkt,
             "status": status,
             "digest": content_digest(receipt),
@@ -168,22 +167,21 @@ class RecoveryPlanner:
 
     def _lose(self, row: Row, document: Row | None = None) -> None:
         """Of this receipt too little is left; with its document it can still be answered when it comes again."""
-        requisite = requisite_1192(row["pos_id"], row["receipt_id"])
+        requisite = requisite_1192(_key(row))
         mark = mark_in(document) if document is not None else None
         if requisite not in self._fates.awaited and mark is not None and row["type"] != "correction":
             self._fates.awaited[requisite] = RecoveredDocument(
                 requisite, row["kkt"], 3, row["type"], row["total"], mark
             )
         if requisite not in self._fates.awaited:
-            self._fates.lost.append(_name(row))
+            self._fates.lost.append(str(_key(row)))
 
 
 def task_of(row: Row, receipt: Receipt) -> PrintTask:
     """A row of `receipts` as what its register's lane would make of it."""
     return PrintTask(
         id=row["id"],
-        receipt_id=row["receipt_id"],
-        pos_id=row["pos_id"],
+        key=_key(row),
         kkt=row["kkt"],
         status=Status(row["status"]),
         body=receipt.canonical().decode(),
@@ -197,8 +195,8 @@ def task_of(row: Row, receipt: Receipt) -> PrintTask:
     )
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['pos_id']}:{row['receipt_id']}"
+def _key(row: Mapping[str, Any]) -> ReceiptKey:
+    return ReceiptKey(row["pos_id"], row["receipt_id"])
 
 
 def _awaited(row: Row) -> RecoveredDocument | None:

@@ -6,6 +6,7 @@ from datetime import tzinfo
 
 from kkt_bridge.journal.records import PrintTask, StoredReceipt
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.wire.messages import Error, ErrorCode, FaultyField, HlcStamp, Reply, rfc3339
 
@@ -23,12 +24,11 @@ def error(code: ErrorCode, message: str, *, retryable: bool, fields: Iterable[tu
     return Error(code=code, message=message, retryable=retryable, fields=shown)
 
 
-def not_found(receipt_id: str, pos_id: str) -> Reply:
+def not_found(key: ReceiptKey) -> Reply:
     """The answer to a query for a receipt that was never taken."""
-    message = f"no receipt {receipt_id} was ever taken from {pos_id}; {SAFE_TO_REPEAT}"
+    message = f"no receipt {key.receipt_id} was ever taken from {key.pos_id}; {SAFE_TO_REPEAT}"
     return Reply(
-        receipt_id=receipt_id,
-        pos_id=pos_id,
+        **key._asdict(),
         status="unknown",
         final=False,
         error=error("not_found", message, retryable=True),
@@ -38,8 +38,7 @@ def not_found(receipt_id: str, pos_id: str) -> Reply:
 def printed(task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...], printed_ms: int, zone: tzinfo) -> Reply:
     """The fiscal document exists."""
     return Reply(
-        receipt_id=task.receipt_id,
-        pos_id=task.pos_id,
+        **task.key._asdict(),
         status="printed",
         final=True,
         fiscal=mark,
@@ -53,8 +52,7 @@ def printed(task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...], printe
 def rejected(task: PrintTask, code: str, message: str, zone: tzinfo) -> Reply:
     """The register refused it for good."""
     return Reply(
-        receipt_id=task.receipt_id,
-        pos_id=task.pos_id,
+        **task.key._asdict(),
         status="rejected",
         final=True,
         error=rejection(code, message),
@@ -74,8 +72,7 @@ def stored(receipt: StoredReceipt, zone: tzinfo, *, duplicate: bool) -> Reply:
     status = _REPLY_STATUS[receipt.status]
     return Reply.model_validate(
         {
-            "receipt_id": receipt.receipt_id,
-            "pos_id": receipt.pos_id,
+            **receipt.key._asdict(),
             "status": status,
             "final": status != "buffered",
             "duplicate": duplicate,

@@ -12,7 +12,7 @@ from kkt_bridge.audit.differences import KINDS
 from kkt_bridge.audit.verify import audit
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.recovered import REMARK
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.stored_documents import StorageUnreadable
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
@@ -43,7 +43,7 @@ def the_one(shop, kind, *extra):
 
 def line_of(shop, request, register="kkt-1"):
     """Where a receipt's document stands in its register's file."""
-    requisite = requisite_1192(request["pos_id"], request["receipt_id"])
+    requisite = requisite_1192(ReceiptKey(request["pos_id"], request["receipt_id"]))
     documents = list(read_documents(shop.folder / f"{register}.fn"))
     return next(number for number, document in enumerate(documents) if document.body.requisite_1192 == requisite)
 

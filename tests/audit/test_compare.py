@@ -11,14 +11,13 @@ from kkt_bridge.audit.differences import OfdEntry
 from kkt_bridge.audit.journal_claims import Claim, JournalClaims
 from kkt_bridge.audit.snapshot import ScratchDatabase
 from kkt_bridge.audit.sums import sum_up
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RECEIPT_FORM, StoredDocument
 
 FN = "9999078900000001"
 CLAIM = Claim(
-    pos_id="pos-1",
-    receipt_id="0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11",
+    key=ReceiptKey("pos-1", "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"),
     kkt="kkt-1",
     status=Status.SYNCED,
     type="sale",
@@ -39,7 +38,7 @@ DOCUMENT = StoredDocument(
     form=RECEIPT_FORM,
     operation="sale",
     total=1000,
-    requisite=requisite_1192(*CLAIM.key),
+    requisite=requisite_1192(CLAIM.key),
     at=datetime(2026, 11, 22, 14, 3, tzinfo=UTC),
     shift_number=1,
     mark=a_mark(1, FN).model_copy(update={"fiscal_sign": "1"}),

@@ -17,7 +17,7 @@ from kkt_bridge.audit.verify import audit
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.quarantine import REPLACED, quarantine, quarantined_files
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.recovery.backup import back_up
 from kkt_bridge.recovery.rebuild import rebuild
 from kkt_bridge.recovery.restore import restore
@@ -495,7 +495,10 @@ def test_a_receipt_whose_mark_stands_on_another_sale_is_not_printed_by_the_journ
     shop.sell(request)
     shop.heal_register()
     job = a_print_job(receipt())
-    print_on(shop.registers["kkt-1"], replace(job, requisite=requisite_1192(request["pos_id"], request["receipt_id"])))
+    print_on(
+        shop.registers["kkt-1"],
+        replace(job, requisite=requisite_1192(ReceiptKey(request["pos_id"], request["receipt_id"]))),
+    )
     if status == "printing":
         shop.print_all()
     assert shop.status(request) == status

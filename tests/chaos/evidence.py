@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from chaos.records import Key, Sale, Till
+from chaos.records import Sale, Till
 from chaos.site import Outage, Site
 
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
 from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents
 
@@ -64,7 +65,7 @@ class Evidence:
     papers: tuple[Paper, ...]
     bad_storages: tuple[str, ...]
     books: Mapping[str, Any]
-    rows: Mapping[Key, Row]
+    rows: Mapping[ReceiptKey, Row]
     quick_check: str
     outbox: int
     log: Counter[str]
@@ -135,7 +136,7 @@ def pending(path: Path) -> int:
     return int(ask_journal(path, sql)[0][0])
 
 
-def read_rows(path: Path) -> dict[Key, Row]:
+def read_rows(path: Path) -> dict[ReceiptKey, Row]:
     """Every receipt that was taken."""
     sql = (
         "SELECT r.pos_id, r.receipt_id, r.status, r.kkt, d.fd_number, coalesce(d.attempts, 0)"
@@ -144,7 +145,7 @@ def read_rows(path: Path) -> dict[Key, Row]:
     return {(pos_id, receipt_id): Row(*rest) for pos_id, receipt_id, *rest in ask_journal(path, sql)}
 
 
-def read_steps(path: Path, key: Key) -> list[Any]:
+def read_steps(path: Path, key: ReceiptKey) -> list[Any]:
     """The life of one receipt as the journal tells it."""
     sql = (
         "SELECT at_ms, from_status, to_status, fd_number, error FROM steps WHERE receipt ="

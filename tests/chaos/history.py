@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from chaos.evidence import Evidence, lines_about, read_steps
-from chaos.records import Key, Sale
+from chaos.records import Sale
 from chaos.site import Site
 from chaos.verdict import papers_by_requisite
 
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 
 REPLIES_MAX = 12
 
 
-def history(site: Site, evidence: Evidence, key: Key) -> Iterator[str]:
+def history(site: Site, evidence: Evidence, key: ReceiptKey) -> Iterator[str]:
     """Everything known of one receipt, line by line."""
     yield f"receipt {key[0]}:{key[1]}"
     for sale in (sale for sale in evidence.sales() if sale.key == key):
         yield from _conversation(sale)
-    for paper in papers_by_requisite(evidence).get(requisite_1192(*key), []):
+    for paper in papers_by_requisite(evidence).get(requisite_1192(key), []):
         body = paper.document.body
         yield f"  {paper.kkt}: FD {paper.document.fd_number} {body.type} {body.total} at {paper.document.at}"
     for entry in evidence.books["documents"]:

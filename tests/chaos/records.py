@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kkt_bridge.receipts.identity import ReceiptKey
+
 PRINTED = "printed"
 CONFLICT = "idempotency_conflict"
-
-Key = tuple[str, str]
-"""POS and receipt id."""
 
 Question = Literal["receipt", "query"]
 
@@ -82,9 +81,9 @@ class Sale:
         return str(self.request["receipt_id"])
 
     @property
-    def key(self) -> Key:
+    def key(self) -> ReceiptKey:
         """What the bridge knows it by."""
-        return self.pos_id, self.receipt_id
+        return ReceiptKey(self.pos_id, self.receipt_id)
 
     @property
     def verdicts(self) -> list[Reply]:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from chaos.evidence import Evidence, Paper
 from chaos.plan import BRIDGE, OFD
-from chaos.records import PRINTED, Key, Reply, Sale
+from chaos.records import PRINTED, Reply, Sale
 from chaos.trade import total_of
 
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT
 
 REPLY_S: Final = 10.0
@@ -29,7 +29,7 @@ class Finding:
 
     check: str
     text: str
-    key: Key | None = None
+    key: ReceiptKey | None = None
 
     def __str__(self) -> str:
         return f"{self.check}: {self.text}" + (f" [{':'.join(self.key)}]" if self.key else "")
@@ -119,7 +119,7 @@ def one_document(evidence: Evidence) -> Iterator[Finding]:
     known: set[str | None] = set()
     for till in evidence.tills:
         for sale in till.sales.values():
-            requisite = requisite_1192(*sale.key)
+            requisite = requisite_1192(sale.key)
             known.add(requisite)
             yield from _judge_papers(sale, papers.get(requisite, []))
     for stranger, found in papers.items():
@@ -194,7 +194,7 @@ def delivered_once(evidence: Evidence) -> Iterator[Finding]:
             elif entry is None:
                 yield Finding("not delivered", "the OFD does not have it", sale.key)
             elif (entry["fn_number"], entry["fd_number"]) not in {
-                (paper.fn_number, paper.document.fd_number) for paper in papers[requisite_1192(*sale.key)]
+                (paper.fn_number, paper.document.fd_number) for paper in papers[requisite_1192(sale.key)]
             }:
                 yield Finding("wrong delivery", f"the OFD has {entry}", sale.key)
     for key, entry in entries.items():
@@ -214,7 +214,7 @@ def delivered_in_order(evidence: Evidence) -> Iterator[Finding]:
         last[kkt] = max(fd_number, last.get(kkt, 0))
 
 
-def _met_an_error(evidence: Evidence, key: Key, since: float, until: float) -> bool:
+def _met_an_error(evidence: Evidence, key: ReceiptKey, since: float, until: float) -> bool:
     """Whether a try failed: the journal says so; or the OFD was away, and the bridge was killed before it could say."""
     row = evidence.rows.get(key)
     if row is not None and row.attempts:
@@ -287,9 +287,9 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
-def _key(entry: Mapping[str, Any]) -> Key:
+def _key(entry: Mapping[str, Any]) -> ReceiptKey:
     pos_id, _, receipt_id = str(entry["key"]).partition(":")
-    return pos_id, receipt_id
+    return ReceiptKey(pos_id, receipt_id)
 
 
 def _at(text: str) -> float:

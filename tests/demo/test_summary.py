@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kkt_bridge.demo.summary import summarize
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, FiscalDocument
 from kkt_bridge.simulators.pos import Tally
 
@@ -30,7 +30,7 @@ def documents(ids=IDS):
     return [
         FiscalDocument(
             fd_number=number,
-            body=Body(RECEIPT, "sale", "sale", 100, requisite_1192(POS, receipt_id)),
+            body=Body(RECEIPT, "sale", "sale", 100, requisite_1192(ReceiptKey(POS, receipt_id))),
             at=datetime(2026, 11, 22, 12, 0, tzinfo=UTC),
             shift_number=1,
             receipt_number=number,

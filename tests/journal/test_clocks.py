@@ -30,7 +30,7 @@ def take(journal, **changes):
     """Take a receipt and return its place in the bridge's order."""
     new = a_receipt(**changes)
     journal.write(lambda tx: insert_receipt(tx, new))
-    return journal.read(lambda connection: find_receipt(connection, new.receipt_id, new.pos_id)).hlc
+    return journal.read(lambda connection: find_receipt(connection, new.key)).hlc
 
 
 def test_the_order_follows_the_wall_clock_while_that_goes_forward(journal, clock):
@@ -46,7 +46,7 @@ def test_receipts_of_one_millisecond_are_counted(journal):
 def test_receipts_of_one_commit_are_counted(journal):
     received = [a_receipt() for _ in range(3)]
     journal.write(lambda tx: [insert_receipt(tx, new) for new in received])
-    hlcs = [journal.read(lambda c, new=new: find_receipt(c, new.receipt_id, new.pos_id)).hlc for new in received]
+    hlcs = [journal.read(lambda c, new=new: find_receipt(c, new.key)).hlc for new in received]
     assert hlcs == [Hlc(NOON_MS, counter) for counter in range(3)]
 
 

@@ -84,7 +84,7 @@ def test_a_sent_document_is_done_and_completes_the_clock(journal):
     new = printed(journal, 2)
     (due,) = ready(journal)
     journal.write(lambda tx: record_sent(tx, due, 1_795_345_381))
-    stored = journal.read(lambda c: find_receipt(c, new.receipt_id, new.pos_id))
+    stored = journal.read(lambda c: find_receipt(c, new.key))
     assert (stored.status, stored.server_time) == (Status.SYNCED, 1_795_345_381)
     assert ready(journal) == []
 
@@ -163,7 +163,11 @@ def test_a_dead_letter_says_why_and_when(journal, clock):
     (due,) = ready(journal)
     journal.write(lambda tx: record_dead_letter(tx, due, reason="max_attempts", error="500 again"))
     (letter,) = letters(journal)
-    assert (letter.receipt_id, letter.reason, letter.last_error) == (new.receipt_id, "max_attempts", "500 again")
+    assert (letter.key.receipt_id, letter.reason, letter.last_error) == (
+        new.key.receipt_id,
+        "max_attempts",
+        "500 again",
+    )
     assert (letter.attempts, letter.strikes, letter.failed_ms) == (2, 2, clock.now_ms())
     assert ready(journal) == []
     assert journal.counts()["kkt-1", "dlq"] == 1
@@ -177,18 +181,18 @@ def test_dead_letters_come_in_pages_and_by_receipt(journal):
     first = letters(journal, limit=2)
     rest = letters(journal, after=first[-1].document)
     assert [letter.document for letter in [*first, *rest]] == sorted(letter.document for letter in letters(journal))
-    (one,) = journal.read(lambda c: dead_letters_of(c, rest[0].receipt_id))
+    (one,) = journal.read(lambda c: dead_letters_of(c, rest[0].key.receipt_id))
     assert one == rest[0]
-    assert journal.read(lambda c: dead_letters_of(c, a_receipt().receipt_id)) == []
+    assert journal.read(lambda c: dead_letters_of(c, a_receipt().key.receipt_id)) == []
 
 
 def test_dead_letters_of_two_pos_with_one_id_are_told_apart(journal):
     first = printed(journal, 2)
-    printed(journal, 3, receipt_id=first.receipt_id, pos_id="pos-2")
+    printed(journal, 3, receipt_id=first.key.receipt_id, pos_id="pos-2")
     for due in ready(journal):
         journal.write(lambda tx, due=due: record_dead_letter(tx, due, reason="refused", error="422"))
-    both = journal.read(lambda c: dead_letters_of(c, first.receipt_id))
-    assert {letter.pos_id for letter in both} == {"pos-1", "pos-2"}
+    both = journal.read(lambda c: dead_letters_of(c, first.key.receipt_id))
+    assert {letter.key.pos_id for letter in both} == {"pos-1", "pos-2"}
 
 
 def test_a_requeued_letter_is_sent_again_in_its_order(journal):

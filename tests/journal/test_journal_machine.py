@@ -78,8 +78,8 @@ class JournalMachine(RuleBasedStateMachine):
         new = [a_receipt(kkt=kkt, digest=bytes([number])) for _ in range(number)]
         self.journal.write(lambda tx: [insert_receipt(tx, one) for one in new])
         for one in new:
-            stored = self.journal.read(lambda c, one=one: find_receipt(c, one.receipt_id, one.pos_id))
-            self.taken[one.receipt_id] = stored.hlc
+            stored = self.journal.read(lambda c, one=one: find_receipt(c, one.key))
+            self.taken[one.key.receipt_id] = stored.hlc
 
     @rule(kkt=registers, limit=st.integers(min_value=1, max_value=3))
     def lease(self, kkt, limit):

@@ -68,7 +68,7 @@ def print_next(journal, fd_number, kkt="kkt-1"):
 
 
 def found(journal, new):
-    return journal.read(lambda connection: find_receipt(connection, new.receipt_id, new.pos_id))
+    return journal.read(lambda connection: find_receipt(connection, new.key))
 
 
 def story(journal, row_id):
@@ -82,7 +82,7 @@ def contents(folder):
 def test_a_receipt_is_taken_whole(journal, clock):
     new = take(journal, correlation=b"\x00\xff", original_receipt_id=None)
     stored = found(journal, new)
-    assert (stored.receipt_id, stored.pos_id, stored.kkt) == (new.receipt_id, new.pos_id, "kkt-1")
+    assert (stored.key, stored.kkt) == (new.key, "kkt-1")
     assert (stored.status, stored.digest, stored.total) == (Status.BUFFERED, b"content", 1000)
     assert (stored.reply_topic, stored.correlation) == (new.reply_topic, b"\x00\xff")
     assert (stored.received_ms, stored.printed_ms, stored.mark) == (clock.now_ms(), None, None)
@@ -101,16 +101,16 @@ def test_the_same_key_is_taken_once(journal, tmp_path):
 
 def test_two_pos_may_use_one_id(journal):
     first = take(journal)
-    second = take(journal, receipt_id=first.receipt_id, pos_id="pos-2")
-    both = journal.read(lambda connection: find_receipts(connection, first.receipt_id))
-    assert {stored.pos_id for stored in both} == {"pos-1", "pos-2"}
-    assert found(journal, second).pos_id == "pos-2"
+    second = take(journal, receipt_id=first.key.receipt_id, pos_id="pos-2")
+    both = journal.read(lambda connection: find_receipts(connection, first.key.receipt_id))
+    assert {stored.key.pos_id for stored in both} == {"pos-1", "pos-2"}
+    assert found(journal, second).key.pos_id == "pos-2"
 
 
 def test_an_unknown_receipt_is_not_found(journal):
     new = a_receipt()
     assert found(journal, new) is None
-    assert journal.read(lambda connection: find_receipts(connection, new.receipt_id)) == []
+    assert journal.read(lambda connection: find_receipts(connection, new.key.receipt_id)) == []
 
 
 def test_leases_go_in_the_order_of_arrival_and_by_register(journal, clock):
@@ -119,9 +119,9 @@ def test_leases_go_in_the_order_of_arrival_and_by_register(journal, clock):
         new = take(journal, kkt=f"kkt-{number % 2 + 1}")
         clock.jump(-10)
         if number % 2 == 0:
-            mine.append(new.receipt_id)
+            mine.append(new.key.receipt_id)
     leased = [*lease_some(journal, limit=2), *lease_some(journal, limit=5)]
-    assert [task.receipt_id for task in leased] == mine
+    assert [task.key.receipt_id for task in leased] == mine
     assert lease_some(journal) == []
     assert journal.counts()["kkt-2", "buffered"] == 3
 
@@ -166,7 +166,7 @@ def test_a_released_receipt_waits_at_its_old_place(journal):
     folder = journal._database.path.parent
     assert rows(folder, "SELECT fn_before, fd_before FROM receipts") == [(None, None)] * 2
     (again,) = lease_some(journal)
-    assert again.receipt_id == first.receipt_id
+    assert again.key == first.key
 
 
 def test_a_rejected_receipt_keeps_its_reason(journal):
@@ -200,7 +200,7 @@ def test_documents_of_others_are_told_from_ours(journal):
 def test_the_stored_row_guards_its_transitions(journal, tmp_path, current, target):
     """Moving from what the row is not, or to what may not follow, raises and changes nothing."""
     new = take(journal)
-    row = Movable(found(journal, new).id, new.receipt_id, new.pos_id, "kkt-1", current)
+    row = Movable(found(journal, new).id, new.key, "kkt-1", current)
     legal = target in TRANSITIONS[current] and current is Status.BUFFERED
     before = contents(tmp_path), journal.counts()
     if legal:
@@ -222,7 +222,7 @@ def test_a_stale_task_moves_nothing(journal, tmp_path):
         lambda tx: record_rejected(tx, task, "kkt_rejected", ""),
         lambda tx: release(tx, task),
     ):
-        with pytest.raises(IllegalTransition, match=f"receipt pos-1:{new.receipt_id} is no longer printing"):
+        with pytest.raises(IllegalTransition, match=f"receipt pos-1:{new.key.receipt_id} is no longer printing"):
             journal.write(late)
     assert (contents(tmp_path), journal.counts()) == before
 
@@ -253,20 +253,20 @@ def test_half_an_operation_is_none(journal, tmp_path):
 
 
 def original(journal, sale):
-    return journal.read(lambda connection: find_original(connection, sale.receipt_id, sale.pos_id))
+    return journal.read(lambda connection: find_original(connection, sale.key))
 
 
 def test_a_sale_knows_what_was_refunded_of_it(journal):
     sale = take(journal, total=5000)
     assert (original(journal, sale).total, original(journal, sale).refunded) == (5000, 0)
-    take(journal, type="refund", original_receipt_id=sale.receipt_id, total=1200)
-    take(journal, type="refund", original_receipt_id=sale.receipt_id, total=300, pos_id="pos-2")
+    take(journal, type="refund", original_receipt_id=sale.key.receipt_id, total=1200)
+    take(journal, type="refund", original_receipt_id=sale.key.receipt_id, total=300, pos_id="pos-2")
     assert original(journal, sale).refunded == 1500
 
 
 def test_a_rejected_refund_does_not_count(journal):
     sale = take(journal, kkt="kkt-2")
-    take(journal, type="refund", original_receipt_id=sale.receipt_id)
+    take(journal, type="refund", original_receipt_id=sale.key.receipt_id)
     (task,) = lease_some(journal)
     journal.write(lambda tx: record_rejected(tx, task, "kkt_rejected", ""))
     assert original(journal, sale).refunded == 0
@@ -292,14 +292,14 @@ def test_a_notice_is_given_once_and_not_to_the_printed(journal):
 
 
 def test_what_waits_comes_in_order_and_in_pages(journal):
-    ids = [take(journal).receipt_id for _ in range(5)]
+    ids = [take(journal).key.receipt_id for _ in range(5)]
 
     def page(after, limit):
         return journal.read(lambda c: unprinted_after(c, Status.BUFFERED, "kkt-1", after, limit))
 
     first = page(0, 2)
-    assert [each.receipt.receipt_id for each in first] == ids[:2]
-    assert [each.receipt.receipt_id for each in page(first[-1].receipt.id, 10)] == ids[2:]
+    assert [each.receipt.key.receipt_id for each in first] == ids[:2]
+    assert [each.receipt.key.receipt_id for each in page(first[-1].receipt.id, 10)] == ids[2:]
 
 
 def test_pending_receipts_are_listed_by_state_and_register(journal, clock):
@@ -308,7 +308,7 @@ def test_pending_receipts_are_listed_by_state_and_register(journal, clock):
     take(journal)
     print_next(journal, 2)
     (printed,) = journal.read(lambda c: pending_page(c, Status.PRINTED, "kkt-1", 0, 10))
-    assert (printed.receipt_id, printed.attempts, printed.last_error) == (first.receipt_id, 0, None)
+    assert (printed.key.receipt_id, printed.attempts, printed.last_error) == (first.key.receipt_id, 0, None)
     (buffered,) = journal.read(lambda c: pending_page(c, Status.BUFFERED, "kkt-1", 0, 10))
     assert buffered.received_ms == clock.now_ms()
     assert journal.read(lambda c: oldest_received_ms(c, Status.BUFFERED, "kkt-1")) == clock.now_ms()

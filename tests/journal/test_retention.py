@@ -64,7 +64,7 @@ class Maker:
     def printing(self, **changes):
         new = self.buffered(**changes)
         (self.task,) = self.journal.write(lambda tx: lease(tx, "kkt-1", FN, self.fd_number, 1))
-        assert self.task.receipt_id == new.receipt_id
+        assert self.task.key.receipt_id == new.key.receipt_id
         return new
 
     def rejected(self, **changes):
@@ -122,7 +122,7 @@ def purge(journal, after=0, rows_max=100, **how):
 
 
 def found(journal, new):
-    return journal.read(lambda c: find_receipt(c, new.receipt_id, new.pos_id))
+    return journal.read(lambda c: find_receipt(c, new.key))
 
 
 def is_purged(journal, new):
@@ -167,7 +167,7 @@ def test_a_tombstone_answers_as_the_receipt_did(journal, clock, make, tmp_path, 
     clock.advance(100 * DAY_S)
     purge(journal)
     after = found(journal, new)
-    for name in ("receipt_id", "pos_id", "kkt", "status", "digest", "type", "total", "hlc", "server_time"):
+    for name in ("key", "kkt", "status", "digest", "type", "total", "hlc", "server_time"):
         assert getattr(after, name) == getattr(before, name), name
     for name in ("received_ms", "printed_ms", "error_code", "error_message", "mark", "warnings"):
         assert getattr(after, name) == getattr(before, name), name
@@ -190,12 +190,12 @@ def test_a_purged_receipt_leaves_the_counts(journal, clock, make):
 
 def test_refunds_are_summed_over_what_was_purged(journal, clock, make):
     sale = make.synced(total=5000)
-    make.synced(type="refund", original_receipt_id=sale.receipt_id, total=1200)
-    make.rejected(type="refund", original_receipt_id=sale.receipt_id, total=700)
+    make.synced(type="refund", original_receipt_id=sale.key.receipt_id, total=1200)
+    make.rejected(type="refund", original_receipt_id=sale.key.receipt_id, total=700)
     clock.advance(8 * DAY_S)
     purge(journal)
-    make.synced(type="refund", original_receipt_id=sale.receipt_id, total=300)
-    original = journal.read(lambda c: find_original(c, sale.receipt_id, sale.pos_id))
+    make.synced(type="refund", original_receipt_id=sale.key.receipt_id, total=300)
+    original = journal.read(lambda c: find_original(c, sale.key))
     assert (original.status, original.total, original.refunded) == (Status.SYNCED, 5000, 1500)
 
 
@@ -264,7 +264,7 @@ def test_an_undecided_letter_is_given_up_after_its_time_and_not_before(journal, 
     purge(journal)
     assert journal.counts()["kkt-1", "dlq"] == 0
     last = journal.read(lambda c: history_of(c, make.letter.id))[-1]
-    assert (last.receipt_id, last.from_status, last.to_status) == (new.receipt_id, Status.DEAD, Status.DEAD)
+    assert (last.receipt_id, last.from_status, last.to_status) == (new.key.receipt_id, Status.DEAD, Status.DEAD)
     assert last.error.startswith("expired: ")
     assert journal.read(lambda c: dead_letters(c, "kkt-1", 0, 10)) == []
 

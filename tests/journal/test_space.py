@@ -10,6 +10,7 @@ from support.stages import a_receipt, kill, new_journal, rows
 
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
 from kkt_bridge.journal.retention import STEP_PAGES, space_of, vacuum
+from kkt_bridge.receipts.identity import ReceiptKey
 
 PAGE = 4096
 FRAME = PAGE + 24
@@ -121,7 +122,7 @@ def test_readers_that_come_and_go_let_the_log_be_cut(tmp_path, journal):
 
     def read():
         while not stop.is_set():
-            journal.read(lambda c: find_receipt(c, "none", "pos-1"))
+            journal.read(lambda c: find_receipt(c, ReceiptKey("pos-1", "none")))
 
     threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:

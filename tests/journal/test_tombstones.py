@@ -17,6 +17,7 @@ from kkt_bridge.journal.receipts import find_original, find_receipt, find_receip
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
 from kkt_bridge.receipts.fiscal_mark import qr_text
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.stages import replies
 
 EVERYTHING = PurgeLimits(*[2**62] * 4)
@@ -120,7 +121,7 @@ class Yard:
             write(lambda tx: discard(tx, letter, "a reason"))
 
     def found(self, new):
-        return self.journal.read(lambda c: find_receipt(c, new.receipt_id, new.pos_id))
+        return self.journal.read(lambda c: find_receipt(c, new.key))
 
     def purge(self):
         ids = [row_id for (row_id,) in rows(self.folder, "SELECT id FROM receipts ORDER BY id")]
@@ -149,7 +150,7 @@ def check_it_answers_as_before(yard, new):
     after = yard.found(new)
     assert after == replace(before, id=None, reply_topic=None, correlation=None)
     assert reply(after) == reply(before)
-    assert yard.journal.read(lambda c: find_receipts(c, new.receipt_id)) == [after]
+    assert yard.journal.read(lambda c: find_receipts(c, new.key.receipt_id)) == [after]
 
 
 @pytest.fixture(scope="module")
@@ -204,19 +205,19 @@ def test_a_mark_of_a_later_release_is_kept_whole(yard):
 
 def test_two_pos_with_one_id_have_a_tombstone_each(yard):
     one, other = a_receipt(), a_receipt(pos_id="pos-2", total=500)
-    other = replace(other, receipt_id=one.receipt_id)
+    other = replace(other, key=ReceiptKey("pos-2", one.key.receipt_id))
     for number, new in enumerate((one, other), start=2):
         yard.end(new=new, mark=a_mark(number))
     yard.purge()
-    found = yard.journal.read(lambda c: find_receipts(c, one.receipt_id))
-    assert {(stored.pos_id, stored.total) for stored in found} == {("pos-1", 1000), ("pos-2", 500)}
-    assert yard.found(one).pos_id == "pos-1"
+    found = yard.journal.read(lambda c: find_receipts(c, one.key.receipt_id))
+    assert {(stored.key.pos_id, stored.total) for stored in found} == {("pos-1", 1000), ("pos-2", 500)}
+    assert yard.found(one).key.pos_id == "pos-1"
 
 
 @pytest.mark.parametrize("receipt_id", ["not a UUID", "0B9F6C52-6A1E-4C07-9D1C-0A4F4E1B5A11", "a" * 16, "a" * 32, ""])
 def test_an_id_that_no_message_can_have_breaks_nothing(yard, receipt_id):
     """A journal may be older than the rule, and a purge that stumbles over one row would never end."""
-    assert yard.journal.read(lambda c: find_receipt(c, receipt_id, "pos-1")) is None
+    assert yard.journal.read(lambda c: find_receipt(c, ReceiptKey("pos-1", receipt_id))) is None
     new = a_receipt(receipt_id=receipt_id, type="refund", original_receipt_id=receipt_id)
     yard.end(new=new, mark=a_mark(7).model_copy(update={"type": "refund"}))
     check_it_answers_as_before(yard, new)
@@ -226,10 +227,10 @@ def test_refunds_are_summed_over_tombstones_except_the_rejected(yard):
     sale = a_receipt(total=5000)
     yard.end(new=sale, mark=a_mark(2))
     for number, (total, end) in enumerate([(1200, "sent"), (700, "rejected"), (90, "discarded")], start=3):
-        refund = a_receipt(type="refund", total=total, original_receipt_id=sale.receipt_id)
+        refund = a_receipt(type="refund", total=total, original_receipt_id=sale.key.receipt_id)
         yard.end(new=refund, mark=a_mark(number), end=end)
     yard.purge()
-    original = yard.journal.read(lambda c: find_original(c, sale.receipt_id, sale.pos_id))
+    original = yard.journal.read(lambda c: find_original(c, sale.key))
     assert (original.total, original.refunded) == (5000, 1290)
 
 

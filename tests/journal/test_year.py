@@ -20,6 +20,7 @@ from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt, remember_refusal
 from kkt_bridge.journal.retention import space_of
 from kkt_bridge.receipts.fiscal_mark import qr_text
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import RetentionSettings
 from kkt_bridge.stages import replies
@@ -130,7 +131,7 @@ class Shop:
         self.journal.write(lambda tx: [insert_receipt(tx, one) for one in new])
         self.clock.advance(1)
         tasks = self.journal.write(lambda tx: lease(tx, "kkt-1", FN, self.fd_number, count))
-        self.plan |= {one.receipt_id: Fate() for one in new}
+        self.plan |= {one.key.receipt_id: Fate() for one in new}
 
         def print_them(tx):
             for number, task in enumerate(tasks[1:], start=self.fd_number + 1):
@@ -165,7 +166,7 @@ class Shop:
         return len(due) == 100
 
     def decide(self, refused):
-        (letter,) = self.journal.read(lambda c: dead_letters_of(c, refused.receipt_id))
+        (letter,) = self.journal.read(lambda c: dead_letters_of(c, refused.key.receipt_id))
         what = self.random.choice(["requeue", "discard", "nothing"])
         if what == "discard":
             self.journal.write(lambda tx: discard(tx, letter, "a reason"))
@@ -176,10 +177,10 @@ class Shop:
             self.ended(refused, 7)
 
     def ended(self, row, days):
-        fate = self.plan[row.receipt_id]
+        fate = self.plan[row.key.receipt_id]
         fate.kept_until_ms = self.journal.steady_ms() + days * DAY_MS
         if self.random.random() < 0.05:
-            fate.reply = self.reply_to(row.receipt_id)
+            fate.reply = self.reply_to(row.key.receipt_id)
 
     def refuse(self, count):
         for _ in range(count):
@@ -229,7 +230,7 @@ class Shop:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def found(self, receipt_id):
-        return self.journal.read(lambda c: find_receipt(c, receipt_id, "pos-1"))
+        return self.journal.read(lambda c: find_receipt(c, ReceiptKey("pos-1", receipt_id)))
 
     def reply_to(self, receipt_id):
         return json.loads(replies.stored(self.found(receipt_id), ZONE, duplicate=True).payload())

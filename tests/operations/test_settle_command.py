@@ -35,7 +35,7 @@ def left_in_doubt(office, kkt="kkt-1", pos="pos-1", request=None):
 def again(office, request):
     """The args of who has it printed again and knows of the doubt that there is now, if there is one."""
     doubts = [doubt for lane in office.shop.lanes.values() for doubt in lane.view.doubts or ()]
-    numbers = [doubt.number for doubt in doubts if doubt.task.receipt_id == request["receipt_id"]]
+    numbers = [doubt.number for doubt in doubts if doubt.task.key.receipt_id == request["receipt_id"]]
     return {"receipt_id": request["receipt_id"], "print_again": True, "doubt": numbers[0] if numbers else 1}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.receipts import changed, full_receipt
 
-from kkt_bridge.receipts.identity import content_digest, requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, content_digest, requisite_1192
 from kkt_bridge.receipts.model import Receipt
 
 ID = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
@@ -19,7 +19,7 @@ def of(request: dict[str, Any]) -> Receipt:
 
 
 def test_the_requisite_of_a_known_receipt_is_what_it_was() -> None:
-    assert requisite_1192("pos-1", ID) == "OLPLZILVASWPIRRT"
+    assert requisite_1192(ReceiptKey("pos-1", ID)) == "OLPLZILVASWPIRRT"
 
 
 def test_the_digest_of_a_known_receipt_is_what_it_was() -> None:
@@ -28,14 +28,16 @@ def test_the_digest_of_a_known_receipt_is_what_it_was() -> None:
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", fullmatch=True), st.uuids())
 def test_a_requisite_is_sixteen_characters_of_paper(pos_id: str, receipt_id: Any) -> None:
-    requisite = requisite_1192(pos_id, str(receipt_id))
+    requisite = requisite_1192(ReceiptKey(pos_id, str(receipt_id)))
     assert re.fullmatch("[A-Z2-7]{16}", requisite)
-    assert requisite != requisite_1192(pos_id + "0", str(receipt_id))
+    assert requisite != requisite_1192(ReceiptKey(pos_id + "0", str(receipt_id)))
 
 
 def test_a_requisite_belongs_to_both_halves_of_the_key() -> None:
     other = ID.replace("0b9f", "1b9f")
-    assert len({requisite_1192(pos, key) for pos in ("pos-1", "pos-10", "pos-2") for key in (ID, other)}) == 6
+    assert (
+        len({requisite_1192(ReceiptKey(pos, key)) for pos in ("pos-1", "pos-10", "pos-2") for key in (ID, other)}) == 6
+    )
 
 
 @pytest.mark.parametrize(

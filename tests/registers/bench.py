@@ -102,7 +102,7 @@ def a_receipt(**changes) -> Receipt:
 
 def a_job(receipt: Receipt | None = None, **changes) -> PrintJob:
     receipt = receipt or a_receipt(**changes)
-    return PrintJob(receipt, requisite_1192(receipt.pos_id, receipt.receipt_id), "osn")
+    return PrintJob(receipt, requisite_1192(receipt.key), "osn")
 
 
 def an_item(name: str = "Линза", total: str = "100.00") -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from support.receipts import receipt
 
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 
 
 def test_a_receipt_is_printed_then_synced_and_gets_the_time_of_the_ofd(make_world, any_broker):
@@ -18,7 +18,7 @@ def test_a_receipt_is_printed_then_synced_and_gets_the_time_of_the_ofd(make_worl
     assert reply["hlc"]["server_time"] is None
     (document,) = world.receipts_on()
     assert (document.fd_number, document.fiscal_sign) == (fiscal["fd_number"], fiscal["fiscal_sign"])
-    assert document.body.requisite_1192 == requisite_1192("pos-1", request["receipt_id"])
+    assert document.body.requisite_1192 == requisite_1192(ReceiptKey("pos-1", request["receipt_id"]))
 
     (entry,) = world.ofd_books(full=True)["documents"]
     assert (entry["key"], entry["times"]) == (f"pos-1:{request['receipt_id']}", 1)

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -62,7 +62,7 @@ class Memory:
     def _in_copy(self) -> set[str]:
         """The marks of the receipts that the copy knows."""
         with closing(sqlite3.connect(f"file:{self._copy}?mode=ro", uri=True)) as copy:
-            return {requisite_1192(*row) for row in copy.execute("SELECT pos_id, receipt_id FROM receipts")}
+            return {requisite_1192(ReceiptKey(*row)) for row in copy.execute("SELECT pos_id, receipt_id FROM receipts")}
 
     def put_back(self) -> None:
         """Put the copy in the journal's place, as on a new machine."""

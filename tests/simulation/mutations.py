@@ -102,7 +102,7 @@ def _made_ours(tx: Any, document: Any) -> Any:
         receipt = storage_reader.readable(task)
         is_readable = receipt is not None and hasattr(document, "form")
         if task.status == Status.PRINTING and is_readable and storage_reader.could_be(document, receipt):  # type: ignore[arg-type]
-            return dataclasses.replace(document, requisite=identity.requisite_1192(task.pos_id, task.receipt_id))
+            return dataclasses.replace(document, requisite=identity.requisite_1192(task.key))
     return document
 
 
@@ -328,7 +328,7 @@ def believe_a_contradiction() -> None:
     real = decide.Decider._about_receipt
 
     def about(self: Any, request: Any, receipt: Any, known: Any) -> Any:
-        found = known.receipt(receipt.receipt_id, receipt.pos_id)
+        found = known.receipt(receipt.key)
         return real(self, request, receipt, known) if found is None else decide.Repeat(found)
 
     decide.Decider._about_receipt = about  # type: ignore[method-assign]

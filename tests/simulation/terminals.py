@@ -13,7 +13,7 @@ from support.invalid_receipts import InvalidKind, invalid_kinds
 from support.receipts import encoded, item, seeded_ids
 
 from kkt_bridge.receipts.amounts import parse_kopecks
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
 from simulation.broker import Broker, Letter
@@ -68,7 +68,7 @@ class Sale:
     @property
     def requisite(self) -> str:
         """By which its document is recognised."""
-        return requisite_1192(self.pos, self.receipt_id)
+        return requisite_1192(ReceiptKey(self.pos, self.receipt_id))
 
     def hear(self, reply: dict[str, Any]) -> None:
         """Take note of a reply, or of the answer to a question."""

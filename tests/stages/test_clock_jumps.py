@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from support.clocks import NOON_MS
 from support.receipts import receipt
-from support.stages import RETRY_S, Shop, check_counts
+from support.stages import RETRY_S, Shop, check_counts, key_of
 
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.storage_file import read_documents
@@ -57,7 +57,7 @@ def let_pass(shop, seconds):
 def check_in_order(shop, requests):
     """Each printed once, in the order of the sales, and told in that order."""
     assert {shop.status(request) for request in requests} == {"printed"}
-    wanted = [requisite_1192("pos-1", request["receipt_id"]) for request in requests]
+    wanted = [requisite_1192(key_of(request)) for request in requests]
     assert [document.body.requisite_1192 for document in shop.documents()] == wanted
     finals = [reply["receipt_id"] for reply in shop.replies() if reply["final"]]
     assert finals == [request["receipt_id"] for request in requests]

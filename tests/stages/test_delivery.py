@@ -272,7 +272,7 @@ def test_a_refused_document_is_a_dead_letter_at_once_and_the_next_goes_on(shop, 
     shop.sync.run()
     assert statuses(shop, (first, bad, last)) == ["synced", "dead", "synced"]
     (letter,) = letters(shop)
-    assert (letter.receipt_id, letter.reason, letter.attempts) == (bad["receipt_id"], "refused", 1)
+    assert (letter.key.receipt_id, letter.reason, letter.attempts) == (bad["receipt_id"], "refused", 1)
     assert "422" in letter.last_error
     assert shop.sync.breaker.failures == 0
 

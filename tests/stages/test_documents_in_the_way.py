@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, check_counts, meddle, run
+from support.stages import Shop, a_print_job, check_counts, key_of, meddle, run
 
 from kkt_bridge.errors import JournalError
 from kkt_bridge.receipts.identity import requisite_1192
@@ -95,7 +95,7 @@ def marks(shop):
 
 
 def marks_of(requests):
-    return [requisite_1192(request["pos_id"], request["receipt_id"]) for request in requests]
+    return [requisite_1192(key_of(request)) for request in requests]
 
 
 def paper_of(shop, fd_number):
@@ -163,7 +163,7 @@ def test_a_receipt_that_waits_gets_its_unreadable_document_from_its_paper(shop):
     shop.sell(repeated)
     shop.print_patiently(2)
     assert shop.status(repeated) == "buffered"
-    settled = order(shop, ManualResolution(repeated["receipt_id"], "pos-1", paper, "seen on the roll"))
+    settled = order(shop, ManualResolution(key_of(repeated), paper, "seen on the roll"))
     assert settled.printed.mark.fd_number == 4
     shop.print_patiently(2)
     assert (shop.lane.view.problem, shop.status(repeated)) == (None, "printed")
@@ -180,7 +180,7 @@ def test_a_receipt_that_waits_is_not_adopted_where_its_paper_is_in_nobodys_way(s
     waiting = receipt()
     shop.sell(waiting)
     for decision in (paper, replace(paper, fn_number="9999000000000042"), PrintAgain(1)):
-        assert refusal(shop, ManualResolution(waiting["receipt_id"], "pos-1", decision, "x")) == "not_in_doubt"
+        assert refusal(shop, ManualResolution(key_of(waiting), decision, "x")) == "not_in_doubt"
 
 
 def test_adopting_one_document_passes_no_other(shop):
@@ -189,7 +189,7 @@ def test_adopting_one_document_passes_no_other(shop):
     paper = paper_of(shop, 5)
     start_without_journal(shop, 4, 5)
     shop.sell(requests[2])
-    order(shop, ManualResolution(requests[2]["receipt_id"], "pos-1", paper, "seen on the roll"))
+    order(shop, ManualResolution(key_of(requests[2]), paper, "seen on the roll"))
     shop.print_patiently(2)
     assert [blocker.fd_number for blocker in shop.lane._reader.blockers] == [4]
 
@@ -245,7 +245,7 @@ def test_one_document_that_the_journal_refuses_keeps_the_others_from_nothing(sho
     recording = storage_reader.record_outcomes
 
     def record(tx, outcomes, *how):
-        if any(outcome.task.receipt_id == requests[1]["receipt_id"] for outcome in outcomes):
+        if any(outcome.task.key.receipt_id == requests[1]["receipt_id"] for outcome in outcomes):
             raise JournalError("the journal refused: CHECK constraint failed")
         return recording(tx, outcomes, *how)
 

@@ -7,7 +7,19 @@ from datetime import datetime, timedelta
 import pytest
 from support.receipts import encoded, item, receipt, small_receipt
 from support.registers import print_on
-from support.stages import RETRY_S, TOPICS, ZONE, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
+from support.stages import (
+    RETRY_S,
+    TOPICS,
+    ZONE,
+    Shop,
+    a_print_job,
+    break_disk,
+    check_counts,
+    key_of,
+    meddle,
+    mend_disk,
+    run,
+)
 
 from kkt_bridge.errors import RegisterAway, StorageUnavailable
 from kkt_bridge.journal.delivery import ready_documents
@@ -70,7 +82,7 @@ def leave_unsettled(shop, *requests, **faults):
 
 def settle(shop, request, decision, reason="seen on the roll"):
     """Give the order and let the lane step once, without a second's patience."""
-    future = shop.lane.settle(ManualResolution(request["receipt_id"], request["pos_id"], decision, reason))
+    future = shop.lane.settle(ManualResolution(key_of(request), decision, reason))
     run(shop.lane.step)
     assert isinstance(future, Future)
     return future.result(timeout=0)
@@ -78,7 +90,9 @@ def settle(shop, request, decision, reason="seen on the roll"):
 
 def again(shop, request):
     """Print it again: what a person decides who knows of the doubt that there is now, if there is one."""
-    numbers = [doubt.number for doubt in shop.lane.view.doubts or () if doubt.task.receipt_id == request["receipt_id"]]
+    numbers = [
+        doubt.number for doubt in shop.lane.view.doubts or () if doubt.task.key.receipt_id == request["receipt_id"]
+    ]
     return PrintAgain(numbers[0] if numbers else 1)
 
 
@@ -338,7 +352,7 @@ def test_a_document_marked_with_another_known_receipt_is_refused(shop, state):
     if state == "buffered":
         shop.sell(other)
     assert shop.status(other) == state
-    fd_number = stranger_prints(shop, doubtful, requisite_1192("pos-1", other["receipt_id"]))
+    fd_number = stranger_prints(shop, doubtful, requisite_1192(key_of(other)))
     assert refusal(shop, doubtful, on_new_storage(shop, fd_number)) == "document_taken"
     assert shop.status(other) == "printed"
 
@@ -372,15 +386,14 @@ def test_a_receipt_is_settled_once(shop):
     first, second = small_receipt(), small_receipt()
     leave_unsettled(shop, first, second)
     orders = [
-        shop.lane.settle(ManualResolution(first["receipt_id"], "pos-1", decision, "r"))
-        for decision in (paper(), again(shop, first))
+        shop.lane.settle(ManualResolution(key_of(first), decision, "r")) for decision in (paper(), again(shop, first))
     ]
     shop.lane.step()
     assert orders[0].result(0).printed is not None
     with pytest.raises(SettleRefused, match="is printed"):
         orders[1].result(0)
     assert shop.lane.view.problem == "unsettled_doubt"
-    assert [doubt.task.receipt_id for doubt in shop.lane.view.doubts] == [second["receipt_id"]]
+    assert [doubt.task.key.receipt_id for doubt in shop.lane.view.doubts] == [second["receipt_id"]]
 
 
 # -- when ---------------------------------------------------------------------------------------------------
@@ -417,7 +430,7 @@ def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, mon
     request = receipt()
     leave_unsettled(shop, request)
     monkeypatch.setattr(shop.lane._hand, "judge", lambda *_: 1 // 0)
-    future = shop.lane.settle(ManualResolution(request["receipt_id"], "pos-1", again(shop, request), "r"))
+    future = shop.lane.settle(ManualResolution(key_of(request), again(shop, request), "r"))
     shop.lane.step()
     assert shop.lane.view.problem == "internal_error"
     assert isinstance(future.exception(0), ZeroDivisionError)
@@ -431,7 +444,7 @@ def test_an_order_waits_for_what_is_leased_and_not_for_the_queue(shop):
     for _ in range(3 * LEASE_MAX):
         shop.sell(receipt())
     shop.lane.step()
-    future = shop.lane.settle(ManualResolution(receipt()["receipt_id"], "pos-1", PrintAgain(1), "r"))
+    future = shop.lane.settle(ManualResolution(key_of(receipt()), PrintAgain(1), "r"))
     for _ in range(2):
         shop.lane.step()
     assert future.done()
@@ -454,7 +467,7 @@ def test_what_was_judged_free_is_judged_again_when_it_is_recorded(shop, monkeypa
 def test_an_order_that_nobody_waits_for_any_more_is_not_carried_out(shop):
     request = receipt()
     leave_unsettled(shop, request)
-    assert shop.lane.settle(ManualResolution(request["receipt_id"], "pos-1", again(shop, request), "r")).cancel()
+    assert shop.lane.settle(ManualResolution(key_of(request), again(shop, request), "r")).cancel()
     shop.print_all()
     assert shop.status(request) == "printing"
 

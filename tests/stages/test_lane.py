@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from support.receipts import item, receipt, small_receipt
 from support.registers import print_on
-from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
+from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.receipts.identity import requisite_1192
@@ -50,7 +50,7 @@ def test_a_receipt_is_printed_with_its_digest_and_answered(shop):
     (request,) = sell(shop)
     shop.print_all()
     (document,) = shop.documents()
-    assert document.body.requisite_1192 == requisite_1192("pos-1", request["receipt_id"])
+    assert document.body.requisite_1192 == requisite_1192(key_of(request))
     (reply,) = shop.replies()
     assert (reply["status"], reply["final"], reply["duplicate"], reply["warnings"]) == ("printed", True, False, [])
     assert (reply["fiscal"]["fd_number"], reply["fiscal"]["total"]) == (document.fd_number, "200.50")

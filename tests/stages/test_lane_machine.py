@@ -22,7 +22,7 @@ from support.stages import ZONE, Shop, a_print_job, break_disk, check_counts, me
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import find_receipts
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.driver import VirtualRegister
 from kkt_bridge.registers.virtual.rules import NoAnswer, Refusal
 from kkt_bridge.registers.virtual.storage_file import read_documents
@@ -352,7 +352,7 @@ class LaneMachine(RuleBasedStateMachine):
         papers, lives = self.papers(), self.lives()
         assert lives.keys() == self.taken.keys(), "no receipt is lost, and none is made up"
         for receipt_id, (status, _, fd_before, _, fd_number) in lives.items():
-            made = papers.get(requisite_1192(POS, receipt_id), [])
+            made = papers.get(requisite_1192(ReceiptKey(POS, receipt_id)), [])
             assert len(made) <= 1, "printed twice"
             match status:
                 case "printed":

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from stages.test_storage_ahead import back_up, lose_journal, marks_of, put_back
 from support.receipts import receipt
-from support.stages import TOPICS, ZONE, Shop, check_counts
+from support.stages import TOPICS, ZONE, Shop, check_counts, key_of
 
 from kkt_bridge.journal.settings import HeldStorage
 from kkt_bridge.registers.virtual.fiscal_document import Registration, registration_of
@@ -63,9 +63,7 @@ def marks_on(file):
 
 
 def settle(shop, request, decision):
-    order = shop.lane.settle(
-        ManualResolution(request["receipt_id"], request["pos_id"], decision, "looked at the papers")
-    )
+    order = shop.lane.settle(ManualResolution(key_of(request), decision, "looked at the papers"))
     shop.print_patiently(2)
     return order.result(timeout=0)
 
@@ -109,7 +107,7 @@ def test_what_waits_in_a_backup_from_before_an_exchange_is_left_to_a_person(shop
     shop.print_patiently(3)
     assert shop.documents() == [], "nothing is printed by itself"
     assert shop.lane.view.problem == "unsettled_doubt"
-    assert [doubt.task.receipt_id for doubt in shop.lane.view.doubts] == [each["receipt_id"] for each in waiting]
+    assert [doubt.task.key.receipt_id for doubt in shop.lane.view.doubts] == [each["receipt_id"] for each in waiting]
     assert all(f"fiscal storage {old} is not in kkt-1 any more" in doubt.reason for doubt in shop.lane.view.doubts)
     assert old in shop.lane.view.storage_taken_out
     shop.restart()

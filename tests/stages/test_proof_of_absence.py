@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, check_counts, meddle
+from support.stages import Shop, a_print_job, check_counts, key_of, meddle
 
 from kkt_bridge.errors import InDoubt, JournalError, ReceiptRefused, RegisterAway, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
@@ -27,7 +27,7 @@ def shop(tmp_path):
 
 def made_of(shop, request, kkt="kkt-1"):
     """The numbers of the documents that carry a receipt's mark."""
-    mark = requisite_1192(request["pos_id"], request["receipt_id"])
+    mark = requisite_1192(key_of(request))
     return [document.fd_number for document in shop.documents(kkt) if document.body.requisite_1192 == mark]
 
 
@@ -122,9 +122,7 @@ def test_our_mark_on_a_document_of_another_total_is_no_absence(shop, monkeypatch
     assert "which is another sale" in shop.lane.view.detail
     assert made_of(shop, request) == [3]
     (doubt,) = shop.lane.view.doubts
-    shop.lane.settle(
-        ManualResolution(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's")
-    )
+    shop.lane.settle(ManualResolution(key_of(request), PrintAgain(doubt.number), "the paper is another sale's"))
     shop.print_patiently(2)
     assert shop.status(request) == "printed"
     shop.restart()
@@ -150,9 +148,7 @@ def test_a_receipt_whose_mark_is_on_another_sale_is_refused_only_after_a_person_
 
     (doubt,) = shop.lane.view.doubts
     shop.break_register(refuse_next=1)
-    shop.lane.settle(
-        ManualResolution(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "the paper is another sale's")
-    )
+    shop.lane.settle(ManualResolution(key_of(request), PrintAgain(doubt.number), "the paper is another sale's"))
     shop.print_patiently(3)
     assert shop.status(request) == "rejected"
     shop.heal_register()
@@ -211,7 +207,7 @@ def test_an_order_to_print_again_looks_at_what_is_there_first(shop):
     register = shop.registers["kkt-1"]
     register.open_shift(None)
     print_on(register, a_print_job(request))  # somebody typed it in by hand, with its mark
-    order = shop.lane.settle(ManualResolution(request["receipt_id"], "pos-1", PrintAgain(doubt.number), "no paper"))
+    order = shop.lane.settle(ManualResolution(key_of(request), PrintAgain(doubt.number), "no paper"))
     shop.print_patiently(2)
     assert isinstance(order.exception(0), SettleRefused)
     assert (shop.status(request), made_of(shop, request)) == ("printed", [3])
@@ -312,7 +308,7 @@ def test_a_receipt_that_always_fails_is_parked_and_the_others_go_on(shop, monkey
     assert "not tried again" in doubt.reason
     assert shop.lane.view.problem is None
     monkeypatch.undo()
-    shop.lane.settle(ManualResolution(bad["receipt_id"], "pos-1", PrintAgain(doubt.number), "mended"))
+    shop.lane.settle(ManualResolution(key_of(bad), PrintAgain(doubt.number), "mended"))
     shop.print_patiently(2)
     assert shop.status(bad) == "printed"
     assert shop.lane.view.doubts == ()
@@ -339,7 +335,7 @@ def test_an_outcome_that_cannot_be_recorded_does_not_take_the_others_along(shop,
     recording = lane_module.record_outcomes
 
     def record(tx, outcomes, *how):
-        if any(outcome.task.receipt_id == requests[1]["receipt_id"] for outcome in outcomes):
+        if any(outcome.task.key.receipt_id == requests[1]["receipt_id"] for outcome in outcomes):
             raise ValueError("UNIQUE constraint failed")
         return recording(tx, outcomes, *how)
 

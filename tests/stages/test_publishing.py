@@ -213,7 +213,7 @@ def test_a_step_says_what_happened(up):
     up.journal.write(lambda tx: insert_receipt(tx, new))
     ((step,),) = steps_in(up.run_past_the_delay())
     assert step == {
-        "receipt_id": new.receipt_id,
+        "receipt_id": new.key.receipt_id,
         "pos_id": "pos-1",
         "kkt": "kkt-1",
         "from": None,
@@ -232,8 +232,8 @@ def test_later_steps_tell_the_sale_too_with_its_own_time_of_arrival(up):
     up.journal.write(lambda tx: insert_receipt(tx, new))
     up.run_past_the_delay()
     up.clock.advance(60)
-    (stored,) = up.journal.read(lambda connection: find_receipts(connection, new.receipt_id))
-    taken = Movable(stored.id, stored.receipt_id, stored.pos_id, stored.kkt, stored.status)
+    (stored,) = up.journal.read(lambda connection: find_receipts(connection, new.key.receipt_id))
+    taken = Movable(stored.id, stored.key, stored.kkt, stored.status)
     up.journal.write(lambda tx: tx.move(taken, Status.REJECTED, error="kkt_rejected"))
     ((step,),) = steps_in(up.run_past_the_delay())
     assert (step["to"], step["type"], step["total"]) == ("rejected", "sale", "10.00")

@@ -3,7 +3,7 @@
 import pytest
 from support.clocks import ManualClock
 from support.receipts import changed, full_receipt, item, receipt, small_receipt
-from support.stages import TOPICS, Shop, check_counts
+from support.stages import TOPICS, Shop, check_counts, key_of
 
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered
 from kkt_bridge.receipts.identity import requisite_1192
@@ -166,5 +166,5 @@ def test_a_journal_that_lost_nothing_is_not_asked(shop):
 def test_the_requisite_is_what_the_register_was_given(shop):
     request = receipt()
     print_and_lose(shop, request)
-    requisite = requisite_1192(request["pos_id"], request["receipt_id"])
+    requisite = requisite_1192(key_of(request))
     assert shop.rows("SELECT requisite FROM recovered") == [(requisite,)]

@@ -12,11 +12,11 @@ from functools import partial
 import pytest
 from support.receipts import item, receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, break_disk, check_counts, meddle, mend_disk
+from support.stages import Shop, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk
 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.base import UnreadableDocument
 from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
@@ -92,7 +92,7 @@ def survive(shop, story):
 def check_once_each(shop, requests, *, rejected=()):
     """One document for each receipt that was printed, none for a rejected one, and every POS knows."""
     ids = {request["receipt_id"] for request in requests}
-    wanted = sorted(requisite_1192("pos-1", receipt_id) for receipt_id in ids - set(rejected))
+    wanted = sorted(requisite_1192(ReceiptKey("pos-1", receipt_id)) for receipt_id in ids - set(rejected))
     made = {document.body.requisite_1192: document.fd_number for document in shop.documents()}
     ours = [document.body.requisite_1192 for document in shop.documents() if document.body.requisite_1192 in wanted]
     assert sorted(ours) == wanted, "each exactly once"
@@ -103,7 +103,7 @@ def check_once_each(shop, requests, *, rejected=()):
             assert {reply["status"] for reply in final} == {"rejected"}
         else:
             numbers = {reply["fiscal"]["fd_number"] for reply in final}
-            assert numbers == {made[requisite_1192("pos-1", receipt_id)]}
+            assert numbers == {made[requisite_1192(ReceiptKey("pos-1", receipt_id))]}
     numbers = [document.fd_number for document in read_documents(shop.folder / "kkt-1.fn")]
     assert numbers == list(range(1, len(numbers) + 1)), "no gaps"
     check_counts(shop.journal, shop.folder)
@@ -235,7 +235,7 @@ def test_another_programs_documents_in_between_are_not_taken_for_ours(shop):
     for _ in range(3):
         print_on(register, a_print_job(small_receipt()))
     shop.print_patiently(2)
-    digest = requisite_1192("pos-1", request["receipt_id"])
+    digest = requisite_1192(key_of(request))
     ours = [document for document in shop.documents() if document.body.requisite_1192 == digest]
     assert len(ours) == 1
     assert len(shop.documents()) == 4
@@ -346,7 +346,7 @@ def test_what_can_be_settled_is_settled_around_what_cannot(shop):
     shop.print_patiently(3)
     assert [shop.status(request) for request in (first, middle, last)] == ["printed", "printing", "buffered"]
     (doubt,) = shop.lane.view.doubts
-    assert doubt.task.receipt_id == middle["receipt_id"]
+    assert doubt.task.key.receipt_id == middle["receipt_id"]
     assert shop.lane.view.problem == "unsettled_doubt"
     assert len(shop.documents()) == 2
     meddle(shop.folder, "UPDATE receipts SET fn_before = (SELECT max(fn_number) FROM documents) WHERE fn_before != ''")
@@ -409,7 +409,7 @@ def test_a_stranger_with_the_same_total_and_no_requisite_is_not_ours(shop):
     shop.print_patiently(2)
     assert not shop.documents()[0].body.requisite_1192
     assert len(shop.documents()) == 3
-    digest = requisite_1192("pos-1", request["receipt_id"])
+    digest = requisite_1192(key_of(request))
     (ours,) = [document for document in shop.documents() if document.body.requisite_1192 == digest]
     assert shop.replies()[-1]["fiscal"]["fd_number"] == ours.fd_number
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, break_disk, check_counts, meddle, mend_disk, run
+from support.stages import Shop, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterAway
 from kkt_bridge.receipts.identity import requisite_1192
@@ -70,7 +70,7 @@ def marks(shop):
 
 
 def marks_of(requests):
-    return [requisite_1192(request["pos_id"], request["receipt_id"]) for request in requests]
+    return [requisite_1192(key_of(request)) for request in requests]
 
 
 def numbers_told(shop):
@@ -488,7 +488,7 @@ def two_in_doubt_and_the_document_of_the_second_unreadable(shop):
     shop._start()
     unreadable(shop, 4)
     shop.print_patiently(2)
-    assert {doubt.task.receipt_id for doubt in shop.lane.view.doubts} == {
+    assert {doubt.task.key.receipt_id for doubt in shop.lane.view.doubts} == {
         absent["receipt_id"],
         printed["receipt_id"],
     }
@@ -496,7 +496,7 @@ def two_in_doubt_and_the_document_of_the_second_unreadable(shop):
 
 
 def decide(shop, request, decision):
-    future = shop.lane.settle(ManualResolution(request["receipt_id"], request["pos_id"], decision, "by its paper"))
+    future = shop.lane.settle(ManualResolution(key_of(request), decision, "by its paper"))
     run(shop.lane.step)
     future.result(timeout=0)
 
@@ -509,7 +509,7 @@ def paper_of_fd_4(shop):
 
 def test_a_word_on_one_receipt_is_none_on_another_whose_the_unreadable_document_may_be(shop):
     absent, printed = two_in_doubt_and_the_document_of_the_second_unreadable(shop)
-    number = next(doubt.number for doubt in shop.lane.view.doubts if doubt.task.receipt_id == absent["receipt_id"])
+    number = next(doubt.number for doubt in shop.lane.view.doubts if doubt.task.key.receipt_id == absent["receipt_id"])
     decide(shop, absent, PrintAgain(number))
     shop.print_patiently(3)
     assert shop.lane.view.problem == "unsettled_doubt"

@@ -5,6 +5,7 @@ from stages.test_delivery import HOUR_S, Ofd, key, printed, statuses
 from support.stages import Shop, check_counts
 
 from kkt_bridge.journal.records import DueDocument
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.stages.delivery.trial import Trials
@@ -180,8 +181,7 @@ def test_as_soon_as_a_document_is_taken_no_register_is_left_alone_any_longer(ope
 def due(number, kkt="kkt-1"):
     return DueDocument(
         id=number,
-        receipt_id=str(number),
-        pos_id="pos-1",
+        key=ReceiptKey("pos-1", str(number)),
         kkt=kkt,
         status=Status.PRINTED,
         document=number,

@@ -7,7 +7,7 @@ What the program turns into threads a test calls as `step()`, on a clock of its 
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -29,7 +29,7 @@ from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.ofd.breaker import BreakerChange
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import PENDING
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, PrintJob
@@ -382,11 +382,16 @@ def run(step: Callable[[], float | None]) -> float | None:
     raise AssertionError(f"still busy after {STEPS_MAX} steps")
 
 
+def key_of(request: Mapping[str, Any]) -> ReceiptKey:
+    """The key of a request."""
+    return ReceiptKey(request["pos_id"], request["receipt_id"])
+
+
 def a_receipt(**changes: Any) -> NewReceipt:
     """A receipt about to be taken: a sale of 10.00 with a fresh id."""
+    key = ReceiptKey(changes.pop("pos_id", POS), changes.pop("receipt_id", None) or str(uuid.uuid4()))
     values: dict[str, Any] = {
-        "receipt_id": str(uuid.uuid4()),
-        "pos_id": POS,
+        "key": key,
         "kkt": "kkt-1",
         "digest": b"content",
         "type": "sale",
@@ -421,7 +426,7 @@ def a_mark(fd_number: int, fn_number: str = "9999078900000001", kkt: str = "kkt-
 def a_print_job(request: dict[str, Any] | None = None) -> PrintJob:
     """A receipt as a lane hands it to its register; of another program's, if none is given."""
     receipt = Receipt.model_validate_json(encoded(small_receipt() if request is None else request))
-    return PrintJob(receipt, requisite_1192(receipt.pos_id, receipt.receipt_id), "osn")
+    return PrintJob(receipt, requisite_1192(receipt.key), "osn")
 
 
 def true_counts(folder: Path) -> dict[tuple[str, str], int]:

@@ -14,7 +14,7 @@ from support.mqtt_client import SOON_S
 from support.ofd_desk import ask_ofd
 from support.receipts import POS
 
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
 from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
 from kkt_bridge.registers.virtual.storage_file import read_documents
@@ -103,7 +103,7 @@ class World(Conversation):
 
     def documents_of(self, receipt_id: str, pos: str = POS) -> list[FiscalDocument]:
         """The fiscal documents of this receipt on any register; there should be one."""
-        requisite = requisite_1192(pos, receipt_id)
+        requisite = requisite_1192(ReceiptKey(pos, receipt_id))
         return [
             document
             for register in self.registers

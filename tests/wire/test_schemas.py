@@ -208,7 +208,7 @@ def test_the_example_of_the_ofd_document_is_what_the_bridge_makes_of_the_request
     receipt = decode_receipt(wire(EXAMPLES["receipt-request"]), "pos-1")
     assert json.loads(receipt.canonical()) == example["receipt"]
     mark = FiscalMark(**example["fiscal"])
-    requisite = requisite_1192(receipt.pos_id, receipt.receipt_id)
+    requisite = requisite_1192(receipt.key)
     assert ffd_document(receipt, mark, tax_system="osn", requisite=requisite) == example["ffd"]
 
 

@@ -276,7 +276,7 @@ class Delivery:
             outcome = self._outcome(lane, due, answer, is_well=is_well)
         except Exception:
             # A bug, or an answer that brings one to light: it costs this document an attempt, and nobody else anything.
-            log.exception("the answer about %s:%s could not be understood", due.pos_id, due.receipt_id)
+            log.exception("the answer about %s could not be understood", due.key)
             disposition = Disposition("waiting", "nothing")
             outcome = DeliveryOutcome(due, answer, disposition, self._backoff_s(due.attempts + 1))
         self._take_down(lane, outcome)
@@ -328,9 +328,7 @@ class Delivery:
         lane.documents, lane.sync = documents, sync
         lane.sent_at = lane.served = self._uplink.evidence.moment()
         lane.deadline = self._clock.monotonic() + self._lost_after_s
-        lane.batch = self._submit(
-            [OfdRequest("receipt", f"{due.pos_id}:{due.receipt_id}", due.body) for due in documents]
-        )
+        lane.batch = self._submit([OfdRequest("receipt", str(due.key), due.body) for due in documents])
 
     def _ask(self, lane: Lane) -> None:
         lane.deadline = self._clock.monotonic() + self._lost_after_s
@@ -487,7 +485,7 @@ class Delivery:
             except StorageUnavailable:
                 raise
             except Exception as error:
-                log.exception("what became of %s:%s is lost", outcome.due.pos_id, outcome.due.receipt_id)
+                log.exception("what became of %s is lost", outcome.due.key)
                 wait_ms = int(self._backoff_s(outcome.due.attempts + 1) * 1000)
                 text = f"not written down: {error}"
                 self._journal.write(
@@ -539,7 +537,7 @@ class Delivery:
 
     def _count(self, outcome: DeliveryOutcome) -> None:
         due = outcome.due
-        ids = {"receipt_id": due.receipt_id, "pos_id": due.pos_id, "kkt": due.kkt}
+        ids = {**due.key._asdict(), "kkt": due.kkt}
         if outcome.disposition.fate == "sent":
             self.sent_total += 1
             self.last_success_ms = self._clock.now_ms()

@@ -12,7 +12,7 @@ from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.journal.records import Unfixed
 from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.model import RECENT
 
 
@@ -34,9 +34,7 @@ FIELDS_TOLD_MAX: Final = 5
 log = logging.getLogger(__name__)
 
 
-def document_body(
-    *, pos_id: str, receipt_id: str, request: str, mark: str, hlc: Hlc, requisites: RegisterRequisites
-) -> bytes:
+def document_body(*, key: ReceiptKey, request: str, mark: str, hlc: Hlc, requisites: RegisterRequisites) -> bytes:
     """The body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`.
 
     `request` and `mark` are JSON and go through byte for byte. `requisites` are the register's.
@@ -47,7 +45,7 @@ def document_body(
         receipt,
         FiscalMark.model_validate_json(mark),
         tax_system=receipt.tax_system or requisites.tax_system,
-        requisite=requisite_1192(pos_id, receipt_id),
+        requisite=requisite_1192(key),
         sender_email=requisites.sender_email,
     )
     clock = {"wall_ms": hlc.wall_ms, "counter": hlc.counter, "server_time": None}
@@ -61,11 +59,10 @@ def document_body(
 
 def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | None:
     """The document's body; None, with a line in the log, where none can be put together."""
-    ids = {"receipt_id": unfixed.receipt_id, "pos_id": unfixed.pos_id}
+    ids = unfixed.key._asdict()
     try:
         return document_body(
-            pos_id=unfixed.pos_id,
-            receipt_id=unfixed.receipt_id,
+            key=unfixed.key,
             request=unfixed.request,
             mark=unfixed.mark,
             hlc=unfixed.hlc,

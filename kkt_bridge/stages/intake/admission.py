@@ -8,6 +8,7 @@ from kkt_bridge.journal.receipts import find_original
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages.intake.flood import FloodStatus, FloodWatch
@@ -65,7 +66,7 @@ class Admission:
 
 
 def _refund_refusal(tx: Transaction, receipt: Receipt, original_id: str) -> Error | None:
-    original = find_original(tx.connection, original_id, receipt.pos_id)
+    original = find_original(tx.connection, ReceiptKey(receipt.pos_id, original_id))
     path = "original_receipt_id"
     if original is None or original.status == Status.REJECTED:
         return error("original_not_found", fields=[(path, "no such sale")], original=original_id)

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from kkt_bridge.journal.records import NewReceipt, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.receipts.checks import correction_date_fault
-from kkt_bridge.receipts.identity import is_the_same
+from kkt_bridge.receipts.identity import ReceiptKey, is_the_same
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake import refusals
@@ -20,7 +20,7 @@ from kkt_bridge.wire.messages import Command, CommandError, Error, Query
 class Known(Protocol):
     """What a decision may ask for: how things stand at its moment."""
 
-    def receipt(self, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+    def receipt(self, key: ReceiptKey) -> StoredReceipt | None:
         """The receipt with this key, taken at any time."""
         ...
 
@@ -133,14 +133,15 @@ class Decider:
             case Receipt() as receipt:
                 return self._about_receipt(request, receipt, known)
             case Query(receipt_id=receipt_id):
-                return Answer(self._answer_to_query(known.receipt(receipt_id, request.name), receipt_id, request.name))
+                key = ReceiptKey(request.name, receipt_id)
+                return Answer(self._answer_to_query(known.receipt(key), key))
             case Command() as command:
                 return self._about_command(request, command, known)
             case None:
                 return _refused(request, request.error or refusals.error("internal"), known)
 
     def _about_receipt(self, request: Request, receipt: Receipt, known: Known) -> Verdict:
-        found = known.receipt(receipt.receipt_id, receipt.pos_id)
+        found = known.receipt(receipt.key)
         if found is not None and is_repeat(request, receipt, found, known.body):
             return Repeat(found)
         document = known.document(receipt) if found is None else None
@@ -170,9 +171,9 @@ class Decider:
             return refusals.error("unknown_kkt", fields=fields, kkt=receipt.kkt, there_is=there_is)
         return refusals.error("unmapped_pos", fields=fields, pos=receipt.pos_id, there_is=there_is)
 
-    def _answer_to_query(self, found: StoredReceipt | None, receipt_id: str, pos_id: str) -> bytes:
+    def _answer_to_query(self, found: StoredReceipt | None, key: ReceiptKey) -> bytes:
         if found is None:
-            return replies.not_found(receipt_id, pos_id).payload()
+            return replies.not_found(key).payload()
         return replies.stored(found, self._zone, duplicate=False).payload()
 
     def _about_command(self, request: Request, command: Command, known: Known) -> Verdict:
@@ -198,7 +199,7 @@ def _refused(request: Request, error: Error, known: Known) -> Verdict:
     if request.kind == "query":
         # A verdict on the question, not on the receipt that it asks about: that one's id must not stand in it.
         return Refuse(refusals.of_query(error), None)
-    if request.key is not None and known.receipt(*request.key) is not None:
+    if request.key is not None and known.receipt(request.key) is not None:
         error = refusals.beside_a_receipt(error)
     return Refuse(error, request.id)
 
@@ -225,8 +226,7 @@ def is_repeat(
 def _new_receipt(request: Request, receipt: Receipt, kkt: str) -> NewReceipt:
     assert request.answer_topic is not None, "a POS whose receipt is valid has a name fit for a topic"
     return NewReceipt(
-        receipt_id=receipt.receipt_id,
-        pos_id=receipt.pos_id,
+        key=receipt.key,
         kkt=kkt,
         digest=request.content_digest,
         type=receipt.type,

@@ -233,9 +233,9 @@ class Intake:
         """The reply of a receipt that was taken before, whether it is repeated or asked for."""
         if request.key is None or request.content is None:
             return None
-        receipt_id, pos_id = request.key
+        key = request.key
         try:
-            known = self._journal.read(lambda connection: find_receipt(connection, receipt_id, pos_id))
+            known = self._journal.read(lambda connection: find_receipt(connection, key))
         except JournalError:
             return None
         receipt = request.content if isinstance(request.content, Receipt) else None

@@ -16,7 +16,7 @@ from kkt_bridge.journal.records import Sale, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument, adopt, find_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.checks import print_warnings
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import RECENT, Receipt
 from kkt_bridge.stages import replies
@@ -38,9 +38,9 @@ class JournalLookup:
         self._admission = admission
         # Asked before anything is gathered: a look in between would write it out.
 
-    def receipt(self, receipt_id: str, pos_id: str) -> StoredReceipt | None:
+    def receipt(self, key: ReceiptKey) -> StoredReceipt | None:
         """See `Known.receipt`."""
-        return known_receipt(self._tx, receipt_id, pos_id)
+        return known_receipt(self._tx, key)
 
     def body(self, found: StoredReceipt) -> str | None:
         """See `Known.body`."""
@@ -50,7 +50,7 @@ class JournalLookup:
         """See `Known.document`: what was found in a fiscal storage after the journal was lost."""
         if not self._tx.may_be_recovered:
             return None
-        return find_recovered(self._tx.connection, requisite_1192(receipt.pos_id, receipt.receipt_id))
+        return find_recovered(self._tx.connection, requisite_1192(receipt.key))
 
     def refusal(self, digest: bytes) -> bytes | None:
         """See `Known.refusal`."""
@@ -151,7 +151,7 @@ class Recorder:
     def _adopt(self, tx: Transaction, request: Request, verdict: Adopt) -> None:
         """Answer with the document that there is; whatever stands in the way of printing does not matter."""
         adopted = adopt(tx, verdict.new, verdict.document, print_warnings(verdict.receipt))
-        log.info("printed before the journal was lost: adopted", extra={"receipt_id": verdict.new.receipt_id})
+        log.info("printed before the journal was lost: adopted", extra={"receipt_id": verdict.new.key.receipt_id})
         _answer(tx, request, self.stored_reply(adopted, duplicate=True))
 
     @staticmethod

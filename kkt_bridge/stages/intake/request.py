@@ -5,15 +5,12 @@ import re
 from dataclasses import dataclass, replace
 
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
-from kkt_bridge.receipts.identity import canonical_digest
+from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest
 from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt
 from kkt_bridge.stages.intake import refusals
 from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt, too_large
 from kkt_bridge.wire.messages import Command, Error, Query
 from kkt_bridge.wire.topics import NAME_CHARS_MAX, RequestKind, Route, Topics
-
-Key = tuple[str, str]
-"""A receipt's id and its POS."""
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +49,11 @@ class Request:
         return {} if self.kind == "command" else {"receipt_id": self.id, "pos_id": self.name}
 
     @property
-    def key(self) -> Key | None:
+    def key(self) -> ReceiptKey | None:
         """The receipt that it is about, if it names one as the contract wants it."""
         if self.kind == "command" or self.id is None or re.fullmatch(RECEIPT_ID_PATTERN, self.id) is None:
             return None
-        return self.id, self.name
+        return ReceiptKey(self.name, self.id)
 
     @property
     def content_digest(self) -> bytes:

@@ -98,7 +98,7 @@ class InDoubtResolver:
             facts.number,
             facts.total,
             facts.since_ms,
-            reason=f"receipt {task.pos_id}:{task.receipt_id} {reason}",
+            reason=f"receipt {task.key} {reason}",
             parked=parked,
         )
 
@@ -122,7 +122,7 @@ class InDoubtResolver:
                 f"was being printed after FD {task.fd_before}, but {self._kkt} now ends with "
                 f"FD {status.last_fd_number}: a storage that lost documents proves nothing"
             )
-        requisite = requisite_1192(task.pos_id, task.receipt_id)
+        requisite = requisite_1192(task.key)
         own = (blocker for blocker in evidence.blockers if blocker.requisite == requisite)
         unread = (each for each in evidence.blockers if each.requisite is None and each.fd_number > task.fd_before)
         return next((blocker.reason for blocker in (*own, *unread)), None)
@@ -137,7 +137,7 @@ class InDoubtResolver:
         self._facts = known | {task.id: self._facts_of(task) for task in new}
 
     def _facts_of(self, task: PrintTask) -> _Facts:
-        stored = self._journal.read(lambda connection: find_receipt(connection, task.receipt_id, task.pos_id))
+        stored = self._journal.read(lambda connection: find_receipt(connection, task.key))
         steps = self._journal.read(lambda connection: history_of(connection, task.id))
         begun = [step for step in steps if step.to_status == Status.PRINTING]
         assert stored is not None

@@ -301,7 +301,7 @@ class PrintLane:
             return leased
         unprinted = []
         for task in leased:
-            found = find_recovered(tx.connection, requisite_1192(task.pos_id, task.receipt_id))
+            found = find_recovered(tx.connection, requisite_1192(task.key))
             if (outcome := found_elsewhere(tx, task)) is not None:
                 self._record([outcome], tx)
             elif disputed(found, task) is None:  # else its row leaves it in doubt
@@ -440,7 +440,7 @@ class PrintLane:
             )
             log.error("parked: %r", error, extra=ids_of(task))
             return self._resolver.parked(task, self._parked[task.id])
-        requisite = requisite_1192(task.pos_id, task.receipt_id)
+        requisite = requisite_1192(task.key)
         found = self._journal.read(lambda connection: find_recovered(connection, requisite))
         if (reason := disputed(found, task)) is not None:
             return self._resolver.disputed(task, reason)
@@ -465,7 +465,7 @@ class PrintLane:
 
     def _settle_found(self, task: PrintTask) -> bool:
         """Whether another lane found its document: presence is proof on any storage."""
-        requisite = requisite_1192(task.pos_id, task.receipt_id)
+        requisite = requisite_1192(task.key)
         if self._journal.read(lambda connection: find_recovered(connection, requisite)) is None:
             return False
 
@@ -504,7 +504,7 @@ class PrintLane:
                 return settled  # it waited; what was in the way is looked at again
             self._forget(task)
             is_last = all(doubt.parked for doubt in left.values())
-            self._reader.vouch(requisite_1192(task.pos_id, task.receipt_id), is_last=is_last)
+            self._reader.vouch(requisite_1192(task.key), is_last=is_last)
             return settled
 
         self._orders.serve(settle)
@@ -601,7 +601,7 @@ class PrintLane:
             message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
             return PrintOutcome(task, refused=ReceiptRefused("kkt_rejected", message))
         tax_system = receipt.tax_system or self._settings.requisites.tax_system
-        job = PrintJob(receipt, requisite_1192(task.pos_id, task.receipt_id), tax_system)
+        job = PrintJob(receipt, requisite_1192(task.key), tax_system)
         try:
             printed = self._register.print_receipt(job, snapshot.expected)
         except Exception as error:

@@ -26,7 +26,7 @@ from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
-from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, UnreadableDocument
@@ -77,8 +77,7 @@ class PrintAgain:
 class ManualResolution:
     """What a person decided about one receipt, and why."""
 
-    receipt_id: str
-    pos_id: str
+    key: ReceiptKey
     decision: OnRegister | OnPaper | PrintAgain
     reason: str
 
@@ -150,7 +149,7 @@ class ManualResolver:
             raise SettleRefused("not_in_the_way", f"{where} is not in the way of {self._kkt}: look at its state again")
         open_doubts = [doubt.task for doubt in doubts if not doubt.parked]
         if open_doubts or found[0].requisite is not None:
-            first = f": {open_doubts[0].receipt_id} of {open_doubts[0].pos_id}" if open_doubts else ""
+            first = f": {open_doubts[0].key.receipt_id} of {open_doubts[0].key.pos_id}" if open_doubts else ""
             raise SettleRefused(
                 "still_in_doubt",
                 f"{where} may be a receipt's that is in doubt on {self._kkt}{first}; settle that first, with "
@@ -159,7 +158,7 @@ class ManualResolver:
 
     def _waiting(self, order: ManualResolution, status: RegisterStatus, blockers: Sequence[Blocker]) -> PrintTask:
         """A receipt that nobody has begun, where an unreadable document is in the way, and its paper is this one's."""
-        stored = self._journal.read(lambda connection: find_receipt(connection, order.receipt_id, order.pos_id))
+        stored = self._journal.read(lambda connection: find_receipt(connection, order.key))
         paper = order.decision
         if (
             stored is not None
@@ -171,7 +170,7 @@ class ManualResolver:
         ):
             row_id = stored.id
             return self._journal.read(lambda connection: unprinted_task(connection, row_id))
-        raise not_in_doubt(order.receipt_id, order.pos_id, stored.status if stored is not None else None)
+        raise not_in_doubt(order.key, stored.status if stored is not None else None)
 
     def _read(self, task: PrintTask, receipt: Receipt, fd_number: int, status: RegisterStatus) -> Printed:
         document = self._register.read_document(fd_number)
@@ -196,7 +195,7 @@ class ManualResolver:
         owner = self._journal.read(lambda connection: document_owner(connection, fn_number, fd_number))
         require_nobodys(owner, fd_number)
         awaited = self._journal.read(lambda connection: recovered_owner(connection, fn_number, fd_number))
-        if awaited not in {None, requisite_1192(task.pos_id, task.receipt_id)}:
+        if awaited not in {None, requisite_1192(task.key)}:
             raise SettleRefused(
                 "document_taken",
                 f"document {fd_number} is a receipt's that a POS has still to repeat: its mark is {awaited}",
@@ -278,7 +277,7 @@ def record_settled(
     require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
     task = settled.task
     if tx.may_be_recovered:
-        forget_recovered(tx, requisite_1192(task.pos_id, task.receipt_id))
+        forget_recovered(tx, requisite_1192(task.key))
     if task.status == Status.BUFFERED:
         hold_in_doubt(tx, task, mark.fn_number, mark.fd_number - 1)
         task = replace(task, status=Status.PRINTING)
@@ -297,7 +296,7 @@ def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatu
 
 def _require_own_mark(task: PrintTask, document: StoredDocument) -> None:
     """Refuse a document with a mark that is not this receipt's: it is another sale's, whosever."""
-    own = requisite_1192(task.pos_id, task.receipt_id)
+    own = requisite_1192(task.key)
     if document.requisite and document.requisite != own:
         raise SettleRefused(
             "document_taken",
@@ -305,25 +304,24 @@ def _require_own_mark(task: PrintTask, document: StoredDocument) -> None:
         )
 
 
-def require_nobodys(owner: tuple[str, str] | None, fd_number: int) -> None:
-    """SettleRefused where a document has an owner, named by POS and receipt id, already."""
+def require_nobodys(owner: ReceiptKey | None, fd_number: int) -> None:
+    """SettleRefused where a document belongs to a receipt already."""
     if owner is not None:
-        raise _taken(fd_number, *owner)
+        raise _taken(fd_number, owner)
 
 
-def not_in_doubt(receipt_id: str, pos_id: str, status: Status | None) -> SettleRefused:
+def not_in_doubt(key: ReceiptKey, status: Status | None) -> SettleRefused:
     """The refusal to settle what needs no settling."""
     return SettleRefused(
         "not_in_doubt",
-        f"receipt {receipt_id} of {pos_id} is {status or 'unknown'}: only one whose doubt the register cannot settle "
-        "is settled by hand",
+        f"receipt {key.receipt_id} of {key.pos_id} is {status or 'unknown'}: only one whose doubt the register cannot "
+        "settle is settled by hand",
     )
 
 
 def _doubt(order: ManualResolution, doubts: Sequence[InDoubtReceipt]) -> InDoubtReceipt | None:
     """The one about the order's receipt."""
-    name = (order.receipt_id, order.pos_id)
-    return next((doubt for doubt in doubts if (doubt.task.receipt_id, doubt.task.pos_id) == name), None)
+    return next((doubt for doubt in doubts if doubt.task.key == order.key), None)
 
 
 def _require_this(doubt: InDoubtReceipt | None, number: int) -> None:
@@ -331,13 +329,15 @@ def _require_this(doubt: InDoubtReceipt | None, number: int) -> None:
     if doubt.number != number:
         raise SettleRefused(
             "another_doubt",
-            f"doubt {number} is over: receipt {doubt.task.receipt_id} was begun again since, and is in doubt "
+            f"doubt {number} is over: receipt {doubt.task.key.receipt_id} was begun again since, and is in doubt "
             f"{doubt.number} now; look again whether it has a document",
         )
 
 
-def _taken(fd_number: int, pos_id: str, receipt_id: str) -> SettleRefused:
-    return SettleRefused("document_taken", f"document {fd_number} belongs to receipt {receipt_id} of {pos_id}")
+def _taken(fd_number: int, owner: ReceiptKey) -> SettleRefused:
+    return SettleRefused(
+        "document_taken", f"document {fd_number} belongs to receipt {owner.receipt_id} of {owner.pos_id}"
+    )
 
 
 def _receipt(task: PrintTask) -> Receipt:
@@ -346,7 +346,8 @@ def _receipt(task: PrintTask) -> Receipt:
     except ValidationError:
         raise SettleRefused(
             "document_mismatch",
-            f"the request of receipt {task.receipt_id} can no longer be read, so no document can be compared with it",
+            f"the request of receipt {task.key.receipt_id} can no longer be read, so no document can be compared with "
+            "it",
         ) from None
 
 

@@ -74,8 +74,7 @@ def _body(task: PrintTask, mark: FiscalMark, requisites: RegisterRequisites) -> 
         return None
     unfixed = Unfixed(
         document=0,  # it gets its number when it is recorded
-        receipt_id=task.receipt_id,
-        pos_id=task.pos_id,
+        key=task.key,
         kkt=task.kkt,
         request=task.body,
         mark=mark.model_dump_json(),
@@ -95,4 +94,4 @@ def log_outcome(outcome: PrintOutcome) -> None:
 
 def ids_of(task: PrintTask) -> dict[str, str]:
     """What a log line about the receipt carries."""
-    return {"receipt_id": task.receipt_id, "pos_id": task.pos_id, "kkt": task.kkt}
+    return {**task.key._asdict(), "kkt": task.kkt}

@@ -406,7 +406,7 @@ class StorageReader:
         refused: Mapping[int, str],
     ) -> None:
         known = known_fd_numbers(tx.connection, fn_number, ours[0].fd_number - 1)
-        waiting = {requisite_1192(row.pos_id, row.receipt_id): row.id for row in unprinted(tx.connection)}
+        waiting = {requisite_1192(row.key): row.id for row in unprinted(tx.connection)}
         for document in ours:
             assert document.requisite is not None
             receipt = waiting.get(document.requisite)
@@ -525,7 +525,7 @@ def in_the_way(blocker: Blocker, fn_number: str) -> str:
 
 def found_elsewhere(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
     """What becomes of a receipt in doubt whose document another lane found, on the storage of its register."""
-    requisite = requisite_1192(task.pos_id, task.receipt_id)
+    requisite = requisite_1192(task.key)
     document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
     receipt = readable(task)
     if document is None or receipt is None or not document.could_be(receipt):
