@@ -33,7 +33,7 @@ WINDOW_FOR_THE_BRIDGE = 50
 
 
 @dataclass(slots=True, eq=False)
-class Letter:
+class QueuedMessage:
     """A message to the bridge, as the broker holds it. `about` is the sender's own note."""
 
     topic: str
@@ -92,7 +92,7 @@ class Broker:
         """Something for the bridge is on the line."""
         self.told: Callable[[Publish], None] = lambda _message: None
         """Somebody who hears every message of the bridge."""
-        self.puback: Callable[[Letter | None], None] = lambda *_: None
+        self.puback: Callable[[QueuedMessage | None], None] = lambda *_: None
         """Somebody who sees every PUBACK leave the bridge; None for one that acknowledges nothing."""
         self.refused: set[str] = set()
         """Topics on which the bridge may not publish."""
@@ -100,10 +100,10 @@ class Broker:
         """On this connection it answers pings alone: nothing is taken, nothing acknowledged."""
         self.odd: Callable[[], bytes] = bytes
         """Properties that the senders' programs add."""
-        self.kept: dict[str, Letter] = {}
+        self.kept: dict[str, QueuedMessage] = {}
         """Requests that somebody published as retained, by topic, before the bridge was there."""
-        self._queue: deque[Letter] = deque()
-        self._in_flight: dict[int, Letter] = {}
+        self._queue: deque[QueuedMessage] = deque()
+        self._in_flight: dict[int, QueuedMessage] = {}
         self._has_session = False
         self._next_mid = 1
         self._socket: socket.socket | None = None
@@ -116,11 +116,11 @@ class Broker:
 
     # -- terminals and operators ------------------------------------------------------------------------
 
-    def take(self, letter: Letter) -> bool:
+    def take(self, queued: QueuedMessage) -> bool:
         """A client publishes to the bridge; False if the broker is not there."""
         if self.up:
-            letter.odd = self.odd()
-            self._queue.append(letter)
+            queued.odd = self.odd()
+            self._queue.append(queued)
         return self.up
 
     @property
@@ -128,7 +128,7 @@ class Broker:
         """Whether nothing is left to hand over, in either direction."""
         return not self.unread and not self._queue and not self._in_flight
 
-    def waiting(self) -> list[Letter]:
+    def waiting(self) -> list[QueuedMessage]:
         """What the bridge has not acknowledged."""
         return [*self._in_flight.values(), *self._queue]
 
@@ -170,8 +170,8 @@ class Broker:
         """It starts again; forgetful: without its database."""
         self.up = True
         if forgetful:
-            for letter in self.waiting():
-                letter.lost = True
+            for queued in self.waiting():
+                queued.lost = True
             self._queue.clear()
             self._in_flight.clear()
             self.retained.clear()
@@ -203,12 +203,12 @@ class Broker:
         if self._socket is None or not self._subscribed:
             return
         while self._queue and limit and len(self._in_flight) < self.receive_maximum:
-            letter = self._queue.popleft()
+            queued = self._queue.popleft()
             while self._next_mid in self._in_flight:
                 self._next_mid = self._next_mid % MID_MAX + 1
-            letter.mid, self._next_mid = self._next_mid, self._next_mid % MID_MAX + 1
-            self._in_flight[letter.mid] = letter
-            self._send_letter(letter)
+            queued.mid, self._next_mid = self._next_mid, self._next_mid % MID_MAX + 1
+            self._in_flight[queued.mid] = queued
+            self._send_queued(queued)
             limit -= 1
 
     @property
@@ -221,17 +221,17 @@ class Broker:
         """Whether the bridge is online."""
         return self._subscribed
 
-    def _send_letter(self, letter: Letter) -> None:
-        letter.times += 1
+    def _send_queued(self, queued: QueuedMessage) -> None:
+        queued.times += 1
         self._send_publish(
             Publish(
-                letter.topic,
-                letter.payload,
-                dup=letter.times > 1,
-                mid=letter.mid,
-                properties=letter.properties,
-                odd=letter.odd,
-                retain=letter.retained,
+                queued.topic,
+                queued.payload,
+                dup=queued.times > 1,
+                mid=queued.mid,
+                properties=queued.properties,
+                odd=queued.odd,
+                retain=queued.retained,
             )
         )
 
@@ -270,15 +270,15 @@ class Broker:
             )
         )
         self._has_session = True
-        for letter in list(self._in_flight.values()):
-            self._send_letter(letter)
+        for queued in list(self._in_flight.values()):
+            self._send_queued(queued)
 
     def _subscribe(self, packet: Packet) -> None:
         self._subscribed = True
         self._send(packets.suback(packet, modern=self._modern))
         # At each subscription, as MQTT 3.1.1 has it.
         self._queue.extend(
-            Letter(kept.topic, kept.payload, {}, kept.about, retained=True) for kept in self.kept.values()
+            QueuedMessage(kept.topic, kept.payload, {}, kept.about, retained=True) for kept in self.kept.values()
         )
 
     def _published(self, packet: Packet) -> None:
@@ -303,9 +303,9 @@ class Broker:
         self.told(message)
 
     def _acknowledged(self, packet: Packet) -> None:
-        letter = self._in_flight.pop(int.from_bytes(packet.body[:2]), None)
-        if letter is not None:
-            letter.acknowledged = True
+        queued = self._in_flight.pop(int.from_bytes(packet.body[:2]), None)
+        if queued is not None:
+            queued.acknowledged = True
 
     def _ping(self, _packet: Packet) -> None:
         self._send(packets.packet(packets.PINGRESP, 0, b""))

@@ -26,7 +26,7 @@ class Census:
     days: int = 0
     receipts: int = 0
     documents: int = 0
-    blows: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     effects: Counter[str] = field(default_factory=Counter)
     crashes: Counter[str] = field(default_factory=Counter)
 
@@ -35,15 +35,15 @@ class Census:
         self.days += other.days
         self.receipts += other.receipts
         self.documents += other.documents
-        self.blows += other.blows
+        self.faults += other.faults
         self.effects += other.effects
         self.crashes += other.crashes
 
     def __str__(self) -> str:
         never = sorted(set(self.effects) - set(self.crashes))
         return (
-            f"{self.receipts} receipts, {self.documents} documents, {self.blows.total()} blows of "
-            f"{len(self.blows)} kinds, {self.effects.total()} effects of {len(self.effects)} kinds; "
+            f"{self.receipts} receipts, {self.documents} documents, {self.faults.total()} faults of "
+            f"{len(self.faults)} kinds, {self.effects.total()} effects of {len(self.effects)} kinds; "
             f"the process died at {self.crashes.total()} of them"
             + (f", never at: {', '.join(never)}" if never else ", at each kind at least once")
         )
@@ -82,7 +82,7 @@ def _census(world: World) -> Census:
         days=1,
         receipts=len(world.sales()),
         documents=len(world.ofd.documents()),
-        blows=world.blows,
+        faults=world.faults,
         effects=world.effects.seen,
         crashes=world.effects.crashes,
     )

@@ -19,8 +19,8 @@ class Crash(BaseException):
 class Effects:
     """Where the bridge touches the world, and what may happen there."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self._inside = 0
         self.seen: Counter[str] = Counter()
         """How often each kind of effect came."""
@@ -61,9 +61,9 @@ class Effects:
             return
         self.trace(what)
         self.seen[what] += 1
-        if self._chance.random() < self.crash_rate * (RARE if what.startswith(("register", "ofd", "paper")) else 1):
+        if self._rng.random() < self.crash_rate * (RARE if what.startswith(("register", "ofd", "paper")) else 1):
             self.crashes[what] += 1
             self.trace(f"CRASH at {what}")
             raise Crash(what)
-        if may_switch and self._chance.random() < self.switch_rate:
+        if may_switch and self._rng.random() < self.switch_rate:
             self.switch()

@@ -26,10 +26,10 @@ class Batch:
 class SimulatedExchange:
     """See `kkt_bridge.ofd.exchange.Exchange`."""
 
-    def __init__(self, ofd: Ofd, chance: random.Random) -> None:
+    def __init__(self, ofd: Ofd, rng: random.Random) -> None:
         self.wakeup = threading.Event()
         self._ofd = ofd
-        self._chance = chance
+        self._rng = rng
         self._batches: list[Batch] = []
         self._done: list[tuple[int, list[OfdAnswer]]] = []
 
@@ -56,10 +56,10 @@ class SimulatedExchange:
 
     def carry(self) -> None:
         """Carry out one request of any batch."""
-        batch = self._chance.choice(self._batches)
+        batch = self._rng.choice(self._batches)
         answer = self._ofd.exchange(batch.left.pop(0))
         batch.answers.append(answer)
-        if answer.kind is not AnswerKind.ACCEPTED or not batch.left or self._chance.random() < 0.1:
+        if answer.kind is not AnswerKind.ACCEPTED or not batch.left or self._rng.random() < 0.1:
             self._batches.remove(batch)
             self._done.append((batch.number, batch.answers))
             self.wakeup.set()

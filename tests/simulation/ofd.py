@@ -1,4 +1,4 @@
-"""The OFD: the simulator's own service and books, at the far end of a bad line."""
+"""The OFD: the simulator's own service and ledger, at the far end of a bad line."""
 
 import random
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ FAILURES: Final = frozenset({AnswerKind.SERVICE_FAILED, AnswerKind.LINE_FAILED})
 """Answers after which nobody knows whose fault it was."""
 
 
-class Books(Ledger):
+class ObservedLedger(Ledger):
     """The simulator's own, which tells whenever it has a document that it had not."""
 
     def __init__(self, arrived: Callable[[str], None]) -> None:
@@ -40,11 +40,11 @@ class Books(Ledger):
 class Ofd:
     """What the bridge's exchange talks to instead of a socket."""
 
-    def __init__(self, effects: Effects, chance: random.Random, clock: ManualClock) -> None:
+    def __init__(self, effects: Effects, rng: random.Random, clock: ManualClock) -> None:
         self._effects = effects
-        self._chance = chance
+        self._rng = rng
         self.clock = clock
-        self._ledger = Books(lambda key: self.arrivals.append((key, len(self.log))))
+        self._ledger = ObservedLedger(lambda key: self.arrivals.append((key, len(self.log))))
         self._service = OfdService(self._ledger, now=self.time)
         self.unreachable = False
         self.timeout_rate = 0.0
@@ -61,7 +61,7 @@ class Ofd:
         """Places in the log of failures that a bridge which died never wrote down."""
         self.arrivals: list[tuple[str, int]] = []
         """The documents in the order in which they arrived, each with the length of the log by then."""
-        self.wellness: list[tuple[bool, int]] = []
+        self.health_answers: list[tuple[bool, int]] = []
         """What the health check said, each time with the length of the log by then."""
         self.own_failures: Counter[str] = Counter()
         """How often each document failed while the OFD was there for the others."""
@@ -82,9 +82,9 @@ class Ofd:
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """What it has, by key."""
-        return {entry["key"]: entry for entry in self.books()["documents"]}
+        return {entry["key"]: entry for entry in self.received()["documents"]}
 
-    def books(self) -> dict[str, Any]:
+    def received(self) -> dict[str, Any]:
         """What `/_received` shows."""
         return self._ledger.as_json(full=False)
 
@@ -92,7 +92,7 @@ class Ofd:
         """One exchange, as the bridge's child process carries it out; what came of it is kept for the invariants."""
         answer = self._exchange(request)
         if request.target == "health":
-            self.wellness.append((answer.kind is AnswerKind.ACCEPTED, len(self.log)))
+            self.health_answers.append((answer.kind is AnswerKind.ACCEPTED, len(self.log)))
         else:
             self._keep(request.key, answer)
         return answer
@@ -103,14 +103,14 @@ class Ofd:
         self._effects.at(f"ofd {path}: before")
         if self.unreachable:
             return line_failed("Connection refused")
-        if self._chance.random() < self.timeout_rate:
+        if self._rng.random() < self.timeout_rate:
             return line_failed("no answer in time")
         if self.health_is_broken and request.target == "health":
             return classify(500, {}, b"", whole=True, now_s=self.time())
         headers = {"idempotency-key": request.key, "content-type": "application/json"}
         answer = self._service.answer(HttpRequest(method, path, headers, request.body))
         self._effects.at(f"ofd {path}: after")
-        if answer.dropped or self._chance.random() < self.answer_lost_rate:
+        if answer.dropped or self._rng.random() < self.answer_lost_rate:
             return line_failed("Server disconnected")
         headers = {name.lower(): value for name, value in dict(answer.headers).items()}
         return classify(answer.status, headers, answer.encode(), whole=True, now_s=self.time())

@@ -15,9 +15,9 @@ from simulation.exchange import SimulatedExchange
 if TYPE_CHECKING:
     from simulation.world import World
 
-TALK = "mqtt"
-TALK_EVERY_S = 1.0
-"""The session looks around this often without being rung."""
+SESSION = "mqtt"
+SESSION_POLL_S = 1.0
+"""Seconds after which the session takes a turn without being woken."""
 
 
 class Process:
@@ -26,12 +26,12 @@ class Process:
     def __init__(self, world: World) -> None:
         self._world = world
         self._on_the_stack: list[str] = []
-        self.exchange = SimulatedExchange(world.ofd, world.chance_of("exchange"))
+        self.exchange = SimulatedExchange(world.ofd, world.rng_for("exchange"))
         self.service = Service(world.settings, world.ports(self.exchange))
         self._loops: dict[str, Loop] = {loop.name: loop for loop in self.service.loops()}
         now = world.clock.monotonic()
-        self._due: dict[str, float | None] = {TALK: now, **dict.fromkeys(self._loops, now)}
-        self._rung = True
+        self._due: dict[str, float | None] = {SESSION: now, **dict.fromkeys(self._loops, now)}
+        self._woken = True
         parts = self.service.parts
         parts.session.wake = self._wake  # type: ignore[method-assign]
         acknowledge = parts.session.acknowledge
@@ -61,8 +61,8 @@ class Process:
         due = self._due[name]
         if due is not None and due <= now:
             return True
-        if name == TALK:
-            return self._rung or self._world.broker.wrote
+        if name == SESSION:
+            return self._woken or self._world.broker.wrote
         return self._loops[name].wakeup.is_set()
 
     def next_due(self) -> float | None:
@@ -74,7 +74,7 @@ class Process:
         self._on_the_stack.append(name)
         try:
             with self._world.effects.of_the_bridge():
-                wait = self._talk() if name == TALK else self._loops[name].turn(self._take)
+                wait = self._turn_session() if name == SESSION else self._loops[name].turn(self._take)
         finally:
             self._on_the_stack.pop()
         self._due[name] = None if wait is None else self._world.clock.monotonic() + wait
@@ -85,13 +85,13 @@ class Process:
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not happen)
             self._world.fail("no input ends a loop", f"{step} raised {error!r}", error)
 
-    def _talk(self) -> float | None:
-        self._rung = self._world.broker.wrote = False
+    def _turn_session(self) -> float | None:
+        self._woken = self._world.broker.wrote = False
         try:
             self.service.talk(0)
         except Exception as error:  # noqa: BLE001 (the same)
             self._world.fail("no input ends a loop", f"the session raised {error!r}", error)
-        return 0.05 if self.service.parts.publisher._steps_wait_since is not None else TALK_EVERY_S
+        return 0.05 if self.service.parts.publisher._steps_wait_since is not None else SESSION_POLL_S
 
     def carry(self) -> None:
         """Let the exchange carry out one request; the bridge may be killed meanwhile."""
@@ -101,12 +101,12 @@ class Process:
     def switch(self) -> None:
         """Another thread gets a turn in the middle of this one's."""
         if len(self._on_the_stack) == 1 and (ready := self.ready()):
-            name = self._world.chance.choice(ready)
+            name = self._world.rng.choice(ready)
             self._world.trace(f"  meanwhile {name}")
             self.turn(name)
 
     def _wake(self) -> None:
-        self._rung = True
+        self._woken = True
 
     # -- its end --------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Process:
 
 
 def journal_rows(connection: sqlite3.Connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """What a stranger reads in the journal."""
+    """Return the rows of a query, read from the journal's file past the program."""
     return connection.execute(query, values).fetchall()
 
 

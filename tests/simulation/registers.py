@@ -42,12 +42,12 @@ COMMANDS = (
 ZONE = ZoneInfo("Europe/Moscow")
 
 
-STRANGERS_LINE = "Another program's"
-"""On the paper of every receipt that another program has a part in."""
+FOREIGN_LINE = "Another program's"
+"""A line in every document that another program has a part in."""
 
 
 @dataclass(slots=True)
-class Late:
+class LateCommand:
     """A command that the register is still at, after its driver was left without an answer."""
 
     carry_out: Callable[[], object]
@@ -81,7 +81,7 @@ class Register:
         bridge: str,
         clock: ManualClock,
         effects: Effects,
-        chance: random.Random,
+        rng: random.Random,
         print_time_s: float,
         wait: Callable[[float], None],
         apart: bool,
@@ -98,10 +98,10 @@ class Register:
         """How often a receipt is closed long after the driver was left without an answer."""
         self.mixed_rate = 0.0
         """How often another program's line gets into an open receipt, which that program then closes."""
-        self.unfinished: Late | None = None
+        self.unfinished: LateCommand | None = None
         self.old_storages: list[Path] = []
         self._effects = effects
-        self._chance = chance
+        self._rng = rng
         self._bridge = bridge
         self._print_time_s = print_time_s
         self._model = model_of(self)
@@ -132,7 +132,7 @@ class Register:
         """The command is on the line."""
         self._effects.trace(f"{self.kkt} {command}")
         self._effects.at(f"register {command}: before", may_switch=True)
-        if self._chance.random() < self.power_cut_rate:
+        if self._rng.random() < self.power_cut_rate:
             self._effects.trace(f"{self.kkt} loses power before {command}")
             model.power_off()
             raise NoAnswer("power_cut")
@@ -141,20 +141,20 @@ class Register:
         """NoAnswer where the register does something else first: it is slow, or not alone with the bridge."""
         if command != "close_document" or self._effects.is_of_others:
             return
-        if self._chance.random() < self.late_rate:
+        if self._rng.random() < self.late_rate:
             self._effects.trace(f"{self.kkt} takes its time over {command}")
-            until = self.clock.monotonic() + self._chance.uniform(0, 4)
-            self.unfinished = Late(carry_out, self._chance.choice([until, None]))
+            until = self.clock.monotonic() + self._rng.uniform(0, 4)
+            self.unfinished = LateCommand(carry_out, self._rng.choice([until, None]))
             raise NoAnswer("answer_lost")
-        if self._chance.random() < self.mixed_rate:
+        if self._rng.random() < self.mixed_rate:
             self._effects.trace(f"{self.kkt}: another program's line gets into the receipt")
             with self._effects.of_others():
-                model.add_line(ItemLine(STRANGERS_LINE, 100, 1_000_000, 100, 1, 4, 1, 0))
+                model.add_line(ItemLine(FOREIGN_LINE, 100, 1_000_000, 100, 1, 4, 1, 0))
                 model.close_document(Payments(cash=model.subtotal()), 1)
             raise NoAnswer("answer_lost")
 
     def finish_late_work(self) -> None:
-        """Let what is overdue come about, down to the paper."""
+        """Finish what is overdue, printing included."""
         late = self.unfinished
         if late is not None and late.until is not None and self.clock.monotonic() >= late.until:
             self.unfinished = None
@@ -164,11 +164,11 @@ class Register:
 
     def after(self, model: RegisterModel, command: str) -> None:
         """The command is carried out, and its answer is on the line."""
-        if self._chance.random() < self.power_cut_rate:
+        if self._rng.random() < self.power_cut_rate:
             self._effects.trace(f"{self.kkt} loses power after {command}")
             model.power_off()
             raise NoAnswer("power_cut")
-        if self._chance.random() < self.answer_lost_rate:
+        if self._rng.random() < self.answer_lost_rate:
             self._effects.trace(f"{self.kkt}: the answer to {command} is lost")
             raise NoAnswer("answer_lost")
         self._effects.at(f"register {command}: after", may_switch=True)
@@ -185,7 +185,7 @@ class Register:
                 model.open_document("sale")
                 if requisite is not None:
                     model.set_requisite(1192, requisite)
-                model.add_line(ItemLine(STRANGERS_LINE, total, 1_000_000, total, 1, 4, 1, 0))
+                model.add_line(ItemLine(FOREIGN_LINE, total, 1_000_000, total, 1, 4, 1, 0))
                 model.close_document(Payments(cash=total), 1)
                 model.finish_printing()
             except (NoAnswer, Refusal):
@@ -234,8 +234,8 @@ class Register:
 
 
 def is_mixed(document: FiscalDocument) -> bool:
-    """Whether the paper shows another program's line."""
-    return any(line["name"] == STRANGERS_LINE for line in document.body.content["lines"])
+    """Return whether the document has another program's line."""
+    return any(line["name"] == FOREIGN_LINE for line in document.body.content["lines"])
 
 
 def model_of(register: Register) -> type[RegisterModel]:

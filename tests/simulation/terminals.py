@@ -16,7 +16,7 @@ from kkt_bridge.receipts.amounts import parse_kopecks
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
 from kkt_bridge.wire.topics import Topics
-from simulation.broker import Broker, Letter
+from simulation.broker import Broker, QueuedMessage
 from simulation.packets import CORRELATION_DATA
 from simulation.registers import is_mixed
 
@@ -30,12 +30,12 @@ CONTRADICTION = b"contradiction"
 CONTRADICTING_TOTAL = "7.00"
 
 
-def _poison() -> list[InvalidKind]:
+def _invalid_payloads() -> list[InvalidKind]:
     with seeded_ids(0):
         return [kind for kind in invalid_kinds() if len(kind.payload) < 4096 and kind.code != "pos_mismatch"]
 
 
-POISON = _poison()
+INVALID_PAYLOADS = _invalid_payloads()
 """Payloads that must be refused, each in its own way."""
 
 
@@ -51,7 +51,7 @@ class Sale:
     patient: bool
     """Whether the terminal repeats it until a final reply has come."""
     kkt: str
-    letters: list[Letter] = field(default_factory=list)
+    copies: list[QueuedMessage] = field(default_factory=list)
     replies: list[dict[str, Any]] = field(default_factory=list)
     next_try: float = 0.0
     tries: int = 0
@@ -85,21 +85,21 @@ class Sale:
     @property
     def reached_the_bridge(self) -> bool:
         """Whether some copy of it is with the bridge, or certain to get there."""
-        return any(not letter.lost for letter in self.letters)
+        return any(not queued.lost for queued in self.copies)
 
 
 class Terminal:
     """A POS terminal."""
 
     def __init__(
-        self, name: str, *, topics: Topics, broker: Broker, clock: ManualClock, chance: random.Random, kkt: list[str]
+        self, name: str, *, topics: Topics, broker: Broker, clock: ManualClock, rng: random.Random, kkt: list[str]
     ) -> None:
         self.name = name
         self.sales: dict[str, Sale] = {}
-        self.garbage: list[Letter] = []
+        self.invalid: list[QueuedMessage] = []
         self.retained: dict[str, Sale] = {}
         """What it published as retained, and never as a sale."""
-        self.queries: list[tuple[str, Letter]] = []
+        self.queries: list[tuple[str, QueuedMessage]] = []
         self.heard: list[dict[str, Any]] = []
         """Every reply on its topic, in order."""
         self.to_sell = 0
@@ -109,22 +109,22 @@ class Terminal:
         self._topics = topics
         self._broker = broker
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._kkt = kkt
 
     def new_id(self) -> str:
         """A receipt id of its own making."""
-        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
     def act(self) -> None:
         """Do one thing."""
         sales = list(self.sales.values())
-        deeds = [(self._sell, 5.0 if self.to_sell else 0.0)]
+        actions = [(self._sell, 5.0 if self.to_sell else 0.0)]
         if sales:
-            deeds += [(self.repeat_an_old_one, 1.0), (self._ask, 0.5), (self._contradict, 0.4), (self._refund, 0.5)]
-        deeds += [(self._garble, 0.5), (self._ask_a_stranger, 0.1)]
-        (deed,) = self._chance.choices([deed for deed, _ in deeds], [weight for _, weight in deeds])
-        deed()
+            actions += [(self.repeat_an_old_one, 1.0), (self._ask, 0.5), (self._contradict, 0.4), (self._refund, 0.5)]
+        actions += [(self._send_invalid, 0.5), (self._ask_about_unknown, 0.1)]
+        (action,) = self._rng.choices([action for action, _ in actions], [weight for _, weight in actions])
+        action()
 
     def repeat_what_is_due(self) -> None:
         """Say again what had no final answer for long enough."""
@@ -144,7 +144,7 @@ class Terminal:
             sale.hear(content)
             self._look_what_is_due()
 
-    # -- its deeds ------------------------------------------------------------------------------------------
+    # -- its actions ----------------------------------------------------------------------------------------
 
     def _sell(self) -> None:
         if self.to_sell:
@@ -161,13 +161,13 @@ class Terminal:
         self._send(self._new_sale("sale", kkt=None))
 
     def _refund(self) -> None:
-        original = self._chance.choice(list(self.sales.values()))
+        original = self._rng.choice(list(self.sales.values()))
         self._send(self._new_sale("refund", original_receipt_id=original.receipt_id))
 
     def _new_sale(self, kind: str, **more: Any) -> Sale:
-        kopecks = self._chance.choice([1000, 1000, 1000, 2500])
+        kopecks = self._rng.choice([1000, 1000, 1000, 2500])
         amount = f"{kopecks // 100}.{kopecks % 100:02d}"
-        kkt = self._chance.choice(self._kkt)
+        kkt = self._rng.choice(self._kkt)
         request = {
             "receipt_id": self.new_id(),
             "pos_id": self.name,
@@ -177,13 +177,13 @@ class Terminal:
             "kkt": kkt,
             **more,
         }
-        if kind == "sale" and self._chance.random() < 0.1:
+        if kind == "sale" and self._rng.random() < 0.1:
             request |= {
                 "type": "correction",
                 "correction": {"operation": "sale", "kind": "voluntary", "date": "2026-01-20"},
             }
         sale = Sale(
-            self.name, request["receipt_id"], request, encoded(request), kopecks, self._chance.random() < 0.75, kkt
+            self.name, request["receipt_id"], request, encoded(request), kopecks, self._rng.random() < 0.75, kkt
         )
         self.sales[sale.receipt_id] = sale
         return sale
@@ -191,24 +191,24 @@ class Terminal:
     def repeat_an_old_one(self) -> None:
         """Send again what it has sent at any time."""
         if self.sales:
-            self._send(self._chance.choice(list(self.sales.values())))
+            self._send(self._rng.choice(list(self.sales.values())))
 
     def retain_one(self) -> None:
         """Publish a receipt as retained, long before a bridge subscribes."""
         sale = self._new_sale("sale")
         self.retained[sale.receipt_id] = self.sales.pop(sale.receipt_id)
         topic = self._topics.receipt(self.name)
-        self._broker.kept[topic] = Letter(topic, sale.payload, about=sale, retained=True)
+        self._broker.kept[topic] = QueuedMessage(topic, sale.payload, about=sale, retained=True)
 
     def flood(self, count: int) -> None:
         """Publish rubbish, as fast as it can."""
         for _ in range(count):
-            self._garble()
+            self._send_invalid()
 
     def repeat_all(self) -> None:
         """Send again everything that it ever sent."""
         for sale in self.sales.values():
-            if sale.letters:
+            if sale.copies:
                 sale.done, sale.tries = False, 0
                 self._send(sale)
 
@@ -216,100 +216,100 @@ class Terminal:
         """Send again what contradicted a receipt: a bridge that had forgotten that one may have printed this."""
         for sale in self.sales.values():
             if sale.conflict is not None:
-                self._say_otherwise(sale.conflict)
+                self._send_contradiction(sale.conflict)
 
     def _contradict(self) -> None:
-        sale = self._chance.choice(list(self.sales.values()))
+        sale = self._rng.choice(list(self.sales.values()))
         other = sale.request | {"items": [item(name="Other", price=CONTRADICTING_TOTAL, total=CONTRADICTING_TOTAL)]}
         other |= {"payments": [{"type": "cash", "amount": CONTRADICTING_TOTAL}]}
         sale.conflict = encoded(other)
-        self._say_otherwise(sale.conflict)
+        self._send_contradiction(sale.conflict)
 
-    def _say_otherwise(self, payload: bytes) -> None:
+    def _send_contradiction(self, payload: bytes) -> None:
         self._publish(self._topics.receipt(self.name), payload, None, {CORRELATION_DATA: CONTRADICTION})
 
     def _ask(self) -> None:
-        self._query(self._chance.choice(list(self.sales)))
+        self._query(self._rng.choice(list(self.sales)))
 
-    def _ask_a_stranger(self) -> None:
+    def _ask_about_unknown(self) -> None:
         self._query(self.new_id())
 
     def _query(self, receipt_id: str) -> None:
-        letter = self._publish(self._topics.query(self.name), json.dumps({"receipt_id": receipt_id}).encode(), None)
-        if letter is not None:
-            self.queries.append((receipt_id, letter))
+        queued = self._publish(self._topics.query(self.name), json.dumps({"receipt_id": receipt_id}).encode(), None)
+        if queued is not None:
+            self.queries.append((receipt_id, queued))
 
-    def _garble(self) -> None:
-        kind = self._chance.choice(POISON)
-        letter = self._publish(self._topics.receipt(self.name), kind.payload, kind.name)
-        if letter is not None:
-            self.garbage.append(letter)
+    def _send_invalid(self) -> None:
+        kind = self._rng.choice(INVALID_PAYLOADS)
+        queued = self._publish(self._topics.receipt(self.name), kind.payload, kind.name)
+        if queued is not None:
+            self.invalid.append(queued)
 
     def _send(self, sale: Sale) -> None:
         sale.next_try = self._clock.monotonic() + PATIENCE_S
         sale.tries += 1
-        letter = self._publish(self._topics.receipt(self.name), sale.payload, sale)
-        if letter is not None:
-            sale.letters.append(letter)
+        queued = self._publish(self._topics.receipt(self.name), sale.payload, sale)
+        if queued is not None:
+            sale.copies.append(queued)
         self._look_what_is_due()
 
     def _publish(
         self, topic: str, payload: bytes, about: Any, properties: dict[int, Any] | None = None
-    ) -> Letter | None:
-        letter = Letter(topic, payload, properties or {}, about)
-        return letter if self._broker.take(letter) else None
+    ) -> QueuedMessage | None:
+        queued = QueuedMessage(topic, payload, properties or {}, about)
+        return queued if self._broker.take(queued) else None
 
 
 class Operator:
     """Somebody with the command line."""
 
-    def __init__(self, *, topics: Topics, broker: Broker, chance: random.Random) -> None:
+    def __init__(self, *, topics: Topics, broker: Broker, rng: random.Random) -> None:
         self._topics = topics
         self._broker = broker
-        self._chance = chance
+        self._rng = rng
         self._last_word = ""
         self.paused = False
         """Whether the bridge has said that it is paused, and nobody has ordered anything else since."""
-        self.commands: dict[str, tuple[str, Letter]] = {}
+        self.commands: dict[str, tuple[str, QueuedMessage]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
         self.passed: set[tuple[str, int]] = set()
         """Documents, by FN and FD number, of which it said that they are another sale under a receipt's mark."""
 
     def order(self, name: str, args: dict[str, Any] | None = None) -> str | None:
         """Publish a command; its id, or None if the broker is not there."""
-        command_id = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        command_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
         message = {"command_id": command_id, "issued_by": "operator", "args": args or {}}
-        letter = Letter(self._topics.command(name), json.dumps(message).encode(), about=("command", command_id))
-        if not self._broker.take(letter):
+        queued = QueuedMessage(self._topics.command(name), json.dumps(message).encode(), about=("command", command_id))
+        if not self._broker.take(queued):
             return None
-        self.commands[command_id] = (name, letter)
+        self.commands[command_id] = (name, queued)
         if name in {"pause", "resume"}:
             self._last_word, self.paused = command_id, False
         return command_id
 
     def settle(
-        self, sale: Sale, doubt: dict[str, Any], papers: list[tuple[str, FiscalDocument]]
+        self, sale: Sale, doubt: dict[str, Any], documents: list[tuple[str, FiscalDocument]]
     ) -> tuple[str, dict[str, Any]]:
-        """Say what became of a receipt in doubt: which paper is its own, or that there is none. Returns the order.
+        """Say what became of a receipt in doubt: which document is its own, or that there is none. Returns the order.
 
-        A paper with its mark may be another sale: another program's, or one of a terminal that used its id for two,
+        A document with its mark may be another sale: another program's, or one of a terminal that used its id for two,
         the second of which was taken by a bridge that had forgotten the first.
         """
         total = parse_kopecks(doubt["total"])
-        marked = [(fn, paper) for fn, paper in papers if paper.body.requisite_1192 == sale.requisite]
-        own = [(fn, paper) for fn, paper in marked if not is_mixed(paper) and paper.body.total == total]
+        marked = [(fn, document) for fn, document in documents if document.body.requisite_1192 == sale.requisite]
+        own = [(fn, document) for fn, document in marked if not is_mixed(document) and document.body.total == total]
         who = {"receipt_id": sale.receipt_id, "pos_id": sale.pos, "reason": "looked at the papers"}
         if not own:
-            self.passed.update((fn, paper.fd_number) for fn, paper in marked)
+            self.passed.update((fn, document.fd_number) for fn, document in marked)
             return self._ordered(who | {"print_again": True, "doubt": doubt["doubt"]})
-        ((fn, paper),) = own
+        ((fn, document),) = own
         adopted = {
             "fn_number": fn,
-            "fd_number": paper.fd_number,
-            "fiscal_sign": paper.fiscal_sign,
-            "datetime": paper.at.isoformat(),
-            "shift_number": paper.shift_number,
-            "receipt_number": paper.receipt_number,
+            "fd_number": document.fd_number,
+            "fiscal_sign": document.fiscal_sign,
+            "datetime": document.at.isoformat(),
+            "shift_number": document.shift_number,
+            "receipt_number": document.receipt_number,
         }
         return self._ordered(who | {"adopt": adopted})
 

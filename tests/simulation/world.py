@@ -18,40 +18,40 @@ from kkt_bridge.ofd.exchange import Exchange
 from kkt_bridge.runtime.ports import Ports
 from kkt_bridge.settings import Settings
 from kkt_bridge.wire.topics import Topics
-from simulation.broker import Broker, Letter
+from simulation.broker import Broker, QueuedMessage
 from simulation.disk import Disk
 from simulation.effects import Crash, Effects
+from simulation.faults import (
+    BROKER_QUIRK_DAYS,
+    BROKER_QUIRKS,
+    FAULTS,
+    KINDS,
+    LONG_FAULT_DAYS,
+    LONG_FAULTS,
+    OLD_JOURNAL_DAYS,
+    OLD_JOURNALS,
+    TERMINAL_ABUSE_DAYS,
+    TERMINAL_ABUSES,
+    WORST_WHILE_DOWN,
+    Action,
+    Fault,
+    add_no_properties,
+    allow_all_topics,
+)
 from simulation.invariants import INVARIANTS
 from simulation.invariants.invariant import Invariant
-from simulation.memory import Memory
+from simulation.journal_file import JournalFile
 from simulation.ofd import Ofd
 from simulation.packets import CORRELATION_DATA, Publish
 from simulation.process import Process, content_of, journal_rows
 from simulation.registers import Register
 from simulation.terminals import Operator, Sale, Terminal
-from simulation.weather import (
-    ABUSES,
-    ABUSIVE_DAYS,
-    BLOWS,
-    KINDS,
-    LONG_FAULT_DAYS,
-    LONG_FAULTS,
-    OLD_MEMORIES,
-    OLD_MEMORY_DAYS,
-    WHIMS,
-    WHIMSICAL_DAYS,
-    WORST_WHILE_DOWN,
-    Blow,
-    Deed,
-    add_no_properties,
-    allow_all_topics,
-)
 
 BRIDGE = "store-017"
-LAZY = frozenset({"keep", "mqtt", "show"})
+POLLING_LOOPS = frozenset({"keep", "mqtt", "show"})
 """Loops that look around several times a second: while nothing else happens, time need not stop for them."""
 
-LONGEST_NAP_S = 10.0
+IDLE_STEP_MAX_S = 10.0
 ATTEMPTS = "SELECT r.pos_id || ':' || r.receipt_id, d.attempts FROM receipts r JOIN documents d ON d.id = r.document"
 PENDING = "SELECT pos_id, receipt_id, kkt, status FROM receipts WHERE status IN ('buffered', 'printing', 'printed')"
 LIVE_ON_TURNS_MAX = 3000
@@ -65,7 +65,7 @@ class Violation(AssertionError):
 
 @dataclass(frozen=True)
 class Day:
-    """What a seed's day is like."""
+    """The parameters of a seed's day."""
 
     terminals: int
     registers: int
@@ -74,7 +74,7 @@ class Day:
     capacity: int
     crash_rate: float
     switch_rate: float
-    blow_rate: float
+    fault_rate: float
     power_cut_rate: float
     answer_lost_rate: float
     registers_apart: bool
@@ -83,34 +83,34 @@ class Day:
     kinds: frozenset[str]
 
     @classmethod
-    def of(cls, chance: random.Random) -> Day:
-        """The day of these dice."""
-        trouble = chance.random() < 0.7
+    def of(cls, rng: random.Random) -> Day:
+        """Draw a day."""
+        trouble = rng.random() < 0.7
         return cls(
-            terminals=chance.randint(1, 3),
-            registers=chance.randint(1, 2),
-            sales=chance.randint(1, 4),
-            print_time_s=chance.choice([0, 0, 0.01, 1.5]),
-            capacity=chance.choice([3, 6, 200, 200]),
-            crash_rate=chance.choice([0, 0, 0.002, 0.01]),
-            switch_rate=chance.choice([0, 0.1, 0.4]),
-            blow_rate=chance.choice([0.01, 0.03, 0.06]),
-            power_cut_rate=chance.choice([0, 0, 0.01, 0.05]) if trouble else 0,
-            answer_lost_rate=chance.choice([0, 0, 0.01, 0.05]) if trouble else 0,
-            registers_apart=chance.random() < 0.6,
-            registers_follow_our_clock=chance.random() < 0.5,
-            receive_maximum=chance.choice([1, 5, 512]),
-            kinds=frozenset(chance.sample(KINDS, chance.randint(1, 5))),
+            terminals=rng.randint(1, 3),
+            registers=rng.randint(1, 2),
+            sales=rng.randint(1, 4),
+            print_time_s=rng.choice([0, 0, 0.01, 1.5]),
+            capacity=rng.choice([3, 6, 200, 200]),
+            crash_rate=rng.choice([0, 0, 0.002, 0.01]),
+            switch_rate=rng.choice([0, 0.1, 0.4]),
+            fault_rate=rng.choice([0.01, 0.03, 0.06]),
+            power_cut_rate=rng.choice([0, 0, 0.01, 0.05]) if trouble else 0,
+            answer_lost_rate=rng.choice([0, 0, 0.01, 0.05]) if trouble else 0,
+            registers_apart=rng.random() < 0.6,
+            registers_follow_our_clock=rng.random() < 0.5,
+            receive_maximum=rng.choice([1, 5, 512]),
+            kinds=frozenset(rng.sample(KINDS, rng.randint(1, 5))),
         )
 
 
 @dataclass(order=True)
-class Appointment:
+class ScheduledAction:
     """Something to be done later."""
 
     due: float
     number: int
-    deed: Deed = field(compare=False)
+    action: Action = field(compare=False)
 
 
 class World:
@@ -121,13 +121,13 @@ class World:
         self.folder = folder
         self._tell = trace
         self._session_rng, self._boot_id_rng = random.Random(seed), random.Random(seed)
-        self.chance = self.chance_of("world")
-        self.day = Day.of(self.chance_of("day"))
-        self.whims = self.chance_of("whims")
+        self.rng = self.rng_for("world")
+        self.day = Day.of(self.rng_for("day"))
+        self.quirk_rng = self.rng_for("whims")
         self.clock = ManualClock()
         self.register_clock = self.clock if self.day.registers_follow_our_clock else ManualClock()
         self.began_s = self.clock.monotonic_s
-        self.effects = Effects(self.chance_of("effects"))
+        self.effects = Effects(self.rng_for("effects"))
         self.effects.trace = self.trace
         self.effects.switch = lambda: self.process.switch() if self.process else None
         self.settings = self._settings()
@@ -136,20 +136,20 @@ class World:
         self.broker.told = self._told
         self.broker.puback = self._puback
         self.disk = Disk(self.effects)
-        self.ofd = Ofd(self.effects, self.chance_of("ofd"), self.register_clock)
+        self.ofd = Ofd(self.effects, self.rng_for("ofd"), self.register_clock)
         self.registers = {kkt.id: self._register(kkt.id) for kkt in self.settings.kkt}
         names = [f"pos-{number}" for number in range(1, self.day.terminals + 1)]
         self.terminals = {name: self._terminal(name) for name in names}
-        self.operator = Operator(topics=self.topics, broker=self.broker, chance=self.chance_of("operator"))
+        self.operator = Operator(topics=self.topics, broker=self.broker, rng=self.rng_for("operator"))
         self.process: Process | None = None
-        self.blows: Counter[str] = Counter()
-        self._appointments: list[Appointment] = []
-        self._appointment_number = 0
+        self.faults: Counter[str] = Counter()
+        self._scheduled: list[ScheduledAction] = []
+        self._schedule_number = 0
         self.doubts: dict[str, list[dict[str, Any]]] = {}
         """What each register's state says that a person must settle."""
         self._settle_at = 0.0
-        self._books: sqlite3.Connection | None = None
-        self.memory = Memory(self)
+        self._journal_reader: sqlite3.Connection | None = None
+        self.journal = JournalFile(self)
         self.invariants: list[Invariant] = [kind(self) for kind in INVARIANTS]
 
     def _settings(self) -> Settings:
@@ -183,7 +183,7 @@ class World:
             bridge=BRIDGE,
             clock=self.register_clock,
             effects=self.effects,
-            chance=self.chance_of(kkt),
+            rng=self.rng_for(kkt),
             print_time_s=self.day.print_time_s,
             wait=self._wait_for_paper,
             apart=self.day.registers_apart,
@@ -198,14 +198,14 @@ class World:
             topics=self.topics,
             broker=self.broker,
             clock=self.clock,
-            chance=self.chance_of(name),
+            rng=self.rng_for(name),
             kkt=[kkt.id for kkt in self.settings.kkt],
         )
         terminal.to_sell = self.day.sales
         return terminal
 
-    def chance_of(self, what: str) -> random.Random:
-        """Dice of one's own: what one part throws does not change what the others get."""
+    def rng_for(self, what: str) -> random.Random:
+        """Return a random stream of its own for a part: what one part draws does not change what the others get."""
         return random.Random(f"{self.seed}/{what}")
 
     def ports(self, exchange: Exchange) -> Ports:
@@ -217,7 +217,7 @@ class World:
             new_engine=self.disk.new_engine,
             new_register=lambda _settings, kkt, _clock: self.registers[kkt.id].drive(),
             new_exchange=lambda _settings, _clock: exchange,
-            rng_for=lambda part: lasting.get(part) or self.chance_of(part),
+            rng_for=lambda part: lasting.get(part) or self.rng_for(part),
         )
 
     # -- a day ----------------------------------------------------------------------------------------------
@@ -227,25 +227,25 @@ class World:
         self.trace(f"seed {self.seed}: {self.day}")
         try:
             self._start()
-            self._plan_the_whims()
+            self._plan_rare_faults()
             self._go_through_the_day()
             self._heal()
             self._come_to_rest()
             self.operator.order("dlq-requeue", {"all": True})
             self._come_to_rest()
-            if self.memory.was_lost:
+            if self.journal.was_lost:
                 self._repeat_everything()
-            for invariant in self._judges():
+            for invariant in self._invariants_that_apply():
                 invariant.finish()
         finally:
             if self.process is not None:
                 self.process.end()
-            self.close_books()
+            self.close_journal_reader()
             for register in self.registers.values():
                 register.switch_off()
 
     def _repeat_everything(self) -> None:
-        """Whoever lost a memory is told again what was sold: each POS repeats what it ever sent."""
+        """Have each POS repeat everything it ever sent, as a shop does after its bridge lost the journal."""
         for terminal in self.terminals.values():
             terminal.repeat_all()
         self._come_to_rest()
@@ -255,90 +255,90 @@ class World:
         self.operator.order("dlq-requeue", {"all": True})
         self._come_to_rest()
 
-    def _judges(self) -> list[Invariant]:
-        """The invariants that hold: some are about what a bridge remembers that has lost its memory."""
-        return [each for each in self.invariants if each.outlives_memory or not self.memory.was_lost]
+    def _invariants_that_apply(self) -> list[Invariant]:
+        """The invariants that apply: some do not, once the journal was lost."""
+        return [each for each in self.invariants if each.outlives_journal or not self.journal.was_lost]
 
-    def close_books(self) -> None:
+    def close_journal_reader(self) -> None:
         """Let go of the journal's file."""
-        if self._books is not None:
-            self._books.close()
-            self._books = None
+        if self._journal_reader is not None:
+            self._journal_reader.close()
+            self._journal_reader = None
 
     def _go_through_the_day(self) -> None:
         self.effects.crash_rate, self.effects.switch_rate = self.day.crash_rate, self.day.switch_rate
-        blows = [blow for blow in BLOWS if blow.kind in self.day.kinds]
-        weights = [blow.weight for blow in blows]
+        faults = [fault for fault in FAULTS if fault.kind in self.day.kinds]
+        weights = [fault.weight for fault in faults]
         turns = 0
         while turns < 75 or any(terminal.to_sell for terminal in self.terminals.values()):
             turns += 1
-            if self.chance.random() < self.day.blow_rate:
-                self._fall(self.chance.choices(blows, weights)[0])
-            elif self.chance.random() < 0.08:
-                terminal = self.chance.choice(list(self.terminals.values()))
+            if self.rng.random() < self.day.fault_rate:
+                self._inject(self.rng.choices(faults, weights)[0])
+            elif self.rng.random() < 0.08:
+                terminal = self.rng.choice(list(self.terminals.values()))
                 terminal.act()
             else:
                 self._turn()
             if turns > 5000:
                 self.fail("no input ends a loop", "the day does not end")
 
-    def _plan_the_whims(self) -> None:
-        """The broker of this day, or a terminal, may be one of a kind: when it does what is settled in the morning."""
-        for chance, whims, share in (
-            (self.whims, WHIMS, WHIMSICAL_DAYS),
-            (self.chance_of("abuses"), ABUSES, ABUSIVE_DAYS),
-            (self.chance_of("long faults"), LONG_FAULTS, LONG_FAULT_DAYS),
-            (self.chance_of("old memories"), OLD_MEMORIES, OLD_MEMORY_DAYS),
+    def _plan_rare_faults(self) -> None:
+        """Schedule the faults that only some days have: of the broker, of a terminal, long ones, old journals."""
+        for rng, quirk_rng, share in (
+            (self.quirk_rng, BROKER_QUIRKS, BROKER_QUIRK_DAYS),
+            (self.rng_for("abuses"), TERMINAL_ABUSES, TERMINAL_ABUSE_DAYS),
+            (self.rng_for("long faults"), LONG_FAULTS, LONG_FAULT_DAYS),
+            (self.rng_for("old memories"), OLD_JOURNALS, OLD_JOURNAL_DAYS),
         ):
-            if chance.random() < share:
-                for whim in chance.choices(whims, [whim.weight for whim in whims], k=chance.randint(1, 3)):
-                    strike = partial(World._strike_with, whim=whim, chance=chance)
-                    self._appoint(chance.uniform(0, 10), strike)
+            if rng.random() < share:
+                for fault in rng.choices(quirk_rng, [fault.weight for fault in quirk_rng], k=rng.randint(1, 3)):
+                    inject = partial(World._inject_for_a_while, fault=fault, rng=rng)
+                    self._schedule(rng.uniform(0, 10), inject)
 
-    def _strike_with(self, whim: Blow, chance: random.Random) -> None:
-        self.blows[whim.name] += 1
-        whim.strike(self)
-        if whim.mend is not None:
-            self._appoint(chance.uniform(0.1, whim.lasts_s), whim.mend)
+    def _inject_for_a_while(self, fault: Fault, rng: random.Random) -> None:
+        self.faults[fault.name] += 1
+        fault.inject(self)
+        if fault.repair is not None:
+            self._schedule(rng.uniform(0.1, fault.lasts_s), fault.repair)
 
-    def _fall(self, blow: Blow) -> None:
-        self.trace(f"BLOW {blow.name}")
-        self.blows[blow.name] += 1
-        blow.strike(self)
-        if blow.mend is not None:
-            self._appoint(self.chance.uniform(0.1, blow.lasts_s), blow.mend)
+    def _inject(self, fault: Fault) -> None:
+        self.trace(f"FAULT {fault.name}")
+        self.faults[fault.name] += 1
+        fault.inject(self)
+        if fault.repair is not None:
+            self._schedule(self.rng.uniform(0.1, fault.lasts_s), fault.repair)
 
     def _turn(self) -> None:
-        """Let somebody who has something to do do it; where nobody has, time passes."""
-        deeds = self._deeds()
-        if not deeds:
+        """Run one action that is ready; where none is, let time pass."""
+        actions = self._actions()
+        if not actions:
             self._pass_to_the_next_due()
-        elif self.chance.random() < 0.03:
-            self.advance(self.chance.uniform(0, 1))
+        elif self.rng.random() < 0.03:
+            self.advance(self.rng.uniform(0, 1))
         else:
-            self.chance.choice(deeds)()
+            self.rng.choice(actions)()
 
-    def _deeds(self) -> list[Callable[[], Any]]:
-        deeds: list[Callable[[], Any]] = []
+    def _actions(self) -> list[Callable[[], Any]]:
+        actions: list[Callable[[], Any]] = []
         if self.process is not None:
-            deeds += [lambda name=name: self._turn_loop(name) for name in self.process.ready()]  # type: ignore[misc]
+            actions += [lambda name=name: self._turn_loop(name) for name in self.process.ready()]  # type: ignore[misc]
             if self.process.exchange.is_busy:
-                deeds.append(self._carry)
+                actions.append(self._carry)
         if self.broker.unread:
-            deeds.append(self.broker.hear)
+            actions.append(self.broker.hear)
         if self.broker.can_push:
-            deeds.append(self.broker.push)
+            actions.append(self.broker.push)
         if self.broker.can_speak:
-            deeds.append(lambda: self.broker.speak(self.chance.randint(1, 5)))
+            actions.append(lambda: self.broker.speak(self.rng.randint(1, 5)))
         now = self.clock.monotonic()
-        if self._appointments and self._appointments[0].due <= now:
-            deeds.append(self._keep_appointment)
+        if self._scheduled and self._scheduled[0].due <= now:
+            actions.append(self._run_scheduled)
         if any(self.doubts.values()) and self._settle_at <= now and self.broker.up:
-            deeds.append(self._settle_by_hand)
+            actions.append(self._settle_by_hand)
         for terminal in self.terminals.values():
             if terminal.next_due is not None and terminal.next_due <= now and self.broker.up:
-                deeds.append(terminal.repeat_what_is_due)
-        return deeds
+                actions.append(terminal.repeat_what_is_due)
+        return actions
 
     def _turn_loop(self, name: str) -> None:
         assert self.process is not None
@@ -358,34 +358,34 @@ class World:
     def _pass_to_the_next_due(self) -> None:
         now = self.clock.monotonic()
         dues = [terminal.next_due for terminal in self.terminals.values()] if self.broker.up else []
-        dues += [appointment.due for appointment in self._appointments[:1]]
+        dues += [scheduled.due for scheduled in self._scheduled[:1]]
         if any(self.doubts.values()):
             dues.append(self._settle_at)
         if self.process is not None:
-            dues += [due for name, due in self.process._due.items() if name not in LAZY]
-        soonest = min((due for due in dues if due is not None), default=now + LONGEST_NAP_S)
-        self.advance(min(max(soonest - now, 0.05), LONGEST_NAP_S))
+            dues += [due for name, due in self.process._due.items() if name not in POLLING_LOOPS]
+        soonest = min((due for due in dues if due is not None), default=now + IDLE_STEP_MAX_S)
+        self.advance(min(max(soonest - now, 0.05), IDLE_STEP_MAX_S))
 
     def _settle_by_hand(self) -> None:
-        """An operator looks at the papers, of the swapped storages too, and says what became of the receipts."""
+        """Have an operator look at all documents, and say what became of the receipts in doubt."""
         self._settle_at = self.clock.monotonic() + 5
         for kkt, doubts in self.doubts.items():
             register = self.registers[kkt]
             for doubt in doubts:
                 sale = self.terminals[doubt["pos_id"]].sales[doubt["receipt_id"]]
                 order = self.operator.settle(sale, doubt, register.documents())
-                if self.chance.random() < 0.5:  # somebody else has seen the same papers, and comes late
-                    self._appoint(self.chance.uniform(0, 20), lambda world, order=order: world.operator.order(*order))
+                if self.rng.random() < 0.5:  # somebody else has seen the same documents, and comes late
+                    self._schedule(self.rng.uniform(0, 20), lambda world, order=order: world.operator.order(*order))
 
-    def _appoint(self, in_s: float, deed: Deed) -> None:
-        self._appointment_number += 1
-        self._appointments.append(Appointment(self.clock.monotonic() + in_s, self._appointment_number, deed))
-        self._appointments.sort()
+    def _schedule(self, in_s: float, action: Action) -> None:
+        self._schedule_number += 1
+        self._scheduled.append(ScheduledAction(self.clock.monotonic() + in_s, self._schedule_number, action))
+        self._scheduled.sort()
 
-    def _keep_appointment(self) -> None:
-        appointment = self._appointments.pop(0)
-        self.trace(f"MEND {getattr(appointment.deed, '__name__', '')}")
-        appointment.deed(self)
+    def _run_scheduled(self) -> None:
+        scheduled = self._scheduled.pop(0)
+        self.trace(f"REPAIR {getattr(scheduled.action, '__name__', '')}")
+        scheduled.action(self)
 
     # -- the bridge's process ---------------------------------------------------------------------------------
 
@@ -404,13 +404,13 @@ class World:
         assert self.process is not None
         self.process.end()
         self.process = None
-        if self.ofd.log and not self.memory.was_lost:
+        if self.ofd.log and not self.journal.was_lost:
             self.ofd.bridge_died(dict(self.rows(ATTEMPTS)))
-        for kind, deed in WORST_WHILE_DOWN.items():
-            if kind in self.day.kinds and self.chance.random() < 0.3:
-                self.trace(f"BLOW {deed.__name__}, while the bridge is down")
-                deed(self)
-        self._appoint(self.chance.uniform(0, 3), World._start)
+        for kind, action in WORST_WHILE_DOWN.items():
+            if kind in self.day.kinds and self.rng.random() < 0.3:
+                self.trace(f"FAULT {action.__name__}, while the bridge is down")
+                action(self)
+        self._schedule(self.rng.uniform(0, 3), World._start)
 
     def kill(self) -> None:
         """SIGKILL, between two effects."""
@@ -427,7 +427,7 @@ class World:
             self._die()
             return
         self.process = None
-        self._appoint(self.chance.uniform(0, 3), World._start)
+        self._schedule(self.rng.uniform(0, 3), World._start)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -474,7 +474,7 @@ class World:
     def _heal(self) -> None:
         self.trace("HEAL")
         self.effects.crash_rate = 0
-        self._appointments = [each for each in self._appointments if each.deed is World._start]
+        self._scheduled = [each for each in self._scheduled if each.action is World._start]
         for register in self.registers.values():
             register.power_cut_rate = register.answer_lost_rate = register.late_rate = register.mixed_rate = 0
             register.switch.put()
@@ -490,23 +490,23 @@ class World:
     def _come_to_rest(self) -> None:
         end = self.clock.monotonic() + REST_S_MAX
         for _ in range(TURNS_TO_REST_MAX):
-            if not self._deeds() and not self._unrest():
+            if not self._actions() and not self._unfinished():
                 return
             if self.clock.monotonic() > end:
                 break
             self._turn()
-        self.fail("no input ends a loop", f"does not come to rest: {self._unrest()}")
+        self.fail("no input ends a loop", f"does not come to rest: {self._unfinished()}")
 
-    def _unrest(self) -> str:
-        """What is still going on, in words; nothing if nothing is."""
-        return next(filter(None, self._unrests()), "")
+    def _unfinished(self) -> str:
+        """Say what is not finished yet; empty if everything is."""
+        return next(filter(None, self._everything_unfinished()), "")
 
-    def _unrests(self) -> Iterator[str]:
+    def _everything_unfinished(self) -> Iterator[str]:
         if self.process is None or not self.broker.connected:
             yield "the bridge is not online"
             return
         if not self.broker.is_idle:
-            yield f"the broker waits: {[(letter.topic, letter.payload[:200]) for letter in self.broker.waiting()]}"
+            yield f"the broker waits: {[(queued.topic, queued.payload[:200]) for queued in self.broker.waiting()]}"
         yield _named("receipts without a final reply", [sale.key for sale in self.sales() if sale.is_due])
         yield _named("in the outbox", self.rows("SELECT topic, payload FROM outbox"))
         yield _named("pending", self.rows(PENDING))
@@ -519,12 +519,12 @@ class World:
     # -- looking ------------------------------------------------------------------------------------------------
 
     def trace(self, what: str) -> None:
-        """A line of the story."""
+        """Write a line of the trace."""
         if self._tell is not None:
             self._tell(f"{self.clock.monotonic_s - self.began_s:10.3f} {what}")
 
     def fail(self, invariant: str, what: str, cause: BaseException | None = None) -> NoReturn:
-        """This must never happen."""
+        """Raise Violation: this must never happen."""
         raise Violation(f"seed {self.seed}: {invariant}: {what}") from cause
 
     def first_terminal(self) -> Terminal:
@@ -533,21 +533,21 @@ class World:
 
     def any_register(self) -> Register:
         """One of the registers."""
-        return self.chance.choice(list(self.registers.values()))
+        return self.rng.choice(list(self.registers.values()))
 
     def sales(self) -> list[Sale]:
         """Every receipt that a terminal has made."""
         return [sale for terminal in self.terminals.values() for sale in terminal.sales.values()]
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a stranger reads in the journal."""
-        if self._books is None:
-            self._books = sqlite3.connect(f"file:{self.folder / 'journal.db'}?mode=ro", uri=True)
-        return journal_rows(self._books, query, *values)
+        """Return the rows of a query, read from the journal's file past the program."""
+        if self._journal_reader is None:
+            self._journal_reader = sqlite3.connect(f"file:{self.folder / 'journal.db'}?mode=ro", uri=True)
+        return journal_rows(self._journal_reader, query, *values)
 
-    def _puback(self, letter: Letter | None) -> None:
-        for invariant in self._judges():
-            invariant.acknowledged(letter)
+    def _puback(self, queued: QueuedMessage | None) -> None:
+        for invariant in self._invariants_that_apply():
+            invariant.acknowledged(queued)
 
     def _told(self, message: Publish) -> None:
         topic, content = message.topic, content_of(message.payload)
@@ -563,7 +563,7 @@ class World:
             case ["state", "kkt", kkt]:
                 self.doubts[kkt] = content["doubts"]
         correlation = message.properties.get(CORRELATION_DATA)
-        for invariant in self._judges():
+        for invariant in self._invariants_that_apply():
             invariant.told(inside, content)
             if correlation is not None:
                 invariant.answered(correlation, content)

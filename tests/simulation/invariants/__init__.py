@@ -1,7 +1,7 @@
 """What must always hold, one invariant a module; each looks from the outside only.
 
-They see what leaves the bridge (messages, acknowledgements), what the registers' storages and the OFD's books hold,
-and the journal's file as any stranger can read it; never an object of the program.
+They see what leaves the bridge (messages, acknowledgements), what the registers' storages and the OFD's ledger hold,
+and the journal's file as read past the program; never an object of the program.
 """
 
 from simulation.invariants.acknowledged_is_kept import AcknowledgedIsKept

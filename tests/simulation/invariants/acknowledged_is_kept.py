@@ -4,7 +4,7 @@ from hashlib import blake2b
 from typing import Any
 
 from kkt_bridge.journal.commands import ONLY_ASK
-from simulation.broker import Letter
+from simulation.broker import QueuedMessage
 from simulation.invariants.invariant import Invariant
 from simulation.terminals import Sale
 
@@ -14,23 +14,23 @@ class AcknowledgedIsKept(Invariant):
 
     name = "acknowledged is kept"
 
-    def acknowledged(self, letter: Letter | None) -> None:
-        if letter is None:
+    def acknowledged(self, queued: QueuedMessage | None) -> None:
+        if queued is None:
             self.fail("a PUBACK for a message that this connection never brought")
-        about: Any = letter.about
+        about: Any = queued.about
         if isinstance(about, Sale):
             # A refusal given to an earlier delivery may have been kept for as long as refusals are.
-            told_before = letter.times > 1 and bool(about.replies)
-            if not (self._is_taken(about) or self._is_refused(letter) or told_before):
+            told_before = queued.times > 1 and bool(about.replies)
+            if not (self._is_taken(about) or self._is_refused(queued) or told_before):
                 self.fail(f"receipt {about.key} is acknowledged, and the journal holds nothing of it")
         elif isinstance(about, tuple):
-            self._check_command(letter, about[1])
-        elif letter.topic.endswith("/receipt") and not self._is_answered(letter):
-            self.fail(f"{letter.payload[:200]!r} is acknowledged, and no answer to it is recorded")
+            self._check_command(queued, about[1])
+        elif queued.topic.endswith("/receipt") and not self._is_answered(queued):
+            self.fail(f"{queued.payload[:200]!r} is acknowledged, and no answer to it is recorded")
 
-    def _is_answered(self, letter: Letter) -> bool:
+    def _is_answered(self, queued: QueuedMessage) -> bool:
         # A refusal given to an earlier delivery may have been kept for as long as refusals are.
-        return letter.times > 1 or self._is_refused(letter) or self._is_known(letter)
+        return queued.times > 1 or self._is_refused(queued) or self._is_known(queued)
 
     def _is_taken(self, sale: Sale) -> bool:
         key = (sale.receipt_id, sale.pos)
@@ -44,19 +44,19 @@ class AcknowledgedIsKept(Invariant):
             self.world.rows("SELECT 1 FROM tombstones WHERE receipt_id IN (?, ?) AND pos_id = ?", *ids, sale.pos)
         )
 
-    def _is_known(self, letter: Letter) -> bool:
+    def _is_known(self, queued: QueuedMessage) -> bool:
         """Content that contradicts a receipt may itself have been the first to be taken."""
-        pos = letter.topic.split("/")[-2]
+        pos = queued.topic.split("/")[-2]
         return any(
-            sale.conflict == letter.payload and self._is_taken(sale)
+            sale.conflict == queued.payload and self._is_taken(sale)
             for sale in self.world.terminals[pos].sales.values()
         )
 
-    def _is_refused(self, letter: Letter) -> bool:
-        digest = blake2b(letter.topic.encode() + b"\0" + letter.payload, digest_size=16).digest()
+    def _is_refused(self, queued: QueuedMessage) -> bool:
+        digest = blake2b(queued.topic.encode() + b"\0" + queued.payload, digest_size=16).digest()
         return bool(self.world.rows("SELECT 1 FROM refusals WHERE digest = ?", digest))
 
-    def _check_command(self, letter: Letter, command_id: str) -> None:
+    def _check_command(self, queued: QueuedMessage, command_id: str) -> None:
         """It is taken, or answered: then the answer was told already, or is in the outbox.
 
         Of a command that was carried out the outbox alone is enough only where the command just asks, and at a
@@ -64,8 +64,8 @@ class AcknowledgedIsKept(Invariant):
         """
         if self.world.operator.results.get(command_id):
             return
-        just_asks = letter.topic.rsplit("/", 1)[-1] in ONLY_ASK
-        answered = f'%"command_id":"{command_id}",' + ('"ok":%' if just_asks and letter.times > 1 else '"ok":false%')
+        just_asks = queued.topic.rsplit("/", 1)[-1] in ONLY_ASK
+        answered = f'%"command_id":"{command_id}",' + ('"ok":%' if just_asks and queued.times > 1 else '"ok":false%')
         if not self.world.rows("SELECT 1 FROM commands WHERE command_id = ?", command_id) and not self.world.rows(
             "SELECT 1 FROM outbox WHERE CAST(payload AS TEXT) LIKE ?", answered
         ):

@@ -9,16 +9,16 @@ from simulation.registers import is_mixed
 
 
 class DeliveredInOrder(Invariant):
-    """Judged by the OFD's books against the registers' storages."""
+    """Judged by what the OFD received against the registers' storages."""
 
     name = "delivered in order"
-    outlives_memory = True
+    outlives_journal = True
 
     def told(self, topic: list[str], content: dict[str, Any]) -> None:
         """A dead letter is one by proof: the OFD refused it, or it failed while others were taken."""
         if topic == ["event", "breaker"]:
             self._check_breaker(content)
-        if topic != ["event", "receipt"] or self.world.memory.was_lost:
+        if topic != ["event", "receipt"] or self.world.journal.was_lost:
             return
         for step in content["steps"]:
             key = f"{step['pos_id']}:{step['receipt_id']}"
@@ -61,7 +61,7 @@ class DeliveredInOrder(Invariant):
             self.fail(f"{key} is a dead letter, although nothing was taken since {len(failing)} documents failed")
 
     def finish(self) -> None:
-        books = self.world.ofd.books()
+        received = self.world.ofd.received()
         owners = {sale.requisite: sale.key for sale in self.world.sales()}
         own = [
             (owners[document.body.requisite_1192], (fn, document.fd_number), self.is_another_sale(fn, document))
@@ -71,17 +71,17 @@ class DeliveredInOrder(Invariant):
         ]
         # Two sales under one id, each with a document of its own: the OFD has the first, and a person has seen both.
         contested = {key for key, _, is_another in own if is_another}
-        if conflicts := [each for each in books["conflicts"] if each["key"] not in contested]:
+        if conflicts := [each for each in received["conflicts"] if each["key"] not in contested]:
             self.fail(f"two documents under one key: {conflicts}")
         at_the_ofd = {
             entry["key"]: (entry["fn_number"], entry["fd_number"])
-            for entry in books["documents"]
+            for entry in received["documents"]
             if entry["key"] not in contested
         }
         on_paper = {key: place for key, place, _ in own if key not in contested}
         if at_the_ofd != on_paper:
             self.fail(f"on paper and at the OFD differ: {set(on_paper.items()) ^ set(at_the_ofd.items())}")
-        if not self.world.memory.was_lost:
+        if not self.world.journal.was_lost:
             self._check_order(at_the_ofd)
 
     def _check_order(self, places: dict[str, tuple[str, int]]) -> None:
@@ -117,8 +117,8 @@ class DeliveredInOrder(Invariant):
 
     def _was_well_about(self, n: int, length: int) -> bool:
         """Whether the health check was well when it was asked last before this answer, or some time after it."""
-        before = [well for well, at in self.world.ofd.wellness if at <= n][-1:]
-        return any(before) or any(well for well, at in self.world.ofd.wellness if n < at <= length)
+        before = [well for well, at in self.world.ofd.health_answers if at <= n][-1:]
+        return any(before) or any(well for well, at in self.world.ofd.health_answers if n < at <= length)
 
     def _took_between(self, begin: int, end: int) -> bool:
         return any(kind is AnswerKind.ACCEPTED for _, kind in self.world.ofd.log[begin:end])

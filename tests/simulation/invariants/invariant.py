@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument
-    from simulation.broker import Letter
+    from simulation.broker import QueuedMessage
     from simulation.world import World
 
 
@@ -14,13 +14,13 @@ class Invariant:
     """Something that must always hold. Each sees what it overrides."""
 
     name = ""
-    outlives_memory = False
+    outlives_journal = False
     """Whether it holds too where the bridge has woken up with less than it knew."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def acknowledged(self, letter: Letter | None) -> None:
+    def acknowledged(self, queued: QueuedMessage | None) -> None:
         """A PUBACK leaves the bridge, for this message; for none of this connection's where it is None."""
 
     def told(self, topic: list[str], content: dict[str, Any]) -> None:

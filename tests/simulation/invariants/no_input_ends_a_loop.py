@@ -1,6 +1,6 @@
 """7. No input ends a loop: a bad payload is answered and acknowledged, and cannot come back for ever."""
 
-from simulation.broker import Letter
+from simulation.broker import QueuedMessage
 from simulation.invariants.invariant import Invariant
 
 
@@ -11,9 +11,9 @@ class NoInputEndsALoop(Invariant):
     """
 
     name = "no input ends a loop"
-    outlives_memory = True
+    outlives_journal = True
 
     def finish(self) -> None:
-        left: list[Letter] = self.world.broker.waiting()
+        left: list[QueuedMessage] = self.world.broker.waiting()
         if left:
-            self.fail(f"never acknowledged: {[(letter.topic, letter.payload[:200]) for letter in left]}")
+            self.fail(f"never acknowledged: {[(queued.topic, queued.payload[:200]) for queued in left]}")

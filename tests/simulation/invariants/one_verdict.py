@@ -25,7 +25,7 @@ _REFUSALS_BEFORE_TAKING = frozenset(
 
 
 class OneVerdict(Invariant):
-    """A verdict on a receipt that was taken never changes, whatever its POS asks, and agrees with the paper."""
+    """A verdict on a receipt that was taken never changes, whatever its POS asks, and agrees with the document."""
 
     name = "one verdict"
 
@@ -77,15 +77,15 @@ class OneVerdict(Invariant):
         """Every question and every garbled message was answered at least once."""
         for terminal in self.world.terminals.values():
             answers = len(terminal.heard)
-            asked = sum(not letter.lost for _, letter in terminal.queries)
-            asked += sum(not letter.lost for letter in terminal.garbage)
-            asked += sum(any(not letter.lost for letter in sale.letters) for sale in terminal.sales.values())
+            asked = sum(not queued.lost for _, queued in terminal.queries)
+            asked += sum(not queued.lost for queued in terminal.invalid)
+            asked += sum(any(not queued.lost for queued in sale.copies) for sale in terminal.sales.values())
             if answers < asked:
                 self.fail(f"{terminal.name} was heard {asked} times, and answered {answers} times")
 
     def _check_commands(self) -> None:
         operator = self.world.operator
-        for command_id, (name, letter) in operator.commands.items():
+        for command_id, (name, queued) in operator.commands.items():
             answers = operator.results.get(command_id, [])
             # While the disk takes nothing, the bridge can say so but not remember that it did.
             results = {
@@ -95,7 +95,7 @@ class OneVerdict(Invariant):
             }
             if len(results) > 1 and not (name in ONLY_ASK and _are_far_apart(results.values())):
                 self.fail(f"the command {name} was answered in different ways: {results}")
-            if not answers and not letter.lost:
+            if not answers and not queued.lost:
                 self.fail(f"the command {name} was never answered")
 
 

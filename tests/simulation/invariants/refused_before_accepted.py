@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulation.broker import Letter
+from simulation.broker import QueuedMessage
 from simulation.invariants.invariant import Invariant
 
 PENDING = """
@@ -27,7 +27,7 @@ class RefusedBeforeAccepted(Invariant):
         super().__init__(world)
         self._taken_when_paused: int | None = None
 
-    def acknowledged(self, letter: Letter | None) -> None:
+    def acknowledged(self, queued: QueuedMessage | None) -> None:
         ((pending, brought_back),) = self.world.rows(PENDING)
         if pending - brought_back > self.world.day.capacity:
             self.fail(

@@ -1,4 +1,4 @@
-"""The bridge's memory: its journal's file, copied at a moment, put back later, or lost with the machine."""
+"""The journal's file as an administrator meets it: copied, put back later, or lost with the machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 REACH_S: Final = 20 * 86_400.0
-"""A bridge without any memory reads its registers' storages a month back: in a longer day it could not know all."""
+"""Seconds: a bridge without a journal reads its registers' storages a month back, and could not know a longer day."""
 
 
-class Memory:
+class JournalFile:
     """The file, and what was done to it."""
 
     def __init__(self, world: World) -> None:
@@ -54,9 +54,9 @@ class Memory:
     def _gone(self) -> set[str]:
         """The marks of our receipts on storages that were taken out."""
         sales = {sale.requisite for sale in self._world.sales()}
-        papers = (paper for register in self._world.registers.values() for paper in register.documents())
+        documents = (document for register in self._world.registers.values() for document in register.documents())
         held = {register.fn_number() for register in self._world.registers.values()}
-        marks = {paper.body.requisite_1192 for fn_number, paper in papers if fn_number not in held}
+        marks = {document.body.requisite_1192 for fn_number, document in documents if fn_number not in held}
         return {mark for mark in marks if mark in sales}
 
     def _in_copy(self) -> set[str]:
@@ -71,7 +71,7 @@ class Memory:
 
     def lose(self) -> None:
         """Leave nothing of the journal, its lock included."""
-        self._world.close_books()
+        self._world.close_journal_reader()
         self.was_lost = True
         for path in self._world.folder.glob("journal.db*"):
             path.unlink()

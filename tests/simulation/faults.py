@@ -1,4 +1,4 @@
-"""What goes wrong: a table of blows, each with its kind; a seed chooses which kinds its day has."""
+"""What goes wrong: a table of faults, each with its kind; a seed chooses which kinds its day has."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400.0
 YEAR_S: Final = 365.25 * DAY_S
 
-Deed = Callable[["World"], None]
+Action = Callable[["World"], None]
 
 
 @dataclass(frozen=True)
-class Blow:
-    """Something that happens. `mend` undoes it after a while; None where there is nothing to undo."""
+class Fault:
+    """Something that goes wrong. `repair` undoes it after a while; None where there is nothing to undo."""
 
     kind: str
     weight: float
-    strike: Deed
-    mend: Deed | None = None
+    inject: Action
+    repair: Action | None = None
     lasts_s: float = 10.0
     """At most."""
 
     @property
     def name(self) -> str:
         """What the trace calls it."""
-        return self.strike.__name__
+        return self.inject.__name__
 
 
 def kill(world: World) -> None:
@@ -73,7 +73,7 @@ def paper_out(world: World) -> None:
 
 
 def paper_out_soon(world: World) -> None:
-    world.any_register().switch.put(paper_out_after=world.chance.randint(0, 2))
+    world.any_register().switch.put(paper_out_after=world.rng.randint(0, 2))
 
 
 def storage_full(world: World) -> None:
@@ -81,7 +81,7 @@ def storage_full(world: World) -> None:
 
 
 def refuse_receipts(world: World) -> None:
-    world.any_register().switch.put(refuse_next=world.chance.randint(1, 2))
+    world.any_register().switch.put(refuse_next=world.rng.randint(1, 2))
 
 
 def heal_registers(world: World) -> None:
@@ -95,8 +95,8 @@ def switch_a_register_off(world: World) -> None:
 
 def another_program_sells(world: World) -> None:
     sales = world.sales()
-    total = world.chance.choice(sales).total if sales else 1000
-    requisite = world.chance.choice([None, "another-program"])
+    total = world.rng.choice(sales).total if sales else 1000
+    requisite = world.rng.choice([None, "another-program"])
     world.any_register().sell_past_the_bridge(total, requisite)
 
 
@@ -105,7 +105,7 @@ def another_program_dies(world: World) -> None:
 
 
 def swap_the_storage(world: World) -> None:
-    if not world.memory.was_lost:  # what stands on a storage that is gone, a lost memory cannot know again
+    if not world.journal.was_lost:  # without its journal the bridge cannot know what a storage that is gone holds
         world.any_register().swap_storage()
 
 
@@ -129,21 +129,21 @@ def another_program_keeps_out(world: World) -> None:
 
 
 def copy_the_journal(world: World) -> None:
-    world.memory.copy()
+    world.journal.copy()
 
 
 def put_an_old_journal_back(world: World) -> None:
-    if world.memory.may_be_put_back:
+    if world.journal.may_be_put_back:
         world.kill()
-    if world.memory.may_be_put_back:  # still: things happen while the bridge is down
-        world.memory.put_back()
+    if world.journal.may_be_put_back:  # still: things happen while the bridge is down
+        world.journal.put_back()
 
 
 def lose_the_journal(world: World) -> None:
-    if world.memory.may_be_lost:
+    if world.journal.may_be_lost:
         world.kill()
-    if world.memory.may_be_lost:  # still: things happen while the bridge is down
-        world.memory.lose()
+    if world.journal.may_be_lost:  # still: things happen while the bridge is down
+        world.journal.lose()
 
 
 def ofd_unreachable(world: World) -> None:
@@ -151,11 +151,11 @@ def ofd_unreachable(world: World) -> None:
 
 
 def ofd_outage(world: World) -> None:
-    world.ofd.put_faults(outage=True, status=world.chance.choice([500, 503, 429]))
+    world.ofd.put_faults(outage=True, status=world.rng.choice([500, 503, 429]))
 
 
 def ofd_stumbles(world: World) -> None:
-    world.ofd.put_faults(fail_next=world.chance.randint(1, 4))
+    world.ofd.put_faults(fail_next=world.rng.randint(1, 4))
 
 
 def ofd_slow(world: World) -> None:
@@ -166,16 +166,16 @@ def ofd_loses_answers(world: World) -> None:
     world.ofd.answer_lost_rate = 0.5
 
 
-def ofd_hates_one(world: World) -> None:
+def ofd_refuses_one(world: World) -> None:
     if sales := world.sales():
-        key = world.chance.choice(sales).key
-        world.ofd.put_faults(**{world.chance.choice(["refuse_keys", "error_keys"]): (key,)})
+        key = world.rng.choice(sales).key
+        world.ofd.put_faults(**{world.rng.choice(["refuse_keys", "error_keys"]): (key,)})
 
 
 def ofd_answers(world: World) -> None:
     """As a misdirected bridge, a busy service, a broken ingest and a captive portal are answered."""
-    status = world.chance.choice([301, 401, 403, 404, 405, 408, 413, 425, 429, 429, 500, 500, 502])
-    patience = {"retry_after_s": world.chance.choice([0, 1, 120])} if world.chance.random() < 0.3 else {}
+    status = world.rng.choice([301, 401, 403, 404, 405, 408, 413, 425, 429, 429, 500, 500, 502])
+    patience = {"retry_after_s": world.rng.choice([0, 1, 120])} if world.rng.random() < 0.3 else {}
     world.ofd.put_faults(post_status=status, **patience)
 
 
@@ -184,7 +184,7 @@ def ofd_is_a_portal(world: World) -> None:
 
 
 def ofd_takes_few(world: World) -> None:
-    world.ofd.put_faults(rate_limit_per_s=world.chance.choice([0.1, 1]))
+    world.ofd.put_faults(rate_limit_per_s=world.rng.choice([0.1, 1]))
 
 
 def break_the_health_check(world: World) -> None:
@@ -193,7 +193,7 @@ def break_the_health_check(world: World) -> None:
 
 
 def exchange_loses_batches(world: World) -> None:
-    world.ofd.swallow_next = world.chance.randint(1, 3)
+    world.ofd.swallow_next = world.rng.randint(1, 3)
 
 
 def heal_the_ofd(world: World) -> None:
@@ -209,7 +209,7 @@ def make_the_disk_readonly(world: World) -> None:
 
 
 def fail_commits(world: World) -> None:
-    world.disk.failing_commits = world.chance.randint(1, 3)
+    world.disk.failing_commits = world.rng.randint(1, 3)
 
 
 def heal_the_disk(world: World) -> None:
@@ -217,11 +217,11 @@ def heal_the_disk(world: World) -> None:
 
 
 def jump_the_clock(world: World) -> None:
-    world.jump_the_clock(world.chance.choice([-DAY_S, DAY_S, -10 * YEAR_S, 10 * YEAR_S, -60.0, 60.0]))
+    world.jump_the_clock(world.rng.choice([-DAY_S, DAY_S, -10 * YEAR_S, 10 * YEAR_S, -60.0, 60.0]))
 
 
 def empty_the_battery(world: World) -> None:
-    world.set_the_clock(world.chance.randrange(0, 10**9))
+    world.set_the_clock(world.rng.randrange(0, 10**9))
 
 
 def set_the_clock_right(world: World) -> None:
@@ -229,7 +229,7 @@ def set_the_clock_right(world: World) -> None:
 
 
 def let_a_week_pass(world: World) -> None:
-    if world.memory.awaits_a_register:
+    if world.journal.awaits_a_register:
         return
     world.let_pass(8 * DAY_S)
     for terminal in world.terminals.values():
@@ -237,7 +237,7 @@ def let_a_week_pass(world: World) -> None:
 
 
 def let_an_hour_pass(world: World) -> None:
-    if not world.memory.awaits_a_register:
+    if not world.journal.awaits_a_register:
         world.let_pass(3600)
 
 
@@ -265,59 +265,59 @@ def ask_for_status(world: World) -> None:
     world.operator.order("status")
 
 
-BLOWS: Final = (
-    Blow("bridge", 3, kill),
-    Blow("bridge", 1, stop),
-    Blow("line", 4, cut_the_connection),
-    Blow("broker", 2, stop_the_broker, start_the_broker),
-    Blow("forgetful broker", 1, start_the_broker_without_its_database),
-    Blow("register", 2, register_offline, heal_registers),
-    Blow("register", 1, register_busy, heal_registers),
-    Blow("register", 1, switch_a_register_off),
-    Blow("paper", 1, paper_out, heal_registers),
-    Blow("paper", 1, paper_out_soon, heal_registers),
-    Blow("verdicts", 2, refuse_receipts, heal_registers),
-    Blow("verdicts", 1, storage_full, heal_registers),
-    Blow("others", 2, another_program_sells),
-    Blow("others", 1, another_program_dies),
-    Blow("swap", 1, swap_the_storage),
-    Blow("late", 2, registers_slow, registers_quick, 60),
-    Blow("mixed", 2, another_program_joins_in, another_program_keeps_out, 60),
-    Blow("memory", 3, copy_the_journal),
-    Blow("memory", 1, put_an_old_journal_back),
-    Blow("memory", 1, lose_the_journal),
-    Blow("ofd", 1, ofd_unreachable, heal_the_ofd, 60),
-    Blow("ofd", 1, ofd_outage, heal_the_ofd, 60),
-    Blow("ofd", 1, ofd_stumbles, heal_the_ofd),
-    Blow("ofd", 1, ofd_slow, heal_the_ofd, 60),
-    Blow("ofd answers", 1, ofd_loses_answers, heal_the_ofd, 60),
-    Blow("ofd table", 4, ofd_answers, heal_the_ofd, 300),
-    Blow("ofd table", 1, ofd_is_a_portal, heal_the_ofd, 120),
-    Blow("ofd table", 1, ofd_takes_few, heal_the_ofd, 60),
-    Blow("ofd health", 2, break_the_health_check),
-    Blow("ofd health", 2, ofd_unreachable, heal_the_ofd, 60),
-    Blow("exchange", 1, exchange_loses_batches),
-    Blow("poison", 1, ofd_hates_one, heal_the_ofd, 120),
-    Blow("disk", 1, fill_the_disk, heal_the_disk),
-    Blow("disk", 1, make_the_disk_readonly, heal_the_disk),
-    Blow("disk", 2, fail_commits, heal_the_disk),
-    Blow("clock", 3, jump_the_clock, set_the_clock_right, 60),
-    Blow("clock", 1, empty_the_battery, set_the_clock_right, 60),
-    Blow("time", 1, let_a_week_pass),
-    Blow("time", 1, let_an_hour_pass),
-    Blow("operator", 3, pause, resume),
-    Blow("operator", 1, sync_by_force),
-    Blow("operator", 1, requeue_dead_letters),
-    Blow("operator", 1, close_a_shift),
-    Blow("operator", 1, ask_for_status),
+FAULTS: Final = (
+    Fault("bridge", 3, kill),
+    Fault("bridge", 1, stop),
+    Fault("line", 4, cut_the_connection),
+    Fault("broker", 2, stop_the_broker, start_the_broker),
+    Fault("forgetful broker", 1, start_the_broker_without_its_database),
+    Fault("register", 2, register_offline, heal_registers),
+    Fault("register", 1, register_busy, heal_registers),
+    Fault("register", 1, switch_a_register_off),
+    Fault("paper", 1, paper_out, heal_registers),
+    Fault("paper", 1, paper_out_soon, heal_registers),
+    Fault("verdicts", 2, refuse_receipts, heal_registers),
+    Fault("verdicts", 1, storage_full, heal_registers),
+    Fault("others", 2, another_program_sells),
+    Fault("others", 1, another_program_dies),
+    Fault("swap", 1, swap_the_storage),
+    Fault("late", 2, registers_slow, registers_quick, 60),
+    Fault("mixed", 2, another_program_joins_in, another_program_keeps_out, 60),
+    Fault("memory", 3, copy_the_journal),
+    Fault("memory", 1, put_an_old_journal_back),
+    Fault("memory", 1, lose_the_journal),
+    Fault("ofd", 1, ofd_unreachable, heal_the_ofd, 60),
+    Fault("ofd", 1, ofd_outage, heal_the_ofd, 60),
+    Fault("ofd", 1, ofd_stumbles, heal_the_ofd),
+    Fault("ofd", 1, ofd_slow, heal_the_ofd, 60),
+    Fault("ofd answers", 1, ofd_loses_answers, heal_the_ofd, 60),
+    Fault("ofd table", 4, ofd_answers, heal_the_ofd, 300),
+    Fault("ofd table", 1, ofd_is_a_portal, heal_the_ofd, 120),
+    Fault("ofd table", 1, ofd_takes_few, heal_the_ofd, 60),
+    Fault("ofd health", 2, break_the_health_check),
+    Fault("ofd health", 2, ofd_unreachable, heal_the_ofd, 60),
+    Fault("exchange", 1, exchange_loses_batches),
+    Fault("poison", 1, ofd_refuses_one, heal_the_ofd, 120),
+    Fault("disk", 1, fill_the_disk, heal_the_disk),
+    Fault("disk", 1, make_the_disk_readonly, heal_the_disk),
+    Fault("disk", 2, fail_commits, heal_the_disk),
+    Fault("clock", 3, jump_the_clock, set_the_clock_right, 60),
+    Fault("clock", 1, empty_the_battery, set_the_clock_right, 60),
+    Fault("time", 1, let_a_week_pass),
+    Fault("time", 1, let_an_hour_pass),
+    Fault("operator", 3, pause, resume),
+    Fault("operator", 1, sync_by_force),
+    Fault("operator", 1, requeue_dead_letters),
+    Fault("operator", 1, close_a_shift),
+    Fault("operator", 1, ask_for_status),
 )
-"""Every blow, with how often it falls among those of the day."""
+"""Every fault, weighted by how often it comes among those of the day."""
 
 
 def refuse_a_topic(world: World) -> None:
     topics = [world.topics.reply(name) for name in world.terminals]
     topics += [world.topics.event("receipt"), world.topics.state("health"), world.topics.command_result("status")]
-    world.broker.refused.add(world.whims.choice(topics))
+    world.broker.refused.add(world.quirk_rng.choice(topics))
 
 
 def allow_all_topics(world: World) -> None:
@@ -329,21 +329,21 @@ def take_nothing_more(world: World) -> None:
 
 
 def add_odd_properties(world: World) -> None:
-    world.broker.odd = lambda: world.whims.choice([b"", *ODD_PROPERTIES])
+    world.broker.odd = lambda: world.quirk_rng.choice([b"", *ODD_PROPERTIES])
 
 
 def add_no_properties(world: World) -> None:
     world.broker.odd = bytes
 
 
-WHIMS: Final = (
-    Blow("whims", 2, refuse_a_topic, allow_all_topics, 60),
-    Blow("whims", 1, take_nothing_more),
-    Blow("whims", 1, add_odd_properties, add_no_properties, 60),
+BROKER_QUIRKS: Final = (
+    Fault("whims", 2, refuse_a_topic, allow_all_topics, 60),
+    Fault("whims", 1, take_nothing_more),
+    Fault("whims", 1, add_odd_properties, add_no_properties, 60),
 )
-"""What only some brokers do; it comes over a day besides what else it has. No new connection, nothing else mends."""
+"""Quirks that only some brokers have, besides the other faults of the day. No new connection repairs them."""
 
-WHIMSICAL_DAYS: Final = 0.3
+BROKER_QUIRK_DAYS: Final = 0.3
 """The share of days with such a broker."""
 
 
@@ -365,14 +365,14 @@ def publish_as_retained(world: World) -> None:
 FLOOD: Final = 80
 """Messages at once: more than the bridge takes into one commit."""
 
-ABUSES: Final = (
-    Blow("abuses", 1, flood),
-    Blow("abuses", 1, flood_a_full_disk, heal_the_disk, 20),
-    Blow("abuses", 1, publish_as_retained),
+TERMINAL_ABUSES: Final = (
+    Fault("abuses", 1, flood),
+    Fault("abuses", 1, flood_a_full_disk, heal_the_disk, 20),
+    Fault("abuses", 1, publish_as_retained),
 )
 """What the programs of some terminals do, besides what else the day has."""
 
-ABUSIVE_DAYS: Final = 0.15
+TERMINAL_ABUSE_DAYS: Final = 0.15
 """The share of days with such a terminal."""
 
 
@@ -400,8 +400,8 @@ LONG_FAULT_S: Final = 300.0
 """Long enough for every attempt that a document has."""
 
 LONG_FAULTS: Final = (
-    Blow("long faults", 1, ofd_takes_nothing_for_long),
-    Blow("long faults", 1, ofd_asks_for_patience_for_long),
+    Fault("long faults", 1, ofd_takes_nothing_for_long),
+    Fault("long faults", 1, ofd_asks_for_patience_for_long),
 )
 """What lasts so long that whoever gives up would; besides what else the day has."""
 
@@ -416,53 +416,53 @@ def put_a_copy_from_before_an_exchange_back(world: World) -> None:
     for terminal in world.terminals.values():
         terminal.sell_at_once(1)
     world.live_on_for(20)
-    world.memory.copy()
+    world.journal.copy()
     heal_registers(world)
     world.live_on_for(30)
-    if world.memory.was_lost:
+    if world.journal.was_lost:
         return
     world.kill()
     world.any_register().swap_storage()
-    if world.memory.may_be_put_back:
-        world.memory.put_back()
+    if world.journal.may_be_put_back:
+        world.journal.put_back()
 
 
 def lose_the_journal_and_map_anew(world: World) -> None:
     """The register that the terminals sold on is switched on later than the new machine."""
     names = list(world.registers)
     others_may_stand_in_the_way = "others" in world.day.kinds
-    if len(names) == 1 or others_may_stand_in_the_way or not world.memory.may_be_lost:
+    if len(names) == 1 or others_may_stand_in_the_way or not world.journal.may_be_lost:
         return
     world.settings.pos.update(dict.fromkeys(world.terminals, names[0]))
     for terminal in world.terminals.values():
         terminal.sell_by_the_map()
     world.live_on_for(20)
     world.kill()
-    if not world.memory.may_be_lost:
+    if not world.journal.may_be_lost:
         return
-    world.memory.lose()
+    world.journal.lose()
     world.settings.pos.update(dict.fromkeys(world.terminals, names[1]))
     world.registers[names[0]].switch.put(offline=True)
-    world.memory.awaits_a_register = True
+    world.journal.awaits_a_register = True
     for terminal in world.terminals.values():
         terminal.repeat_all()
 
 
 def switch_the_first_register_on(world: World) -> None:
     heal_registers(world)
-    world.memory.awaits_a_register = False
+    world.journal.awaits_a_register = False
 
 
-OLD_MEMORIES: Final = (
-    Blow("old memories", 2, put_a_copy_from_before_an_exchange_back),
-    Blow("old memories", 1, lose_the_journal_and_map_anew, switch_the_first_register_on, 30),
+OLD_JOURNALS: Final = (
+    Fault("old memories", 2, put_a_copy_from_before_an_exchange_back),
+    Fault("old memories", 1, lose_the_journal_and_map_anew, switch_the_first_register_on, 30),
 )
 """Ways to wake up with less than was known while a register or a storage is away; besides what else there is."""
 
-OLD_MEMORY_DAYS: Final = 0.08
+OLD_JOURNAL_DAYS: Final = 0.08
 """The share of days with such a start."""
 
 WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
 """What does the most harm between a crash and the look at what it left."""
 
-KINDS: Final = tuple(dict.fromkeys(blow.kind for blow in BLOWS))
+KINDS: Final = tuple(dict.fromkeys(fault.kind for fault in FAULTS))
