@@ -25,16 +25,16 @@ from kkt_bridge.stages.delivery.sync_pass import SyncResult
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.manual_resolution import (
+    AdoptFromPaper,
+    AdoptFromStorage,
     ManuallyResolved,
     ManualResolution,
-    OnPaper,
-    OnRegister,
     PassUnreadable,
     PrintAgain,
     SettleRefused,
     not_in_doubt,
 )
-from kkt_bridge.stages.printing.shifts import ShiftOrder, ShiftSeen
+from kkt_bridge.stages.printing.shifts import ShiftBaseline, ShiftOrder
 from kkt_bridge.wire.commands import (
     DiscardArgs,
     NoArgs,
@@ -277,11 +277,11 @@ class Commands:
         kept = json.loads(command.args)
         begun = kept.get(BEGUN)
 
-        def note(seen: ShiftSeen) -> None:
+        def note(seen: ShiftBaseline) -> None:
             with_note = json.dumps({**kept, BEGUN: asdict(seen)}, ensure_ascii=False)
             self._journal.write(lambda tx: note_command(tx, command, with_note))
 
-        return self._on_register(args.kkt, ShiftOrder(opens, ShiftSeen(**begun) if begun else None, note))
+        return self._on_register(args.kkt, ShiftOrder(opens, ShiftBaseline(**begun) if begun else None, note))
 
     def _x_report(self, args: RegisterArgs) -> "Future[Answer]":
         return self._on_register(args.kkt, lambda register: register.x_report())
@@ -338,19 +338,19 @@ def _requeue_letters(letters: Sequence[DeadLetter], tx: Transaction) -> None:
         requeue(tx, letter)
 
 
-def _decision(args: SettleArgs) -> OnRegister | OnPaper | PrintAgain:
+def _decision(args: SettleArgs) -> AdoptFromStorage | AdoptFromPaper | PrintAgain:
     document = args.adopt
     if document is None:
         assert args.doubt is not None  # the model asks for it
         return PrintAgain(args.doubt)
     if document.fn_number is None:
-        return OnRegister(document.fd_number)
+        return AdoptFromStorage(document.fd_number)
     # The model takes all of a document or nothing but its number.
     assert document.fiscal_sign is not None
     assert document.datetime is not None
     assert document.shift_number is not None
     assert document.receipt_number is not None
-    return OnPaper(
+    return AdoptFromPaper(
         fn_number=document.fn_number,
         fd_number=document.fd_number,
         fiscal_sign=document.fiscal_sign,

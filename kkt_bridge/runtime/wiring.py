@@ -46,7 +46,7 @@ from kkt_bridge.stages.intake.decide import Decider
 from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.printing.lane import PrintLane
-from kkt_bridge.stages.printing.start_barrier import StartBarrier
+from kkt_bridge.stages.printing.stale_journal import StartBarrier
 from kkt_bridge.stages.printing.status import LaneSettings, LaneStatus
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.retained_topics import RetainedTopics

@@ -31,7 +31,7 @@ from kkt_bridge.stages import (
 from kkt_bridge.stages.delivery import coordinator, evidence, trial
 from kkt_bridge.stages.delivery import disposition as dispositions
 from kkt_bridge.stages.intake import admission, decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, old_journal, outcomes, register_watch, storage_reader
+from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, stale_journal, storage_reader
 
 Mutation = Callable[[], None]
 
@@ -87,12 +87,12 @@ def forget_the_poison() -> None:
 
 def adopt_by_total() -> None:
     """Whatever has the right form, operation and total is taken for our own document."""
-    real = storage_reader.StorageReader._judge
+    real = storage_reader.FiscalStorageReader._classify
 
     def judge(self: Any, tx: Any, fn_number: str, batch: Any, **how: Any) -> Any:
         return real(self, tx, fn_number, [_made_ours(tx, document) for document in batch], **how)
 
-    storage_reader.StorageReader._judge = judge  # type: ignore[method-assign]
+    storage_reader.FiscalStorageReader._classify = judge  # type: ignore[method-assign]
 
 
 def _made_ours(tx: Any, document: Any) -> Any:
@@ -110,24 +110,24 @@ def print_again_when_in_doubt() -> None:
     """A doubt is settled by printing again, without a look at the storage."""
 
     def step(self: Any, status: Any) -> bool:
-        self._place.read_to = status.last_fd_number
-        self._settle_mark()
+        self._position.read_to = status.last_fd_number
+        self._advance_mark()
         return True
 
-    storage_reader.StorageReader.step = step  # type: ignore[method-assign]
+    storage_reader.FiscalStorageReader.step = step  # type: ignore[method-assign]
 
 
 def trust_the_journal_alone() -> None:
     """The storage is read where the journal knows of a doubt, and else taken to hold what the journal says."""
-    real = storage_reader.StorageReader.step
+    real = storage_reader.FiscalStorageReader.step
 
     def step(self: Any, status: Any) -> bool:
         if not self._journal.counts().get((self._settings.kkt, Status.PRINTING)):
-            self._place.read_to = status.last_fd_number
-            self._settle_mark()
+            self._position.read_to = status.last_fd_number
+            self._advance_mark()
         return real(self, status)
 
-    storage_reader.StorageReader.step = step  # type: ignore[method-assign]
+    storage_reader.FiscalStorageReader.step = step  # type: ignore[method-assign]
 
 
 def absence_by_one_look() -> None:
@@ -147,7 +147,7 @@ def absence_by_one_look() -> None:
 
 def absent_when_content_differs() -> None:
     """A document with a receipt's mark and another total counts as somebody else's: the receipt is printed."""
-    real = storage_reader.StorageReader._adopt
+    real = storage_reader.FiscalStorageReader._adopt
 
     def adopt(self: Any, tx: Any, task: Any, document: Any, found: Any, why_not: Any) -> bool:
         before = len(found.blockers)
@@ -155,7 +155,7 @@ def absent_when_content_differs() -> None:
         del found.blockers[before:]
         return adopted
 
-    storage_reader.StorageReader._adopt = adopt  # type: ignore[method-assign]
+    storage_reader.FiscalStorageReader._adopt = adopt  # type: ignore[method-assign]
 
 
 def let_go_before_in_doubt() -> None:
@@ -479,12 +479,12 @@ def overlook_dead_letters() -> None:
 
 def trust_a_copy_over_an_exchange() -> None:
     """What waits in a copy is printed although the storage of that time, which may hold it, is gone."""
-    old_journal.judge = lambda *_: old_journal.StorageVerdict.CAUGHT_UP
+    stale_journal.judge_storage = lambda *_: stale_journal.StorageVerdict.CAUGHT_UP
 
 
 def wait_for_no_register() -> None:
     """A bridge without its memory prints what comes again while a register that may have printed it is away."""
-    old_journal.OldJournal.is_waited_for = lambda _: False  # type: ignore[method-assign]
+    stale_journal.StaleJournal.holds_up_others = lambda _: False  # type: ignore[method-assign]
 
 
 MUTATIONS: Final = MappingProxyType(

@@ -43,7 +43,7 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.delivery.sync_pass import SyncResult
 from kkt_bridge.stages.printing.lane import RETRY_S, PrintLane
-from kkt_bridge.stages.printing.start_barrier import StartBarrier
+from kkt_bridge.stages.printing.stale_journal import StartBarrier
 from kkt_bridge.wire.topics import Topics
 
 ZONE = ZoneInfo("Europe/Moscow")

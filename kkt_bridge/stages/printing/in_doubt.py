@@ -23,7 +23,7 @@ from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.printing.outcomes import ids_of
 from kkt_bridge.stages.printing.status import InDoubtReceipt
-from kkt_bridge.stages.printing.storage_reader import Blocker
+from kkt_bridge.stages.printing.storage_reader import BlockingDocument
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Evidence:
     status: RegisterStatus
     lost_documents: bool
     """Whether the storage ends before documents that it is known to have made."""
-    blockers: Sequence[Blocker]
+    blockers: Sequence[BlockingDocument]
     unrecordable: Mapping[int, str]
     """Why the journal would not take the document of a receipt, by the receipt's row."""
     parked: Mapping[int, str]

@@ -50,14 +50,18 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
     record_settled,
 )
-from kkt_bridge.stages.printing.old_journal import OldJournal
 from kkt_bridge.stages.printing.outcomes import PrintOutcome, ids_of, log_outcome, record_outcomes, release_all
 from kkt_bridge.stages.printing.register_watch import RegisterSnapshot, RegisterWatch
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftEvents
-from kkt_bridge.stages.printing.start_barrier import StartBarrier
+from kkt_bridge.stages.printing.stale_journal import StaleJournal, StartBarrier
 from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings, LaneStatus
-from kkt_bridge.stages.printing.storage_reader import StorageReader, disputed, found_elsewhere, in_the_way
+from kkt_bridge.stages.printing.storage_reader import (
+    FiscalStorageReader,
+    adopt_recovered,
+    describe_blocking,
+    mark_conflict,
+)
 from kkt_bridge.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -156,10 +160,12 @@ class PrintLane:
         self._clock = clock
         self._watch = RegisterWatch(register, clock, settings.status_interval_s)
         self._shift = ShiftAge(settings.shift_close_after_s, clock)
-        self._teller = ShiftEvents(settings.kkt, topics, settings.zone)
-        self._reader = StorageReader(settings, register=register, journal=journal, teller=self._teller, clock=clock)
+        self._shift_events = ShiftEvents(settings.kkt, topics, settings.zone)
+        self._reader = FiscalStorageReader(
+            settings, register=register, journal=journal, shift_events=self._shift_events, clock=clock
+        )
         self._resolver = InDoubtResolver(settings.kkt, journal)
-        self._memory = OldJournal(settings.kkt, journal, barrier, clock)
+        self._stale_journal = StaleJournal(settings.kkt, journal, barrier, clock)
         self._hand = ManualResolver(settings.kkt, register, journal, settings.zone)
         self._view = LaneStatus(settings.kkt, settings.driver)
         self._state = State.ASKING
@@ -265,7 +271,7 @@ class PrintLane:
             self._view = replace(self._view, problem=READING, detail=f"waits for {self._barrier.awaited}")
             return STAND_BY_S
         snapshot = self._watch.snapshot
-        if snapshot is not None and not self._memory.catch_up(snapshot.status.fn_number):
+        if snapshot is not None and not self._stale_journal.catch_up(snapshot.status.fn_number):
             self._go(State.ASKING)
             return 0.0
         if not self._tasks:
@@ -302,9 +308,9 @@ class PrintLane:
         unprinted = []
         for task in leased:
             found = find_recovered(tx.connection, requisite_1192(task.key))
-            if (outcome := found_elsewhere(tx, task)) is not None:
+            if (outcome := adopt_recovered(tx, task)) is not None:
                 self._record([outcome], tx)
-            elif disputed(found, task) is None:  # else its row leaves it in doubt
+            elif mark_conflict(found, task) is None:  # else its row leaves it in doubt
                 unprinted.append(task)
         return unprinted
 
@@ -341,7 +347,7 @@ class PrintLane:
             self._view,
             status=snapshot.status,
             clock_drift_s=snapshot.drift_s,
-            storage_taken_out=self._memory.taken_out,
+            storage_taken_out=self._stale_journal.taken_out,
             last_fd_number=snapshot.last_fd_number,
         )
         return snapshot
@@ -377,11 +383,11 @@ class PrintLane:
         is_lost = self._reader.has_lost_documents(snapshot.status)
         is_read = is_lost or self._reader.step(snapshot.status)
         if is_read and not (is_lost or self._reader.blockers):
-            self._memory.note_read(snapshot.status.fn_number)
-        self._reader.forget_told()
+            self._stale_journal.note_read(snapshot.status.fn_number)
+        self._reader.expire_findings()
         behind, unread = len(self._reader.behind), self._reader.unread
         if (behind, unread) != (self._view.journal_behind, self._view.unread):
-            words = self._reader.behind_in_words()
+            words = self._reader.describe_behind()
             self._view = replace(self._view, journal_behind=behind, journal_behind_detail=words, unread=unread)
         if not is_read:
             self._view = replace(self._view, problem=READING, detail=self._reader.progress(snapshot.status))
@@ -428,7 +434,7 @@ class PrintLane:
                 f"has made FD {self._journal.fd_mark(status.fn_number)}: nothing is printed on a storage that lost any",
             )
         if blockers := self._reader.blockers:
-            raise Unsettled(in_the_way(blockers[0], status.fn_number))
+            raise Unsettled(describe_blocking(blockers[0], status.fn_number))
 
     def _settle_absent(self, task: PrintTask) -> InDoubtReceipt | None:
         """No document came of it, for certain: the error says what becomes of it. A doubt where it is parked."""
@@ -442,12 +448,12 @@ class PrintLane:
             return self._resolver.parked(task, self._parked[task.id])
         requisite = requisite_1192(task.key)
         found = self._journal.read(lambda connection: find_recovered(connection, requisite))
-        if (reason := disputed(found, task)) is not None:
+        if (reason := mark_conflict(found, task)) is not None:
             return self._resolver.disputed(task, reason)
         refused = error if isinstance(error, ReceiptRefused) and error.code != FN_EXHAUSTED else None
 
         def operation(tx: Transaction) -> PrintOutcome | None:
-            outcome = found_elsewhere(tx, task) or (PrintOutcome(task, refused=refused) if refused else None)
+            outcome = adopt_recovered(tx, task) or (PrintOutcome(task, refused=refused) if refused else None)
             if outcome is None:
                 release(tx, task)
             else:
@@ -470,7 +476,7 @@ class PrintLane:
             return False
 
         def operation(tx: Transaction) -> PrintOutcome | None:
-            if (outcome := found_elsewhere(tx, task)) is not None:
+            if (outcome := adopt_recovered(tx, task)) is not None:
                 self._record([outcome], tx)
             return outcome
 
@@ -547,12 +553,12 @@ class PrintLane:
         def operation(tx: Transaction) -> bool:
             is_next = tx.fd_mark(fn_number) == report.fd_number - 1
             if is_next:
-                self._teller.tell(tx, report)
+                self._shift_events.publish(tx, report)
                 tx.note_next_document(fn_number, report.fd_number)
             return is_next
 
         if self._journal.write(operation):
-            self._teller.log(report)
+            self._shift_events.log(report)
 
     def _show_ready(self) -> None:
         snapshot = self._watch.snapshot
@@ -717,9 +723,9 @@ class PrintLane:
     # -- standing still -------------------------------------------------------------------------------------------
 
     def _stand_still(self, problem: str, detail: str, pause_s: float = RETRY_S) -> float:
-        if not self._memory.is_waited_for():
+        if not self._stale_journal.holds_up_others():
             self._barrier.arrive(self._settings.kkt)
-        detail += self._memory.what_may_follow()
+        detail += self._stale_journal.warning()
         if self._view.problem != problem:
             log.warning("register %s stands still (%s): %s", self._settings.kkt, problem, detail)
         self._view = replace(self._view, problem=problem, detail=detail)

@@ -33,7 +33,7 @@ from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, S
 from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.printing.outcomes import PrintOutcome, record_outcomes
 from kkt_bridge.stages.printing.status import InDoubtReceipt
-from kkt_bridge.stages.printing.storage_reader import Blocker, as_printed, could_be
+from kkt_bridge.stages.printing.storage_reader import BlockingDocument, as_printed, could_be
 
 
 class SettleRefused(KktBridgeError):
@@ -45,14 +45,14 @@ class SettleRefused(KktBridgeError):
 
 
 @dataclass(frozen=True, slots=True)
-class OnRegister:
+class AdoptFromStorage:
     """Its document is this one, on the fiscal storage that is in the register now."""
 
     fd_number: int
 
 
 @dataclass(frozen=True, slots=True)
-class OnPaper:
+class AdoptFromPaper:
     """Its document is this one, as the paper or the storage's report shows it."""
 
     fn_number: str
@@ -78,7 +78,7 @@ class ManualResolution:
     """What a person decided about one receipt, and why."""
 
     key: ReceiptKey
-    decision: OnRegister | OnPaper | PrintAgain
+    decision: AdoptFromStorage | AdoptFromPaper | PrintAgain
     reason: str
 
     @property
@@ -119,7 +119,7 @@ class ManualResolver:
         order: ManualResolution,
         doubts: Sequence[InDoubtReceipt],
         status: RegisterStatus,
-        blockers: Sequence[Blocker] = (),
+        blockers: Sequence[BlockingDocument] = (),
     ) -> ManuallyResolved:
         """What the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
         doubt = _doubt(order, doubts)
@@ -128,10 +128,10 @@ class ManualResolver:
             case PrintAgain(number):
                 _require_this(doubt, number)
                 return ManuallyResolved(task, None)
-            case OnRegister(fd_number):
+            case AdoptFromStorage(fd_number):
                 _require_same_storage(task, fd_number, status)
                 printed = self._read(task, _receipt(task), fd_number, status)
-            case OnPaper() as paper:
+            case AdoptFromPaper() as paper:
                 printed = self._from_paper(task, _receipt(task), paper, status)
         return ManuallyResolved(task, printed)
 
@@ -140,7 +140,7 @@ class ManualResolver:
         order: PassUnreadable,
         doubts: Sequence[InDoubtReceipt],
         status: RegisterStatus,
-        blockers: Sequence[Blocker],
+        blockers: Sequence[BlockingDocument],
     ) -> None:
         """SettleRefused where that document is not in the way, or where a doubt may be about it."""
         where = f"FD {order.fd_number} of fiscal storage {order.fn_number}"
@@ -156,7 +156,9 @@ class ManualResolver:
                 "`kkt-bridge settle adopt` or `print-again`",
             )
 
-    def _waiting(self, order: ManualResolution, status: RegisterStatus, blockers: Sequence[Blocker]) -> PrintTask:
+    def _waiting(
+        self, order: ManualResolution, status: RegisterStatus, blockers: Sequence[BlockingDocument]
+    ) -> PrintTask:
         """A receipt that nobody has begun, where an unreadable document is in the way, and its paper is this one's."""
         stored = self._journal.read(lambda connection: find_receipt(connection, order.key))
         paper = order.decision
@@ -164,7 +166,7 @@ class ManualResolver:
             stored is not None
             and stored.id is not None
             and (stored.status, stored.kkt) == (Status.BUFFERED, self._kkt)
-            and isinstance(paper, OnPaper)
+            and isinstance(paper, AdoptFromPaper)
             and paper.fn_number == status.fn_number
             and any(each.requisite is None and each.fd_number == paper.fd_number for each in blockers)
         ):
@@ -219,7 +221,7 @@ class ManualResolver:
                 f"FD {last.fd_number}, is of {last.datetime}",
             )
 
-    def _from_paper(self, task: PrintTask, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> Printed:
+    def _from_paper(self, task: PrintTask, receipt: Receipt, paper: AdoptFromPaper, status: RegisterStatus) -> Printed:
         if paper.fn_number == status.fn_number and not self._is_unreadable(paper.fd_number):
             printed = self._read(task, receipt, paper.fd_number, status)
             if printed.mark.fiscal_sign.lstrip("0") != paper.fiscal_sign.lstrip("0"):
@@ -237,7 +239,7 @@ class ManualResolver:
         """Whether the register has it and cannot read it: then its paper is all that there is."""
         return isinstance(self._register.read_document(fd_number), UnreadableDocument)
 
-    def _mark(self, receipt: Receipt, paper: OnPaper, status: RegisterStatus) -> FiscalMark:
+    def _mark(self, receipt: Receipt, paper: AdoptFromPaper, status: RegisterStatus) -> FiscalMark:
         at = paper.at.astimezone(self._zone).isoformat(timespec="seconds")
         return FiscalMark(
             kkt=self._kkt,

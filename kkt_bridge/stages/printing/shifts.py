@@ -96,7 +96,7 @@ class ShiftEvents:
     topics: Topics
     zone: tzinfo
 
-    def tell(self, tx: Transaction, report: ShiftReport) -> None:
+    def publish(self, tx: Transaction, report: ShiftReport) -> None:
         """Publish that a shift was opened or closed, in the commit in which its document becomes known."""
         event = ShiftEvent(
             kkt=self.kkt,
@@ -117,7 +117,7 @@ FORM: Final = {True: SHIFT_OPEN_FORM, False: SHIFT_CLOSE_FORM}
 
 
 @dataclass(frozen=True, slots=True)
-class ShiftSeen:
+class ShiftBaseline:
     """How the register stood when it was first asked about an order."""
 
     fn_number: str
@@ -131,15 +131,15 @@ class ShiftOrder:
     """A job for a lane: open the next shift, or close the one that is open."""
 
     opens: bool
-    seen_before: ShiftSeen | None
+    seen_before: ShiftBaseline | None
     """How the register stood when this order was first begun; None if it never was."""
-    note: Callable[[ShiftSeen], object]
+    note: Callable[[ShiftBaseline], object]
     """Keeps that durably."""
 
     def __call__(self, register: FiscalRegister) -> ShiftReport:
         """Carry it out, or tell what came of it; RegisterNotReady where it cannot be done, or not any more."""
         status = register.status()
-        now = ShiftSeen(status.fn_number, status.shift_number, status.mode in OPEN, status.last_fd_number)
+        now = ShiftBaseline(status.fn_number, status.shift_number, status.mode in OPEN, status.last_fd_number)
         before = self.seen_before
         if before is None:
             self.note(now)
@@ -147,7 +147,7 @@ class ShiftOrder:
             return self._what_came_of_it(register, before, now)
         return register.open_shift(None) if self.opens else register.close_shift(None)
 
-    def _what_came_of_it(self, register: FiscalRegister, before: ShiftSeen, now: ShiftSeen) -> ShiftReport:
+    def _what_came_of_it(self, register: FiscalRegister, before: ShiftBaseline, now: ShiftBaseline) -> ShiftReport:
         number = before.shift_number + 1 if self.opens else before.shift_number
         deed = "opened" if self.opens else "closed"
         if before.fn_number == now.fn_number and before.is_open is not self.opens:

@@ -66,19 +66,19 @@ STEP_S: Final = 0.5
 BATCH_MAX: Final = 200
 """Documents that are recorded together."""
 
-STRANGERS_MAX: Final = 500
+FOREIGN_IN_A_ROW_MAX: Final = 500
 """Receipts without a mark of ours, or too old, in a row, after which a storage never seen before is read no further."""
 
-TOLD_MAX: Final = 5
+NAMED_MAX: Final = 5
 """Documents that are named where it is told that the journal was behind."""
 
-BEHIND_TOLD_S: Final = 86_400.0
+FINDINGS_SHOWN_S: Final = 86_400.0
 """Seconds of running time for which it is told that the journal was behind, after the last such document was found.
 
 And for which it is told that a storage's history was not read to its end.
 """
 
-SHIFTS_TOLD: Final = "shifts_told/"
+SHIFTS_PUBLISHED: Final = "shifts_told/"
 """Before the number of a fiscal storage: up to which of its documents shifts were told of while it was read."""
 
 PASSED: Final = "passed_documents/"
@@ -90,7 +90,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Blocker:
+class BlockingDocument:
     """A document that must not be passed: it cannot be read, or carries a receipt's mark and is another sale."""
 
     fd_number: int
@@ -115,7 +115,7 @@ class _History:
     """The storage's last document when the way back began."""
     next_fd: int
     newest_at: datetime | None = None
-    strangers: int = 0
+    foreign_in_a_row: int = 0
     """Receipts in a row without a mark of ours, or too old."""
     is_recent: bool = False
     """Whether the last receipt was none of the old ones: then what is before it may come again."""
@@ -128,21 +128,21 @@ class _History:
         if document.form in SALE_FORMS:
             self.is_recent = document.at >= self.newest_at - reach
             matters = is_requisite(document.requisite) and self.is_recent
-            self.strangers = 0 if matters else self.strangers + 1
-        return self.strangers < STRANGERS_MAX
+            self.foreign_in_a_row = 0 if matters else self.foreign_in_a_row + 1
+        return self.foreign_in_a_row < FOREIGN_IN_A_ROW_MAX
 
 
 @dataclass(slots=True)
-class _Place:
+class _ReadingPosition:
     """How far one storage has been read."""
 
     fn_number: str
     read_to: int | None
     """None while the way back through it is not over."""
     history: _History | None = None
-    blockers: dict[int, Blocker] = field(default_factory=dict)
+    blockers: dict[int, BlockingDocument] = field(default_factory=dict)
     """By FD number."""
-    look_again_from: int = 0
+    reread_from: int = 0
     """The FD number from which on blockers are looked at again; behind the last comes the first."""
 
     @property
@@ -153,29 +153,35 @@ class _Place:
 
 
 @dataclass(slots=True)
-class _Found:
+class _BatchResult:
     """What came of a batch, to be told once it is committed."""
 
     outcomes: list[tuple[PrintOutcome, bool]] = field(default_factory=list)
     """Receipts that got their documents, each with whether it was still waiting to be printed."""
     kept: list[StoredDocument] = field(default_factory=list)
     twice: list[StoredDocument] = field(default_factory=list)
-    blockers: list[Blocker] = field(default_factory=list)
+    blockers: list[BlockingDocument] = field(default_factory=list)
     shifts: list[ShiftReport] = field(default_factory=list)
 
 
-class StorageReader:
+class FiscalStorageReader:
     """Reads one register's storage, a step at a time, and records what it finds."""
 
     def __init__(
-        self, settings: LaneSettings, *, register: FiscalRegister, journal: Journal, teller: ShiftEvents, clock: Clock
+        self,
+        settings: LaneSettings,
+        *,
+        register: FiscalRegister,
+        journal: Journal,
+        shift_events: ShiftEvents,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._register = register
         self._journal = journal
-        self._teller = teller
+        self._shift_events = shift_events
         self._clock = clock
-        self._place: _Place | None = None
+        self._position: _ReadingPosition | None = None
         self.behind: list[str] = []
         """Documents of ours beyond the journal's knowledge, named, found by this process and still told of."""
         self._behind_found_at = clock.monotonic()
@@ -186,17 +192,17 @@ class StorageReader:
         """When it was left, in monotonic seconds."""
 
     @property
-    def blockers(self) -> Sequence[Blocker]:
+    def blockers(self) -> Sequence[BlockingDocument]:
         """What stands in the way on the storage that is being read."""
-        return list(self._place.blockers.values()) if self._place is not None else []
+        return list(self._position.blockers.values()) if self._position is not None else []
 
     def progress(self, status: RegisterStatus) -> str:
         """How far it is, in words."""
-        place = self._place
-        if place is None or place.read_to is not None or place.history is None:
-            read_to = place.read_to if place is not None else 0
+        position = self._position
+        if position is None or position.read_to is not None or position.history is None:
+            read_to = position.read_to if position is not None else 0
             return f"reading the fiscal storage {status.fn_number}: FD {read_to} of {status.last_fd_number}"
-        return f"reading the fiscal storage {status.fn_number} backwards: at FD {place.history.next_fd}"
+        return f"reading the fiscal storage {status.fn_number} backwards: at FD {position.history.next_fd}"
 
     def has_lost_documents(self, status: RegisterStatus) -> bool:
         """Whether the storage ends before documents that it is known to have made."""
@@ -208,97 +214,97 @@ class StorageReader:
     def begin(self, status: RegisterStatus) -> None:
         """The register was asked: find the place in its storage, and look again at what was in the way."""
         mark = self._journal.fd_mark(status.fn_number)
-        if self._place is None or self._place.fn_number != status.fn_number:
+        if self._position is None or self._position.fn_number != status.fn_number:
             history = _History(status.last_fd_number, status.last_fd_number) if mark is None else None
-            self._place = _Place(status.fn_number, mark, history)
-        place = self._place
-        if place.read_to is not None and not place.blockers and mark is not None:
-            place.read_to = max(place.read_to, mark)
-        if place.blockers:
-            self._look_again(place)
+            self._position = _ReadingPosition(status.fn_number, mark, history)
+        position = self._position
+        if position.read_to is not None and not position.blockers and mark is not None:
+            position.read_to = max(position.read_to, mark)
+        if position.blockers:
+            self._reread_blocking(position)
 
     def step(self, status: RegisterStatus) -> bool:
         """Read on for a moment; whether all that the register said there is has been read.
 
         Errors: those of the register and of the journal; what was recorded until then stays so.
         """
-        assert self._place is not None, "begin comes first"
-        if self._place.read_to is None:
-            self._read_back(self._place)
-        elif self._place.read_to < status.last_fd_number:
-            self._read_on(self._place, status.last_fd_number)
-        return self._place.read_to is not None and self._place.read_to >= status.last_fd_number
+        assert self._position is not None, "begin comes first"
+        if self._position.read_to is None:
+            self._read_back(self._position)
+        elif self._position.read_to < status.last_fd_number:
+            self._read_on(self._position, status.last_fd_number)
+        return self._position.read_to is not None and self._position.read_to >= status.last_fd_number
 
     def vouch(self, requisite: str, *, is_last: bool) -> None:
         """A person has settled this receipt by its papers: a document with its mark is in the way no more.
 
         One that may be any receipt's is, until the last doubt is settled: it may be that of another one.
         """
-        place = self._place
-        if place is None:
+        position = self._position
+        if position is None:
             return
         passed = {
             fd_number
-            for fd_number, blocker in place.blockers.items()
+            for fd_number, blocker in position.blockers.items()
             if blocker.requisite == requisite or (blocker.requisite is None and is_last)
         }
         if passed:
             log.warning("passed on a person's word: %s", "; ".join(f"FD {fd}" for fd in sorted(passed)))
-            place.blockers = {fd: blocker for fd, blocker in place.blockers.items() if fd not in passed}
-            self._settle_mark()
+            position.blockers = {fd: blocker for fd, blocker in position.blockers.items() if fd not in passed}
+            self._advance_mark()
 
     def pass_document(self, fd_number: int, reason: str) -> None:
         """A person says of this document, which is in the way, that no receipt waits for it: for ever.
 
         Errors: those of the journal; it is in the way as before then.
         """
-        place = self._place
-        assert place is not None
-        name = PASSED + place.fn_number
+        position = self._position
+        assert position is not None
+        name = PASSED + position.fn_number
 
         def operation(tx: Transaction) -> None:
             passed = {*json.loads(get_setting(tx.connection, name) or "[]"), fd_number}
             set_setting(tx, name, json.dumps(sorted(passed)))
 
         self._journal.write(operation)
-        log.warning("passed by hand: FD %d of FN %s: %s", fd_number, place.fn_number, reason)
-        place.blockers = {fd: blocker for fd, blocker in place.blockers.items() if fd != fd_number}
-        self._settle_mark()
+        log.warning("passed by hand: FD %d of FN %s: %s", fd_number, position.fn_number, reason)
+        position.blockers = {fd: blocker for fd, blocker in position.blockers.items() if fd != fd_number}
+        self._advance_mark()
 
-    def _look_again(self, place: _Place) -> None:
+    def _reread_blocking(self, position: _ReadingPosition) -> None:
         """Read as many blockers again as one step may; the others stay, and have their turn at the next one."""
         again: list[StoredDocument | UnreadableDocument] = []
         until = self._clock.monotonic() + STEP_S
-        for fd_number in sorted(place.blockers, key=lambda fd_number: (fd_number < place.look_again_from, fd_number)):
+        for fd_number in sorted(position.blockers, key=lambda fd_number: (fd_number < position.reread_from, fd_number)):
             again.append(self._read(fd_number))
             if self._clock.monotonic() >= until:
                 break
-        before, read = place.blockers, {document.fd_number for document in again}
-        place.blockers = {fd_number: blocker for fd_number, blocker in before.items() if fd_number not in read}
+        before, read = position.blockers, {document.fd_number for document in again}
+        position.blockers = {fd_number: blocker for fd_number, blocker in before.items() if fd_number not in read}
         try:
-            self._take(place, sorted(again, key=lambda document: document.fd_number), upto=None)
+            self._record(position, sorted(again, key=lambda document: document.fd_number), upto=None)
         except Exception:
-            place.blockers = before  # what could not be recorded is as it was
+            position.blockers = before  # what could not be recorded is as it was
             raise
-        place.look_again_from = again[-1].fd_number + 1
-        self._settle_mark()
+        position.reread_from = again[-1].fd_number + 1
+        self._advance_mark()
 
-    def _read_on(self, place: _Place, last: int) -> None:
-        assert place.read_to is not None
+    def _read_on(self, position: _ReadingPosition, last: int) -> None:
+        assert position.read_to is not None
         batch: list[StoredDocument | UnreadableDocument] = []
         until = self._clock.monotonic() + STEP_S
-        for document in self._register.documents(place.read_to + 1, min(last, place.read_to + BATCH_MAX)):
+        for document in self._register.documents(position.read_to + 1, min(last, position.read_to + BATCH_MAX)):
             batch.append(document)
             if self._clock.monotonic() >= until:
                 break
         if not batch:
-            batch = [_missing(place.read_to + 1)]
-        self._take(place, batch, upto=batch[-1].fd_number)
-        place.read_to = batch[-1].fd_number
+            batch = [_missing(position.read_to + 1)]
+        self._record(position, batch, upto=batch[-1].fd_number)
+        position.read_to = batch[-1].fd_number
 
-    def _read_back(self, place: _Place) -> None:
-        assert place.history is not None
-        history = replace(place.history)  # where the register fails in between, nothing was read
+    def _read_back(self, position: _ReadingPosition) -> None:
+        assert position.history is not None
+        history = replace(position.history)  # where the register fails in between, nothing was read
         batch: list[StoredDocument | UnreadableDocument] = []
         until, is_over = self._clock.monotonic() + STEP_S, False
         reach = timedelta(seconds=self._settings.repeats_come_for_s)
@@ -308,39 +314,41 @@ class StorageReader:
             if document is not None and not is_over:
                 batch.append(document)
                 history.next_fd -= 1
-        self._take(place, batch[::-1], upto=None)
-        place.history = history
+        self._record(position, batch[::-1], upto=None)
+        position.history = history
         if is_over:
-            place.read_to, place.history = history.last, None
-            self._settle_mark()
+            position.read_to, position.history = history.last, None
+            self._advance_mark()
             if history.next_fd >= 1 and history.is_recent:
-                self._note_unread(UnreadHistory(place.fn_number, history.next_fd))
+                self._set_unread(UnreadHistory(position.fn_number, history.next_fd))
 
     def _read(self, fd_number: int) -> StoredDocument | UnreadableDocument:
         return self._register.read_document(fd_number) or _missing(fd_number)
 
     # -- recording ----------------------------------------------------------------------------------------
 
-    def _settle_mark(self) -> None:
-        place = self._place
+    def _advance_mark(self) -> None:
+        position = self._position
         if (
-            place is not None
-            and place.read_to is not None
-            and place.mark > (self._journal.fd_mark(place.fn_number) or -1)
+            position is not None
+            and position.read_to is not None
+            and position.mark > (self._journal.fd_mark(position.fn_number) or -1)
         ):
-            self._journal.write(lambda tx: tx.advance_fd_mark(place.fn_number, place.mark))
+            self._journal.write(lambda tx: tx.advance_fd_mark(position.fn_number, position.mark))
 
-    def _take(self, place: _Place, batch: Sequence[StoredDocument | UnreadableDocument], upto: int | None) -> None:
+    def _record(
+        self, position: _ReadingPosition, batch: Sequence[StoredDocument | UnreadableDocument], upto: int | None
+    ) -> None:
         """Record a batch, and where all before it is known, the mark with it (`upto`; shifts are told of only then)."""
         if not batch:
             return
         refused: dict[int, str] = {}
 
-        def operation(tx: Transaction) -> _Found:
-            found = self._judge(tx, place.fn_number, batch, tells_shifts=upto is not None, refused=refused)
+        def operation(tx: Transaction) -> _BatchResult:
+            found = self._classify(tx, position.fn_number, batch, publishes_shifts=upto is not None, refused=refused)
             if upto is not None:
-                stop = min([*place.blockers, *(blocker.fd_number for blocker in found.blockers)], default=upto + 1)
-                tx.advance_fd_mark(place.fn_number, max(min(upto, stop - 1), tx.fd_mark(place.fn_number) or 0))
+                stop = min([*position.blockers, *(blocker.fd_number for blocker in found.blockers)], default=upto + 1)
+                tx.advance_fd_mark(position.fn_number, max(min(upto, stop - 1), tx.fd_mark(position.fn_number) or 0))
             return found
 
         try:
@@ -350,28 +358,28 @@ class StorageReader:
         except Exception as error:
             if batch[1:]:  # one that the journal will not have must not take the others along
                 for document in batch:
-                    self._take(place, [document], upto=None if upto is None else document.fd_number)
+                    self._record(position, [document], upto=None if upto is None else document.fd_number)
                 return
             if batch[0].fd_number in refused:
                 raise
-            log.exception("FD %d of FN %s cannot be recorded", batch[0].fd_number, place.fn_number)
+            log.exception("FD %d of FN %s cannot be recorded", batch[0].fd_number, position.fn_number)
             refused[batch[0].fd_number] = f"cannot be recorded ({error!r})"
             found = self._journal.write(operation)
         for blocker in found.blockers:
-            place.blockers[blocker.fd_number] = blocker
-        self._tell(found)
+            position.blockers[blocker.fd_number] = blocker
+        self._log_findings(found)
 
-    def _judge(
+    def _classify(
         self,
         tx: Transaction,
         fn_number: str,
         batch: Iterable[StoredDocument | UnreadableDocument],
         *,
-        tells_shifts: bool,
+        publishes_shifts: bool,
         refused: Mapping[int, str] = NOTHING_REFUSED,
-    ) -> _Found:
+    ) -> _BatchResult:
         """What each document is. `refused`: why the journal would not take a receipt's document, by its FD number."""
-        found, ours = _Found(), []
+        found, ours = _BatchResult(), []
         for document in batch:
             if isinstance(document, UnreadableDocument):
                 if document_owner(tx.connection, fn_number, document.fd_number) is not None:
@@ -379,30 +387,30 @@ class StorageReader:
                 if document.fd_number in json.loads(get_setting(tx.connection, PASSED + fn_number) or "[]"):
                     continue
                 reason = f"may be FD {document.fd_number}, which cannot be read ({document.reason})"
-                found.blockers.append(Blocker(document.fd_number, reason))
+                found.blockers.append(BlockingDocument(document.fd_number, reason))
             elif document.form in SALE_FORMS and is_requisite(document.requisite):
                 ours.append(document)
-            elif tells_shifts and document.form in {SHIFT_OPEN_FORM, SHIFT_CLOSE_FORM}:
+            elif publishes_shifts and document.form in {SHIFT_OPEN_FORM, SHIFT_CLOSE_FORM}:
                 report = ShiftReport(document.shift_number, document.form == SHIFT_OPEN_FORM, document.fd_number)
-                self._tell_shift(tx, fn_number, report, found)
+                self._publish_shift(tx, fn_number, report, found)
         if ours:
-            self._give_receipts(tx, fn_number, ours, found, refused)
+            self._assign(tx, fn_number, ours, found, refused)
         return found
 
-    def _tell_shift(self, tx: Transaction, fn_number: str, report: ShiftReport, found: _Found) -> None:
+    def _publish_shift(self, tx: Transaction, fn_number: str, report: ShiftReport, found: _BatchResult) -> None:
         """Once: where a document is in the way, the mark stays before it, and each start reads on from there."""
-        name = SHIFTS_TOLD + fn_number
+        name = SHIFTS_PUBLISHED + fn_number
         if report.fd_number > int(get_setting(tx.connection, name) or 0):
             set_setting(tx, name, str(report.fd_number))
-            self._teller.tell(tx, report)
+            self._shift_events.publish(tx, report)
             found.shifts.append(report)
 
-    def _give_receipts(
+    def _assign(
         self,
         tx: Transaction,
         fn_number: str,
         ours: list[StoredDocument],
-        found: _Found,
+        found: _BatchResult,
         refused: Mapping[int, str],
     ) -> None:
         known = known_fd_numbers(tx.connection, fn_number, ours[0].fd_number - 1)
@@ -424,10 +432,10 @@ class StorageReader:
                 if why_not is not None:
                     continue
             # Nobody's here, or a receipt that another lane has in hand: that one looks there before it prints again.
-            self._keep(tx, document, found)
+            self._keep_for_repeat(tx, document, found)
 
     def _adopt(
-        self, tx: Transaction, task: PrintTask, document: StoredDocument, found: _Found, why_not: str | None
+        self, tx: Transaction, task: PrintTask, document: StoredDocument, found: _BatchResult, why_not: str | None
     ) -> bool:
         receipt, was_waiting = readable(task), task.status == Status.BUFFERED
         if was_waiting:
@@ -446,10 +454,10 @@ class StorageReader:
             record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
             found.outcomes.append((outcome, was_waiting))
             return True
-        found.blockers.append(Blocker(document.fd_number, reason, document.requisite))
+        found.blockers.append(BlockingDocument(document.fd_number, reason, document.requisite))
         return False
 
-    def _keep(self, tx: Transaction, document: StoredDocument, found: _Found) -> None:
+    def _keep_for_repeat(self, tx: Transaction, document: StoredDocument, found: _BatchResult) -> None:
         assert document.requisite is not None
         assert document.operation is not None
         assert document.total is not None
@@ -472,48 +480,48 @@ class StorageReader:
         insert_recovered(tx, new)
         found.kept.append(document)
 
-    def _tell(self, found: _Found) -> None:
+    def _log_findings(self, found: _BatchResult) -> None:
         kkt = self._settings.kkt
         for report in found.shifts:
-            self._teller.log(report)
+            self._shift_events.log(report)
         for outcome, was_waiting in found.outcomes:
             assert outcome.printed is not None
             mark = outcome.printed.mark
             log.info("found as FD %d on FN %s: adopted", mark.fd_number, mark.fn_number, extra=ids_of(outcome.task))
             if was_waiting:
-                self._note_behind(mark.fd_number, mark.fn_number)
+                self._add_behind(mark.fd_number, mark.fn_number)
         for document in found.kept:
-            self._note_behind(document.fd_number, document.fn_number)
+            self._add_behind(document.fd_number, document.fn_number)
         for document in found.twice:
             log.error("%s: FD %d carries a mark that another document has too", kkt, document.fd_number)
         if found.kept or any(was_waiting for _, was_waiting in found.outcomes):
-            log.warning("the journal was behind the fiscal storage of %s: %s", kkt, self.behind_in_words())
+            log.warning("the journal was behind the fiscal storage of %s: %s", kkt, self.describe_behind())
 
-    def _note_behind(self, fd_number: int, fn_number: str) -> None:
+    def _add_behind(self, fd_number: int, fn_number: str) -> None:
         self.behind.append(f"FD {fd_number} on FN {fn_number}")
         self._behind_found_at = self._clock.monotonic()
 
-    def _note_unread(self, unread: UnreadHistory) -> None:
+    def _set_unread(self, unread: UnreadHistory) -> None:
         self.unread, self._left_unread_at = unread, self._clock.monotonic()
         log.warning("%s on %s: receipts printed before are not known", unread, self._settings.kkt)
 
-    def forget_told(self) -> None:
+    def expire_findings(self) -> None:
         """Tell no longer of what was found a day ago: by then who had to hear of it has heard."""
         now = self._clock.monotonic()
-        if self.behind and now - self._behind_found_at >= BEHIND_TOLD_S:
+        if self.behind and now - self._behind_found_at >= FINDINGS_SHOWN_S:
             self.behind.clear()
-        if self.unread is not None and now - self._left_unread_at >= BEHIND_TOLD_S:
+        if self.unread is not None and now - self._left_unread_at >= FINDINGS_SHOWN_S:
             self.unread = None
 
-    def behind_in_words(self) -> str | None:
+    def describe_behind(self) -> str | None:
         """Which documents the journal did not know of; None if there were none."""
         if not self.behind:
             return None
-        more = f" and {len(self.behind) - TOLD_MAX} more" if self.behind[TOLD_MAX:] else ""
-        return f"{len(self.behind)} documents of ours were not in it: {', '.join(self.behind[:TOLD_MAX])}{more}"
+        more = f" and {len(self.behind) - NAMED_MAX} more" if self.behind[NAMED_MAX:] else ""
+        return f"{len(self.behind)} documents of ours were not in it: {', '.join(self.behind[:NAMED_MAX])}{more}"
 
 
-def in_the_way(blocker: Blocker, fn_number: str) -> str:
+def describe_blocking(blocker: BlockingDocument, fn_number: str) -> str:
     """What a document is that no doubt of ours is about, and what a person can do."""
     fd_number = blocker.fd_number
     return (
@@ -523,7 +531,7 @@ def in_the_way(blocker: Blocker, fn_number: str) -> str:
     )
 
 
-def found_elsewhere(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
+def adopt_recovered(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
     """What becomes of a receipt in doubt whose document another lane found, on the storage of its register."""
     requisite = requisite_1192(task.key)
     document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
@@ -534,7 +542,7 @@ def found_elsewhere(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
     return PrintOutcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
 
 
-def disputed(found: RecoveredDocument | None, task: PrintTask) -> str | None:
+def mark_conflict(found: RecoveredDocument | None, task: PrintTask) -> str | None:
     """Why a document that another lane found leaves this receipt to a person, in words that follow its name."""
     if found is None or ((receipt := readable(task)) is not None and found.could_be(receipt)):
         return None

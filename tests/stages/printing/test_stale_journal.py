@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import pytest
-from stages.test_storage_ahead import back_up, lose_journal, marks_of, put_back
+from stages.printing.test_storage_ahead import back_up, lose_journal, marks_of, put_back
 from support.receipts import receipt
 from support.stages import TOPICS, ZONE, Shop, check_counts, key_of
 
@@ -11,8 +11,8 @@ from kkt_bridge.journal.settings import HeldStorage
 from kkt_bridge.registers.virtual.fiscal_document import Registration, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.storage_file import read_documents
-from kkt_bridge.stages.printing.manual_resolution import ManualResolution, OnPaper, PrintAgain
-from kkt_bridge.stages.printing.old_journal import AWAY_WAIT_S, StorageVerdict, judge
+from kkt_bridge.stages.printing.manual_resolution import AdoptFromPaper, ManualResolution, PrintAgain
+from kkt_bridge.stages.printing.stale_journal import AWAY_WAIT_S, StorageVerdict, judge_storage
 
 NEW_FN = "9999000000000042"
 
@@ -92,8 +92,8 @@ def settle(shop, request, decision):
         (None, 9, ("B",), StorageVerdict.TAKEN_OUT),
     ],
 )
-def test_what_storage_b_says_of_the_memory(held, taken_up_at, read, verdict):
-    assert judge(held, taken_up_at, "B", lambda fn_number: fn_number in read) is verdict
+def test_what_the_storage_says_of_the_journal(held, taken_up_at, read, verdict):
+    assert judge_storage(held, taken_up_at, "B", lambda fn_number: fn_number in read) is verdict
 
 
 def test_what_waits_in_a_backup_from_before_an_exchange_is_left_to_a_person(shop):
@@ -115,7 +115,7 @@ def test_what_waits_in_a_backup_from_before_an_exchange_is_left_to_a_person(shop
     assert len(shop.lane.view.doubts) == 2, "it is so after the next start"
 
     paper = next(each for each in read_documents(file) if each.body.requisite_1192 == marks_of(waiting)[0])
-    adopted = OnPaper(
+    adopted = AdoptFromPaper(
         old, paper.fd_number, str(paper.fiscal_sign), paper.at, paper.shift_number, paper.receipt_number or 1
     )
     settle(shop, waiting[0], adopted)

@@ -1,21 +1,25 @@
-"""What a lane does where the bridge's memory may not be the last: a copy put back, or a journal that is new.
+"""A journal that may be older than what the registers printed: a copy put back, or a journal that is new.
 
-What happened since is on the storages. Two of them may be out of reach:
+Receipts may have been printed since that the journal does not know. Their documents are on the fiscal storages, and
+each lane reads its own before it prints. That is not enough in three cases:
 
-* The storage that the register held by this memory has been taken out. Receipts that wait in the memory may stand on
-  it: where they are found nowhere else they are left to a person, like every doubt, and the lane stands still.
-  (A storage that is exchanged once the register was read under this memory holds nothing unknown: `HeldStorage`.)
-* A register that this memory has never read does not answer. Its documents may be receipts that come again, now for
-  another register. A request does not say when its sale took place, so a repeat cannot be told from a new sale: the
+* The document of a receipt that waits for one register may stand on the storage of another: its POS was mapped anew,
+  or the storages changed places. So lanes wait for each other at the start (`StartBarrier`): none prints before each
+  has read its storage, or found its register away.
+* The storage that the register held by this journal has been taken out. Receipts that wait in the journal may stand on
+  it: where they are found nowhere else they are left to a person, like every receipt in doubt, and the lane stands
+  still. (A storage that is exchanged once the register was read under this journal holds nothing unknown.)
+* A register that was never read under this journal does not answer. Its documents may be receipts that come again, now
+  for another register. A request does not say when its sale took place, so a repeat cannot be told from a new sale: the
   other lanes wait for `AWAY_WAIT_S` after the start, as long as a register takes that was switched on together with the
   bridge, and then sell on. The lane that is away says what may follow.
 
-A receipt that this memory does not know at all, and that a storage holds which is gone, is printed again if its POS
+A receipt that the journal does not know at all, and that a storage holds which is gone, is printed again if its POS
 repeats it: nothing here can know of it. The lane says so where it finds a storage exchanged.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from typing import Final
@@ -28,7 +32,39 @@ from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.settings import HeldStorage, note_held_storage, storage_held_by
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.stages.printing.outcomes import ids_of
-from kkt_bridge.stages.printing.start_barrier import StartBarrier
+
+
+class StartBarrier:
+    """Shared by all lanes of a process; opens once, and stays open."""
+
+    def __init__(self, registers: Iterable[str]) -> None:
+        self._awaited = set(registers)
+        self.is_shared = len(self._awaited) > 1
+        """Whether there is more than one register."""
+        self._read: set[str] = set()
+
+    def arrive(self, kkt: str) -> None:
+        """Note that this register's storage was read, or that it is waited for no longer."""
+        self._awaited.discard(kkt)
+
+    def note_read(self, fn_number: str) -> None:
+        """Note that this storage was read to its end, in whichever register."""
+        self._read.add(fn_number)
+
+    def was_read(self, fn_number: str) -> bool:
+        """Return whether this process has read it."""
+        return fn_number in self._read
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no register is waited for."""
+        return not self._awaited
+
+    @property
+    def awaited(self) -> str:
+        """Registers that are waited for, separated by commas."""
+        return ", ".join(sorted(self._awaited))
+
 
 AWAY_WAIT_S: Final = 60.0
 """Seconds after the start for which lanes wait for a register that does not answer and was never read."""
@@ -37,29 +73,29 @@ UNREAD: Final = (
     "; its fiscal storage has not been read since this journal began or was put back: a receipt that it printed before "
     "is printed again if its POS repeats it and is mapped to another register now"
 )
-"""What is said of a register that does not serve and was never read."""
+"""Added to the problem of a register that was never read under this journal."""
 
 log = logging.getLogger(__name__)
 
 
 class StorageVerdict(Enum):
-    """What the storage in a register says of the memory."""
+    """What the fiscal storage in a register says of the journal."""
 
     SAME = "same"
-    """It was read under this memory already, and is noted."""
+    """It was read under this journal already, and is noted."""
     CAUGHT_UP = "caught_up"
-    """What happened since this memory has been read, or the memory is the last: to be noted."""
+    """What happened since has been read, or the journal is the newest: to be noted."""
     TAKEN_OUT = "taken_out"
-    """The one that this memory names is gone, and nobody has read what was made on it since."""
+    """The one that the journal names is gone, and nobody has read what was made on it since."""
 
 
-def judge(
+def judge_storage(
     held: HeldStorage | None, taken_up_at: int, fn_number: str, was_read: Callable[[str], bool]
 ) -> StorageVerdict:
-    """What storage `fn_number` says, found in a register that held `held` by a memory that was put here.
+    """Return what storage `fn_number` says, found in a register that held `held` by the journal.
 
-    `taken_up_at` is the last commit of that memory, 0 where the memory is the bridge's own; `was_read` tells of a
-    storage whether this process has read it in any register.
+    `taken_up_at` is the last commit of a journal that was put here, 0 where it is the bridge's own; `was_read` says of
+    a storage whether this process has read it in any register.
     """
     if held is not None and held.commit_no > taken_up_at:
         return StorageVerdict.SAME if held.fn_number == fn_number else StorageVerdict.CAUGHT_UP
@@ -70,8 +106,8 @@ def judge(
     return StorageVerdict.TAKEN_OUT
 
 
-class OldJournal:
-    """What one lane knows of it."""
+class StaleJournal:
+    """Whether the journal may be stale for one register, and what its lane does then."""
 
     def __init__(self, kkt: str, journal: Journal, barrier: StartBarrier, clock: Clock) -> None:
         self._kkt = kkt
@@ -83,27 +119,27 @@ class OldJournal:
         """The storage that is noted as the register's."""
         self._was_read = False
         self.taken_out: str | None = None
-        """What is to be told of a storage that was taken out; None where none was."""
+        """What to show of a storage that was taken out; None where none was."""
 
     def note_read(self, fn_number: str) -> None:
-        """The register's storage has been read to its end, and nothing on it is unreadable. Errors: JournalError."""
+        """Note that the register's storage was read to its end and nothing blocks it. Errors: JournalError."""
         self._was_read = True
         self._barrier.note_read(fn_number)
         if self._noted != fn_number:
-            self._judge(fn_number)
+            self._examine(fn_number)
 
-    def is_waited_for(self) -> bool:
-        """Whether the other lanes wait for this register, which does not serve."""
+    def holds_up_others(self) -> bool:
+        """Return whether the other lanes wait for this register, which does not serve."""
         if self._was_read or self._clock.monotonic() - self._began_at >= AWAY_WAIT_S:
             return False
         return not self.is_known()
 
-    def what_may_follow(self) -> str:
-        """What is added to the reason for which the register does not serve: nothing where nothing may follow."""
+    def warning(self) -> str:
+        """Return what to add to the problem of a register that does not serve; empty where nothing may follow."""
         return "" if not self._barrier.is_shared or self.is_known() else UNREAD
 
     def is_known(self) -> bool:
-        """Whether this memory has read the register's storage, in this process or before."""
+        """Return whether the register's storage was read under this journal, in this process or before."""
         if not self._was_read:
             with suppress(JournalError):
                 held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
@@ -111,27 +147,27 @@ class OldJournal:
         return self._was_read
 
     def catch_up(self, fn_number: str) -> bool:
-        """Before anything is printed on this storage: whether nothing has to be left to a person first."""
+        """Examine a storage before printing; return whether nothing was left to a person. Errors: JournalError."""
         if self._noted == fn_number:
             return True
-        verdict, held = self._judge(fn_number)
-        left = self._leave_to_a_person(held, fn_number) if verdict is StorageVerdict.TAKEN_OUT else 0
+        verdict, held = self._examine(fn_number)
+        left = self._hold_waiting_in_doubt(held, fn_number) if verdict is StorageVerdict.TAKEN_OUT else 0
         if left < IN_DOUBT_MAX:
             self._noted = fn_number
         return left == 0
 
-    def _judge(self, fn_number: str) -> tuple[StorageVerdict, HeldStorage | None]:
-        """The verdict, noted where it leaves nothing open, and what the register held by the memory."""
+    def _examine(self, fn_number: str) -> tuple[StorageVerdict, HeldStorage | None]:
+        """Return the verdict, noted where it leaves nothing open, and what the register held by the journal."""
         held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
-        verdict = judge(held, self._journal.taken_up_at, fn_number, self._barrier.was_read)
+        verdict = judge_storage(held, self._journal.taken_up_at, fn_number, self._barrier.was_read)
         if verdict is StorageVerdict.CAUGHT_UP:
             self._journal.write(lambda tx: note_held_storage(tx, self._kkt, fn_number))
         if verdict is not StorageVerdict.TAKEN_OUT:
             self._noted = fn_number
         return verdict, held
 
-    def _leave_to_a_person(self, held: HeldStorage | None, fn_number: str) -> int:
-        """Take what waits in this memory for doubts, as many as are judged together; how many."""
+    def _hold_waiting_in_doubt(self, held: HeldStorage | None, fn_number: str) -> int:
+        """Hold in doubt what waits in this journal, as many as are judged at once; return how many."""
         old = held.fn_number if held is not None else None
         remark = _remark(self._kkt, old)
 
@@ -157,7 +193,7 @@ class OldJournal:
 
 
 def _remark(kkt: str, fn_number: str | None) -> str:
-    """Why a receipt is left to a person, in words that follow its name."""
+    """Return why a receipt is left to a person, in words that follow its name."""
     if fn_number is None:
         return (
             f"was waiting when this journal was put back or made anew, and that does not name the fiscal storage that "

@@ -29,9 +29,9 @@ from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, fiscal_s
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.stages.printing.lane import LEASE_MAX
 from kkt_bridge.stages.printing.manual_resolution import (
+    AdoptFromPaper,
+    AdoptFromStorage,
     ManualResolution,
-    OnPaper,
-    OnRegister,
     PrintAgain,
     SettleRefused,
 )
@@ -115,7 +115,9 @@ def stranger_prints(shop, request, requisite=""):
 def on_new_storage(shop, fd_number):
     """A document of the storage that is in the register now, as its paper shows it."""
     (document,) = (each for each in shop.documents() if each.fd_number == fd_number)
-    return OnPaper(NEW_FN, fd_number, document.fiscal_sign, document.at, document.shift_number, document.receipt_number)
+    return AdoptFromPaper(
+        NEW_FN, fd_number, document.fiscal_sign, document.at, document.shift_number, document.receipt_number
+    )
 
 
 def paper(**changes):
@@ -127,7 +129,7 @@ def paper(**changes):
         "shift_number": 12,
         "receipt_number": 34,
     }
-    return OnPaper(**(values | changes))
+    return AdoptFromPaper(**(values | changes))
 
 
 # -- decisions ---------------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ def test_a_number_alone_names_no_document_once_the_storage_was_exchanged(shop):
     request = small_receipt()
     leave_unsettled(shop, request)
     fd_number = stranger_prints(shop, request)
-    assert refusal(shop, request, OnRegister(fd_number)) == "document_mismatch"
+    assert refusal(shop, request, AdoptFromStorage(fd_number)) == "document_mismatch"
     assert shop.status(request) == "printing"
 
 
@@ -319,8 +321,8 @@ def test_a_document_of_another_receipt_on_the_register_is_refused(shop):
     register.read_document = lambda fd: None if fd == 4 else finding(fd)
     shop.print_patiently(2)
     assert shop.lane.view.problem == "unsettled_doubt"
-    assert refusal(shop, doubtful, OnRegister(3)) == "document_taken"
-    assert refusal(shop, doubtful, OnRegister(4)) == "no_document"
+    assert refusal(shop, doubtful, AdoptFromStorage(3)) == "document_taken"
+    assert refusal(shop, doubtful, AdoptFromStorage(4)) == "no_document"
     register.read_document = finding
 
 
@@ -337,7 +339,7 @@ def test_a_document_from_before_printing_began_is_refused(shop):
     finding = register.read_document
     register.read_document = lambda fd: finding(fd) if fd == number else None
     shop.print_patiently(2)
-    assert refusal(shop, doubtful, OnRegister(number)) == "document_mismatch"
+    assert refusal(shop, doubtful, AdoptFromStorage(number)) == "document_mismatch"
     old_fn = shop.lane.view.status.fn_number
     register.read_document = finding
     swap_storage(shop)

@@ -14,8 +14,8 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import UnreadableDocument
 from kkt_bridge.stages.printing import storage_reader
 from kkt_bridge.stages.printing.lane import State
-from kkt_bridge.stages.printing.manual_resolution import ManualResolution, OnPaper, PrintAgain
-from kkt_bridge.stages.printing.storage_reader import BEHIND_TOLD_S
+from kkt_bridge.stages.printing.manual_resolution import AdoptFromPaper, ManualResolution, PrintAgain
+from kkt_bridge.stages.printing.storage_reader import FINDINGS_SHOWN_S
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_it_is_told_for_a_day_of_running_that_the_journal_was_behind(shop):
     sell_and_print(shop, receipt(), receipt())
     lose_journal(shop)
     shop.print_all()
-    shop.clock.advance(BEHIND_TOLD_S - 3600)
+    shop.clock.advance(FINDINGS_SHOWN_S - 3600)
     shop.print_all()
     assert shop.lane.view.journal_behind == 2
     shop.clock.advance(3600)
@@ -184,7 +184,7 @@ def test_a_long_tail_is_read_in_steps_and_shown(shop, monkeypatch):
 
 
 def test_a_storage_never_seen_is_read_back_past_a_few_strangers_but_not_for_ever(shop, monkeypatch):
-    monkeypatch.setattr(storage_reader, "STRANGERS_MAX", 4)
+    monkeypatch.setattr(storage_reader, "FOREIGN_IN_A_ROW_MAX", 4)
     far, near = receipt(), receipt()
     sell_and_print(shop, far)
     register = shop.registers["kkt-1"]
@@ -230,7 +230,7 @@ def looks(shop):
 
 
 def test_a_storage_never_seen_is_read_back_as_far_as_a_receipt_can_come_again(shop, monkeypatch):
-    monkeypatch.setattr(storage_reader, "STRANGERS_MAX", 1)
+    monkeypatch.setattr(storage_reader, "FOREIGN_IN_A_ROW_MAX", 1)
     old, late = receipt(), receipt()
     sell_and_print(shop, old)
     shop.clock.advance(timedelta(days=31).total_seconds())
@@ -504,7 +504,9 @@ def decide(shop, request, decision):
 def paper_of_fd_4(shop):
     (document,) = (each for each in shop.documents() if each.fd_number == 4)
     fn_number = shop.lane.view.status.fn_number
-    return OnPaper(fn_number, 4, document.fiscal_sign, document.at, document.shift_number, document.receipt_number)
+    return AdoptFromPaper(
+        fn_number, 4, document.fiscal_sign, document.at, document.shift_number, document.receipt_number
+    )
 
 
 def test_a_word_on_one_receipt_is_none_on_another_whose_the_unreadable_document_may_be(shop):

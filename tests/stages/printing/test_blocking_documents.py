@@ -12,13 +12,13 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import UnreadableDocument
 from kkt_bridge.stages.printing import storage_reader
 from kkt_bridge.stages.printing.manual_resolution import (
+    AdoptFromPaper,
     ManualResolution,
-    OnPaper,
     PassUnreadable,
     PrintAgain,
     SettleRefused,
 )
-from kkt_bridge.stages.printing.storage_reader import BEHIND_TOLD_S
+from kkt_bridge.stages.printing.storage_reader import FINDINGS_SHOWN_S
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def marks_of(requests):
 def paper_of(shop, fd_number):
     (document,) = (each for each in shop.documents() if each.fd_number == fd_number)
     where = (fn_number(shop), fd_number, document.fiscal_sign)
-    return OnPaper(*where, document.at, document.shift_number, document.receipt_number)
+    return AdoptFromPaper(*where, document.at, document.shift_number, document.receipt_number)
 
 
 # -- passed by hand ----------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def strangers(shop, count):
 
 
 def test_a_row_of_strangers_that_may_hide_receipts_of_ours_is_told_of_for_a_day(shop, monkeypatch, caplog):
-    monkeypatch.setattr(storage_reader, "STRANGERS_MAX", 4)
+    monkeypatch.setattr(storage_reader, "FOREIGN_IN_A_ROW_MAX", 4)
     sell_and_print(shop, receipt())
     strangers(shop, 5)
     start_without_journal(shop)
@@ -310,13 +310,13 @@ def test_a_row_of_strangers_that_may_hide_receipts_of_ours_is_told_of_for_a_day(
     assert (unread.fn_number, unread.fd_number) == (fn_number(shop), 5)
     assert f"history of FN {fn_number(shop)} was not read before FD 5" in caplog.text
     assert shop.lane.view.problem is None, "sales go on"
-    shop.clock.advance(BEHIND_TOLD_S)
+    shop.clock.advance(FINDINGS_SHOWN_S)
     shop.print_patiently(2)
     assert shop.lane.view.unread is None
 
 
 def test_a_history_that_was_read_to_its_end_or_to_what_is_too_old_is_told_of_nowhere(shop, monkeypatch):
-    monkeypatch.setattr(storage_reader, "STRANGERS_MAX", 4)
+    monkeypatch.setattr(storage_reader, "FOREIGN_IN_A_ROW_MAX", 4)
     sell_and_print(shop, receipt())
     strangers(shop, 3)
     start_without_journal(shop)
