@@ -67,5 +67,9 @@ class InDoubt(RegisterError):
     """The register may or may not have made a fiscal document: only its own storage can tell."""
 
 
+class StorageUnreadable(KktBridgeError):
+    """A fiscal storage cannot be read whole, or does not say which one it is; the message names it."""
+
+
 class BrokerAway(KktBridgeError):
     """No MQTT broker where one was expected, or it let us go."""

@@ -6,45 +6,45 @@ from typing import Final
 
 from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.journal_claims import Claim
-from kkt_bridge.audit.snapshot import PRINTED, ScratchDatabase
+from kkt_bridge.audit.scratch_database import PRINTED, ScratchDatabase
 from kkt_bridge.receipts.lifecycle import Status
 
-UNKNOWN_ENTRIES: Final = """
-FROM entries AS e LEFT JOIN {after} AS a ON a.key = e.key LEFT JOIN before AS b ON b.key = e.key
-WHERE a.key IS NULL AND b.key IS NULL AND e.fn_number IN (
+UNKNOWN_AT_OFD: Final = """
+FROM ofd_documents AS o LEFT JOIN {after} AS a ON a.key = o.key LEFT JOIN before AS b ON b.key = o.key
+WHERE a.key IS NULL AND b.key IS NULL AND o.fn_number IN (
     SELECT fn_number FROM storages UNION SELECT fn_number FROM {after} WHERE fn_number IS NOT NULL
 )
 """
-"""What the OFD has of our fiscal storages, and the journal knows nothing of."""
+"""Documents of our fiscal storages at the OFD that the journal does not know."""
 
 
-def claimed_deliveries(ledger: ScratchDatabase) -> Iterator[Difference]:
-    """What the journal says is at the OFD. The OFD was asked after the journal was read."""
-    for claim, (fn_number, fd_number) in ledger.claims(_CLAIMED, Status.SYNCED):
+def claimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
+    """Find what the journal says is at the OFD, and is not. The OFD was asked after the journal was read."""
+    for claim, (fn_number, fd_number) in scratch.claims(_CLAIMED, Status.SYNCED):
         if fd_number is None:
             yield _about(claim, "not_at_ofd", "the journal says synced, the OFD does not have it")
         else:
             yield _about(claim, "ofd_differs", f"the OFD has FD {fd_number} of FN {fn_number}")
 
 
-def unclaimed_deliveries(ledger: ScratchDatabase) -> Iterator[Difference]:
-    """What the OFD has of our fiscal storages. The journal was read after the OFD was asked."""
-    for claim, _ in ledger.claims(_UNRECORDED):
+def unclaimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
+    """Find what the OFD has of our storages, and the journal does not say so. It was read once more after the OFD."""
+    for claim, _ in scratch.claims(_UNRECORDED):
         if claim.status in PRINTED:
             what = f"the OFD has it, the journal says {claim.status}"
             yield _about(claim, "unrecorded_delivery", what, is_note=True)
         else:
             what = f"the OFD has a document of it, the journal says {claim.status}"
             yield _about(claim, "ofd_differs", what)
-    for key, fn_number, fd_number in ledger.rows(_UNKNOWN):
+    for key, fn_number, fd_number in scratch.rows(_UNKNOWN):
         pos_id, _, receipt_id = key.partition(":")
         what = "the OFD has it, the journal has no such receipt"
         yield Difference("unknown_at_ofd", what, pos_id, receipt_id, fn_number=fn_number, fd_number=fd_number)
 
 
-def late_arrivals(ledger: ScratchDatabase) -> Iterator[Difference]:
-    """Documents that came to the OFD behind younger ones of their storage, without a failure of their own."""
-    arrivals = ledger.claims(_ARRIVALS)
+def late_arrivals(scratch: ScratchDatabase) -> Iterator[Difference]:
+    """Find documents that came to the OFD behind younger ones of their storage, without a failure of their own."""
+    arrivals = scratch.claims(_ARRIVALS)
     for _, of_storage in groupby(arrivals, key=lambda arrival: arrival[1][0]):
         newest: Claim | None = None
         for claim, _ in of_storage:
@@ -55,7 +55,7 @@ def late_arrivals(ledger: ScratchDatabase) -> Iterator[Difference]:
 
 
 def _overtaken(claim: Claim, newest: Claim) -> bool:
-    """Whether it was recorded before that one, and had nothing to wait out."""
+    """Return whether it was recorded before that one, and had nothing to wait out."""
     assert claim.document is not None
     assert claim.fd_number is not None
     return claim.fd_number < (newest.fd_number or 0) and claim.document < (newest.document or 0) and claim.attempts == 0
@@ -66,24 +66,24 @@ def _about(claim: Claim, kind: str, what: str, *, is_note: bool = False) -> Diff
 
 
 _CLAIMED: Final = """
-SELECT {claim:b}, e.fn_number, e.fd_number FROM before AS b LEFT JOIN entries AS e ON e.key = b.key
-WHERE (e.key IS NULL AND b.status = ?)
-    OR (e.key IS NOT NULL AND b.fn_number IS NOT NULL
-        AND (e.fn_number IS NOT b.fn_number OR e.fd_number IS NOT b.fd_number))
+SELECT {claim:b}, o.fn_number, o.fd_number FROM before AS b LEFT JOIN ofd_documents AS o ON o.key = b.key
+WHERE (o.key IS NULL AND b.status = ?)
+    OR (o.key IS NOT NULL AND b.fn_number IS NOT NULL
+        AND (o.fn_number IS NOT b.fn_number OR o.fd_number IS NOT b.fd_number))
 ORDER BY b.rowid
 """
 # Where the OFD has another document under the key, that is the difference, and nothing is merely unrecorded.
 _UNRECORDED: Final = """
-SELECT {claim:a} FROM entries AS e JOIN {after} AS a ON a.key = e.key
+SELECT {claim:a} FROM ofd_documents AS o JOIN {after} AS a ON a.key = o.key
 WHERE a.status != 'synced'
-    AND (a.fn_number IS NULL OR (a.fn_number IS e.fn_number AND a.fd_number IS e.fd_number))
-ORDER BY e.arrival
+    AND (a.fn_number IS NULL OR (a.fn_number IS o.fn_number AND a.fd_number IS o.fd_number))
+ORDER BY o.arrival
 """
 _UNKNOWN: Final = (
-    f"SELECT e.key, e.fn_number, e.fd_number {UNKNOWN_ENTRIES} AND NOT EXISTS (SELECT 1 FROM {{after}}_recovered AS r "  # noqa: S608 (constants)
-    "WHERE r.fn_number = e.fn_number AND r.fd_number = e.fd_number) ORDER BY e.arrival"
+    f"SELECT o.key, o.fn_number, o.fd_number {UNKNOWN_AT_OFD} AND NOT EXISTS (SELECT 1 FROM {{after}}_recovered AS r "  # noqa: S608 (constants)
+    "WHERE r.fn_number = o.fn_number AND r.fd_number = o.fd_number) ORDER BY o.arrival"
 )
 _ARRIVALS: Final = """
-SELECT {claim:a}, e.fn_number FROM entries AS e JOIN {after} AS a ON a.key = e.key
-WHERE a.fd_number IS NOT NULL AND a.document IS NOT NULL ORDER BY e.fn_number, e.arrival
+SELECT {claim:a}, o.fn_number FROM ofd_documents AS o JOIN {after} AS a ON a.key = o.key
+WHERE a.fd_number IS NOT NULL AND a.document IS NOT NULL ORDER BY o.fn_number, o.arrival
 """

@@ -1,4 +1,4 @@
-"""The books that are held against each other, and what is said of a difference between them."""
+"""The kinds of differences that an audit finds, and the advice for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,20 +26,10 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "ofd_out_of_order": "nothing to do for the documents; tell it to whoever keeps this program",
     }
 )
-"""What can be wrong, and what to do about it."""
+"""Advice by kind."""
 
 AWAITED: Final = "have its POS repeat the receipt: it is answered with this document, which then goes to the OFD"
 """The same for a document of which a rebuilt journal knows that its receipt was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class OfdEntry:
-    """A document that the OFD took. `order` is that of the first arrivals."""
-
-    key: str
-    fn_number: str
-    fd_number: int
-    order: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +46,15 @@ class Difference:
     is_note: bool = False
     """Worth telling, and as it should be."""
     hint: str | None = None
-    """What to do, where it is not what the kind says."""
+    """Advice that replaces that of the kind."""
 
     @property
     def advice(self) -> str:
-        """What to do."""
+        """Return what to do about it."""
         return self.hint or KINDS[self.kind]
 
     def names(self) -> str:
-        """Receipt, register, storage and number, for people."""
+        """Return receipt, register, storage and number in one line."""
         receipt = f"{self.pos_id}:{self.receipt_id}" if self.receipt_id else None
         storage = f"FN {self.fn_number}" if self.fn_number else None
         number = f"FD {self.fd_number}" if self.fd_number is not None else None

@@ -6,66 +6,69 @@ from typing import Any, Final
 
 from kkt_bridge.audit.differences import AWAITED, Difference
 from kkt_bridge.audit.journal_claims import Claim
-from kkt_bridge.audit.snapshot import ScratchDatabase, claim_of
+from kkt_bridge.audit.scratch_database import ScratchDatabase, claim_of
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM
 
-_PAPER: Final = "p.kkt, p.fn_number, p.fd_number, p.form, p.operation, p.total, p.requisite, p.fiscal_sign"
+_DOCUMENT: Final = "d.kkt, d.fn_number, d.fd_number, d.form, d.operation, d.total, d.requisite, d.fiscal_sign"
 
 
-def repeated_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
-    """Receipts that were printed twice."""
+def repeated_documents(scratch: ScratchDatabase) -> Iterator[Difference]:
+    """Find receipts that were printed twice."""
     query = (
-        "SELECT requisite FROM papers WHERE requisite IS NOT NULL GROUP BY requisite HAVING count(*) > 1 "
+        "SELECT requisite FROM stored WHERE requisite IS NOT NULL GROUP BY requisite HAVING count(*) > 1 "
         "ORDER BY min(rowid)"
     )
-    for (requisite,) in ledger.rows(query):
+    for (requisite,) in scratch.rows(query):
         places = list(
-            ledger.rows("SELECT kkt, fn_number, fd_number FROM papers WHERE requisite = ? ORDER BY rowid", requisite)
+            scratch.rows("SELECT kkt, fn_number, fd_number FROM stored WHERE requisite = ? ORDER BY rowid", requisite)
         )
-        claim = next((claim for claim, _ in ledger.claims(_CLAIM_OF, requisite)), None)
+        claim = next((claim for claim, _ in scratch.claims(_CLAIM_OF, requisite)), None)
         all_of_them = ", ".join(_place(fn_number, fd_number) for _, fn_number, fd_number in places)
-        yield _about_paper("printed_twice", f"one receipt, {all_of_them}", places[0], claim)
+        yield _about_document("printed_twice", f"one receipt, {all_of_them}", places[0], claim)
 
 
-def claimed_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
-    """What the journal says was printed: is it there, and as it says? The storages were read after the journal."""
-    for claim, (requisite,) in ledger.claims(_WITHOUT_MARK):
-        there = _elsewhere(ledger, requisite) or "no storage has a document of it"
+def claimed_documents(scratch: ScratchDatabase) -> Iterator[Difference]:
+    """Find receipts that the journal says were printed, and whose documents are missing or differ.
+
+    The storages were read after the journal.
+    """
+    for claim, (requisite,) in scratch.claims(_WITHOUT_MARK):
+        there = _elsewhere(scratch, requisite) or "no storage has a document of it"
         what = f"the journal says {claim.status}, and does not know its document: {there}"
         yield Difference("missing_document", what, *claim.key, claim.kkt)
-    for claim, paper in ledger.claims(_UNLIKE):
-        if paper[2] is None:
-            yield _missing(claim, _elsewhere(ledger, requisite_1192(claim.key)))
+    for claim, document in scratch.claims(_UNLIKE):
+        if document[2] is None:
+            yield _missing(claim, _elsewhere(scratch, requisite_1192(claim.key)))
             continue
-        for wrong in _mismatches(claim, *paper[3:]):
-            yield _about_paper("document_differs", wrong, paper[:3], claim)
-    for kkt, fn_number, count in ledger.rows(_UNREAD):
+        for wrong in _mismatches(claim, *document[3:]):
+            yield _about_document("document_differs", wrong, document[:3], claim)
+    for kkt, fn_number, count in scratch.rows(_UNREAD):
         what = f"{count} receipts of the journal were printed on it, and nothing was given to check them by"
         yield Difference("unread_storage", what, kkt=kkt, fn_number=fn_number)
 
 
-def unclaimed_papers(ledger: ScratchDatabase) -> Iterator[Difference]:
-    """What the storages hold: does the journal know it? The journal was read after the storages."""
-    for row in ledger.rows(_UNCLAIMED):
-        paper, (requisite, awaited), claim = row[:3], row[3:5], row[5:]
+def unclaimed_documents(scratch: ScratchDatabase) -> Iterator[Difference]:
+    """Find documents in the storages that the journal does not know. It was read once more after them."""
+    for row in scratch.rows(_UNCLAIMED):
+        document, (requisite, awaited), claim = row[:3], row[3:5], row[5:]
         if claim[0] is not None:
             known = claim_of(claim)
             what = f"the journal says {known.status}, the document exists"
-            yield _about_paper("unrecorded_document", what, paper, known)
+            yield _about_document("unrecorded_document", what, document, known)
         elif awaited is not None:
             what = "its receipt was lost with a journal, and has not come again"
-            yield replace(_about_paper("unknown_document", what, paper), hint=AWAITED)
+            yield replace(_about_document("unknown_document", what, document), hint=AWAITED)
         else:
             what = f"the journal has no receipt with its requisite 1192, {requisite}"
-            yield _about_paper("unknown_document", what, paper)
+            yield _about_document("unknown_document", what, document)
 
 
-def doubts(ledger: ScratchDatabase, *, running: bool) -> Iterator[Difference]:
-    """Receipts that nobody knows of whether they were printed; beside a running bridge a note."""
-    for claim, _ in ledger.claims(_IN_DOUBT, Status.PRINTING, Status.PRINTING):
+def receipts_in_doubt(scratch: ScratchDatabase, *, running: bool) -> Iterator[Difference]:
+    """Find receipts in doubt; beside a running bridge they are notes."""
+    for claim, _ in scratch.claims(_IN_DOUBT, Status.PRINTING, Status.PRINTING):
         what = "was being printed all the time" if running else "was being printed when the bridge ended"
         yield Difference("in_doubt", what, *claim.key, claim.kkt, is_note=running)
 
@@ -100,8 +103,8 @@ def _mismatches(
         yield f"fiscal sign {sign}, the journal says {claim.fiscal_sign}"
 
 
-def _elsewhere(ledger: ScratchDatabase, requisite: str) -> str:
-    places = ledger.rows("SELECT fn_number, fd_number FROM papers WHERE requisite = ? ORDER BY rowid", requisite)
+def _elsewhere(scratch: ScratchDatabase, requisite: str) -> str:
+    places = scratch.rows("SELECT fn_number, fd_number FROM stored WHERE requisite = ? ORDER BY rowid", requisite)
     return ", ".join(_place(fn_number, fd_number) for fn_number, fd_number in places)
 
 
@@ -109,8 +112,8 @@ def _place(fn_number: str, fd_number: int) -> str:
     return f"FD {fd_number} of FN {fn_number}"
 
 
-def _about_paper(kind: str, what: str, paper: tuple[Any, ...], claim: Claim | None = None) -> Difference:
-    kkt, fn_number, fd_number = paper
+def _about_document(kind: str, what: str, document: tuple[Any, ...], claim: Claim | None = None) -> Difference:
+    kkt, fn_number, fd_number = document
     return Difference(
         kind,
         what,
@@ -133,26 +136,26 @@ WHERE status IN {printed} AND fd_number IS NOT NULL AND fn_number NOT IN (SELECT
 GROUP BY kkt, fn_number
 """
 _UNLIKE: Final = f"""
-SELECT {{claim:b}}, {_PAPER}
-FROM before AS b LEFT JOIN papers AS p ON p.fn_number = b.fn_number AND p.fd_number = b.fd_number
+SELECT {{claim:b}}, {_DOCUMENT}
+FROM before AS b LEFT JOIN stored AS d ON d.fn_number = b.fn_number AND d.fd_number = b.fd_number
 WHERE b.status IN {{printed}} AND b.fd_number IS NOT NULL AND b.fn_number IN (SELECT fn_number FROM storages)
     AND (
-        p.fd_number IS NULL
-        OR p.form != iif(b.type = 'correction', {CORRECTION_FORM}, {RECEIPT_FORM})
-        OR (b.operation IS NOT NULL AND p.operation IS NOT b.operation)
-        OR p.total IS NOT b.total
-        OR p.requisite IS NOT b.requisite
-        OR (b.fiscal_sign IS NOT NULL AND p.fiscal_sign IS NOT b.fiscal_sign)
+        d.fd_number IS NULL
+        OR d.form != iif(b.type = 'correction', {CORRECTION_FORM}, {RECEIPT_FORM})
+        OR (b.operation IS NOT NULL AND d.operation IS NOT b.operation)
+        OR d.total IS NOT b.total
+        OR d.requisite IS NOT b.requisite
+        OR (b.fiscal_sign IS NOT NULL AND d.fiscal_sign IS NOT b.fiscal_sign)
     )
 ORDER BY b.rowid
 """  # noqa: S608 (constants)
 _UNCLAIMED: Final = """
-SELECT p.kkt, p.fn_number, p.fd_number, p.requisite, r.requisite, {claim:a}
-FROM papers AS p
-LEFT JOIN {after} AS a ON a.requisite = p.requisite
-LEFT JOIN {after}_recovered AS r ON r.requisite = p.requisite
-WHERE p.requisite IS NOT NULL AND (a.requisite IS NULL OR a.status IN ('buffered', 'rejected'))
-ORDER BY p.rowid
+SELECT d.kkt, d.fn_number, d.fd_number, d.requisite, r.requisite, {claim:a}
+FROM stored AS d
+LEFT JOIN {after} AS a ON a.requisite = d.requisite
+LEFT JOIN {after}_recovered AS r ON r.requisite = d.requisite
+WHERE d.requisite IS NOT NULL AND (a.requisite IS NULL OR a.status IN ('buffered', 'rejected'))
+ORDER BY d.rowid
 """
 _IN_DOUBT: Final = """
 SELECT {claim:a} FROM {after} AS a JOIN before AS b ON b.requisite = a.requisite

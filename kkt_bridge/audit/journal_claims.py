@@ -1,4 +1,4 @@
-"""Everything that a journal claims, read at one moment from beside, for an audit."""
+"""What a journal says of every receipt, read in one snapshot, for an audit."""
 
 import sqlite3
 from collections import Counter
@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.readonly import open_readonly
@@ -18,9 +19,8 @@ from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What the journal says of one receipt; of its document, if it has one. `total` is in kopecks."""
+class Claim(NamedTuple):
+    """One receipt of the journal with its document, if it has one. `total` is in kopecks."""
 
     key: ReceiptKey
     kkt: str
@@ -47,14 +47,14 @@ class JournalClaims:
     recovered: Iterable[tuple[str, str, int]]
     """Requisite 1192, fiscal storage and number of each document whose receipt was lost with an earlier journal."""
     kept_counts: Mapping[CountKey, int]
-    """What the counters say, by register and status."""
+    """The stored counters, by register and status."""
     true_counts: Mapping[CountKey, int]
-    """What a count of the rows says."""
+    """The rows counted."""
 
 
 @contextmanager
-def read_inventory(path: Path, *, held: bool) -> Iterator[JournalClaims]:
-    """A journal in one snapshot, once its file is checked; for the time of the block. `held`: a bridge runs on it.
+def read_claims(path: Path, *, held: bool) -> Iterator[JournalClaims]:
+    """Check a journal's file, then read it in one snapshot, open for the block. `held`: a bridge runs on it.
 
     Errors, also of what is read within the block: JournalDamaged, JournalError (there is none, or it is of another
     release), StorageUnavailable.

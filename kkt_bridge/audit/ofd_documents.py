@@ -1,4 +1,4 @@
-"""Asking the OFD what it has: a simulated one tells, at `GET /_received`."""
+"""The documents that the OFD has: a simulated one lists them at `GET /_received`."""
 
 import codecs
 import http.client
@@ -8,8 +8,7 @@ from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from kkt_bridge.audit.differences import OfdEntry
-from kkt_bridge.audit.snapshot import ScratchDatabase
+from kkt_bridge.audit.scratch_database import OfdDocument, ScratchDatabase
 from kkt_bridge.settings import OfdSettings, masked_url
 
 PATH: Final = "/_received"
@@ -23,8 +22,8 @@ _HEAD_MAX: Final = 1 << 20
 """Characters within which the list must begin, and one document must end: else it is no such answer."""
 
 
-def enter_ofd(ledger: ScratchDatabase, settings: OfdSettings) -> str | None:
-    """Enter every document that the OFD took; return the reason where it does not tell."""
+def read_ofd(scratch: ScratchDatabase, settings: OfdSettings) -> str | None:
+    """Store every document that the OFD took; return the reason where it does not list them."""
     url = masked_url(settings.url)
     try:
         with closing(_connect(settings)) as connection:
@@ -32,7 +31,7 @@ def enter_ofd(ledger: ScratchDatabase, settings: OfdSettings) -> str | None:
             response = connection.getresponse()
             if response.status != http.client.OK:
                 return f"{url} does not tell what it has ({PATH}: {response.status})"
-            ledger.enter_entries(_entry(document) for document in _documents(response))
+            scratch.add_ofd_documents(_ofd_document(document) for document in _documents(response))
     except (OSError, http.client.HTTPException) as error:
         return f"{url} does not answer: {error or type(error).__name__}"
     except (ValueError, LookupError, TypeError):
@@ -48,7 +47,7 @@ def _connect(settings: OfdSettings) -> http.client.HTTPConnection:
 
 
 def _documents(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    """The objects of the list, one after the other, as the answer comes in. ValueError where it is none."""
+    """Return the objects of the list, one by one, as the answer comes in. ValueError where it is no such list."""
     decode, parse = codecs.getincrementaldecoder("utf-8")().decode, json.JSONDecoder().raw_decode
     text, is_list = "", False
     while True:
@@ -71,10 +70,10 @@ def _documents(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             raise ValueError("no list of documents")
 
 
-def _entry(document: dict[str, object]) -> OfdEntry:
-    return OfdEntry(
+def _ofd_document(document: dict[str, object]) -> OfdDocument:
+    return OfdDocument(
         key=str(document["key"]),
         fn_number=str(document["fn_number"]),
         fd_number=int(str(document["fd_number"])),
-        order=int(str(document["order"])),
+        arrival=int(str(document["order"])),
     )

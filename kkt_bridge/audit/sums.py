@@ -1,10 +1,10 @@
-"""The sums of the books in one line: they should be equal."""
+"""The sums of journal, storages and OFD in one line: they should be equal."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from kkt_bridge.audit.deliveries import UNKNOWN_ENTRIES
-from kkt_bridge.audit.snapshot import ScratchDatabase
+from kkt_bridge.audit.deliveries import UNKNOWN_AT_OFD
+from kkt_bridge.audit.scratch_database import ScratchDatabase
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import SALE_FORMS
 
@@ -57,15 +57,15 @@ class Totals:
         return told + (f" + dead letters {self.dead}" if self.dead else "")
 
 
-def sum_up(ledger: ScratchDatabase, *, running: bool) -> Totals:
+def sum_up(scratch: ScratchDatabase, *, running: bool) -> Totals:
     """Count, by the journal as it was before the storages and the OFD were read."""
-    statuses = dict(ledger.rows("SELECT status, count(*) FROM before GROUP BY status"))
-    printed = ledger.number("SELECT count(*) FROM before WHERE status IN {printed}")
+    statuses = dict(scratch.rows("SELECT status, count(*) FROM before GROUP BY status"))
+    printed = scratch.number("SELECT count(*) FROM before WHERE status IN {printed}")
     in_progress = "'buffered', 'printing'" if running else ""
-    known = ledger.number(f"SELECT count(*) FROM papers AS p {_OF_A_RECEIPT} WHERE b.status NOT IN ({in_progress})")  # noqa: S608 (constants)
-    unknown = ledger.number(_UNKNOWN_PAPERS)
-    lacking = dict(ledger.rows(_LACKING))
-    unknown_at_ofd = ledger.number(f"SELECT count(*) {UNKNOWN_ENTRIES}") if ledger.entries_known else None
+    known = scratch.number(_KNOWN_DOCUMENTS.format(in_progress=in_progress))
+    unknown = scratch.number(_UNKNOWN_DOCUMENTS)
+    lacking = dict(scratch.rows(_LACKING))
+    unknown_at_ofd = scratch.number(f"SELECT count(*) {UNKNOWN_AT_OFD}") if scratch.ofd_known else None
     return Totals(
         taken=sum(statuses.values()),
         rejected=statuses.get(Status.REJECTED, 0),
@@ -73,7 +73,7 @@ def sum_up(ledger: ScratchDatabase, *, running: bool) -> Totals:
         printed=printed,
         fiscal_documents=known + unknown,
         unknown_documents=unknown,
-        foreign_documents=ledger.number(_FOREIGN),
+        foreign_documents=scratch.number(_FOREIGN),
         at_ofd=None if unknown_at_ofd is None else printed - sum(lacking.values()) + unknown_at_ofd,
         unknown_at_ofd=unknown_at_ofd,
         dead=lacking.get(Status.DEAD, 0),
@@ -89,16 +89,17 @@ def _unknown(count: int) -> str:
     return f" ({count} unknown)" if count else ""
 
 
-_OF_A_RECEIPT: Final = "JOIN before AS b ON b.requisite = p.requisite"
-_UNKNOWN_PAPERS: Final = """
-SELECT count(*) FROM papers AS p
-LEFT JOIN before AS b ON b.requisite = p.requisite LEFT JOIN {after} AS a ON a.requisite = p.requisite
-WHERE p.requisite IS NOT NULL AND b.requisite IS NULL AND a.requisite IS NULL
+_KNOWN_DOCUMENTS: Final = """
+SELECT count(*) FROM stored AS d JOIN before AS b ON b.requisite = d.requisite
+WHERE b.status NOT IN ({in_progress})
 """
-_FOREIGN: Final = (
-    f"SELECT count(*) FROM papers WHERE requisite IS NULL AND form IN ({', '.join(map(str, sorted(SALE_FORMS)))})"  # noqa: S608 (constants)
-)
+_UNKNOWN_DOCUMENTS: Final = """
+SELECT count(*) FROM stored AS d
+LEFT JOIN before AS b ON b.requisite = d.requisite LEFT JOIN {after} AS a ON a.requisite = d.requisite
+WHERE d.requisite IS NOT NULL AND b.requisite IS NULL AND a.requisite IS NULL
+"""
+_FOREIGN: Final = f"SELECT count(*) FROM stored WHERE requisite IS NULL AND form IN {tuple(SALE_FORMS)}"  # noqa: S608 (constants)
 _LACKING: Final = """
-SELECT b.status, count(*) FROM before AS b LEFT JOIN entries AS e ON e.key = b.key
-WHERE b.status IN {printed} AND e.key IS NULL GROUP BY b.status
+SELECT b.status, count(*) FROM before AS b LEFT JOIN ofd_documents AS o ON o.key = b.key
+WHERE b.status IN {printed} AND o.key IS NULL GROUP BY b.status
 """

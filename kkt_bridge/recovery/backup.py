@@ -30,7 +30,8 @@ def back_up(journal: Path, copy: Path, *, held: bool, replace: bool) -> Copy:
     with closing(open_readonly(journal, held=held)) as source, unfinished(copy) as made:
         try:
             copy_pages(source, made)
-            receipts = _count(made)
+            with closing(sqlite3.connect(made)) as connection:
+                receipts = count_receipts(connection)
             _require_place(journal, copy, replace=replace)
             size = made.stat().st_size
             finish(made, copy)
@@ -56,11 +57,10 @@ def _require_place(journal: Path, copy: Path, *, replace: bool) -> None:
             raise JournalError(f"{copy}: {beside.name} stands beside it, of another database: move it away first")
 
 
-def _count(made: Path) -> int:
-    """How many receipts there are, purged ones included."""
-    with closing(sqlite3.connect(made)) as copy:
-        counted = copy.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
-        return int(counted.fetchone()[0])
+def count_receipts(connection: sqlite3.Connection) -> int:
+    """Count the receipts of a journal, purged ones included."""
+    counted = connection.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
+    return int(counted.fetchone()[0])
 
 
 def _damaged(journal: Path, how: str) -> JournalDamaged:

@@ -1,4 +1,4 @@
-"""What becomes of each receipt of a damaged journal: decided from what is readable and what the storages hold.
+"""The plan of a rebuild: for each receipt what the new journal gets, from readable rows and the storages' documents.
 
 Nothing is printed on a guess. A receipt goes on as its row says, with the document that the row or a fiscal
 storage has for it. Where neither tells its fate, it is named, and its POS must repeat it.
@@ -22,12 +22,12 @@ _DELIVERY: Final = {
     Status.SYNCED: DeliveryState.SENT,
     Status.DEAD: DeliveryState.DEAD,
 }
-"""The way of a document whose row is lost, by what its receipt is."""
+"""The delivery state of a document whose row is lost, by its receipt's status."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A document in a fiscal storage, and when it was made, milliseconds since 1970."""
+class DatedDocument:
+    """A document in a fiscal storage, and when it was made, in ms since 1970."""
 
     document: RecoveredDocument
     at_ms: int
@@ -35,7 +35,7 @@ class Found:
 
 @dataclass(slots=True)
 class RecoveryPlan:
-    """Rows to be written, and what is to be said of the rest."""
+    """Rows to be written, and the receipts that need a document, a repeat or a person."""
 
     receipts: list[Row] = field(default_factory=list)
     requests: list[Row] = field(default_factory=list)
@@ -53,16 +53,16 @@ class RecoveryPlan:
 
 
 class RecoveryPlanner:
-    """Decides receipt by receipt."""
+    """Decide receipt by receipt what the new journal gets."""
 
-    def __init__(self, found: Mapping[str, Found], reply_topic: Callable[[str], str]) -> None:
+    def __init__(self, found: Mapping[str, DatedDocument], reply_topic: Callable[[str], str]) -> None:
         self._found = found
         self._reply_topic = reply_topic
-        self._fates = RecoveryPlan()
+        self._plan = RecoveryPlan()
 
-    def judge(self, salvage: Salvage, tombstones: Sequence[ReceiptKey]) -> RecoveryPlan:
-        """Everything that becomes of what was read. `tombstones` are the keys of those that stay."""
-        plan = self._fates
+    def plan(self, salvage: Salvage, tombstones: Sequence[ReceiptKey]) -> RecoveryPlan:
+        """Decide about everything that was read; call it once. `tombstones` are the keys of those that stay."""
+        plan = self._plan
         documents = {row["receipt"]: row for row in salvage.rows.get("documents", [])}
         bodies = {row["receipt"]: row for row in salvage.rows.get("requests", [])}
         rejected = {row["receipt"] for row in salvage.rows.get("steps", []) if row["to_status"] == Status.REJECTED}
@@ -78,7 +78,7 @@ class RecoveryPlanner:
         return plan
 
     def _receipt(self, row: Row, body: Row | None, document: Row | None) -> None:
-        """A receipt whose row is there."""
+        """Plan a receipt whose row is there."""
         receipt = receipt_in(body) if body is not None else None
         if receipt is not None and body is not None and canonical_digest(body["body"].encode()) != row["digest"]:
             receipt = body = None
@@ -95,9 +95,9 @@ class RecoveryPlanner:
             self._keep(row, body, None)
             found = self._found.get(requisite_1192(_key(row)))
             if found is not None and found.document.could_be(receipt):
-                self._fates.adopted.append((row, receipt, found.document))
+                self._plan.adopted.append((row, receipt, found.document))
             elif found is not None:
-                self._fates.disputed.append(found.document)
+                self._plan.disputed.append(found.document)
 
     def _printed(self, row: Row, status: Status, body: Row | None, document: Row | None) -> None:
         found = self._found.get(requisite_1192(_key(row)))
@@ -109,28 +109,28 @@ class RecoveryPlanner:
             made = _document_row(row, found.document, _DELIVERY[status])
             self._keep(row | {"document": made["id"]}, body, made)
         else:
-            self._fates.unmarked.append(str(_key(row)))
+            self._plan.unmarked.append(str(_key(row)))
             end = Status.SYNCED if status == Status.SYNCED else Status.DEAD
             self._keep(
                 row | {"status": end, "document": None, "ended_steady_ms": row["ended_steady_ms"] or 0}, body, None
             )
 
     def _orphan(self, body: Row, document: Row | None, known: set[ReceiptKey], *, was_rejected: bool) -> None:
-        """A body whose receipt's row is lost."""
+        """Plan a body whose receipt's row is lost."""
         receipt = receipt_in(body)
         if receipt is None or receipt.key in known:
             return
         found = self._found.get(requisite_1192(receipt.key))
         if found is None or not found.document.could_be(receipt):
             if not was_rejected:
-                self._fates.lost.append(str(receipt.key))
+                self._plan.lost.append(str(receipt.key))
             return
         row = self._row_of(body["receipt"], receipt, found, document)
         made = document or _document_row(row, found.document, DeliveryState.READY)
         self._keep(row | {"document": made["id"]}, body, made)
 
-    def _row_of(self, number: int, receipt: Receipt, found: Found, document: Row | None) -> Row:
-        """The row that such a receipt would have, as far as it can be known."""
+    def _row_of(self, number: int, receipt: Receipt, found: DatedDocument, document: Row | None) -> Row:
+        """Return the row that such a receipt would have, as far as it can be known."""
         status = STATUS_OF[DeliveryState(document["delivery"])] if document is not None else Status.PRINTED
         return {
             "id": number,
@@ -159,26 +159,24 @@ class RecoveryPlanner:
         }
 
     def _keep(self, row: Row, body: Row | None, document: Row | None) -> None:
-        self._fates.receipts.append(row)
+        self._plan.receipts.append(row)
         if body is not None:
-            self._fates.requests.append(body)
+            self._plan.requests.append(body)
         if document is not None:
-            self._fates.documents.append(document)
+            self._plan.documents.append(document)
 
     def _lose(self, row: Row, document: Row | None = None) -> None:
-        """Of this receipt too little is left; with its document it can still be answered when it comes again."""
+        """Plan a receipt of which too little is left; with its document a repeat of it can still be answered."""
         requisite = requisite_1192(_key(row))
         mark = mark_in(document) if document is not None else None
-        if requisite not in self._fates.awaited and mark is not None and row["type"] != "correction":
-            self._fates.awaited[requisite] = RecoveredDocument(
-                requisite, row["kkt"], 3, row["type"], row["total"], mark
-            )
-        if requisite not in self._fates.awaited:
-            self._fates.lost.append(str(_key(row)))
+        if requisite not in self._plan.awaited and mark is not None and row["type"] != "correction":
+            self._plan.awaited[requisite] = RecoveredDocument(requisite, row["kkt"], 3, row["type"], row["total"], mark)
+        if requisite not in self._plan.awaited:
+            self._plan.lost.append(str(_key(row)))
 
 
 def task_of(row: Row, receipt: Receipt) -> PrintTask:
-    """A row of `receipts` as what its register's lane would make of it."""
+    """Return a row of `receipts` as the task that its register's lane would lease."""
     return PrintTask(
         id=row["id"],
         key=_key(row),
@@ -207,7 +205,7 @@ def _awaited(row: Row) -> RecoveredDocument | None:
 
 
 def _document_row(receipt: Row, document: RecoveredDocument, delivery: DeliveryState) -> Row:
-    """The row of a document that a storage has and the journal lost."""
+    """Return a row for a document that a storage has and the journal lost."""
     is_dead = delivery == DeliveryState.DEAD
     return {
         "id": receipt["document"] or receipt["id"],

@@ -1,4 +1,4 @@
-"""A journal made anew: from rows, and from the fiscal storages.
+"""`kkt-bridge verify --rebuild`: a new journal from the rows of an old one, and from the fiscal storages.
 
 The rows are those of the journal that is there (an old copy, say), or of the newest file that was moved aside. The new
 one is built beside the place of the journal and moved there whole, so a rebuild that is interrupted has changed
@@ -26,11 +26,11 @@ from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import FD_MARK, Transaction
 from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.recovery.plan import Found, RecoveryPlan, RecoveryPlanner, task_of
-from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
+from kkt_bridge.recovery.plan import DatedDocument, RecoveryPlan, RecoveryPlanner, task_of
+from kkt_bridge.recovery.replace import one_file, put_in_place, working_folder
 from kkt_bridge.recovery.salvage import Salvage, salvage
 from kkt_bridge.registers.base import UnreadableDocument
-from kkt_bridge.registers.stored_documents import DocumentSource, readers
+from kkt_bridge.registers.stored_documents import DocumentSource, document_sources
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.wire.topics import Topics
@@ -42,18 +42,22 @@ _MINUTE_MS: Final = 60_000
 """Documents carry whole minutes."""
 
 _BATCH: Final = 200
+"""Recovered documents written in one commit."""
+
+_RECEIPT_TABLES: Final = ("receipts", "tombstones", "recovered")
+"""Tables with a row for each receipt that the journal has ever known."""
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What came of it."""
+    """The outcome of a rebuild."""
 
     damaged: str | None
     """The file that rows were saved from, moved aside or the journal itself; None where there was none."""
     last_write_ms: int | None = None
     """When the journal in that file took its last receipt or step, in ms since 1970; None where that cannot be read."""
     moved: Sequence[str] = ()
-    """What the files are called now that stood in the journal's place."""
+    """The names that the files which stood in the journal's place have now."""
     receipts: int = 0
     waiting: int = 0
     """Of the receipts: still to be printed, or in doubt; the bridge goes on with them."""
@@ -71,18 +75,18 @@ class Rebuilt:
 
 
 def rebuild(settings: Settings, journal: Path, extra: Sequence[Path], clock: Clock) -> Rebuilt:
-    """Make the journal anew; `extra` are files of fiscal storages that were replaced.
+    """Make a new journal and put it in place; `extra` are files of fiscal storages that were replaced.
 
     Errors: JournalInUse; JournalError where there is nothing to make it from; StorageUnreadable.
     """
-    storages = readers(settings, extra)
+    storages = document_sources(settings, extra)
     lock = JournalLock(journal)
     lock.take()
     try:
-        source = _source(journal, lock)
+        source = _find_source(journal, lock)
         if source is None and not storages:
             raise JournalError(_nothing_left(journal, lock))
-        with workshop(journal, "rebuild") as folder:
+        with working_folder(journal, "rebuild") as folder:
             made, rebuilt = _build(settings, storages, source, folder, clock)
             one_file(made)
             rebuilt.moved = put_in_place(made, journal, lock.generations)
@@ -101,84 +105,80 @@ def _nothing_left(journal: Path, lock: JournalLock) -> str:
     return f"{what}start the bridge, it begins an empty one"
 
 
-def _source(journal: Path, lock: JournalLock) -> Path | None:
-    """Where rows are to be saved from: the journal that is there and has some, else the newest set aside that has."""
+def _find_source(journal: Path, lock: JournalLock) -> Path | None:
+    """Return the file to take rows from: the journal that is there and has some, else the newest set aside that has."""
     if not journal.exists():
         finish_quarantine(journal, lock.generations)
-        return _newest_aside(journal)
+        return _newest_quarantined(journal)
     try:
-        held = _holdings(journal)
+        rows = _count_rows(journal)
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(f"{journal}: cannot be read: {error}") from None
     except sqlite3.DatabaseError as error:
         if not lock.is_known:
             raise JournalError(f"{journal}: is no journal: name another file in journal.url") from error
         return quarantine(journal)
-    return journal if held else _newest_aside(journal)
+    return journal if rows else _newest_quarantined(journal)
 
 
-def _newest_aside(journal: Path) -> Path | None:
-    """The newest that was moved aside, damaged or replaced; a whole one without receipts only for want of others."""
+def _newest_quarantined(journal: Path) -> Path | None:
+    """Return the newest file that was moved aside, one without receipts only where all are whole and have none."""
     aside = all_quarantined(journal)[::-1]
     return next((path for path in aside if not _is_empty(path)), next(iter(aside), None))
 
 
 def _is_empty(path: Path) -> bool:
     try:
-        return _holdings(path) == 0
+        return _count_rows(path) == 0
     except sqlite3.Error:
         return False
 
 
-def _holdings(journal: Path) -> int:
-    """How many receipts the journal that is there holds; sqlite3.DatabaseError if it is damaged."""
+def _count_rows(journal: Path) -> int:
+    """Count the receipts of a journal, purged and lost ones included; sqlite3.DatabaseError if it is damaged."""
     if journal.stat().st_size == 0:
         raise sqlite3.DatabaseError("the file is empty")
     with closing(open_readonly(journal, held=False)) as connection:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise sqlite3.DatabaseError(str(finding))
-        return sum(int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in _HOLDINGS)  # noqa: S608 (names of our own)
-
-
-_HOLDINGS: Final = ("receipts", "tombstones", "recovered")
+        return sum(int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in _RECEIPT_TABLES)  # noqa: S608 (names of our own)
 
 
 def _build(
     settings: Settings, storages: Sequence[DocumentSource], source: Path | None, folder: Path, clock: Clock
 ) -> tuple[Path, Rebuilt]:
-    """The new journal in the workshop, and what is in it."""
+    """Build the new journal in the working folder; return its path and the outcome."""
     made = folder / "journal.db"
     database = Database(f"sqlite:///{made}", anew=True)
     database.open()
     database.close()
     saved = salvage(source, made, folder) if source is not None else Salvage()
     found, marks = _documents(storages)
-    stones = saved.rows.get("tombstones", [])
+    tombstones = saved.rows.get("tombstones", [])
     topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
-    plan = RecoveryPlanner(found, topics.reply).judge(saved, keys_of(stones))
+    plan = RecoveryPlanner(found, topics.reply).plan(saved, keys_of(tombstones))
     for document in plan.disputed:  # its lane comes upon it before it prints, and stands still
         fn_number = document.mark.fn_number
         marks[fn_number] = min(marks[fn_number], document.mark.fd_number - 1)
     database.open()
-    settings_rows = _settings(saved) | _held(saved, storages)
+    settings_rows = _settings(saved) | _storages_held(saved, storages)
     load_rows(database, _rows(saved, plan), settings_rows, _newest_ms(saved, found), _marks(saved, marks))
     database.close()
     journal = Journal(database, clock)
     journal.open()
-    _adopt(journal, plan, settings)
-    _keep_awaited(journal, list(plan.awaited.values()))
+    _record_adopted(journal, plan, settings)
+    _insert_awaited(journal, list(plan.awaited.values()))
     journal.close()
-    rebuilt = _told(source, saved, plan, {storage.fn_number for storage in storages})
-    return made, rebuilt
+    return made, _outcome(source, saved, plan, {storage.fn_number for storage in storages})
 
 
-def _documents(storages: Sequence[DocumentSource]) -> tuple[dict[str, Found], dict[str, int]]:
-    """Every receipt and correction of ours in the storages, by requisite, of two with one the first.
+def _documents(storages: Sequence[DocumentSource]) -> tuple[dict[str, DatedDocument], dict[str, int]]:
+    """Return every receipt and correction of ours in the storages by requisite 1192; of two with one the receipt's own.
 
     And, by the number of each storage, up to which document it could be read without a gap.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, DatedDocument] = {}
     marks: dict[str, int] = {}
     for storage in storages:
         marks[storage.fn_number] = 0
@@ -196,12 +196,12 @@ def _documents(storages: Sequence[DocumentSource]) -> tuple[dict[str, Found], di
             )
             known = found.get(ours.requisite)
             if known is None or ours.supersedes(known.document):
-                found[ours.requisite] = Found(ours, int(document.at.timestamp() * 1000))
+                found[ours.requisite] = DatedDocument(ours, int(document.at.timestamp() * 1000))
     return found, marks
 
 
 def _rows(saved: Salvage, plan: RecoveryPlan) -> dict[str, list[dict[str, object]]]:
-    """What goes into the new journal; of the steps only those of receipts that are there."""
+    """Return the rows of the new journal by table; of the steps only those of receipts that are there."""
     kept = {row["id"] for row in plan.receipts}
     sent_on = {row["id"] for row in plan.documents}
     return {
@@ -225,8 +225,8 @@ def _settings(saved: Salvage) -> dict[str, str]:
     return kept
 
 
-def _held(saved: Salvage, storages: Sequence[DocumentSource]) -> dict[str, str]:
-    """Which storage each register held by the rows; where that one was read just now, the one that it holds now.
+def _storages_held(saved: Salvage, storages: Sequence[DocumentSource]) -> dict[str, str]:
+    """Return which storage each register held by the rows; where that one was read just now, the one it holds now.
 
     The registers' own storages come first among `storages`. What waits and may stand on a storage that was not read is
     left to a person by its lane (see `kkt_bridge.journal.settings`).
@@ -241,7 +241,7 @@ def _held(saved: Salvage, storages: Sequence[DocumentSource]) -> dict[str, str]:
 
 
 def _marks(saved: Salvage, read: Mapping[str, int]) -> dict[str, int]:
-    """Up to which document each storage is known: what was known, and what has been read just now."""
+    """Return up to which document each storage is known: by the old journal, or by what has been read just now."""
     known = {
         name.removeprefix(FD_MARK): value
         for name, value in saved.figures.items()
@@ -250,15 +250,15 @@ def _marks(saved: Salvage, read: Mapping[str, int]) -> dict[str, int]:
     return {fn_number: max(known.get(fn_number, 0), read.get(fn_number, 0)) for fn_number in known.keys() | read.keys()}
 
 
-def _newest_ms(saved: Salvage, found: dict[str, Found]) -> int:
-    """A time behind which the order of receipts must not go back."""
+def _newest_ms(saved: Salvage, found: dict[str, DatedDocument]) -> int:
+    """Return the time, in ms since 1970, behind which the order of receipts must not go back."""
     documents = (document.at_ms + _MINUTE_MS - 1 for document in found.values())
-    stones = (row["hlc_wall_ms"] for row in saved.rows.get("tombstones", []))
-    return max([*documents, *stones, saved.figures.get("hlc_wall_ms", 0)], default=0)
+    tombstones = (row["hlc_wall_ms"] for row in saved.rows.get("tombstones", []))
+    return max([*documents, *tombstones, saved.figures.get("hlc_wall_ms", 0)], default=0)
 
 
-def _adopt(journal: Journal, plan: RecoveryPlan, settings: Settings) -> None:
-    """Receipts that wait, or are in doubt, and have a document: printed, and their POS is told."""
+def _record_adopted(journal: Journal, plan: RecoveryPlan, settings: Settings) -> None:
+    """Record receipts that wait, or are in doubt, and have a document as printed, and tell their POS."""
     for row, receipt, document in plan.adopted:
         warnings = print_warnings(receipt)
         task = task_of(row, receipt)
@@ -271,7 +271,7 @@ def _adopt(journal: Journal, plan: RecoveryPlan, settings: Settings) -> None:
         journal.write(operation)
 
 
-def _keep_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> None:
+def _insert_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> None:
     for start in range(0, len(documents), _BATCH):
         batch = documents[start : start + _BATCH]
 
@@ -282,7 +282,7 @@ def _keep_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> N
         journal.write(operation)
 
 
-def _told(source: Path | None, saved: Salvage, plan: RecoveryPlan, given: set[str]) -> Rebuilt:
+def _outcome(source: Path | None, saved: Salvage, plan: RecoveryPlan, given: set[str]) -> Rebuilt:
     adopted = {row["id"] for row, _, _ in plan.adopted}
     waiting = [
         row for row in plan.receipts if row["status"] in {Status.BUFFERED, Status.PRINTING} and row["id"] not in adopted

@@ -28,8 +28,8 @@ from kkt_bridge.journal.quarantine import (
 
 
 @contextmanager
-def workshop(journal: Path, purpose: str) -> Iterator[Path]:
-    """A folder on the journal's own disk, gone afterwards; so is what a killed process left of such a one."""
+def working_folder(journal: Path, purpose: str) -> Iterator[Path]:
+    """Make a folder on the journal's own disk for the block; remove it, and those that killed processes left."""
     for left in journal.parent.glob(f".{journal.name}.*.{purpose}"):
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{journal.name}.", suffix=f".{purpose}", dir=journal.parent))
@@ -56,22 +56,22 @@ def put_in_place(made: Path, journal: Path, generations: frozenset[str]) -> list
     assert not any(made.with_name(made.name + suffix).exists() for suffix in COMPANIONS), "the new file is in use"
     owner = (journal if journal.exists() else journal.parent).stat()
     for path in (made, lock_of(journal)):
-        _give(path, owner)
-    moved = _make_way(journal, generations)
+        _give_to(path, owner)
+    moved = _move_aside(journal, generations)
     made.replace(journal)
     sync_directory(journal.parent)
     return moved
 
 
-def _give(path: Path, owner: os.stat_result) -> None:
-    """Have it belong to the bridge's user, also where root runs this; anybody else can give nothing away."""
+def _give_to(path: Path, owner: os.stat_result) -> None:
+    """Make it belong to the bridge's user, also where root runs this; anybody else can give nothing away."""
     is_his = (found := path.stat()).st_uid == owner.st_uid and found.st_gid == owner.st_gid
     if not is_his:
         with suppress(PermissionError):
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _make_way(journal: Path, generations: frozenset[str]) -> list[str]:
+def _move_aside(journal: Path, generations: frozenset[str]) -> list[str]:
     if journal.exists():
         target = quarantine(journal, mark=REPLACED)
         return [target.name, *(_names_beside(target))]

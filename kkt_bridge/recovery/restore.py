@@ -17,22 +17,23 @@ from kkt_bridge.journal.location import require_one_name
 from kkt_bridge.journal.lock import JournalLock
 from kkt_bridge.journal.permissions import PRIVATE_FILE, not_allowed
 from kkt_bridge.journal.schema import known_schema, schema_of
-from kkt_bridge.recovery.replace import one_file, put_in_place, workshop
+from kkt_bridge.recovery.backup import count_receipts
+from kkt_bridge.recovery.replace import one_file, put_in_place, working_folder
 
 _TABLES: Final = frozenset({"receipts", "documents", "figures", "settings", "tombstones"})
-"""What every journal has had since the first release."""
+"""Tables that every journal has had since the first release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was done."""
+    """The outcome of a restore."""
 
     receipts: int
     """In the copy, purged ones included."""
     schema: int
     """Of the copy: an earlier one is brought up to date at the next start."""
     moved: Sequence[str]
-    """What the files are called now that stood in the journal's place."""
+    """The names that the files which stood in the journal's place have now."""
 
 
 def restore(journal: Path, copy: Path, bridge_id: str, *, renamed: bool = False) -> Restored:
@@ -46,9 +47,9 @@ def restore(journal: Path, copy: Path, bridge_id: str, *, renamed: bool = False)
     lock.take()
     try:
         require_one_name(journal)
-        with workshop(journal, "restore") as folder:
+        with working_folder(journal, "restore") as folder:
             made = folder / "journal.db"
-            _bring(copy, made)
+            _copy_with_log(copy, made)
             receipts, schema = _examine(made, copy, None if renamed else bridge_id)
             one_file(made)
             moved = put_in_place(made, journal, lock.generations)
@@ -76,8 +77,8 @@ def _require_copy(journal: Path, copy: Path) -> None:
         raise StorageUnavailable(f"{copy}: cannot be read: {error.strerror}") from None
 
 
-def _bring(copy: Path, made: Path) -> None:
-    """The copy, with its log where it has one (a journal that was moved aside does)."""
+def _copy_with_log(copy: Path, made: Path) -> None:
+    """Copy the file with its log, where it has one (a journal that was moved aside does)."""
     shutil.copyfile(copy, made)
     made.chmod(PRIVATE_FILE)
     if log_of(copy).exists():
@@ -85,14 +86,13 @@ def _bring(copy: Path, made: Path) -> None:
 
 
 def _examine(made: Path, copy: Path, bridge_id: str | None) -> tuple[int, int]:
-    """How many receipts are in it, and its schema; or what is wrong with it."""
+    """Return how many receipts are in it, and its schema. Errors: JournalDamaged, JournalError, StorageUnavailable."""
     try:
         with closing(sqlite3.connect(made, isolation_level=None)) as connection:
             _require_whole(connection)
             _require_journal(connection, copy, bridge_id)
             mark_as_copy(connection)
-            counted = connection.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
-            return int(counted.fetchone()[0]), schema_of(connection)
+            return count_receipts(connection), schema_of(connection)
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(f"{copy}: cannot be examined: {error}") from None
     except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""Whether a row read from a damaged file can be one that this program wrote."""
+"""The checks of rows read from a damaged file: can this program have written them?"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ Row = dict[str, Any]
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KINDS: Final = MappingProxyType({"INTEGER": int, "TEXT": str, "BLOB": bytes})
-"""What SQLite gives for the types of the columns."""
+"""The Python types that SQLite gives for the types of columns."""
 
 
 def is_valid_row(table: str, row: Row) -> bool:
-    """Whether every value is of its column's type, and the row says what such a row can say."""
-    return _is_typed(table, row) and _RULES.get(table, _anything)(row)
+    """Return whether every value is of its column's type and range, and stored receipts and marks can be read."""
+    return _is_typed(table, row) and (table not in _RULES or _RULES[table](row))
 
 
 def _is_typed(table: str, row: Row) -> bool:
@@ -48,12 +48,8 @@ def _receipt(row: Row) -> bool:
     )
 
 
-def _request(row: Row) -> bool:
-    return receipt_in(row) is not None
-
-
 def receipt_in(row: Mapping[str, Any]) -> Receipt | None:
-    """The receipt in a row of `requests`; None if it does not hold one."""
+    """Return the receipt in a row of `requests`; None if it does not hold one."""
     try:
         return Receipt.model_validate_json(row["body"] or "")
     except ValidationError:
@@ -70,7 +66,7 @@ def _document(row: Row) -> bool:
 
 
 def mark_in(row: Mapping[str, Any]) -> FiscalMark | None:
-    """The mark in a row of `documents` or `recovered`; None if it does not hold one."""
+    """Return the mark in a row of `documents` or `recovered`; None if it does not hold one."""
     try:
         return FiscalMark.model_validate_json(row["mark"] or "")
     except ValidationError:
@@ -93,14 +89,10 @@ def _is_key(row: Row) -> bool:
     return _UUID.fullmatch(row["receipt_id"] or "") is not None and _NAME.fullmatch(row["pos_id"] or "") is not None
 
 
-def _anything(_row: Row) -> bool:
-    return True
-
-
 _RULES: Final[Mapping[str, Callable[[Row], bool]]] = MappingProxyType(
     {
         "receipts": _receipt,
-        "requests": _request,
+        "requests": lambda row: receipt_in(row) is not None,
         "documents": _document,
         "steps": _step,
         "outbox": _message,

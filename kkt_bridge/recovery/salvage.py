@@ -1,4 +1,4 @@
-"""What can still be read of a damaged journal: every row that stands on a page which is whole.
+"""The readable rows of a damaged journal: every row that stands on a page which is whole.
 
 A table is read upwards until a bad page stops it, then downwards from its other end; what is left between is
 divided and tried again, so that one bad page costs the rows on it and no others. Rows are not believed: what
@@ -57,12 +57,12 @@ TABLES: Final = (
         unpack=lambda packed: int.from_bytes(packed, "big"),
     ),
 )
-"""What is saved. Refusals are not: the broker's redeliveries that they are for are over by then."""
+"""The tables that are saved. Refusals are not: the broker's redeliveries that they are for are over by then."""
 
 
 @dataclass(slots=True)
 class Salvage:
-    """What was read. `gaps` counts the stretches of each table that could not be."""
+    """The rows read. `gaps` counts the stretches of each table that could not be."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
     gaps: dict[str, int] = field(default_factory=dict)
@@ -70,22 +70,22 @@ class Salvage:
     figures: dict[str, int] = field(default_factory=dict)
     """The clocks and the number of the last commit."""
     recovered: list[Row] = field(default_factory=list)
-    """What waited there already for its receipts to come again."""
+    """Rows of `recovered`: documents that waited there already for their receipts to come again."""
 
 
-def salvage(damaged: Path, model: Path, workshop: Path) -> Salvage:
+def salvage(damaged: Path, model: Path, folder: Path) -> Salvage:
     """Read what can be read of a journal that was moved aside.
 
-    `model` is a journal of this program's schema; `workshop` an empty folder, where a copy is worked on. The original
+    `model` is a journal of this program's schema; `folder` an empty folder, where a copy is worked on. The original
     is only read, and may be of an earlier schema. OSError where it cannot be copied.
     """
-    copy = workshop / "damaged.db"
+    copy = folder / "damaged.db"
     shutil.copyfile(damaged, copy)
     log = damaged.with_name(damaged.name + "-wal")
     if log.exists():
         shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
     if not _opens(copy):
-        _lend_first_page(copy, model)
+        _replace_first_page(copy, model)
     found = Salvage()
     with closing(_connect(copy)) as connection, closing(_connect(model)) as known:
         # A journal of an earlier release. Where damage is in the way, the columns that it has must do.
@@ -94,10 +94,10 @@ def salvage(damaged: Path, model: Path, workshop: Path) -> Salvage:
         for table in TABLES:
             shape = _shape(connection, known, table)
             found.rows[table.name], found.gaps[table.name] = _read_table(connection, shape)
-        found.settings = dict(_small(connection, "SELECT name, value FROM settings"))
-        found.figures = dict(_small(connection, "SELECT name, value FROM figures WHERE kkt = ''"))
+        found.settings = dict(_rows_before_damage(connection, "SELECT name, value FROM settings"))
+        found.figures = dict(_rows_before_damage(connection, "SELECT name, value FROM figures WHERE kkt = ''"))
         names = [column.name for column in tables.recovered.columns]
-        rows = _small(connection, f"SELECT {', '.join(names)} FROM recovered")  # noqa: S608 (names of our own)
+        rows = _rows_before_damage(connection, f"SELECT {', '.join(names)} FROM recovered")  # noqa: S608 (names of our own)
         found.recovered = [dict(zip(names, row, strict=True)) for row in rows]
     return found
 
@@ -114,7 +114,7 @@ class _Shape:
 
 
 def _shape(connection: sqlite3.Connection, known: sqlite3.Connection, table: Table) -> _Shape:
-    there = {row[1] for row in _small(connection, f"PRAGMA table_info({table.name})")}
+    there = {row[1] for row in _rows_before_damage(connection, f"PRAGMA table_info({table.name})")}
     default_of = {row[1]: row[4] for row in known.execute(f"PRAGMA table_info({table.name})")}
     names = [column.name for column in tables.metadata.tables[table.name].columns]
     if not there:  # the schema itself cannot be read: whoever has to fail is the query
@@ -142,7 +142,7 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _lend_first_page(copy: Path, model: Path) -> None:
+def _replace_first_page(copy: Path, model: Path) -> None:
     """Put a good first page in the place of a bad one: journals of one schema have their tables at the same pages.
 
     Of the header (SQLite file format, section 1.3) the size is the copy's own, and nothing counts as free.
@@ -155,8 +155,8 @@ def _lend_first_page(copy: Path, model: Path) -> None:
         file.write(page[:page_size])
 
 
-def _small(connection: sqlite3.Connection, query: str) -> list[Any]:
-    """What a query brings before a bad page stops it; these tables stand on a page or two."""
+def _rows_before_damage(connection: sqlite3.Connection, query: str) -> list[Any]:
+    """Return the rows of a query before a bad page stops it; these tables stand on a page or two."""
     rows: list[Any] = []
     with suppress(sqlite3.Error):
         rows.extend(connection.execute(query))

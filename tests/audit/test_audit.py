@@ -10,10 +10,9 @@ from support.stages import Shop, a_print_job, meddle
 
 from kkt_bridge.audit.differences import KINDS
 from kkt_bridge.audit.verify import audit
-from kkt_bridge.errors import JournalError
+from kkt_bridge.errors import JournalError, StorageUnreadable
 from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
-from kkt_bridge.registers.stored_documents import StorageUnreadable
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.storage_file import read_documents

@@ -14,14 +14,13 @@ from support.registers import print_on
 from support.stages import Shop, a_print_job, check_counts, meddle, rows
 
 from kkt_bridge.audit.verify import audit
-from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost
+from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost, StorageUnreadable
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.quarantine import REPLACED, quarantine, quarantined_files
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.recovery.backup import back_up
 from kkt_bridge.recovery.rebuild import rebuild
 from kkt_bridge.recovery.restore import restore
-from kkt_bridge.registers.stored_documents import StorageUnreadable
 from kkt_bridge.registers.virtual.fiscal_document import Registration
 from kkt_bridge.registers.virtual.storage_file import read_documents
 

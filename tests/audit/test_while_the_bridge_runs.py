@@ -1,16 +1,14 @@
-"""Books read one after the other while the bridge goes on: what happened in between is no difference."""
+"""Journal, storages and OFD are read one after the other while the bridge goes on: that alone is no difference."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from support.stages import a_mark
 
-from kkt_bridge.audit.compare import differences
-from kkt_bridge.audit.differences import OfdEntry
 from kkt_bridge.audit.journal_claims import Claim, JournalClaims
-from kkt_bridge.audit.snapshot import ScratchDatabase
+from kkt_bridge.audit.scratch_database import OfdDocument, ScratchDatabase
 from kkt_bridge.audit.sums import sum_up
+from kkt_bridge.audit.verify import differences
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RECEIPT_FORM, StoredDocument
@@ -29,9 +27,9 @@ CLAIM = Claim(
     attempts=0,
     document=1,
 )
-BUFFERED = replace(CLAIM, status=Status.BUFFERED, fn_number=None, fd_number=None, fiscal_sign=None, document=None)
-PRINTING = replace(BUFFERED, status=Status.PRINTING)
-PRINTED = replace(CLAIM, status=Status.PRINTED)
+BUFFERED = CLAIM._replace(status=Status.BUFFERED, fn_number=None, fd_number=None, fiscal_sign=None, document=None)
+PRINTING = BUFFERED._replace(status=Status.PRINTING)
+PRINTED = CLAIM._replace(status=Status.PRINTED)
 DOCUMENT = StoredDocument(
     fn_number=FN,
     fd_number=1,
@@ -43,10 +41,10 @@ DOCUMENT = StoredDocument(
     shift_number=1,
     mark=a_mark(1, FN).model_copy(update={"fiscal_sign": "1"}),
 )
-ENTRY = OfdEntry("pos-1:0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", FN, 1, 1)
+AT_OFD = OfdDocument("pos-1:0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11", FN, 1, 1)
 
 
-def inventory(*claims):
+def claims_of(*claims):
     counts = {(claim.kkt, str(claim.status)): 1 for claim in claims}
     return JournalClaims(claims, (), counts, counts)
 
@@ -63,18 +61,18 @@ class Storage:
         return iter(self._documents)
 
 
-def books(before, document, entry, after):
-    ledger = ScratchDatabase()
-    ledger.enter_inventory(inventory(*filter(None, [before])))
-    assert ledger.enter_storage(Storage(*filter(None, [document]))) == []
-    ledger.enter_entries(filter(None, [entry]))
-    ledger.enter_inventory(inventory(*filter(None, [after])), again=True)
-    return ledger
+def scratch_with(before, document, entry, after):
+    scratch = ScratchDatabase()
+    scratch.add_claims(claims_of(*filter(None, [before])))
+    assert scratch.add_storage(Storage(*filter(None, [document]))) == []
+    scratch.add_ofd_documents(filter(None, [entry]))
+    scratch.add_claims(claims_of(*filter(None, [after])), again=True)
+    return scratch
 
 
 def found_in(*what, running=True):
-    with books(*what) as ledger:
-        return list(differences(ledger, {"kkt-1"}, running=running))
+    with scratch_with(*what) as scratch:
+        return list(differences(scratch, {"kkt-1"}, running=running))
 
 
 def kinds(*what, **how):
@@ -82,8 +80,8 @@ def kinds(*what, **how):
 
 
 def told_by(*what, running=True):
-    with books(*what) as ledger:
-        return str(sum_up(ledger, running=running))
+    with scratch_with(*what) as scratch:
+        return str(sum_up(scratch, running=running))
 
 
 def test_a_receipt_that_is_taken_printed_and_sent_while_the_books_are_read():
@@ -93,14 +91,14 @@ def test_a_receipt_that_is_taken_printed_and_sent_while_the_books_are_read():
         (None, None, None, PRINTED),
         (None, None, None, CLAIM),
         (None, DOCUMENT, None, PRINTING),
-        (None, DOCUMENT, ENTRY, CLAIM),
+        (None, DOCUMENT, AT_OFD, CLAIM),
         (BUFFERED, None, None, CLAIM),
-        (BUFFERED, None, ENTRY, CLAIM),
+        (BUFFERED, None, AT_OFD, CLAIM),
         (PRINTING, DOCUMENT, None, PRINTED),
         (PRINTING, None, None, PRINTED),
         (PRINTED, DOCUMENT, None, CLAIM),
-        (PRINTED, DOCUMENT, ENTRY, CLAIM),
-        (PRINTED, DOCUMENT, ENTRY, PRINTED),
+        (PRINTED, DOCUMENT, AT_OFD, CLAIM),
+        (PRINTED, DOCUMENT, AT_OFD, PRINTED),
     ]:
         assert kinds(before, document, entry, after) == [], (before, document, entry, after)
 
@@ -112,7 +110,7 @@ def test_what_was_claimed_at_first_must_be_found_after_it():
 
 def test_what_was_found_must_be_known_at_last():
     assert kinds(None, DOCUMENT, None, None) == ["unknown_document"]
-    assert kinds(None, None, ENTRY, None) == ["unknown_at_ofd"]
+    assert kinds(None, None, AT_OFD, None) == ["unknown_at_ofd"]
     assert kinds(BUFFERED, DOCUMENT, None, BUFFERED) == ["unrecorded_document"]
 
 
@@ -124,26 +122,26 @@ def test_a_doubt_is_one_only_if_it_lasts_and_a_difference_only_where_nobody_is_a
 
 
 def test_beside_a_running_bridge_the_sums_are_of_one_moment():
-    told = told_by(BUFFERED, DOCUMENT, ENTRY, CLAIM)
+    told = told_by(BUFFERED, DOCUMENT, AT_OFD, CLAIM)
     assert told == "taken 1 = printed 0 + waiting 1; printed 0 = fiscal documents 0 = at the OFD 0"
-    told = told_by(BUFFERED, DOCUMENT, ENTRY, BUFFERED, running=False)
+    told = told_by(BUFFERED, DOCUMENT, AT_OFD, BUFFERED, running=False)
     assert "printed 0 ≠ fiscal documents 1" in told
 
 
 def test_what_the_journal_does_not_know_is_counted_as_such():
-    assert told_by(None, DOCUMENT, ENTRY, None, running=False) == (
+    assert told_by(None, DOCUMENT, AT_OFD, None, running=False) == (
         "taken 0 = printed 0 ≠ fiscal documents 1 (1 unknown) ≠ at the OFD 1 (1 unknown)"
     )
 
 
 def test_where_the_ofd_has_another_document_under_the_key_nothing_is_merely_unrecorded():
-    other = replace(ENTRY, fd_number=2)
+    other = AT_OFD._replace(fd_number=2)
     assert [found.kind for found in found_in(PRINTED, DOCUMENT, other, PRINTED)] == ["ofd_differs"]
 
 
 def test_what_waits_for_a_register_that_the_settings_do_not_have_is_told():
     """It was renamed, say: no lane prints for the old name, and none sends its documents."""
-    (found,) = found_in(replace(BUFFERED, kkt="kkt-9"), None, None, replace(BUFFERED, kkt="kkt-9"))
+    (found,) = found_in(BUFFERED._replace(kkt="kkt-9"), None, None, BUFFERED._replace(kkt="kkt-9"))
     assert (found.kind, found.kkt, found.what.split(",")[0]) == (
         "no_register",
         "kkt-9",
@@ -153,12 +151,12 @@ def test_what_waits_for_a_register_that_the_settings_do_not_have_is_told():
 
 def test_an_ofd_that_breaks_off_in_the_middle_of_its_answer_is_not_half_believed():
     def broken():
-        yield ENTRY
+        yield AT_OFD
         raise ValueError("the answer ends here")
 
-    with books(CLAIM, DOCUMENT, None, CLAIM) as ledger:
-        ledger.entries_known = False
+    with scratch_with(CLAIM, DOCUMENT, None, CLAIM) as scratch:
+        scratch.ofd_known = False
         with pytest.raises(ValueError, match="ends here"):
-            ledger.enter_entries(broken())
-        assert list(differences(ledger, {"kkt-1"}, running=False)) == []
-        assert "at the OFD: not checked" in str(sum_up(ledger, running=False))
+            scratch.add_ofd_documents(broken())
+        assert list(differences(scratch, {"kkt-1"}, running=False)) == []
+        assert "at the OFD: not checked" in str(sum_up(scratch, running=False))

@@ -1,13 +1,13 @@
-"""All books in one scratch database, so that what is compared takes room on the disk and not in memory.
+"""Journal, fiscal storages and OFD in one scratch database: an audit takes room on the disk and not in memory.
 
 It is a temporary database of SQLite's own: a file without a name, gone with the connection.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
-from kkt_bridge.audit.differences import Difference, OfdEntry
+from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.journal_claims import Claim, JournalClaims
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
@@ -17,9 +17,7 @@ from kkt_bridge.registers.stored_documents import DocumentSource
 PRINTED: Final = (Status.PRINTED, Status.SYNCED, Status.DEAD)
 """A receipt with one of these has a fiscal document, says the journal."""
 
-_CLAIM: Final = (
-    "pos_id, receipt_id, kkt, status, type, total, operation, fn_number, fd_number, fiscal_sign, attempts, document"
-)
+_CLAIM_COLUMNS: Final = (*ReceiptKey._fields, *Claim._fields[1:])
 _CLAIMS: Final = """
 CREATE TABLE {name} (
     pos_id TEXT, receipt_id TEXT, kkt TEXT, status TEXT, type TEXT, total INTEGER, operation TEXT,
@@ -34,36 +32,45 @@ _CLAIM_INDEXES: Final = """
 CREATE INDEX {name}_requisite ON {name} (requisite);
 CREATE INDEX {name}_key ON {name} (key);
 """
-_BOOKS: Final = """
+_SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -16384;
 CREATE TABLE storages (fn_number TEXT PRIMARY KEY, kkt TEXT);
-CREATE TABLE papers (
+CREATE TABLE stored (
     fn_number TEXT, fd_number INTEGER, kkt TEXT, form INTEGER, operation TEXT, total INTEGER, requisite TEXT,
     fiscal_sign TEXT, UNIQUE (fn_number, fd_number)
 );
-CREATE INDEX papers_requisite ON papers (requisite) WHERE requisite IS NOT NULL;
-CREATE TABLE entries (key TEXT PRIMARY KEY, fn_number TEXT, fd_number INTEGER, arrival INTEGER) WITHOUT ROWID;
+CREATE INDEX stored_requisite ON stored (requisite) WHERE requisite IS NOT NULL;
+CREATE TABLE ofd_documents (key TEXT PRIMARY KEY, fn_number TEXT, fd_number INTEGER, arrival INTEGER) WITHOUT ROWID;
 """
 
 
+class OfdDocument(NamedTuple):
+    """A document that the OFD took. `arrival` is its place in the order of first arrivals."""
+
+    key: str
+    fn_number: str
+    fd_number: int
+    arrival: int
+
+
 class ScratchDatabase:
-    """The books of one audit; `connection` is for the queries of the comparisons."""
+    """All that one audit has read; the comparisons query it."""
 
     def __init__(self) -> None:
-        self.connection = sqlite3.connect("", isolation_level=None)
-        self.connection.executescript(_BOOKS)
-        self.connection.executescript(_CLAIMS.format(name="before"))
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.executescript(_SCHEMA)
+        self._connection.executescript(_CLAIMS.format(name="before"))
         self.kept_counts: Mapping[tuple[str, str], int] = {}
         self.true_counts: Mapping[tuple[str, str], int] = {}
-        self.entries_known = False
+        self.ofd_known = False
         """Whether the OFD told what it has."""
         self.after = "before"
-        """The table of the later inventory; the same one where nobody was at work in between."""
+        """The table of the second reading of the journal; the first one's where no bridge was running."""
 
     def close(self) -> None:
         """Give its room back."""
-        self.connection.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -71,38 +78,36 @@ class ScratchDatabase:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def enter_inventory(self, inventory: JournalClaims, *, again: bool = False) -> None:
-        """The journal as it was at first; `again`, as it was at last."""
+    def add_claims(self, claims: JournalClaims, *, again: bool = False) -> None:
+        """Store the journal as it is read first; `again`: as it is read last."""
         if again:
             self.after = "after"
-            self.connection.executescript(_CLAIMS.format(name="after"))
-        self._fill(f"INSERT INTO {self.after} VALUES ({_places(14)})", map(_claim_row, inventory.claims))  # noqa: S608 (names of our own)
-        self._fill(f"INSERT OR REPLACE INTO {self.after}_recovered VALUES (?, ?, ?)", inventory.recovered)  # noqa: S608 (names of our own)
-        self.connection.executescript(_CLAIM_INDEXES.format(name=self.after))
-        self.kept_counts, self.true_counts = inventory.kept_counts, inventory.true_counts
+            self._connection.executescript(_CLAIMS.format(name="after"))
+        rows = ((*key, *rest, requisite_1192(key), str(key)) for key, *rest in claims.claims)
+        self._fill(f"INSERT INTO {self.after} VALUES ({_places(14)})", rows)  # noqa: S608 (names of our own)
+        self._fill(f"INSERT OR REPLACE INTO {self.after}_recovered VALUES (?, ?, ?)", claims.recovered)  # noqa: S608 (names of our own)
+        self._connection.executescript(_CLAIM_INDEXES.format(name=self.after))
+        self.kept_counts, self.true_counts = claims.kept_counts, claims.true_counts
 
-    def enter_storage(self, storage: DocumentSource) -> list[Difference]:
-        """A fiscal storage; what is wrong with it in itself comes back. Errors: StorageUnreadable."""
+    def add_storage(self, storage: DocumentSource) -> list[Difference]:
+        """Store a fiscal storage; return what is wrong with it in itself. Errors: StorageUnreadable."""
         found: list[Difference] = []
-        self.connection.execute("INSERT INTO storages VALUES (?, ?)", (storage.fn_number, storage.kkt))
-        self._fill(f"INSERT OR IGNORE INTO papers VALUES ({_places(8)})", _paper_rows(storage, found))  # noqa: S608 (names of our own)
+        self._connection.execute("INSERT INTO storages VALUES (?, ?)", (storage.fn_number, storage.kkt))
+        self._fill(f"INSERT OR IGNORE INTO stored VALUES ({_places(8)})", _document_rows(storage, found))  # noqa: S608 (names of our own)
         return found
 
-    def enter_entries(self, entries: Iterable[OfdEntry]) -> None:
-        """What the OFD has. Errors: what reading them raises, and then none is kept."""
+    def add_ofd_documents(self, documents: Iterable[OfdDocument]) -> None:
+        """Store what the OFD has. Errors: what reading them raises, and then none is kept."""
         try:
-            self._fill(
-                "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?)",
-                ((entry.key, entry.fn_number, entry.fd_number, entry.order) for entry in entries),
-            )
+            self._fill("INSERT OR IGNORE INTO ofd_documents VALUES (?, ?, ?, ?)", documents)
         except BaseException:
-            self.connection.execute("DELETE FROM entries")
+            self._connection.execute("DELETE FROM ofd_documents")
             raise
-        self.entries_known = True
+        self.ofd_known = True
 
     def rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """What a query brings, row by row; `{after}` and `{printed}` in it are filled in."""
-        yield from self.connection.execute(self._filled(query), values)
+        """Run a query, row by row; `{after}` and `{printed}` in it are filled in."""
+        yield from self._connection.execute(self._filled(query), values)
 
     def claims(self, query: str, *values: Any) -> Iterator[tuple[Claim, tuple[Any, ...]]]:
         """The same for a query that begins with the columns of a claim, `{claim:b}` for those of table `b`."""
@@ -110,50 +115,32 @@ class ScratchDatabase:
             yield claim_of(row), row[12:]
 
     def number(self, query: str, *values: Any) -> int:
-        """The one number that a query brings."""
-        return int(self.connection.execute(self._filled(query), values).fetchone()[0] or 0)
+        """Return the one number of a query."""
+        return int(self._connection.execute(self._filled(query), values).fetchone()[0] or 0)
 
     def _filled(self, query: str) -> str:
         printed = ", ".join(f"'{status}'" for status in PRINTED)
         for table in ("a", "b"):
-            columns = ", ".join(f"{table}.{name}" for name in _CLAIM.split(", "))
+            columns = ", ".join(f"{table}.{name}" for name in _CLAIM_COLUMNS)
             query = query.replace(f"{{claim:{table}}}", columns)
         return query.replace("{after}", self.after).replace("{printed}", f"({printed})")
 
     def _fill(self, statement: str, rows: Iterable[Any]) -> None:
-        self.connection.execute("BEGIN")
+        self._connection.execute("BEGIN")
         try:
-            self.connection.executemany(statement, rows)
+            self._connection.executemany(statement, rows)
         finally:
-            self.connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
 
 
 def claim_of(row: tuple[Any, ...]) -> Claim:
-    """The claim in the first columns of a row."""
+    """Return the claim in the first columns of a row."""
     pos_id, receipt_id, kkt, status, *rest = row[:12]
     return Claim(ReceiptKey(pos_id, receipt_id), kkt, Status(status), *rest)
 
 
-def _claim_row(claim: Claim) -> tuple[Any, ...]:
-    return (
-        *claim.key,
-        claim.kkt,
-        claim.status.value,
-        claim.type,
-        claim.total,
-        claim.operation,
-        claim.fn_number,
-        claim.fd_number,
-        claim.fiscal_sign,
-        claim.attempts,
-        claim.document,
-        requisite_1192(claim.key),
-        str(claim.key),
-    )
-
-
-def _paper_rows(storage: DocumentSource, found: list[Difference]) -> Iterator[tuple[Any, ...]]:
-    """A row for each document that can be read; what is wrong on the way is added to `found`."""
+def _document_rows(storage: DocumentSource, found: list[Difference]) -> Iterator[tuple[Any, ...]]:
+    """Return a row for each document that can be read; add what is wrong on the way to `found`."""
     expected, is_whole = 1, True
     for document in storage.documents():
         if isinstance(document, UnreadableDocument):
@@ -167,10 +154,10 @@ def _paper_rows(storage: DocumentSource, found: list[Difference]) -> Iterator[tu
                 Difference("fd_gap", what, kkt=storage.kkt, fn_number=storage.fn_number, fd_number=document.fd_number)
             )
         expected = document.fd_number + 1
-        yield _paper_row(storage, document)
+        yield _document_row(storage, document)
 
 
-def _paper_row(storage: DocumentSource, document: StoredDocument) -> tuple[Any, ...]:
+def _document_row(storage: DocumentSource, document: StoredDocument) -> tuple[Any, ...]:
     sign = document.mark.fiscal_sign if document.mark is not None else None
     operation = None if document.operation is None else str(document.operation)
     # Of the other forms (reports of shifts, say) only the number matters.
