@@ -15,7 +15,7 @@ from support.invalid_receipts import invalid_kinds
 
 from kkt_bridge.cli.main import COMMANDS
 from kkt_bridge.operations import components
-from kkt_bridge.operations.alert_conditions import CONDITIONS
+from kkt_bridge.operations.alert_table import CONDITIONS
 from kkt_bridge.operations.health import REGISTER
 from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import ReceiptKey

@@ -1,9 +1,9 @@
-"""Alerts: what wants a person, told once when it begins and once when it is over.
+"""Alerts: which are raised. Each is told once when it is raised and once when it is cleared.
 
-The conditions are a table (`conditions.py`); what they look at is what the telemetry sees anyway. Which alerts are
-raised outlives the process, so that a start is no reason to raise them again; their events go through the outbox, so
-that neither a kill nor an absent broker swallows one. While the disk takes nothing they wait in memory, with the times
-at which they happened, and the set of what is raised is shown all the same.
+Which alerts there are is a table (`alert_table.py`), judged by what the components report. The set of raised alerts
+outlives the process, so that a start raises none again; their events go through the outbox, so that neither a kill nor
+an absent broker swallows one. While the disk takes nothing they wait in memory, with the times at which they happened,
+and the set is shown all the same.
 """
 
 import json
@@ -12,20 +12,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta, tzinfo
+from functools import partial
 from typing import Any, Final, Literal
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.operations.alert_conditions import CONDITIONS, Condition, Finding, Severity
-from kkt_bridge.operations.facts import Observation
-from kkt_bridge.operations.guard import Guard
+from kkt_bridge.operations.alert_conditions import Finding, Severity
+from kkt_bridge.operations.alert_table import CONDITIONS, Condition
+from kkt_bridge.operations.health import Guard
 from kkt_bridge.wire.messages import Alert, AlertEvent, AlertsState, rfc3339
 from kkt_bridge.wire.topics import Topics
 
 WAITING_MAX: Final = 200
-"""Events that wait for the disk; more alerts than this in one failure of a disk tell nothing new."""
+"""Events that wait for the disk; more than this in one failure of a disk tell nothing new."""
 
 _RAISED: Final = "alerts_raised"
 
@@ -51,11 +52,11 @@ class _Raised:
     message: str
     level: int = 0
     held_ms: int = 0
-    """When its condition was last seen to hold."""
+    """When its condition last held."""
 
 
 class Alerts:
-    """Which alerts are raised, and the word of it."""
+    """Raises and clears alerts, and publishes their events."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Alerts:
         registers: Sequence[str],
         zone: tzinfo,
         clock: Clock,
-        conditions: Sequence[Condition] = CONDITIONS,
+        conditions: Sequence[Condition[Any]] = CONDITIONS,
     ) -> None:
         self._journal = journal
         self._topic = topics.event("alert")
@@ -76,7 +77,7 @@ class Alerts:
         self._raised: dict[Key, _Raised] = {}
         self._recalled = False
         self._held_since: dict[Key, int] = {}
-        """Conditions that hold and are not told yet, with the steady time since when."""
+        """Conditions that hold and are not raised yet, with the steady time since when."""
         self._waiting: deque[AlertEvent] = deque(maxlen=WAITING_MAX)
         self._guard = Guard()
 
@@ -85,20 +86,20 @@ class Alerts:
         """Conditions that failed when they were last looked at, with the reason."""
         return self._guard.broken
 
-    def look(self, observation: Observation) -> None:
+    def update(self, facts: Sequence[object]) -> None:
         """Raise and clear what has changed, with the journal's next commit; nothing is written where nothing has."""
         if not self._recalled:
             self._guard.run("recalled alerts", self._recall)
         for condition in self._conditions.values():
-            findings = self._guard.run(f"alert {condition.code}", lambda look=condition.look: list(look(observation)))  # type: ignore[misc]
+            findings = self._guard.run(f"alert {condition.code}", partial(condition.findings, facts))
             for finding in findings or ():
-                self._judge(condition, finding)
+                self._apply(condition, finding)
         # Without what an earlier process had raised, what is kept now would overwrite it.
         if self._waiting and self._recalled and self._journal.failing is None:
             self._post()
 
     def state(self) -> AlertsState:
-        """What is raised now, the worst and the oldest first."""
+        """Return the raised alerts, the worst and the oldest first."""
         raised = sorted(
             self._raised.values(), key=lambda each: (_SEVERITIES.index(each.severity), each.since, each.kkt or "")
         )
@@ -118,7 +119,7 @@ class Alerts:
         )
 
     def _recall(self) -> None:
-        """Take up what an earlier process had raised, less what there is no longer."""
+        """Load what an earlier process had raised, less what there is no longer."""
         text = self._journal.read(lambda connection: get_setting(connection, _RAISED)) or "[]"
         self._recalled = True
         for entry in json.loads(text):
@@ -134,7 +135,7 @@ class Alerts:
             if known.kkt is not None and condition.of_configured and known.kkt not in self._registers:
                 self._clear(key, condition, "it is no longer configured")
 
-    def _judge(self, condition: Condition, finding: Finding) -> None:
+    def _apply(self, condition: Condition[Any], finding: Finding) -> None:
         key, now_ms = (condition.code, finding.kkt), self._journal.steady_ms()
         known = self._raised.get(key)
         if finding.message is None:
@@ -149,8 +150,8 @@ class Alerts:
             del self._held_since[key]
         self._hold(condition, finding, finding.message, known)
 
-    def _hold(self, condition: Condition, finding: Finding, message: str, known: _Raised | None) -> None:
-        """The condition holds: raise it, or keep what is shown of it up to date; tell it again where it is worse."""
+    def _hold(self, condition: Condition[Any], finding: Finding, message: str, known: _Raised | None) -> None:
+        """Raise the alert, or update what is shown of it; tell it again where it is worse."""
         now_ms, severity = self._journal.steady_ms(), finding.severity or condition.severity
         if known is None:
             known = _Raised(condition.code, finding.kkt, self._now(), now_ms, severity, message)
@@ -160,15 +161,17 @@ class Alerts:
             is_news = finding.level > known.level
         known.held_ms, known.level, known.severity, known.message = now_ms, finding.level, severity, message
         if is_news:
-            self._say(condition, known, "raised", message)
+            self._tell(condition, known, "raised", message)
 
-    def _clear(self, key: Key, condition: Condition, why: str) -> None:
+    def _clear(self, key: Key, condition: Condition[Any], why: str) -> None:
         known = self._raised.pop(key)
         lasted = timedelta(seconds=(self._journal.steady_ms() - known.since_ms) // 1000)
         subject = f"{known.kkt}: " if known.kkt else ""
-        self._say(condition, known, "cleared", f"{subject}{why}; it had lasted {lasted}")
+        self._tell(condition, known, "cleared", f"{subject}{why}; it had lasted {lasted}")
 
-    def _say(self, condition: Condition, known: _Raised, state: Literal["raised", "cleared"], message: str) -> None:
+    def _tell(
+        self, condition: Condition[Any], known: _Raised, state: Literal["raised", "cleared"], message: str
+    ) -> None:
         advice = f"; {condition.what_to_do}" if state == "raised" else ""
         log.warning("alert %s %s: %s%s", condition.code, state, message, advice)
         self._waiting.append(
@@ -204,7 +207,7 @@ class Alerts:
 
 
 def _remembered(entry: Any) -> _Raised | None:
-    """An alert as an earlier process kept it; None where another release kept it otherwise: it is raised anew then."""
+    """Return an alert that an earlier process kept; None, so that it is raised anew, if another release wrote it."""
     try:
         return _Raised(**entry)
     except TypeError:

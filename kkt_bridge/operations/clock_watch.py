@@ -43,27 +43,27 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ClockVerdict:
-    """What is to be thought of the system clock, each in one line."""
+    """Whether the system clock is right, each in one line."""
 
     alert: str | None = None
-    """What a person should hear; None when all is well."""
+    """The alert; None when all is well."""
     wrong: str | None = None
     """Why the clock is known to be wrong now; None while it may be right."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Reading:
     wall_ms: int
     monotonic_s: float
 
 
 class ClockWatch:
-    """Looks at the clocks now and then."""
+    """Judges the system clock each time it is checked."""
 
     def __init__(self, clock: Clock, zone: tzinfo) -> None:
         self._clock = clock
         self._zone = zone
-        self._last: _Look | None = None
+        self._last: _Reading | None = None
         self._jump_s: float | None = None
         """The last jump that is not yet believed."""
         self._jumped_at = 0.0
@@ -76,12 +76,12 @@ class ClockWatch:
         self._believed: list[float] = []
         """What that was when the time was believed, the first time first."""
 
-    def look(self, newest_ms: int, drifts: Mapping[str, float]) -> ClockVerdict:
-        """The verdict now; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds.
+    def check(self, newest_ms: int, drifts: Mapping[str, float]) -> ClockVerdict:
+        """Return the verdict; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds.
 
         A register whose clock is this very one is not among them.
         """
-        now = _Look(self._clock.now_ms(), self._clock.monotonic())
+        now = _Reading(self._clock.now_ms(), self._clock.monotonic())
         self._note_jump(now)
         self._note_agreement(now, drifts)
         nonsense, drifting = self._nonsense(now, newest_ms), _drifting(drifts)
@@ -98,7 +98,7 @@ class ClockWatch:
             return ClockVerdict(f"the system clock is wrong: {nonsense}: {ADVICE}", nonsense)
         return ClockVerdict()
 
-    def _note_jump(self, now: _Look) -> None:
+    def _note_jump(self, now: _Reading) -> None:
         if self._last is None:
             return
         jump_s = (now.wall_ms - self._last.wall_ms) / 1000 - (now.monotonic_s - self._last.monotonic_s)
@@ -107,18 +107,18 @@ class ClockWatch:
             self._even_since, self._agreed_since = now.monotonic_s, None
             self._moved_s += jump_s
 
-    def _note_agreement(self, now: _Look, drifts: Mapping[str, float]) -> None:
+    def _note_agreement(self, now: _Reading, drifts: Mapping[str, float]) -> None:
         if not drifts or _drifting(drifts) is not None:
             self._agreed_since = None
         elif self._agreed_since is None:
             self._agreed_since = now.monotonic_s
 
-    def _is_outweighed(self, now: _Look) -> bool:
+    def _is_outweighed(self, now: _Reading) -> bool:
         """Whether enough speaks for the clock by now that a receipt with a later time was taken at a wrong one."""
         agreed = self._agreed_since is not None and now.monotonic_s - self._agreed_since >= STEADY_S
         return agreed or now.monotonic_s - self._even_since >= BEHIND_HELD_S
 
-    def _believe(self, now: _Look, drifting: str | None) -> None:
+    def _believe(self, now: _Reading, drifting: str | None) -> None:
         """Forget the jump once the time is as good as before: put back to where it was, or long undisputed."""
         assert self._jump_s is not None
         # On to a time that was believed later only: that may be the very error that was put right.
@@ -136,7 +136,7 @@ class ClockWatch:
     def _is_where_it_was(self, times: Sequence[float]) -> bool:
         return any(abs(self._moved_s - moved_s) <= JUMP_S for moved_s in times)
 
-    def _nonsense(self, now: _Look, newest_ms: int) -> str | None:
+    def _nonsense(self, now: _Reading, newest_ms: int) -> str | None:
         shown = _EPOCH + timedelta(milliseconds=now.wall_ms)
         local = shown.astimezone(self._zone).isoformat(sep=" ", timespec="seconds")
         if shown < EARLIEST:

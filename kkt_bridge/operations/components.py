@@ -1,108 +1,101 @@
-"""The components of a bridge as the telemetry shows them: each makes its messages, its health and its facts.
+"""The components of a bridge, each reporting on itself; registers are in `register_component.py`.
 
-A component costs O(1) a look and asks the journal for what lies in memory wherever it can. What must be read from the
-disk is guarded by itself: a journal that cannot be read takes one figure from a message and not the whole message.
+A report costs O(1) and asks the journal for what lies in memory wherever it can. A figure that must be read from the
+disk and cannot be is left out of the message; the rest of the message stands.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, tzinfo
-from typing import Any, Final, Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
+from typing import Any, Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import first_unsent_ms, oldest_pending_ms
+from kkt_bridge.journal.receipts import oldest_pending_ms
 from kkt_bridge.journal.transaction import DLQ
 from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.ofd.breaker import Breaker
-from kkt_bridge.operations.alert_conditions import BUFFER_LEVELS
 from kkt_bridge.operations.clock_watch import DRIFT_S, ClockWatch
-from kkt_bridge.operations.facts import (
+from kkt_bridge.operations.component_report import (
+    BUFFER_LEVELS,
     BrokerFacts,
     BufferFacts,
+    ComponentReport,
     FloodFacts,
     JournalFacts,
-    RegisterFacts,
 )
-from kkt_bridge.operations.health import BUFFER, JOURNAL, REGISTER, WELL, degraded_by, part
-from kkt_bridge.operations.trends import Trend
-from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.operations.health import BUFFER, JOURNAL, degraded_by, part
 from kkt_bridge.receipts.lifecycle import PENDING, Status
-from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.printing.status import NOT_YET_REACHED, InDoubtReceipt, LaneStatus, orphaned_queues
+from kkt_bridge.stages.printing.status import LaneStatus, orphaned_queues
 from kkt_bridge.wire.messages import (
-    DOUBTS_SHOWN_MAX,
     BreakerState,
     BufferState,
     ComponentHealth,
-    DoubtState,
-    KktState,
-    Outgoing,
-    ShiftState,
     SyncState,
     rfc3339,
 )
 
 FILL_WINDOW_S: Final = 300.0
-"""Over how long the growth of the buffer is measured."""
+"""Seconds over which the growth of the buffer is measured."""
 
 RATE_WINDOW_S: Final = 60.0
-"""Over how long the rate of delivery is measured."""
+"""Seconds over which the rate of delivery is measured."""
 
 FULL_AT_HORIZON_S: Final = 30 * 86_400.0
-"""Further ahead than this a forecast is none."""
+"""Seconds ahead up to which it is forecast when the buffer is full."""
 
 FALL_BELOW: Final = 5.0
 """Per cent of the capacity that the buffer must fall below a threshold before it has left it."""
 
-DAY_MS: Final = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentReport:
-    """What one look at a component has found."""
-
-    health: ComponentHealth
-    states: Mapping[str, Outgoing] = field(default_factory=dict)
-    """By the name behind `state/`."""
-    facts: Sequence[object] = ()
-    """What the conditions look at, see `facts.py`."""
-
-
-class Component(Protocol):
-    """A part of the bridge that is looked at every second."""
-
-    @property
-    def name(self) -> str:
-        """Its name in `state/health`."""
-        ...
-
-    def look(self) -> ComponentReport:
-        """How it is now. Whatever this raises is shown as the component's trouble."""
-        ...
+SAMPLES_MAX: Final = 60
+"""Samples of a figure that are kept to tell its rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShopTime:
-    """The time as messages tell it."""
+    """Times as messages show them."""
 
     clock: Clock
     zone: tzinfo
 
     def now(self) -> str:
-        """Now."""
+        """Return the present time."""
         return rfc3339(self.clock.now_ms(), self.zone)
 
     def at(self, ms: int | None) -> str | None:
-        """This time; None for None."""
+        """Return this time; None for None."""
         return None if ms is None else rfc3339(ms, self.zone)
 
     def today(self) -> date:
-        """The date on the shop's calendar."""
+        """Return the date on the shop's calendar."""
         return datetime.fromisoformat(self.now()).date()
+
+
+class Trend:
+    """The rate of a figure over the last minutes, from a bounded number of samples."""
+
+    def __init__(self, window_s: float) -> None:
+        self._spacing_s = window_s / SAMPLES_MAX
+        self._window_s = window_s
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES_MAX + 1)
+
+    def note(self, value: float, now_s: float) -> None:
+        """Add a sample; samples closer together than the spacing are left out."""
+        if not self._samples or now_s - self._samples[-1][0] >= self._spacing_s:
+            self._samples.append((now_s, value))
+
+    def per_second(self, value: float, now_s: float) -> float:
+        """Return the rate from the oldest sample in the window to this value; 0 while there is none."""
+        while len(self._samples) > 1 and now_s - self._samples[0][0] > self._window_s:
+            self._samples.popleft()
+        if not self._samples or now_s <= self._samples[0][0]:
+            return 0.0
+        since, then = self._samples[0]
+        return (value - then) / (now_s - since)
 
 
 class JournalComponent:
@@ -114,7 +107,7 @@ class JournalComponent:
         self._journal = journal
         self._registers = frozenset(registers)
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         counts = self._journal.counts()
         known = self._registers | {kkt for kkt, _ in counts}
@@ -138,7 +131,7 @@ class DeadLettersComponent:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         count = _dead_letters(self._journal)
         waits = "1 waits" if count == 1 else f"{count} wait"
@@ -157,13 +150,13 @@ class BufferComponent:
         self._fill = Trend(FILL_WINDOW_S)
         self._level = 0
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         pending, capacity = self._journal.pending(), self._admission.capacity
         percent = 100 * pending / capacity
         self._level = fill_level(percent, self._level)
         queues = [(Status(kind), kkt) for (kkt, kind), n in self._journal.counts().items() if kind in PENDING and n]
-        oldest, unreadable = _read(self._journal, lambda connection: oldest_pending_ms(connection, queues))
+        oldest, unreadable = read_time(self._journal, lambda connection: oldest_pending_ms(connection, queues))
         accepting = self._admission.accepting(pending) and self._journal.failing is None and unreadable is None
         full_at = self._full_at(pending, capacity)
         state = BufferState(
@@ -211,7 +204,7 @@ class BufferComponent:
 
 
 def fill_level(percent: float, before: int) -> int:
-    """The threshold that a buffer so full has reached; one that it had reached before it keeps a little longer."""
+    """Return the threshold that a buffer so full has reached; one reached before is kept until it is well below."""
     reached = max((level for level in BUFFER_LEVELS if percent >= level), default=0)
     kept = max((level for level in BUFFER_LEVELS if level <= before and percent >= level - FALL_BELOW), default=0)
     return max(reached, kept)
@@ -228,14 +221,14 @@ class OfdComponent:
         self._time = time
         self._sent = Trend(RATE_WINDOW_S)
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         view = self._view()
         states = {"breaker": self.breaker_state(), "sync": self._sync(view)}
         return ComponentReport(self._health(view), states, (view,))
 
     def breaker_state(self) -> BreakerState:
-        """`state/breaker` as it is now; safe in any thread."""
+        """Return `state/breaker` as it is now; safe in any thread."""
         breaker, opened_ms = self._breaker, self._breaker.opened_ms
         probe_ms = opened_ms + int(breaker.reset_timeout_s * 1000) if opened_ms and breaker.state == "open" else None
         return BreakerState(
@@ -289,7 +282,7 @@ class BrokerComponent:
         self._session = session
         self._unroutable = 0
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         session = self._session()
         refused, parked = session.refused_topics, session.parked
@@ -316,7 +309,7 @@ class IntakeComponent:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         flood = self._admission.flood
         return ComponentReport(
@@ -334,7 +327,7 @@ class ClockComponent:
         self._journal = journal
         self._views = views
 
-    def look(self) -> ComponentReport:
+    def report(self) -> ComponentReport:
         """See `Component`."""
         # A virtual register goes by the very clock that is in question: that it agrees says nothing.
         drifts = {
@@ -342,77 +335,8 @@ class ClockComponent:
             for view in self._views()
             if view.clock_drift_s is not None and (view.driver != "virtual" or abs(view.clock_drift_s) > DRIFT_S)
         }
-        verdict = self._watch.look(self._journal.hlc_wall_ms, drifts)
+        verdict = self._watch.check(self._journal.hlc_wall_ms, drifts)
         return ComponentReport(part("degraded", verdict.wrong), facts=(verdict,))
-
-
-class RegisterComponent:
-    """A register, its fiscal storage, and its documents on their way to the OFD."""
-
-    def __init__(self, kkt: str, view: Callable[[], LaneStatus], journal: Journal, time: ShopTime) -> None:
-        self.name = f"{REGISTER}{kkt}"
-        self._kkt = kkt
-        self._view = view
-        self._journal = journal
-        self._time = time
-
-    def look(self) -> ComponentReport:
-        """See `Component`."""
-        view, counts = self._view(), self._journal.counts()
-        printed, dead = counts.get((self._kkt, Status.PRINTED), 0), counts.get((self._kkt, DLQ), 0)
-        first_ms, unreadable = (
-            _read(self._journal, lambda connection: first_unsent_ms(connection, self._kkt))
-            if printed or dead
-            else (None, None)
-        )
-        status = view.status
-        state = KktState(
-            kkt=self._kkt,
-            driver=view.driver,
-            ready=status is not None and view.problem is None,
-            mode=status.mode if status else None,
-            model=status.model if status else None,
-            serial=status.serial if status else None,
-            registration_number=status.registration_number if status else None,
-            fn_number=status.fn_number if status else None,
-            fn_expires=status.fn_expires if status else None,
-            last_fd_number=view.last_fd_number,
-            ofd_unsent=printed + dead,
-            ofd_first_unsent_at=self._time.at(first_ms),
-            queue=counts.get((self._kkt, Status.BUFFERED), 0) + counts.get((self._kkt, Status.PRINTING), 0),
-            shift=_shift(status) if status else None,
-            paper=status.paper if status else None,
-            clock_drift_s=view.clock_drift_s,
-            problem=view.problem,
-            detail=view.detail,
-            doubts=[self._doubt(doubt) for doubt in (view.doubts or ())[:DOUBTS_SHOWN_MAX]],
-            doubts_total=len(view.doubts or ()),
-            parked=sum(doubt.parked for doubt in view.doubts or ()),
-            journal_behind=view.journal_behind,
-            at=self._time.now(),
-        )
-        health = _lane_health(view)
-        if unreadable is not None and health is WELL:
-            health = part("degraded", f"its documents cannot be read: {unreadable}")
-        return ComponentReport(health, {self.name: state}, (self._facts(view, printed + dead, first_ms),))
-
-    def _facts(self, view: LaneStatus, unsent: int, first_ms: int | None) -> RegisterFacts:
-        waited_ms = 0 if first_ms is None else self._time.clock.now_ms() - first_ms
-        left = (view.status.fn_expires - self._time.today()) // timedelta(days=1) if view.status else None
-        return RegisterFacts(view, unsent, max(0, waited_ms) / DAY_MS, left)
-
-    def _doubt(self, doubt: InDoubtReceipt) -> DoubtState:
-        task = doubt.task
-        return DoubtState(
-            **task.key._asdict(),
-            doubt=doubt.number,
-            fn_number=task.fn_before or "",
-            fd_number=task.fd_before or 0,
-            total=format_kopecks(doubt.total),
-            since=rfc3339(doubt.since_ms, self._time.zone),
-            reason=doubt.reason,
-            parked=doubt.parked,
-        )
 
 
 def _unsendable(count: int) -> str | None:
@@ -420,28 +344,12 @@ def _unsendable(count: int) -> str | None:
     return f"{documents} cannot be put together for it" if count else None
 
 
-def _lane_health(view: LaneStatus) -> ComponentHealth:
-    if view.problem == NOT_YET_REACHED:
-        return part("degraded", "starting: not asked yet")
-    reason = f"{view.problem}: {view.detail}" if view.detail else view.problem
-    return part("unhealthy", reason)
-
-
-def _shift(status: RegisterStatus) -> ShiftState:
-    opened_at = status.shift_opened_at
-    return ShiftState(
-        number=status.shift_number,
-        open=status.mode in {"shift_open", "shift_expired", "document_open"},
-        opened_at=opened_at.isoformat(timespec="seconds") if opened_at else None,
-    )
-
-
 def _dead_letters(journal: Journal) -> int:
     return sum(n for (_, kind), n in journal.counts().items() if kind == DLQ)
 
 
-def _read(journal: Journal, query: Callable[[Any], int | None]) -> tuple[int | None, str | None]:
-    """A time that stands in the journal, and why it cannot be read."""
+def read_time(journal: Journal, query: Callable[[Any], int | None]) -> tuple[int | None, str | None]:
+    """Read a time from the journal; return it, and why it cannot be read."""
     try:
         return journal.read(query), None
     except JournalError as error:

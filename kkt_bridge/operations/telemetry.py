@@ -1,23 +1,23 @@
-"""The bridge's state as messages: one loop that looks at each component and lets none of them silence another."""
+"""Telemetry: one loop collects the reports of all components, and publishes state, health and alerts."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from kkt_bridge.operations.alerts import Alerts
-from kkt_bridge.operations.components import Component, ComponentReport, ShopTime
-from kkt_bridge.operations.facts import Broken, Observation
-from kkt_bridge.operations.guard import Guard
-from kkt_bridge.operations.health import part, whole
+from kkt_bridge.operations.component_report import BrokenParts, Component, ComponentReport
+from kkt_bridge.operations.components import ShopTime
+from kkt_bridge.operations.health import Guard, part, whole
 from kkt_bridge.operations.retained_state import RetainedState
-from kkt_bridge.wire.messages import ComponentHealth, Online
+from kkt_bridge.wire.messages import ComponentHealth, Online, Outgoing
 
 INTERVAL_S: Final = 1.0
-"""How late a change may be noticed."""
+"""Seconds between two collections: how late a change may be noticed."""
 
 
 class Telemetry:
-    """Looks at the components and puts what it sees on the board."""
+    """Collects the components' reports into the retained state."""
 
     def __init__(
         self,
@@ -34,32 +34,32 @@ class Telemetry:
         self._online = online
         self._time = time
         self._guard = Guard()
-        self._next_look = 0.0
-        self._looking = threading.Lock()  # the board's thread looks, and so does an operator's `status`
+        self._next_at = 0.0
+        self._collecting = threading.Lock()  # the telemetry's thread collects, and so does an operator's `status`
 
     def step(self) -> float | None:
-        """Look at everything once."""
+        """Collect when it is due, and publish what is due."""
         now = self._time.clock.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + INTERVAL_S
-            self.look()
-        # What changed while its topic had to be silent is said in between, before the next change hides it.
+        if now >= self._next_at:
+            self._next_at = now + INTERVAL_S
+            self.collect()
+        # What changed while its topic had to be silent is published in between, before the next change hides it.
         self._retained_state.step()
-        return max(0.0, min(INTERVAL_S / 2, self._next_look - now))
+        return max(0.0, min(INTERVAL_S / 2, self._next_at - now))
 
-    def look(self) -> None:
-        """Put the present state of every component on the board, health and alerts first."""
-        with self._looking:
-            reports = {each.name: self._guard.run(each.name, each.look) for each in self._components}
+    def collect(self) -> None:
+        """Put the present state of every component into the retained state, health and alerts first."""
+        with self._collecting:
+            reports = {each.name: self._guard.run(each.name, each.report) for each in self._components}
             self._retained_state.put("health", whole(self._health(reports), self._time.now()))
-            self._guard.run("alerts", lambda: self._look_for_alerts(reports))
+            self._guard.run("alerts", partial(self._update_alerts, reports))
             for name, report in reports.items():
                 if report is not None:
-                    self._guard.run(f"state of {name}", lambda report=report: self._show(report))  # type: ignore[misc]
+                    self._guard.run(f"state of {name}", partial(self._put, report.states))
 
     def status(self) -> dict[str, object]:
-        """Every state message in one answer."""
-        self.look()
+        """Return every state message in one answer."""
+        self.collect()
         messages = {name: message.model_dump(mode="json") for name, message in self._retained_state.snapshot().items()}
         registers = {
             name.removeprefix("kkt/"): messages.pop(name) for name in list(messages) if name.startswith("kkt/")
@@ -73,12 +73,11 @@ class Telemetry:
             for name, report in reports.items()
         }
 
-    def _look_for_alerts(self, reports: dict[str, ComponentReport | None]) -> None:
+    def _update_alerts(self, reports: dict[str, ComponentReport | None]) -> None:
         facts = [fact for report in reports.values() if report is not None for fact in report.facts]
-        broken = self._guard.broken | self._alerts.broken
-        self._alerts.look(Observation([*facts, *(Broken(name, reason) for name, reason in broken.items())]))
+        self._alerts.update([*facts, BrokenParts(self._guard.broken | self._alerts.broken)])
         self._retained_state.put("alerts", self._alerts.state())
 
-    def _show(self, report: ComponentReport) -> None:
-        for name, message in report.states.items():
+    def _put(self, states: Mapping[str, Outgoing]) -> None:
+        for name, message in states.items():
             self._retained_state.put(name, message)

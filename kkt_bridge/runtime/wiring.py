@@ -20,18 +20,18 @@ from kkt_bridge.operations.alerts import Alerts
 from kkt_bridge.operations.clock_watch import ClockWatch
 from kkt_bridge.operations.command_worker import CommandWorker
 from kkt_bridge.operations.commands import Commands
+from kkt_bridge.operations.component_report import Component
 from kkt_bridge.operations.components import (
     BrokerComponent,
     BufferComponent,
     ClockComponent,
-    Component,
     DeadLettersComponent,
     IntakeComponent,
     JournalComponent,
     OfdComponent,
-    RegisterComponent,
     ShopTime,
 )
+from kkt_bridge.operations.register_component import RegisterComponent
 from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.runtime.ports import Ports

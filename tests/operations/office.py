@@ -118,7 +118,7 @@ class Office:
 
     def state(self, name: str) -> dict[str, Any]:
         """What the telemetry shows now."""
-        self.telemetry.look()
+        self.telemetry.collect()
         shown: dict[str, Any] = json.loads(self.retained_state.snapshot()[name].payload())
         return shown
 

@@ -11,17 +11,17 @@ from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent
 from kkt_bridge.journal.settings import set_setting
 from kkt_bridge.mqtt.holds import Occurrences
-from kkt_bridge.operations.alert_conditions import CONDITIONS, Condition, Finding
+from kkt_bridge.operations.alert_conditions import Finding
+from kkt_bridge.operations.alert_table import CONDITIONS, Condition
 from kkt_bridge.operations.alerts import WAITING_MAX, Alerts
 from kkt_bridge.operations.clock_watch import STEADY_S
-from kkt_bridge.operations.facts import Observation
 
 DAY_S = 86_400
 
 
 def look(office, seconds=0.5):
     office.shop.clock.advance(seconds)
-    office.telemetry.look()
+    office.telemetry.collect()
     office.shop.journal.flush()
 
 
@@ -266,7 +266,7 @@ def test_who_looks_does_not_wait_for_the_disk(office, monkeypatch):
 
     monkeypatch.setattr(office.shop.journal, "write", write)
     office.rival = "another client has taken the session"
-    office.telemetry.look()
+    office.telemetry.collect()
     assert told(office) == []
     monkeypatch.undo()
     office.shop.journal.flush()
@@ -276,7 +276,7 @@ def test_who_looks_does_not_wait_for_the_disk(office, monkeypatch):
 def test_what_waits_for_the_disk_is_bounded(office):
     flips = iter(range(10_000))
 
-    def flip(_sight):
+    def flip(_fact):
         yield Finding(None, "odd" if next(flips) % 2 == 0 else None)
 
     shop = office.shop
@@ -286,17 +286,16 @@ def test_what_waits_for_the_disk_is_bounded(office):
         registers=[],
         zone=shop.settings.zone,
         clock=shop.clock,
-        conditions=[Condition("flip", "warning", flip, "wait", "even")],
+        conditions=[Condition("flip", object, "warning", flip, "wait", "even")],
     )
-    observation = Observation([])
-    alerts.look(observation)
+    alerts.update([object()])
     break_disk(shop.journal)
     shop.journal.flush()
     for _ in range(3 * WAITING_MAX):
-        alerts.look(observation)
+        alerts.update([object()])
     mend_disk(shop.journal)
     shop.journal.write(lambda tx: None)
-    alerts.look(observation)
+    alerts.update([object()])
     shop.journal.flush()
     assert len(shop.events("alert")) <= 1 + WAITING_MAX
 
@@ -328,7 +327,7 @@ def test_every_condition_has_a_name_of_its_own():
 
 
 def raised(office):
-    office.telemetry.look()
+    office.telemetry.collect()
     return json.loads(office.retained_state.snapshot()["alerts"].payload())["alerts"]
 
 
@@ -453,7 +452,7 @@ def test_dead_letters_are_raised_until_each_is_decided_on(office):
 def test_what_heals_by_itself_is_told_only_when_it_lasts(office):
     flag = {"on": True}
 
-    def look_at(_sight):
+    def look_at(_fact):
         yield Finding("kkt-1", "busy" if flag["on"] else None)
 
     shop = office.shop
@@ -463,26 +462,26 @@ def test_what_heals_by_itself_is_told_only_when_it_lasts(office):
         registers=["kkt-1"],
         zone=shop.settings.zone,
         clock=shop.clock,
-        conditions=[Condition("busy", "warning", look_at, "wait", "free", after_s=60)],
+        conditions=[Condition("busy", object, "warning", look_at, "wait", "free", after_s=60)],
     )
-    alerts.look(Observation([]))
+    alerts.update([object()])
     shop.clock.advance(59)
-    alerts.look(Observation([]))
+    alerts.update([object()])
     flag["on"] = False
-    alerts.look(Observation([]))
+    alerts.update([object()])
     flag["on"] = True
     shop.clock.advance(30)
-    alerts.look(Observation([]))
+    alerts.update([object()])
     shop.clock.advance(59)
-    alerts.look(Observation([]))
+    alerts.update([object()])
     assert alerts.state().alerts == []
     shop.clock.advance(1)
-    alerts.look(Observation([]))
+    alerts.update([object()])
     assert [alert.code for alert in alerts.state().alerts] == ["busy"]
 
 
 def test_a_condition_that_fails_silences_no_other(office, caplog):
-    def fail(_sight):
+    def fail(_fact):
         raise KeyError("odd")
         yield
 
@@ -494,12 +493,12 @@ def test_a_condition_that_fails_silences_no_other(office, caplog):
         zone=shop.settings.zone,
         clock=shop.clock,
         conditions=[
-            Condition("fails", "warning", fail, "wait", "over"),
-            Condition("works", "warning", lambda _sight: iter([Finding(None, "bad")]), "wait", "over"),
+            Condition("fails", object, "warning", fail, "wait", "over"),
+            Condition("works", object, "warning", lambda _fact: iter([Finding(None, "bad")]), "wait", "over"),
         ],
     )
     for _ in range(5):
-        alerts.look(Observation([]))
+        alerts.update([object()])
     assert [alert.code for alert in alerts.state().alerts] == ["works"]
     assert alerts.broken == {"alert fails": "KeyError: 'odd'"}
     assert len([record for record in caplog.records if "cannot be looked at" in record.message]) == 1

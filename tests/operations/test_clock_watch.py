@@ -28,7 +28,7 @@ class Bench:
         self.verdict = self.look()
 
     def look(self):
-        self.verdict = self.watch.look(self.newest_ms, self.drifts)
+        self.verdict = self.watch.check(self.newest_ms, self.drifts)
         return self.verdict
 
     def run(self, seconds):

@@ -8,18 +8,17 @@ from support.stages import ZONE
 
 from kkt_bridge.mqtt.holds import Occurrences
 from kkt_bridge.mqtt.messages import SessionStatus
-from kkt_bridge.operations.alert_conditions import CONDITIONS
+from kkt_bridge.operations.alert_table import CONDITIONS
 from kkt_bridge.operations.clock_watch import ADVICE, ClockVerdict
-from kkt_bridge.operations.components import fill_level
-from kkt_bridge.operations.facts import (
-    Broken,
+from kkt_bridge.operations.component_report import (
+    BrokenParts,
     BrokerFacts,
     BufferFacts,
     FloodFacts,
     JournalFacts,
-    Observation,
     RegisterFacts,
 )
+from kkt_bridge.operations.components import fill_level
 from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.status import DeliveryStatus
 from kkt_bridge.stages.intake.flood import FloodStatus
@@ -60,7 +59,7 @@ def register(**changes):
 
 
 def found(code, fact):
-    return list(BY_CODE[code].look(Observation([fact])))
+    return BY_CODE[code].findings([fact])
 
 
 HOLDING = {
@@ -112,7 +111,7 @@ HOLDING = {
     "register_not_ready": (register(problem="blocked"), "kkt-1", "blocked"),
     "fn_expires": (RegisterFacts(VIEW, fn_days_left=30), "kkt-1", "expires in 30 days (2027-10-01)"),
     "clock": (ClockVerdict(alert=f"the system clock jumped: {ADVICE}"), None, "the system clock jumped"),
-    "component_failed": (Broken("buffer", "KeyError: 'x'"), None, "buffer (KeyError: 'x')"),
+    "component_failed": (BrokenParts({"buffer": "KeyError: 'x'"}), None, "buffer (KeyError: 'x')"),
 }
 """For each condition a fact in which it holds, the register that it is about, and some words of what is said."""
 
@@ -132,18 +131,18 @@ def test_a_condition_that_holds_says_what_and_where(code):
 
 @pytest.mark.parametrize("code", sorted(set(HOLDING) - {"component_failed"}))
 def test_a_condition_that_does_not_hold_says_so_and_not_nothing(code):
-    findings = list(BY_CODE[code].look(Observation(WELL)))
+    findings = BY_CODE[code].findings(WELL)
     assert findings
     assert [finding.message for finding in findings] == [None] * len(findings)
 
 
 @pytest.mark.parametrize("code", sorted(set(HOLDING) - {"component_failed"}))
 def test_what_could_not_be_looked_at_is_neither_raised_nor_cleared(code):
-    assert list(BY_CODE[code].look(Observation([]))) == []
+    assert BY_CODE[code].findings([]) == []
 
 
 def test_every_part_works_where_none_is_broken():
-    (finding,) = BY_CODE["component_failed"].look(Observation(WELL))
+    (finding,) = BY_CODE["component_failed"].findings([*WELL, BrokenParts({})])
     assert finding.message is None
 
 

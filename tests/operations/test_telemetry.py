@@ -8,7 +8,7 @@ from support.stages import break_disk, meddle, mend_disk
 
 from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
 from kkt_bridge.mqtt.holds import Occurrences
-from kkt_bridge.operations.components import ComponentReport
+from kkt_bridge.operations.component_report import ComponentReport
 from kkt_bridge.operations.health import WELL
 from kkt_bridge.operations.telemetry import INTERVAL_S
 
@@ -82,7 +82,7 @@ def test_a_growing_buffer_says_when_it_will_be_full(office):
     for _ in range(60):
         office.shop.clock.advance(10)
         sell(office)
-        office.telemetry.look()
+        office.telemetry.collect()
     state = office.state("buffer")
     assert state["pending"] == 60
     assert state["full_at"][:16] in {"2026-11-22T12:36", "2026-11-22T12:35"}, "140 more, one in ten seconds"
@@ -94,7 +94,7 @@ def test_a_buffer_that_does_not_grow_is_never_full(office):
     sell(office, 5)
     for _ in range(100):
         office.shop.clock.advance(10)
-        office.telemetry.look()
+        office.telemetry.collect()
     assert office.state("buffer")["full_at"] is None
 
 
@@ -223,8 +223,8 @@ def test_every_state_is_said_once_and_then_only_what_changes(office):
 
 def test_it_keeps_its_own_pace_however_often_it_is_woken(office, monkeypatch):
     looks = []
-    look = office.telemetry.look
-    monkeypatch.setattr(office.telemetry, "look", lambda: looks.append(1) or look())
+    collect = office.telemetry.collect
+    monkeypatch.setattr(office.telemetry, "collect", lambda: looks.append(1) or collect())
     for _ in range(100):
         wait = office.telemetry.step()
         assert 0 <= wait <= INTERVAL_S
@@ -249,7 +249,7 @@ class Oracle:
     name = "oracle"
     is_dark = True
 
-    def look(self):
+    def report(self):
         if self.is_dark:
             raise RuntimeError("it has gone dark")
         return ComponentReport(WELL)
@@ -285,9 +285,9 @@ def test_health_and_alerts_come_first(office):
 
 def test_a_journal_without_one_of_its_tables_still_shows_everything_it_can(office, tmp_path):
     sell(office)
-    office.telemetry.look()
+    office.telemetry.collect()
     meddle(tmp_path, "ALTER TABLE receipts RENAME TO lost")
-    office.telemetry.look()
+    office.telemetry.collect()
     health = office.state("health")
     assert health["status"] == "unhealthy"
     assert "no such table: receipts" in health["components"]["journal"]["reason"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkt_bridge.operations.trends import SAMPLES_MAX, Trend
+from kkt_bridge.operations.components import SAMPLES_MAX, Trend
 
 
 def fed(window_s, rate, seconds, step_s=0.5):

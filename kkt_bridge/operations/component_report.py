@@ -1,19 +1,21 @@
-"""What the components tell of themselves beyond their state messages: what the table of alerts looks at."""
+"""What a component of the bridge reports: its health, its state messages, and the facts that alerts are judged by."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, Protocol
 
 from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.stages.intake.flood import FloodStatus
 from kkt_bridge.stages.printing.status import LaneStatus
+from kkt_bridge.wire.messages import ComponentHealth, Outgoing
 
-T = TypeVar("T")
+BUFFER_LEVELS: Final = (80, 90, 100)
+"""Per cent of the buffer at which an alert is raised, and raised again."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalFacts:
-    """The journal and what lies in it for a person to decide."""
+    """The journal, and what lies in it for a person to decide on."""
 
     failing: str | None
     """Why it takes nothing; None when it does."""
@@ -54,7 +56,7 @@ class BrokerFacts:
 
     session: SessionStatus
     unroutable_now: int = 0
-    """Messages on topics that are none of ours since the look before this one."""
+    """Messages on topics that are none of ours since the report before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +67,31 @@ class FloodFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """A part of the telemetry, or of the bridge as the telemetry sees it, that failed in an unforeseen way."""
+class BrokenParts:
+    """Parts that failed in an unforeseen way when they were last run, with the reason."""
 
-    component: str
-    reason: str
+    reasons: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """Everything that one look of the telemetry has found. What could not be looked at is absent, not empty."""
+class ComponentReport:
+    """The state of a component at one moment."""
 
-    facts: Sequence[object]
+    health: ComponentHealth
+    states: Mapping[str, Outgoing] = field(default_factory=dict)
+    """State messages, by the name behind `state/`."""
+    facts: Sequence[object] = ()
+    """What the conditions of alerts are judged by."""
 
-    def of(self, kind: type[T]) -> Iterator[T]:
-        """The facts of one kind, in the order of the components."""
-        return (fact for fact in self.facts if isinstance(fact, kind))
+
+class Component(Protocol):
+    """A part of the bridge that reports its state every second."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `state/health`."""
+        ...
+
+    def report(self) -> ComponentReport:
+        """Return its present state. Whatever this raises is shown as the component's trouble."""
+        ...
