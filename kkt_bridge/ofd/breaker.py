@@ -16,9 +16,9 @@ import pybreaker
 from kkt_bridge.clock import Clock
 from kkt_bridge.settings import BreakerSettings
 
-BreakerName = Literal["closed", "open", "half_open"]
+CircuitState = Literal["closed", "open", "half_open"]
 
-_NAMES: Final[dict[str, BreakerName]] = {
+_NAMES: Final[dict[str, CircuitState]] = {
     pybreaker.STATE_CLOSED: "closed",
     pybreaker.STATE_OPEN: "open",
     pybreaker.STATE_HALF_OPEN: "half_open",
@@ -29,8 +29,8 @@ _NAMES: Final[dict[str, BreakerName]] = {
 class BreakerChange:
     """A change of state, as it goes into `event/breaker`."""
 
-    previous: BreakerName
-    current: BreakerName
+    previous: CircuitState
+    current: CircuitState
     failures: int
     last_error: str | None
 
@@ -54,13 +54,13 @@ class Breaker:
             throw_new_error_on_trip=False,
         )
         # pybreaker tells its listeners of a change before its own state says so: ours follows the listener.
-        self._state: BreakerName = "closed"
+        self._state: CircuitState = "closed"
         self.last_error: str | None = None
         """The text of the last failure that counted."""
         self.opened_ms: int | None = None
         """When it opened, by the system clock; None while closed."""
 
-    def note_change(self, current: BreakerName) -> None:
+    def note_change(self, current: CircuitState) -> None:
         """Take over what pybreaker tells its listener."""
         self._state = current
         if current == "open":
@@ -69,7 +69,7 @@ class Breaker:
             self.opened_ms = self.last_error = None
 
     @property
-    def state(self) -> BreakerName:
+    def state(self) -> CircuitState:
         """Where it stands."""
         return self._state
 

@@ -18,7 +18,7 @@ from kkt_bridge.operations.component_report import (
     JournalFacts,
     RegisterFacts,
 )
-from kkt_bridge.stages.delivery.status import DeliveryStatus
+from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 from kkt_bridge.stages.printing.status import NOT_YET_REACHED
 
 Severity = Literal["warning", "critical"]

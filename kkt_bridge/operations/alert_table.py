@@ -42,7 +42,7 @@ from kkt_bridge.operations.component_report import (
     JournalFacts,
     RegisterFacts,
 )
-from kkt_bridge.stages.delivery.status import DeliveryStatus
+from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 
 F = TypeVar("F")
 

@@ -20,8 +20,8 @@ from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.delivery.coordinator import Delivery, SyncInProgress
-from kkt_bridge.stages.delivery.sync_pass import SyncResult
+from kkt_bridge.stages.delivery.delivery import Delivery
+from kkt_bridge.stages.delivery.sync_pass import SyncInProgress, SyncResult
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.manual_resolution import (

@@ -28,7 +28,7 @@ from kkt_bridge.operations.component_report import (
 )
 from kkt_bridge.operations.health import BUFFER, JOURNAL, degraded_by, part
 from kkt_bridge.receipts.lifecycle import PENDING, Status
-from kkt_bridge.stages.delivery.status import DeliveryStatus
+from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing.status import LaneStatus, orphaned_queues
 from kkt_bridge.wire.messages import (

@@ -15,7 +15,6 @@ from kkt_bridge.mqtt.messages import BrokerSession, SessionStatus
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.exchange import Exchange
-from kkt_bridge.ofd.network import Network
 from kkt_bridge.operations.alerts import Alerts
 from kkt_bridge.operations.clock_watch import ClockWatch
 from kkt_bridge.operations.command_worker import CommandWorker
@@ -37,8 +36,9 @@ from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.runtime.ports import Ports
 from kkt_bridge.settings import Settings, VirtualKktSettings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
-from kkt_bridge.stages.delivery.coordinator import Delivery
+from kkt_bridge.stages.delivery.delivery import Delivery
 from kkt_bridge.stages.delivery.document import RegisterRequisites
+from kkt_bridge.stages.delivery.network import Network
 from kkt_bridge.stages.delivery.uplink import Uplink
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
@@ -146,7 +146,7 @@ def build(settings: Settings, ports: Ports, wakers: Wakers) -> Parts:
     admission = build_admission(base, lanes)
     # The breaker is built before what shows it: this finds it when a change comes.
     way = build_delivery(base, lambda _change: retained_state.put("breaker", ofd.breaker_state()))
-    ofd = OfdComponent(lambda: way.delivery.view, way.breaker, ShopTime(clock, settings.zone))
+    ofd = OfdComponent(lambda: way.delivery.status, way.breaker, ShopTime(clock, settings.zone))
     telemetry = build_telemetry(
         base, retained_state, components(base, admission, lanes, lambda: session.status, ofd), online
     )

@@ -12,7 +12,7 @@ from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.operations.components import OfdComponent, ShopTime
 from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.runtime.wiring import build_command_worker, build_telemetry, components
-from kkt_bridge.stages.delivery.status import DeliveryStatus
+from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 from kkt_bridge.wire.messages import Online
 
 ROUNDS_MAX = 20
@@ -61,9 +61,9 @@ class Office:
         view = DeliveryStatus(
             network=sync.network.state,
             in_progress=sync.delivery.in_progress,
-            sent_total=sync.delivery.sent_total,
-            failed_total=sync.delivery.failed_total,
-            last_success_ms=sync.delivery.last_success_ms,
+            sent_total=sync.delivery.outcomes.sent_total,
+            failed_total=sync.delivery.outcomes.failed_total,
+            last_success_ms=sync.delivery.outcomes.last_success_ms,
         )
         return replace(view, **self.evidence)
 

@@ -20,7 +20,7 @@ from kkt_bridge.operations.component_report import (
 )
 from kkt_bridge.operations.components import fill_level
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.delivery.status import DeliveryStatus
+from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 from kkt_bridge.stages.intake.flood import FloodStatus
 from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneStatus, UnreadHistory
 

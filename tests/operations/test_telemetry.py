@@ -150,7 +150,7 @@ def test_sync_counts_and_rates(office):
     state = office.state("sync")
     assert (state["network"], state["in_progress"], state["last_success_at"]) == ("online", False, None)
     assert (state["sent_total"], state["failed_total"], state["rate_per_s"]) == (0, 0, 0.0)
-    office.shop.sync.delivery.sent_total = 120
+    office.shop.sync.delivery.outcomes.sent_total = 120
     office.shop.clock.advance(30)
     assert office.state("sync")["rate_per_s"] == 4.0
 

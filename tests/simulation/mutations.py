@@ -23,13 +23,13 @@ from kkt_bridge.mqtt import holds, paho_client, redial, session
 from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.operations import components
 from kkt_bridge.receipts import identity
-from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 from kkt_bridge.registers.virtual import driver as virtual
 from kkt_bridge.stages import (
     publishing,
 )
-from kkt_bridge.stages.delivery import coordinator, evidence, trial
-from kkt_bridge.stages.delivery import disposition as dispositions
+from kkt_bridge.stages.delivery import delivery, disposition, failure_attribution, trial
+from kkt_bridge.stages.delivery import outcomes as delivery_outcomes
 from kkt_bridge.stages.intake import admission, decide, intake, record
 from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, stale_journal, storage_reader
 
@@ -181,32 +181,34 @@ def begin_without_a_trace() -> None:
     outcomes.record_outcome = record_from_the_queue
 
 
-def _rule_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:
-    """Have delivery make something else of each ruling: of the answer, what is known, and the ruling."""
-    real = dispositions.rule
-    coordinator.rule = lambda answer, known: change(answer, known, real(answer, known))  # type: ignore[attr-defined]
+def _dispose_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:
+    """Have delivery make something else of each disposition: of the answer, what is known, and the disposition."""
+    real = disposition.dispose
+    delivery.dispose = lambda answer, known: change(answer, known, real(answer, known))  # type: ignore[attr-defined]
 
 
 def count_attempts_during_an_outage() -> None:
     """Every failure counts against the document, also when the OFD is away."""
-    real = dispositions.rule
-    coordinator.rule = lambda answer, known: real(  # type: ignore[attr-defined]
-        answer, dataclasses.replace(known, is_well=True, is_doubtful=False)
+    real = disposition.dispose
+    delivery.dispose = lambda answer, known: real(  # type: ignore[attr-defined]
+        answer, dataclasses.replace(known, health_ok=True, service_fails=False)
     )
 
 
 def overtake_in_an_outage() -> None:
     """After a failure the next document is tried, although nothing says that the failed one is at fault."""
-    _rule_otherwise(
-        lambda _answer, _known, disposition: (
-            dataclasses.replace(disposition, fate="waiting") if disposition.fate == "held" else disposition
+    _dispose_otherwise(
+        lambda _answer, _known, decided: (
+            dataclasses.replace(decided, delivery=DeliveryState.WAITING)
+            if decided.delivery is DeliveryState.READY
+            else decided
         )
     )
 
 
 def trust_the_health_check_in_doubt() -> None:
     """However many documents fail, a health check that answers makes each of them the guilty one."""
-    evidence.FailureAttribution.is_doubtful = lambda *_: False  # type: ignore[assignment, method-assign]
+    failure_attribution.FailureAttribution.service_fails = lambda *_: False  # type: ignore[assignment, method-assign]
 
 
 def let_the_health_check_decide() -> None:
@@ -216,53 +218,53 @@ def let_the_health_check_decide() -> None:
 
 def take_a_refused_bridge_for_a_refused_document() -> None:
     """401 and 404 end a document, whoever is meant by them."""
-    refused = dispositions.RULES[AnswerKind.DOCUMENT_REFUSED]
-    dispositions.RULES = MappingProxyType({**dispositions.RULES, AnswerKind.BRIDGE_REFUSED: refused})  # type: ignore[misc]
+    refused = disposition.ANSWER_RULES[AnswerKind.DOCUMENT_REFUSED]
+    disposition.ANSWER_RULES = MappingProxyType({**disposition.ANSWER_RULES, AnswerKind.BRIDGE_REFUSED: refused})  # type: ignore[misc]
 
 
 def take_a_request_for_patience_for_a_failure() -> None:
     """429 is the document's fault."""
-    failed = dispositions.RULES[AnswerKind.SERVICE_FAILED]
-    dispositions.RULES = MappingProxyType({**dispositions.RULES, AnswerKind.SLOW_DOWN: failed})  # type: ignore[misc]
+    failed = disposition.ANSWER_RULES[AnswerKind.SERVICE_FAILED]
+    disposition.ANSWER_RULES = MappingProxyType({**disposition.ANSWER_RULES, AnswerKind.SLOW_DOWN: failed})  # type: ignore[misc]
 
 
 def wait_for_an_answer_for_ever() -> None:
     """A batch that does not come back holds its register up until a restart."""
-    coordinator.Delivery._give_up_lost = lambda _self: None  # type: ignore[method-assign]
+    delivery.Delivery._give_up_lost = lambda _self: None  # type: ignore[method-assign]
 
 
 def take_a_portal_for_the_ofd() -> None:
     """Whatever answers 200 has the document."""
-    taken = dispositions.RULES[AnswerKind.ACCEPTED]
-    dispositions.RULES = MappingProxyType({**dispositions.RULES, AnswerKind.NOT_THE_OFD: taken})  # type: ignore[misc]
+    taken = disposition.ANSWER_RULES[AnswerKind.ACCEPTED]
+    disposition.ANSWER_RULES = MappingProxyType({**disposition.ANSWER_RULES, AnswerKind.NOT_THE_OFD: taken})  # type: ignore[misc]
 
 
 def a_new_key_for_each_attempt() -> None:
     """The OFD cannot tell a repeat from a new document."""
-    real = coordinator.Delivery._submit
+    real = delivery.Delivery._submit
 
     def submit(self: Any, requests: list[Any]) -> int:
         anew = [dataclasses.replace(each, key=each.key and f"{each.key}:{self._batch}") for each in requests]
         return real(self, anew)
 
-    coordinator.Delivery._submit = submit  # type: ignore[method-assign]
+    delivery.Delivery._submit = submit  # type: ignore[method-assign]
 
 
 def send_the_newest_first() -> None:
     """Documents go to the OFD in the order of a stack."""
-    real = coordinator.Delivery._ready
+    real = delivery.Delivery._ready
 
     def ready(self: Any, *which: Any) -> list[Any]:
         return list(reversed(real(self, *which)))
 
-    coordinator.Delivery._ready = ready  # type: ignore[method-assign]
+    delivery.Delivery._ready = ready  # type: ignore[method-assign]
 
 
 def believe_that_it_was_sent() -> None:
     """A document whose answer was lost counts as delivered, whether it arrived or not."""
-    _rule_otherwise(
-        lambda answer, _known, disposition: (
-            dispositions.Disposition("sent", "success") if answer.kind is AnswerKind.LINE_FAILED else disposition
+    _dispose_otherwise(
+        lambda answer, _known, decided: (
+            disposition.Disposition(DeliveryState.SENT, "success") if answer.kind is AnswerKind.LINE_FAILED else decided
         )
     )
 
@@ -338,12 +340,12 @@ def bury_silently() -> None:
     """A dead letter leaves no step, so no event."""
     real = delivery_rows.dead_letter
 
-    def bury(tx: Any, due: Any, **how: Any) -> None:
+    def dead_letter(tx: Any, due: Any, **how: Any) -> None:
         before = len(tx._steps)
         real(tx, due, **how)
         del tx._steps[before:]
 
-    coordinator.bury = bury  # type: ignore[attr-defined]
+    delivery_outcomes.dead_letter = dead_letter  # type: ignore[attr-defined]
 
 
 def drop_old_replies() -> None:

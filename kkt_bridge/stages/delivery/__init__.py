@@ -1,5 +1,6 @@
 """Stage 3: fiscal documents to the OFD, in the order of their FD numbers.
 
-One lane for each register sends its oldest documents; one road, shared by all lanes, knows if anything may be sent.
-What an answer means is decided by evidence over all documents, see `dispositions` and `evidence`.
+One lane for each register sends its oldest documents; one uplink, shared by all lanes, knows if anything may be sent.
+`disposition` says what follows from an answer, `failure_attribution` whose fault a failure is, `next_action` what is
+done next, and `outcomes` writes down what came of it.
 """

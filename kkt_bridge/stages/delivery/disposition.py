@@ -1,4 +1,4 @@
-"""What follows from an answer of the OFD: for the document, and for the road. Pure; the rules are tables."""
+"""What follows from an answer of the OFD: for the document, and for the uplink. Pure; the rules are tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,34 +6,31 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
-from kkt_bridge.ofd.network import NetworkName
+from kkt_bridge.receipts.lifecycle import DeliveryState
+from kkt_bridge.stages.delivery.network import NetworkState
 
-RoadNote = Literal["success", "failure", "pause", "nothing"]
-"""What the road learns: the breaker counts successes and failures, a pause is kept, the rest does not concern it."""
-
-Fate = Literal["sent", "held", "waiting", "dead"]
-"""Of a document: `held` stays the next of its register, and nothing overtakes it; `waiting` has a back-off of its own,
-and does not hold up those behind it."""
+UplinkEffect = Literal["success", "failure", "pause", "nothing"]
+"""The breaker counts successes and failures, a pause stops everything for a while."""
 
 
-class DispositionRule(NamedTuple):
+class AnswerRule(NamedTuple):
     """What the kind of an answer says by itself."""
 
-    uplink: RoadNote
-    network: NetworkName
+    uplink: UplinkEffect
+    network: NetworkState
     document: Literal["sent", "held", "refused", "misdirected", "attributed"]
     """`misdirected` and `attributed` need evidence: whose fault it is."""
 
 
-RULES: Final[Mapping[AnswerKind, DispositionRule]] = MappingProxyType(
+ANSWER_RULES: Final[Mapping[AnswerKind, AnswerRule]] = MappingProxyType(
     {
-        AnswerKind.ACCEPTED: DispositionRule("success", "online", "sent"),
-        AnswerKind.NOT_THE_OFD: DispositionRule("failure", "offline", "held"),
-        AnswerKind.SLOW_DOWN: DispositionRule("pause", "online", "held"),
-        AnswerKind.BRIDGE_REFUSED: DispositionRule("failure", "degraded", "misdirected"),
-        AnswerKind.DOCUMENT_REFUSED: DispositionRule("nothing", "online", "refused"),
-        AnswerKind.SERVICE_FAILED: DispositionRule("failure", "degraded", "attributed"),
-        AnswerKind.LINE_FAILED: DispositionRule("failure", "offline", "attributed"),
+        AnswerKind.ACCEPTED: AnswerRule("success", "online", "sent"),
+        AnswerKind.NOT_THE_OFD: AnswerRule("failure", "offline", "held"),
+        AnswerKind.SLOW_DOWN: AnswerRule("pause", "online", "held"),
+        AnswerKind.BRIDGE_REFUSED: AnswerRule("failure", "degraded", "misdirected"),
+        AnswerKind.DOCUMENT_REFUSED: AnswerRule("nothing", "online", "refused"),
+        AnswerKind.SERVICE_FAILED: AnswerRule("failure", "degraded", "attributed"),
+        AnswerKind.LINE_FAILED: AnswerRule("failure", "offline", "attributed"),
     }
 )
 
@@ -48,13 +45,13 @@ class Circumstances:
     """Strikes that make a dead letter."""
     is_forced: bool = False
     """Whether an operator forced the attempt."""
-    is_well: bool = False
+    health_ok: bool = False
     """Whether the OFD's health check answered well after the failure."""
     took_others: bool = False
     """Whether the OFD took another document since this one failed last."""
     took_others_since_refusal: bool = False
     """Whether it took another one since it first refused the bridge on this one."""
-    is_doubtful: bool = False
+    service_fails: bool = False
     """Whether three or more different documents are failing, and none was taken since the first of them failed."""
 
 
@@ -62,41 +59,43 @@ class Circumstances:
 class Disposition:
     """What is to be done about one attempt."""
 
-    fate: Fate
-    uplink: RoadNote
+    delivery: DeliveryState
+    """`READY`: held, it stays the next of its register and nothing overtakes it. `WAITING`: it waits out a back-off
+    of its own, and does not hold up those behind it."""
+    uplink: UplinkEffect
     strike: bool = False
     reason: str | None = None
     """Why a dead letter is one."""
 
 
-def rule(answer: OfdAnswer, known: Circumstances) -> Disposition:
-    """What follows from this answer under these circumstances."""
-    uplink, _, document = RULES[answer.kind]
-    match document:
+def dispose(answer: OfdAnswer, known: Circumstances) -> Disposition:
+    """Return what follows from this answer under these circumstances."""
+    rule = ANSWER_RULES[answer.kind]
+    match rule.document:
         case "sent":
-            return Disposition("sent", uplink)
+            return Disposition(DeliveryState.SENT, rule.uplink)
         case "held":
-            return Disposition("held", uplink)
+            return Disposition(DeliveryState.READY, rule.uplink)
         case "refused":
-            return Disposition("dead", uplink, strike=True, reason="refused")
+            return Disposition(DeliveryState.DEAD, rule.uplink, strike=True, reason="refused")
         case "misdirected":
             if known.took_others_since_refusal:
                 # Others get through, so this bridge is not refused: it is this document.
-                return Disposition("dead", "nothing", strike=True, reason="refused")
-            return Disposition("held", uplink)
+                return Disposition(DeliveryState.DEAD, "nothing", strike=True, reason="refused")
+            return Disposition(DeliveryState.READY, rule.uplink)
         case "attributed":
             return _attribute(known)
 
 
 def _attribute(known: Circumstances) -> Disposition:
-    """Whose fault a failure is that may be anybody's."""
-    is_alive = known.is_well or known.took_others
-    if not known.is_forced and (not is_alive or known.is_doubtful):
-        return Disposition("held", "failure")
-    # A document that fails while others are taken says nothing of the service: it must not close the road for them.
-    uplink: RoadNote = "nothing" if known.took_others and not known.is_doubtful else "failure"
+    """Decide whose fault a failure is that may be anybody's."""
+    is_alive = known.health_ok or known.took_others
+    if not known.is_forced and (not is_alive or known.service_fails):
+        return Disposition(DeliveryState.READY, "failure")
+    # A document that fails while others are taken says nothing of the service: it must not open the breaker for them.
+    uplink: UplinkEffect = "nothing" if known.took_others and not known.service_fails else "failure"
     if known.strikes + 1 < known.max_attempts:
-        return Disposition("waiting", uplink, strike=True)
-    if known.is_doubtful:
-        return Disposition("waiting", uplink)  # one strike short of the end, until there is proof
-    return Disposition("dead", uplink, strike=True, reason="max_attempts")
+        return Disposition(DeliveryState.WAITING, uplink, strike=True)
+    if known.service_fails:
+        return Disposition(DeliveryState.WAITING, uplink)  # one strike short of the end, until there is proof
+    return Disposition(DeliveryState.DEAD, uplink, strike=True, reason="max_attempts")

@@ -1,7 +1,9 @@
 """The document as the OFD gets it: put together once, when it was printed, and kept as bytes."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -9,7 +11,10 @@ from pydantic_core import to_json
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
+from kkt_bridge.journal.delivery import fix_body, last_document, note_unfit, unfixed_documents
+from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import Unfixed
+from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
@@ -28,6 +33,9 @@ class RegisterRequisites:
 
 NO_DOCUMENT: Final = "no document for the OFD can be put together, which is tried again at the next start"
 
+BODIES_MAX: Final = 64
+"""Bodies made in one commit: all others who write wait for it."""
+
 FIELDS_TOLD_MAX: Final = 5
 """Fields of a receipt that the log names as the reason why it cannot be read."""
 
@@ -35,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 def document_body(*, key: ReceiptKey, request: str, mark: str, hlc: Hlc, requisites: RegisterRequisites) -> bytes:
-    """The body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`.
+    """Return the body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`.
 
     `request` and `mark` are JSON and go through byte for byte. `requisites` are the register's.
     Errors: pydantic's, where `request` or `mark` cannot be read.
@@ -58,7 +66,7 @@ def document_body(*, key: ReceiptKey, request: str, mark: str, hlc: Hlc, requisi
 
 
 def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | None:
-    """The document's body; None, with a line in the log, where none can be put together."""
+    """Return the document's body; None, with a line in the log, where none can be put together."""
     ids = unfixed.key._asdict()
     try:
         return document_body(
@@ -81,3 +89,40 @@ def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | No
 def _refused_fields(error: ValidationError) -> str:
     faults = error.errors(include_input=False, include_context=False, include_url=False)
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:FIELDS_TOLD_MAX])
+
+
+class MissingBodies:
+    """Puts together what the OFD is sent of documents that came without it, before anything can change it."""
+
+    def __init__(self, journal: Journal, requisites: Mapping[str, RegisterRequisites]) -> None:
+        self._journal = journal
+        self._requisites = requisites
+        self._done_to = 0
+        """Up to this document, all have a body or cannot have one."""
+        self.unsendable: Mapping[str, int] = {}
+        """Documents that cannot have one, by register; empty until that was looked into. Others may read it."""
+
+    def make(self) -> None:
+        """Make what is missing behind what was looked at before. Errors: StorageUnavailable."""
+        if not self.unsendable:
+            self.unsendable = dict.fromkeys(self._requisites, 0)
+        last = self._journal.read(last_document)
+        if last <= self._done_to:
+            return
+        while unfixed := self._journal.read(lambda at: unfixed_documents(at, self._done_to, BODIES_MAX)):
+            bodies = [body_or_none(each, self._requisites.get(each.kkt, RegisterRequisites())) for each in unfixed]
+            self._journal.write(partial(_keep_bodies, unfixed, bodies))
+            self._done_to = unfixed[-1].document
+            for each, body in zip(unfixed, bodies, strict=True):
+                if body is None and not each.is_dead:
+                    # Anew each time: others may be reading.
+                    self.unsendable = {**self.unsendable, each.kkt: self.unsendable.get(each.kkt, 0) + 1}
+        self._done_to = max(self._done_to, last)
+
+
+def _keep_bodies(unfixed: list[Unfixed], bodies: list[bytes | None], tx: Transaction) -> None:
+    for each, body in zip(unfixed, bodies, strict=True):
+        if body is None:
+            note_unfit(tx, each.document, "it cannot be put together; see the log")
+        else:
+            fix_body(tx, each.document, body)

@@ -1,37 +1,46 @@
-"""A trial: whether the way to the OFD is open, shown by its health check or by a document.
+"""Trials: whether the way to the OFD is open, shown by its health check or by a document, one at a time.
 
 A health check is hearsay, a delivery is proof. Where the check fails, every third trial goes on with a document all the
 same; where documents fail although it is well, it closes no breaker.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from kkt_bridge.journal.records import DueDocument
 
-HEARSAY_MAX: Final = 3
+FAILED_CHECKS_PER_PROOF: Final = 3
 """Failing health checks in a row, each of so many of which is followed by a document."""
 
 OTHERS_MAX: Final = 3
 """Documents besides one that a trial tries: each may take as long as a time-out."""
 
 
-@dataclass(slots=True)
-class Trial:
-    """One of them, under way."""
+class TrialState(StrEnum):
+    """What the trial under way does."""
 
-    candidates: deque[DueDocument] = field(default_factory=deque)
-    """Documents to be tried, one after the other, until one is taken."""
-    is_well: bool | None = None
-    """What the health check said; None where there is none, or it was not asked."""
-    asking: int | None = None
-    """The number of the question under way."""
+    NONE = "none"
+    """There is none."""
+    CHECKING = "checking"
+    """The health check is asked first."""
+    TRYING = "trying"
+    """Documents are tried, one after the other, until one is taken."""
+
+
+TRIAL_TRANSITIONS: Final[Mapping[TrialState, frozenset[TrialState]]] = MappingProxyType(
+    {
+        TrialState.NONE: frozenset({TrialState.CHECKING, TrialState.TRYING}),
+        TrialState.CHECKING: frozenset({TrialState.TRYING, TrialState.NONE}),
+        TrialState.TRYING: frozenset({TrialState.NONE}),
+    }
+)
 
 
 class Trials:
-    """What is remembered from one trial to the next, until a document is taken.
+    """The trial under way, and what is remembered from one to the next until a document is taken.
 
     The oldest document of a register overtakes nobody, so those of all registers are tried first. Were each of them a
     bad one, everything behind would wait for ever: only then are some from behind tried, right after the oldest of
@@ -39,6 +48,13 @@ class Trials:
     """
 
     def __init__(self) -> None:
+        self.state = TrialState.NONE
+        self.candidates: deque[DueDocument] = deque()
+        """Documents still to be tried."""
+        self.health_ok: bool | None = None
+        """What the health check said in this trial; None where there is none, or it was not asked."""
+        self.next_at = 0.0
+        """When the next trial may begin: seconds on the monotonic clock."""
         self._failed_checks = 0
         self._in_vain = False
         """Whether a trial's documents have failed since one was taken."""
@@ -50,49 +66,87 @@ class Trials:
         """By register, the number of the last trial in which it had its turn."""
         self._count = 0
 
-    def note_check(self, *, well: bool) -> None:
-        """Take note of what the health check said."""
-        self._failed_checks = 0 if well else self._failed_checks + 1
-
-    @property
-    def is_proof_due(self) -> bool:
-        """Whether a document is to be tried, though the health check fails."""
-        return self._is_proven or self._failed_checks % HEARSAY_MAX == 0
-
-    def note_taken(self) -> None:
-        """The OFD took a document: what failed before may have failed through no fault of its own."""
-        self._in_vain = False
-        self._tried.clear()
-        self._led.clear()
-
-    def note_failed(self, due: DueDocument) -> None:
-        """A trial's document was not taken."""
-        self._tried[due.kkt] = max(due.document, self._tried.get(due.kkt, 0))
-
-    def end(self, *, taken: bool) -> None:
-        """A trial is over that tried documents."""
-        self._is_proven = taken
-        self._in_vain = not taken
+    # -- which documents ------------------------------------------------------------------------------------
 
     def in_turn(self, oldest: Iterable[DueDocument]) -> list[DueDocument]:
-        """The oldest documents of the registers, those first whose register had its turn longest ago."""
+        """Return the oldest documents of the registers, those first whose register had its turn longest ago."""
         return sorted(oldest, key=lambda due: (self._led.get(due.kkt, 0), due.document))
 
     def behind(self, first: DueDocument) -> int | None:
-        """Behind which document of its register one is to be tried besides this one; None where none is."""
+        """Return the document of its register behind which one is to be tried besides this one; None for none."""
         tried = self._tried.get(first.kkt, 0)
         return tried if self._in_vain and tried >= first.document else None
 
     def start_over(self, first: DueDocument) -> None:
-        """All documents of its register were tried: the one behind this is next."""
+        """Begin behind this document again: all documents of its register were tried."""
         self._tried[first.kkt] = first.document
 
-    def begin(self, first: DueDocument, behind: Sequence[DueDocument], others: Sequence[DueDocument]) -> Trial:
-        """A trial of this document, and where that was in vain before, of others too.
+    def choose(
+        self, first: DueDocument, behind: Sequence[DueDocument], others: Sequence[DueDocument]
+    ) -> list[DueDocument]:
+        """Return what the next trial tries: this document, and where that was in vain before, others too.
 
         Those of other registers come before it: if one of them is taken, none from `behind` need overtake it.
         """
         self._count += 1
         self._led[first.kkt] = self._count
-        chosen = [*others[: OTHERS_MAX - 1], first, *behind][: 1 + OTHERS_MAX] if self._in_vain else [first]
-        return Trial(deque(chosen))
+        return [*others[: OTHERS_MAX - 1], first, *behind][: 1 + OTHERS_MAX] if self._in_vain else [first]
+
+    # -- the one under way ----------------------------------------------------------------------------------
+
+    def _become(self, state: TrialState) -> None:
+        assert state in TRIAL_TRANSITIONS[self.state], f"a trial {state} after {self.state}"
+        self.state = state
+
+    def begin(self, candidates: Iterable[DueDocument], *, checks_first: bool = False) -> None:
+        """Begin one with these documents, with the health check before them if so wanted."""
+        self._become(TrialState.CHECKING if checks_first else TrialState.TRYING)
+        self.candidates = deque(candidates)
+        self.health_ok = None
+
+    @property
+    def is_proof_due(self) -> bool:
+        """Whether a document is to be tried, though the health check fails."""
+        return self._is_proven or self._failed_checks % FAILED_CHECKS_PER_PROOF == 0
+
+    def note_check(self, *, health_ok: bool | None, is_contradicted: bool) -> None:
+        """Take the health check's answer, None where there is no such check: documents follow, or the trial is over.
+
+        `is_contradicted`: deliveries fail although the check is well.
+        """
+        self.health_ok = health_ok
+        needs_proof = True
+        if health_ok is not None:
+            self._failed_checks = 0 if health_ok else self._failed_checks + 1
+            needs_proof = bool(self.candidates) and (is_contradicted if health_ok else self.is_proof_due)
+        if needs_proof:
+            self._become(TrialState.TRYING)
+        else:
+            self.end()
+
+    def note_outcome(self, due: DueDocument, *, is_taken: bool, is_pause: bool) -> bool:
+        """Take note of what became of the trial's document; return whether the trial is over.
+
+        One document that is taken is enough.
+        """
+        if not is_taken and not is_pause:
+            self._tried[due.kkt] = max(due.document, self._tried.get(due.kkt, 0))
+            if self.candidates:
+                return False
+        if not is_pause:  # an OFD that asks for patience is there, and says nothing of the document
+            self._is_proven = is_taken
+            self._in_vain = not is_taken
+        self.end()
+        return True
+
+    def end(self) -> None:
+        """End the trial under way."""
+        self._become(TrialState.NONE)
+        self.candidates.clear()
+        self.health_ok = None
+
+    def note_taken(self) -> None:
+        """Forget what failed before: the OFD took a document, it may have failed through no fault of its own."""
+        self._in_vain = False
+        self._tried.clear()
+        self._led.clear()

@@ -3,62 +3,14 @@
 import uuid
 from itertools import pairwise
 
-import httpx
 import pytest
+from support.delivery import HOUR_S, WEEK_S, documents, key, letters, printed, statuses
 from support.receipts import receipt
 from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk
 
-from kkt_bridge.journal.delivery import dead_letters, ready_documents, requeue
-from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.delivery.coordinator import RETRY_S, SyncInProgress
-
-HOUR_S = 3600
-WEEK_S = 7 * 24 * HOUR_S
-
-
-@pytest.fixture
-def simulator():
-    with OfdSimulator() as running:
-        yield running
-
-
-class Ofd:
-    """The OFD as its owner sees it."""
-
-    def __init__(self, simulator):
-        self.url = simulator.url
-        self._http = httpx.Client(base_url=simulator.url, trust_env=False)
-
-    def close(self):
-        self.faults()
-        self._http.close()
-
-    def faults(self, **content):
-        answer = self._http.put("/_faults", json=content)
-        assert answer.status_code == 200, answer.text
-
-    def received(self):
-        return {entry["key"]: entry for entry in self._http.get("/_received").json()["documents"]}
-
-    def requests(self):
-        return self._http.get("/_received").json()["requests"]
-
-    def order(self, requests):
-        """The receipts that arrived, in the order of their first arrival."""
-        received = self.received()
-        arrived = [request for request in requests if key(request) in received]
-        return sorted(arrived, key=lambda request: received[key(request)]["order"])
-
-
-def key(request):
-    return f"{request['pos_id']}:{request['receipt_id']}"
-
-
-@pytest.fixture
-def ofd(simulator):
-    owner = Ofd(simulator)
-    yield owner
-    owner.close()
+from kkt_bridge.journal.delivery import ready_documents, requeue
+from kkt_bridge.stages.delivery.delivery import RETRY_S
+from kkt_bridge.stages.delivery.sync_pass import SyncInProgress
 
 
 @pytest.fixture
@@ -87,26 +39,6 @@ def shop(open_shop):
     return open_shop()
 
 
-def printed(shop, count=1, **changes):
-    requests = [receipt(**changes) for _ in range(count)]
-    for request in requests:
-        shop.sell(request, pos=request["pos_id"])
-    shop.print_all()
-    return requests
-
-
-def statuses(shop, requests):
-    return [shop.status(request) for request in requests]
-
-
-def letters(shop, kkt="kkt-1"):
-    return shop.journal.read(lambda connection: dead_letters(connection, kkt, 0, 100))
-
-
-def documents(shop, kkt="kkt-1"):
-    return shop.rows("SELECT delivery, attempts, strikes FROM documents WHERE kkt = ? ORDER BY id", kkt)
-
-
 # -- sending ----------------------------------------------------------------------------------------------
 
 
@@ -123,7 +55,7 @@ def test_an_idle_delivery_waits_to_be_woken(shop):
     assert shop.sync.run() is None
     printed(shop)
     assert shop.sync.run() is None
-    assert shop.sync.delivery.sent_total == 1
+    assert shop.sync.delivery.outcomes.sent_total == 1
 
 
 def test_a_lost_answer_leads_to_a_repeat_under_the_same_key(shop, ofd):
@@ -297,9 +229,9 @@ def test_waits_between_attempts_double(open_shop, ofd):
     ofd.faults(error_keys=[key(bad)])
     times = []
     for _ in range(300):
-        before = shop.sync.delivery.failed_total
+        before = shop.sync.delivery.outcomes.failed_total
         wait = shop.sync.run()
-        if shop.sync.delivery.failed_total > before:
+        if shop.sync.delivery.outcomes.failed_total > before:
             times.append(shop.clock.monotonic())
         shop.clock.advance(0.5 if wait is None else min(wait, 0.5))
     waits = [later - earlier for earlier, later in pairwise(times)]
@@ -385,18 +317,18 @@ def test_a_document_that_cannot_be_put_together_holds_up_nobody_and_is_still_owe
         f"DELETE FROM bodies WHERE document = (SELECT id FROM documents WHERE receipt = {row})",
         f"UPDATE requests SET body = '{{}}' WHERE receipt = {row}",
     )
-    assert shop.sync.delivery.view.unsendable == {}, "nobody has looked yet"
+    assert shop.sync.delivery.status.unsendable == {}, "nobody has looked yet"
     shop.sync.run()
     assert statuses(shop, (first, bad, last)) == ["synced", "printed", "synced"]
-    assert shop.sync.delivery.view.unsendable == {"kkt-1": 1}
+    assert shop.sync.delivery.status.unsendable == {"kkt-1": 1}
     shop.restart()
     shop.sync.run()
-    assert shop.sync.delivery.view.unsendable == {"kkt-1": 1}, "it is tried again with each start"
+    assert shop.sync.delivery.status.unsendable == {"kkt-1": 1}, "it is tried again with each start"
     meddle(shop.folder, f"UPDATE requests SET body = '{body}' WHERE receipt = {row}")
     shop.restart()
     shop.sync.run()
     assert statuses(shop, (first, bad, last)) == ["synced"] * 3
-    assert shop.sync.delivery.view.unsendable == {"kkt-1": 0}
+    assert shop.sync.delivery.status.unsendable == {"kkt-1": 0}
 
 
 def test_a_network_that_came_back_is_believed_though_a_document_cannot_be_put_together(shop, ofd):
@@ -633,7 +565,7 @@ def test_an_automatic_round_gives_way(shop, ofd):
     shop.sync.step()
     assert shop.sync.delivery.in_progress
     result = shop.sync.order()
-    assert result.sent + shop.sync.delivery.sent_total >= 40
+    assert result.sent + shop.sync.delivery.outcomes.sent_total >= 40
     assert not shop.sync.delivery.in_progress
 
 
@@ -657,8 +589,8 @@ def test_totals_and_the_last_success_are_kept(shop, ofd):
     ofd.faults(refuse_keys=[key(bad)])
     shop.sync.run()
     delivery = shop.sync.delivery
-    assert (delivery.sent_total, delivery.failed_total) == (1, 1)
-    assert delivery.last_success_ms == shop.clock.now_ms()
+    assert (delivery.outcomes.sent_total, delivery.outcomes.failed_total) == (1, 1)
+    assert delivery.outcomes.last_success_ms == shop.clock.now_ms()
     assert shop.status(good) == "synced"
 
 

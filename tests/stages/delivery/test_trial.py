@@ -1,27 +1,13 @@
 """Trials by documents: the oldest of each register first, and never more than one out of turn."""
 
 import pytest
-from stages.test_delivery import HOUR_S, Ofd, key, printed, statuses
+from support.delivery import HOUR_S, key, printed, statuses
 from support.stages import Shop, check_counts
 
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.delivery.trial import Trials
-
-
-@pytest.fixture
-def simulator():
-    with OfdSimulator() as running:
-        yield running
-
-
-@pytest.fixture
-def ofd(simulator):
-    owner = Ofd(simulator)
-    yield owner
-    owner.close()
+from kkt_bridge.stages.delivery.trial import Trials, TrialState
 
 
 @pytest.fixture
@@ -191,6 +177,14 @@ def due(number, kkt="kkt-1"):
     )
 
 
+def fail(trials, documents):
+    """Have a trial of these documents, all in vain."""
+    trials.begin(documents)
+    while trials.candidates:
+        trials.note_outcome(trials.candidates.popleft(), is_taken=False, is_pause=False)
+    assert trials.state is TrialState.NONE
+
+
 def test_in_a_long_outage_all_get_their_turn_and_then_it_begins_anew():
     trials, documents, behind = Trials(), [due(number) for number in range(1, 5)], []
     for _ in range(9):
@@ -199,21 +193,16 @@ def test_in_a_long_outage_all_get_their_turn_and_then_it_begins_anew():
         if after is not None and not chosen:
             trials.start_over(documents[0])
             chosen = [documents[1]]
-        trial = trials.begin(documents[0], chosen, [])
-        tried = [each.document for each in trial.candidates]
-        assert tried[0] == 1
-        behind += tried[1:]
-        for each in trial.candidates:
-            trials.note_failed(each)
-        trials.end(taken=False)
+        tried = trials.choose(documents[0], chosen, [])
+        assert tried[0].document == 1
+        behind += [each.document for each in tried[1:]]
+        fail(trials, tried)
     assert behind == [2, 3, 4, 2, 3, 4, 2, 3]
 
 
 def test_the_oldest_of_others_come_before_one_that_may_be_overtaken():
     trials, first, others = Trials(), due(1), [due(7, "kkt-2"), due(8, "kkt-3"), due(9, "kkt-4")]
-    alone = trials.begin(first, [due(2)], others)
-    assert list(alone.candidates) == [first], "before anything failed, nothing is known against it"
-    trials.note_failed(first)
-    trials.end(taken=False)
-    trial = trials.begin(first, [due(2), due(3)], others)
-    assert [each.document for each in trial.candidates] == [7, 8, 1, 2]
+    alone = trials.choose(first, [due(2)], others)
+    assert alone == [first], "before anything failed, nothing is known against it"
+    fail(trials, alone)
+    assert [each.document for each in trials.choose(first, [due(2), due(3)], others)] == [7, 8, 1, 2]

@@ -1,26 +1,13 @@
 """Who is at fault is decided by evidence over all documents: the OFD's answers by the contract's table, end to end."""
 
 import pytest
-from stages.test_delivery import HOUR_S, Ofd, documents, key, letters, printed, statuses
+from support.delivery import HOUR_S, documents, key, letters, printed, statuses
 from support.stages import Shop, check_counts, meddle
 
 from kkt_bridge.journal.delivery import discard
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
-from kkt_bridge.simulators.ofd import OfdSimulator
-from kkt_bridge.stages.delivery.disposition import Circumstances, Disposition, rule
-
-
-@pytest.fixture
-def simulator():
-    with OfdSimulator() as running:
-        yield running
-
-
-@pytest.fixture
-def ofd(simulator):
-    owner = Ofd(simulator)
-    yield owner
-    owner.close()
+from kkt_bridge.receipts.lifecycle import DeliveryState
+from kkt_bridge.stages.delivery.disposition import Circumstances, Disposition, dispose
 
 
 @pytest.fixture
@@ -67,13 +54,13 @@ def test_a_refused_bridge_is_told_until_a_document_is_taken(shop, ofd):
     ofd.faults(post_status=401)
     printed(shop, 2)
     shop.sync.run_for(HOUR_S, at_once=20)
-    view = shop.sync.delivery.view
-    assert "401" in view.bridge_refused
-    assert view.takes_nothing_since is not None
+    status = shop.sync.delivery.status
+    assert "401" in status.bridge_refused
+    assert status.takes_nothing_since is not None
     ofd.faults()
     shop.sync.run_for(130)
-    view = shop.sync.delivery.view
-    assert (view.bridge_refused, view.takes_nothing_since) == (None, None)
+    status = shop.sync.delivery.status
+    assert (status.bridge_refused, status.takes_nothing_since) == (None, None)
 
 
 def test_a_failing_health_check_does_not_stop_what_posts_would_deliver(shop, ofd):
@@ -92,12 +79,12 @@ def test_a_service_that_refuses_every_document_is_left_alone_after_ten(shop, ofd
     requests = printed(shop, 30)
     shop.sync.run()
     assert statuses(shop, requests).count("dead") == 10
-    assert "422" in shop.sync.delivery.view.refuses_all
-    assert shop.sync.delivery.view.paused_until is not None
+    assert "422" in shop.sync.delivery.status.refuses_all
+    assert shop.sync.delivery.status.paused_until is not None
     ofd.faults()
     shop.sync.run_for(130)
     assert statuses(shop, requests)[10:] == ["synced"] * 20
-    assert shop.sync.delivery.view.refuses_all is None
+    assert shop.sync.delivery.status.refuses_all is None
 
 
 @pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
@@ -109,15 +96,15 @@ def test_an_ofd_that_refused_everything_is_believed_again_when_all_that_it_refus
     ofd.faults(post_status=422)
     printed(shop, 10)
     shop.sync.run_for(HOUR_S, at_once=20)
-    assert "422" in shop.sync.delivery.view.refuses_all, "the dead letters are there to show it"
+    assert "422" in shop.sync.delivery.status.refuses_all, "the dead letters are there to show it"
     for letter in letters(shop):
         shop.journal.write(lambda tx, letter=letter: discard(tx, letter, "sent by hand"))
     shop.sync.run_for(30)
-    assert shop.sync.delivery.view.refuses_all is None
+    assert shop.sync.delivery.status.refuses_all is None
     requests = printed(shop, 2)
     shop.sync.run()
     assert statuses(shop, requests) == ["dead"] * 2, "what comes next shows what is so now"
-    assert shop.sync.delivery.view.refuses_all is None, "two are not ten"
+    assert shop.sync.delivery.status.refuses_all is None, "two are not ten"
     shop.kill()
 
 
@@ -129,10 +116,10 @@ def test_an_ofd_whose_health_check_fails_is_not_believed_again(shop, ofd):
         shop.journal.write(lambda tx, letter=letter: discard(tx, letter, "sent by hand"))
     ofd.faults(outage=True)
     shop.sync.run_for(HOUR_S, at_once=20)
-    assert shop.sync.delivery.view.refuses_all is not None
+    assert shop.sync.delivery.status.refuses_all is not None
     ofd.faults()
     shop.sync.run_for(200)
-    assert shop.sync.delivery.view.refuses_all is None
+    assert shop.sync.delivery.status.refuses_all is None
 
 
 def test_a_document_that_alone_is_misdirected_makes_nobody_believe_that_the_bridge_is_refused(shop, ofd, monkeypatch):
@@ -146,7 +133,7 @@ def test_a_document_that_alone_is_misdirected_makes_nobody_believe_that_the_brid
         shop.clock.advance(5)
         shop.sync.step()
     assert statuses(shop, [bad, good]) == ["dead", "synced"]
-    assert shop.sync.delivery.view.bridge_refused is None
+    assert shop.sync.delivery.status.bridge_refused is None
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -247,36 +234,40 @@ def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_u
 @pytest.mark.parametrize(
     ("kind", "known", "disposition"),
     [
-        (AnswerKind.ACCEPTED, {}, Disposition("sent", "success")),
-        (AnswerKind.NOT_THE_OFD, {"is_well": True}, Disposition("held", "failure")),
-        (AnswerKind.SLOW_DOWN, {"is_well": True}, Disposition("held", "pause")),
-        (AnswerKind.BRIDGE_REFUSED, {}, Disposition("held", "failure")),
+        (AnswerKind.ACCEPTED, {}, Disposition(DeliveryState.SENT, "success")),
+        (AnswerKind.NOT_THE_OFD, {"health_ok": True}, Disposition(DeliveryState.READY, "failure")),
+        (AnswerKind.SLOW_DOWN, {"health_ok": True}, Disposition(DeliveryState.READY, "pause")),
+        (AnswerKind.BRIDGE_REFUSED, {}, Disposition(DeliveryState.READY, "failure")),
         (
             AnswerKind.BRIDGE_REFUSED,
             {"took_others_since_refusal": True},
-            Disposition("dead", "nothing", strike=True, reason="refused"),
+            Disposition(DeliveryState.DEAD, "nothing", strike=True, reason="refused"),
         ),
-        (AnswerKind.DOCUMENT_REFUSED, {}, Disposition("dead", "nothing", strike=True, reason="refused")),
-        (AnswerKind.SERVICE_FAILED, {}, Disposition("held", "failure")),
-        (AnswerKind.SERVICE_FAILED, {"is_well": True}, Disposition("waiting", "failure", strike=True)),
-        (AnswerKind.LINE_FAILED, {"took_others": True}, Disposition("waiting", "nothing", strike=True)),
-        (AnswerKind.LINE_FAILED, {"is_forced": True}, Disposition("waiting", "failure", strike=True)),
-        (AnswerKind.SERVICE_FAILED, {"is_well": True, "is_doubtful": True}, Disposition("held", "failure")),
+        (AnswerKind.DOCUMENT_REFUSED, {}, Disposition(DeliveryState.DEAD, "nothing", strike=True, reason="refused")),
+        (AnswerKind.SERVICE_FAILED, {}, Disposition(DeliveryState.READY, "failure")),
+        (AnswerKind.SERVICE_FAILED, {"health_ok": True}, Disposition(DeliveryState.WAITING, "failure", strike=True)),
+        (AnswerKind.LINE_FAILED, {"took_others": True}, Disposition(DeliveryState.WAITING, "nothing", strike=True)),
+        (AnswerKind.LINE_FAILED, {"is_forced": True}, Disposition(DeliveryState.WAITING, "failure", strike=True)),
         (
             AnswerKind.SERVICE_FAILED,
-            {"is_well": True, "strikes": 3},
-            Disposition("dead", "failure", strike=True, reason="max_attempts"),
+            {"health_ok": True, "service_fails": True},
+            Disposition(DeliveryState.READY, "failure"),
         ),
         (
             AnswerKind.SERVICE_FAILED,
-            {"is_forced": True, "is_doubtful": True, "strikes": 3},
-            Disposition("waiting", "failure"),
+            {"health_ok": True, "strikes": 3},
+            Disposition(DeliveryState.DEAD, "failure", strike=True, reason="max_attempts"),
+        ),
+        (
+            AnswerKind.SERVICE_FAILED,
+            {"is_forced": True, "service_fails": True, "strikes": 3},
+            Disposition(DeliveryState.WAITING, "failure"),
         ),
     ],
 )
 def test_the_table_of_dispositions(kind, known, disposition):
     circumstances = Circumstances(**{"strikes": 0, "max_attempts": 4, **known})
-    assert rule(OfdAnswer(kind), circumstances) == disposition
+    assert dispose(OfdAnswer(kind), circumstances) == disposition
 
 
 def test_a_forced_sync_costs_one_document_where_every_document_is_refused(shop, ofd):
@@ -309,8 +300,8 @@ def test_a_document_taken_amid_a_refusal_of_the_bridge_costs_one_document_at_mos
 
 
 def test_of_several_wishes_for_patience_the_longest_counts(shop):
-    shop.sync.uplink.note(1, slow_down(600.0), Disposition("held", "pause"), sent_at=1, is_well=None)
-    shop.sync.uplink.note(2, slow_down(None), Disposition("held", "pause"), sent_at=2, is_well=None)
+    shop.sync.uplink.note(1, slow_down(600.0), Disposition(DeliveryState.READY, "pause"), sent_at=1, health_ok=None)
+    shop.sync.uplink.note(2, slow_down(None), Disposition(DeliveryState.READY, "pause"), sent_at=2, health_ok=None)
     assert shop.sync.uplink.paused_s() == 600
 
 
@@ -350,7 +341,7 @@ def test_registers_with_a_backlog_take_turns_on_the_road(tmp_path, ofd):
     )
     backlog = {name: printed(shop, 3, pos_id=name.replace("kkt", "pos")) for name in names}
     for name in names:
-        shop.sync.delivery._lane(name).length = 1
+        shop.sync.delivery._lanes.of(name).batch_size = 1
     shop.sync.step()
     begun = {name for name in names if ofd.order(backlog[name])}
     assert len(begun) == 8

@@ -1,4 +1,4 @@
-"""What all answers together say: who fails, since when, and whether anything was taken meanwhile.
+"""Whose fault failures are, by all answers together: who fails, since when, and whether anything was taken meanwhile.
 
 Order is told by *moments*, numbers that grow with every batch sent and every answer judged. Nothing here outlives the
 process but what the journal's rows tell: documents that failed before are failing when it starts, with nothing known to
@@ -11,8 +11,8 @@ from typing import Final
 
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 
-DOUBTFUL_FROM: Final = 3
-"""Different documents failing, with none taken since the first of them failed, that put the service in doubt."""
+FAILING_SERVICE_FROM: Final = 3
+"""Different documents failing, none taken since the first of them failed, from which it is the service that fails."""
 
 REFUSED_IN_A_ROW_MAX: Final = 10
 """Different documents refused in a row, with none taken between, after which it is not believed that each is bad."""
@@ -40,34 +40,35 @@ class FailureAttribution:
         self._misdirected_since: set[int] = set()
         """Documents on which the bridge was refused since the last one was taken, those that died of it too."""
         self._refused: set[int] = set()
+        """Documents refused since the last one was taken."""
         self.health_contradicted = False
         """Whether deliveries fail in a way that the health check does not see: then it proves nothing."""
         self.bridge_refused: str | None = None
         self.refuses_all: str | None = None
-        self.nothing_since: float | None = None
-        """Since when attempts come to nothing, on the monotonic clock."""
+        self.takes_nothing_since: float | None = None
+        """Since when attempts come to nothing, in seconds on the monotonic clock."""
 
-    def moment(self) -> int:
-        """The next one."""
+    def next_moment(self) -> int:
+        """Return a moment later than all before."""
         return next(self._moments)
 
     def recall(self, failing: Iterable[int]) -> None:
         """Take over which documents had failed before this process began, dead letters of it too."""
         for document in failing:
-            self._failing.setdefault(document, self.moment())
+            self._failing.setdefault(document, self.next_moment())
 
-    def is_doubtful(self, document: int | None = None) -> bool:
-        """Whether it is the service rather than documents that fails; with this one among those failing."""
+    def service_fails(self, document: int | None = None) -> bool:
+        """Return whether the service fails rather than documents, this one counted among those failing."""
         fresh = sum(began > self._taken_at for began in self._failing.values())
-        return fresh + (document is not None and document not in self._failing) >= DOUBTFUL_FROM
+        return fresh + (document is not None and document not in self._failing) >= FAILING_SERVICE_FROM
 
     def took_others(self, document: int) -> bool:
-        """Whether the OFD took another document since this one failed last."""
+        """Return whether the OFD took another document since this one failed last."""
         failed_at = self._failed_at.get(document)
         return failed_at is not None and self._taken_at > failed_at
 
     def took_others_since_refusal(self, document: int) -> bool:
-        """Whether it took another one since it refused the bridge on this one, and has refused it on no other since.
+        """Return whether it took another since it refused the bridge on this one, and refused it on no other since.
 
         Without the latter, a single document taken in the middle of such an outage would cost all that were tried
         before it.
@@ -78,21 +79,21 @@ class FailureAttribution:
     @property
     def is_suspicious(self) -> bool:
         """Whether one document at a time is to be tried, not each register's: what fails may fail for all."""
-        return self.bridge_refused is not None or self.refuses_all is not None or self.is_doubtful()
+        return self.bridge_refused is not None or self.refuses_all is not None or self.service_fails()
 
     def note(
-        self, document: int, answer: OfdAnswer, *, sent_at: int, is_well: bool | None, is_dead: bool, now_s: float
+        self, document: int, answer: OfdAnswer, *, sent_at: int, health_ok: bool | None, is_dead: bool, now_s: float
     ) -> None:
-        """Take note of an answer, after it was ruled upon. `sent_at` is the moment of its batch.
+        """Take note of an answer, after it was decided upon. `sent_at` is the moment of its batch.
 
-        With `is_dead`, the document was found to be at fault.
+        With `is_dead`, the document was found to be at fault. SLOW_DOWN is nobody's.
         """
         if answer.kind is AnswerKind.ACCEPTED:
             self._note_taken(document, sent_at)
             return
-        if self.nothing_since is None:
-            self.nothing_since = now_s
-        moment = self.moment()
+        if self.takes_nothing_since is None:
+            self.takes_nothing_since = now_s
+        moment = self.next_moment()
         match answer.kind:
             case AnswerKind.DOCUMENT_REFUSED:
                 self._refused.add(document)
@@ -101,47 +102,42 @@ class FailureAttribution:
             case AnswerKind.BRIDGE_REFUSED:
                 self._remember(self._misdirected, document, moment)
                 self._misdirected_since.add(document)
-                self._note_refused_bridge(answer.text, is_believed=not is_dead)
+                if not is_dead:  # else others get through: it is not the bridge that is refused
+                    self.bridge_refused = answer.text
+                    self.health_contradicted = True
             case AnswerKind.NOT_THE_OFD:
                 self.health_contradicted = True
             case AnswerKind.SERVICE_FAILED | AnswerKind.LINE_FAILED:
                 self._remember(self._failing, document, moment)
                 self._failed_at[document] = moment
-                if is_well is not None:
-                    self.health_contradicted = is_well
-            case AnswerKind.SLOW_DOWN:
-                pass
+                if health_ok is not None:
+                    self.health_contradicted = health_ok
 
-    def forgive(self) -> None:
-        """Nothing is left that would show whether the OFD still refuses this bridge, or everything."""
+    def _note_taken(self, document: int, sent_at: int) -> None:
+        self._taken_at = max(self._taken_at, sent_at)
+        self._misdirected_since.clear()
+        self.forget(document)
+        self.health_contradicted = False
+        self.clear_refusals()
+        self.takes_nothing_since = None
+
+    def clear_refusals(self) -> None:
+        """Take back that the OFD refuses this bridge, or everything: nothing shows it any more."""
         self._refused.clear()
         self.bridge_refused = self.refuses_all = None
 
     def forget(self, document: int) -> None:
-        """Nothing that it was answered says anything of the service any more."""
+        """Forget a document: nothing that it was answered says anything of the service any more."""
         for memory in (self._failing, self._failed_at, self._misdirected):
             memory.pop(document, None)
 
     def exhaust(self, document: int) -> None:
-        """It has failed too often to be tried again. That it failed still counts until another one is taken.
+        """Forget a document that failed too often to be tried again, but count it as failing until another is taken.
 
         Without that, an outage in which few documents are made would cost them all, two by two.
         """
         for memory in (self._failed_at, self._misdirected):
             memory.pop(document, None)
-
-    def _note_refused_bridge(self, text: str, *, is_believed: bool) -> None:
-        if is_believed:  # else others get through: it is not the bridge that is refused
-            self.bridge_refused = text
-            self.health_contradicted = True
-
-    def _note_taken(self, document: int, sent_at: int) -> None:
-        self._taken_at = max(self._taken_at, sent_at)
-        self._refused.clear()
-        self._misdirected_since.clear()
-        self.forget(document)
-        self.health_contradicted = False
-        self.bridge_refused = self.refuses_all = self.nothing_since = None
 
     def _remember(self, memory: dict[int, int], document: int, moment: int) -> None:
         memory.setdefault(document, moment)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkt_bridge.ofd.backoff import JITTER, backoff_s
+from kkt_bridge.stages.delivery.backoff import JITTER, backoff_s
 
 
 @pytest.mark.parametrize(
