@@ -1,5 +1,6 @@
 """The pages for people: what they list is what the program has."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -31,10 +32,12 @@ ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 PROGRAMS = ("kkt_bridge", "tests", "benchmarks", "deploy", "schemas")
+WRITTEN_LATER = {"tests/logs/", "benchmarks/results/"}
 SUB_COMMANDS = {"list", "requeue", "discard", "adopt", "print-again", "pass", "open", "close", "x-report"}
 POS = (ROOT / "docs" / "pos.md").read_text(encoding="utf-8")
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-PAGES = [*ROOT.glob("docs/*.md"), ROOT / "README.md"]
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 def section(text: str, heading: str) -> str:
@@ -187,6 +190,37 @@ def test_every_planted_bug_is_listed() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_program_that_a_page_names_exists(page: Path) -> None:
-    paths = ["/" + path.relative_to(ROOT).as_posix() for top in PROGRAMS for path in (ROOT / top).rglob("*")]
-    for named in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text(encoding="utf-8")):
-        assert any(path.endswith("/" + named) for path in paths), f"{page.name}: there is no {named}"
+    tops = [ROOT / top for top in PROGRAMS]
+    paths = ["/" + path.relative_to(ROOT).as_posix() for top in tops for path in [top, *top.rglob("*")]]
+    missing = [
+        named
+        for named in re.findall(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`", page.read_text(encoding="utf-8"))
+        if named not in WRITTEN_LATER and not any(path.endswith("/" + named.rstrip("/")) for path in paths)
+    ]
+    assert missing == []
+
+
+def test_every_term_of_the_glossary_stands_in_its_place_and_is_a_name_in_the_code() -> None:
+    for heading in ("The trade", "This program"):
+        terms = rows(section(GLOSSARY, heading))
+        assert len(terms) > 10
+        assert [term for term, _, _ in terms] == sorted((term for term, _, _ in terms), key=str.lower)
+        for term, _, place in terms:
+            named = re.fullmatch(r"(\w+)` in `([\w/]+\.py)", place)
+            assert named, f"{term}: {place!r} is not `name` in `module`"
+            assert named[1] in names_defined_in(ROOT / "kkt_bridge" / named[2]), f"{term}: no {named[1]} in {named[2]}"
+
+
+@cache
+def names_defined_in(module: Path) -> set[str]:
+    """Classes, functions, fields, constants and types, whatever block they stand in."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+            case ast.Assign(targets=targets):
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
