@@ -1,4 +1,4 @@
-"""A running bridge: its threads, and how it stops."""
+"""A running bridge: its threads, and how it stops after SIGTERM or SIGINT (see `process.py`)."""
 
 import logging
 import threading
@@ -14,16 +14,16 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.stages.printing.lane import PrintLane
 
 STOP_LANES_S: Final = 5.5
-"""How long a stop waits for documents on the line."""
+"""Seconds that a stop waits for documents being printed."""
 
 STOP_OTHERS_S: Final = 1.0
-"""How long it waits for the rest: what is cut off there, a request to the OFD say, is repeated without harm."""
+"""Seconds that it waits for the rest: what is cut off there, a request to the OFD say, is repeated without harm."""
 
-FAREWELL_S: Final = 1.2
-"""How long it waits for the broker to take the last messages."""
+OFFLINE_S: Final = 1.2
+"""Seconds that it waits for the broker to acknowledge the last messages."""
 
 CLOSE_S: Final = 0.5
-"""How long it waits for the disk with each of the last things to be written; the next start does without."""
+"""Seconds that it waits for each of the last writes to the disk; the next start does without."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Bridge:
         log.info("bridge %s is up, %s", self._bridge_id, registers)
 
     def stop(self) -> None:
-        """Take nothing more, finish what is on the line, tell the broker, close; within 10 s."""
+        """Take nothing more, finish what is being printed, publish that we are offline, close; within 10 s."""
         if self._session_thread.is_alive():
             self._stop_workers()
             self._publish_offline()
@@ -87,7 +87,7 @@ class Bridge:
 
     def _publish_offline(self) -> None:
         self._parts.session.publish_offline()
-        deadline = self._clock.monotonic() + FAREWELL_S
+        deadline = self._clock.monotonic() + OFFLINE_S
         while not self._parts.session.gone and self._clock.monotonic() < deadline:
             self._session_thread.join(0.02)
         self._silent = True
@@ -96,7 +96,7 @@ class Bridge:
 
 
 def _within(seconds: float, what: str, work: Callable[[], None]) -> None:
-    """Do it, but wait no longer than this: another program may hold the journal's file for ever."""
+    """Do it, but wait no longer: another program may hold the journal's file for ever."""
     thread = threading.Thread(target=work, name=what, daemon=True)
     thread.start()
     thread.join(seconds)

@@ -1,10 +1,11 @@
 """Every part of a bridge, built once and wired together; nothing is opened or started here."""
 
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from kkt_bridge import __version__
 from kkt_bridge.journal.database import Database
@@ -34,6 +35,7 @@ from kkt_bridge.operations.register_component import RegisterComponent
 from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.runtime.ports import Ports
+from kkt_bridge.runtime.worker import Loop
 from kkt_bridge.settings import Settings, VirtualKktSettings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.delivery.delivery import Delivery
@@ -61,22 +63,6 @@ DAY_S: Final = 86_400.0
 
 REPEATS_COME_FOR_S: Final = 30 * DAY_S
 """For how long a receipt can be expected to come again, at least: the law gives a document as long to reach the OFD."""
-
-
-class Wakers(Protocol):
-    """Who wakes the threads of parts that another part has work for."""
-
-    def wake_delivery(self) -> None:
-        """There is something to send."""
-        ...
-
-    def wake_commands(self) -> None:
-        """A command's result is in."""
-        ...
-
-    def wake_lane(self, kkt: str) -> None:
-        """There is something to print, or to do, on this register."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +104,13 @@ class Parts:
     housekeeping: Housekeeping
     telemetry: Telemetry
     command_worker: CommandWorker
+    lane_loops: Mapping[str, Loop]
+    """By register."""
+    delivery_loop: Loop
+    command_loop: Loop
 
 
-def build(settings: Settings, ports: Ports, wakers: Wakers) -> Parts:
+def build(settings: Settings, ports: Ports) -> Parts:
     """Build every part of the bridge that these settings describe, behind these doors."""
     clock = ports.clock
     database = Database(settings.journal.url, bridge=settings.bridge_id, new_engine=ports.new_engine)
@@ -150,6 +140,19 @@ def build(settings: Settings, ports: Ports, wakers: Wakers) -> Parts:
     telemetry = build_telemetry(
         base, retained_state, components(base, admission, lanes, lambda: session.status, ofd), online
     )
+    lane_loops = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in lanes.items()}
+    delivery_loop = Loop("deliver", way.delivery.step, wakeup=way.exchange.wakeup)
+    commands_wakeup = threading.Event()
+    command_worker = build_command_worker(
+        base,
+        telemetry,
+        admission,
+        way.delivery,
+        lanes,
+        wake_delivery=delivery_loop.wakeup.set,
+        wake_lane=lambda kkt: lane_loops[kkt].wakeup.set(),
+        wake_commands=commands_wakeup.set,
+    )
     return Parts(
         base=base,
         inbox=inbox,
@@ -168,7 +171,10 @@ def build(settings: Settings, ports: Ports, wakers: Wakers) -> Parts:
         ofd=way,
         housekeeping=Housekeeping(settings=settings.retention, journal=base.journal, clock=clock),
         telemetry=telemetry,
-        command_worker=build_command_worker(base, telemetry, admission, way.delivery, lanes, wakers),
+        command_worker=command_worker,
+        lane_loops=lane_loops,
+        delivery_loop=delivery_loop,
+        command_loop=Loop("command", command_worker.step, wakeup=commands_wakeup),
     )
 
 
@@ -329,7 +335,10 @@ def build_command_worker(
     admission: Admission,
     delivery: Delivery,
     lanes: Mapping[str, PrintLane],
-    wakers: Wakers,
+    *,
+    wake_delivery: Callable[[], None],
+    wake_lane: Callable[[str], None],
+    wake_commands: Callable[[], None],
 ) -> CommandWorker:
     """Build what carries out operators' commands."""
     commands = Commands(
@@ -338,8 +347,8 @@ def build_command_worker(
         admission=admission,
         delivery=delivery,
         lanes=list(lanes.values()),
-        wake_delivery=wakers.wake_delivery,
-        wake_lane=wakers.wake_lane,
+        wake_delivery=wake_delivery,
+        wake_lane=wake_lane,
         zone=base.settings.zone,
     )
     return CommandWorker(
@@ -348,5 +357,5 @@ def build_command_worker(
         taken_handlers=commands.taken_table(),
         topics=base.topics,
         zone=base.settings.zone,
-        wake=wakers.wake_commands,
+        wake=wake_commands,
     )

@@ -1,4 +1,4 @@
-"""A thread that takes the steps of a loop."""
+"""Loops of steps, and the threads that take them."""
 
 import logging
 import threading
@@ -6,36 +6,33 @@ from collections.abc import Callable
 from typing import Final
 
 Step = Callable[[], float | None]
-"""One bounded piece of work; returns how many seconds it may rest, None for as long as nobody wakes it."""
+"""One bounded piece of work; returns after how many seconds to take it again, None for when it is woken."""
 
 
 class Loop:
-    """Steps taken one after the other, again and again: by a thread of its own, or by a scheduler that has them all."""
+    """Steps taken one after the other, again and again: by a thread of their own, or by a scheduler of all loops."""
 
     def __init__(self, name: str, *steps: Step, wakeup: threading.Event | None = None) -> None:
         self.name = name
         self.steps = steps
         self.wakeup = wakeup or threading.Event()
-
-    def wake(self) -> None:
-        """Have the steps taken again at once."""
-        self.wakeup.set()
+        """Set it to have the steps taken again at once."""
 
     def turn(self, take: Callable[[Step], float | None]) -> float | None:
-        """Take every step once; return how long the loop may rest. `take` runs a step and minds its errors."""
+        """Take every step once; return the seconds until the next turn. `take` runs a step and handles its errors."""
         self.wakeup.clear()
         waits = [wait for step in self.steps if (wait := take(step)) is not None]
         return min(waits, default=None)
 
 
 AFTER_A_BUG_S: Final = 1.0
-"""How long a part that failed unexpectedly rests before its next step."""
+"""Seconds before the next step of a loop that failed unexpectedly."""
 
 log = logging.getLogger(__name__)
 
 
 class Worker:
-    """A thread that takes steps, and sleeps as long as they say or until its loop is woken."""
+    """A thread that turns a loop, and sleeps as long as its steps say or until it is woken."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -52,12 +49,12 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Have it end after the step that it is in."""
+        """Let it end after the present step."""
         self._stopping = True
-        self._loop.wake()
+        self._loop.wakeup.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for its end; False if it did not come."""
+        """Wait for its end; return False if it does not end in time."""
         if self._thread.ident is None:
             return True
         self._thread.join(max(0.0, timeout_s))
@@ -66,7 +63,7 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping:
             wait = self._loop.turn(self._take)
-            # A stop that rang before the bell was cleared is seen here.
+            # A stop whose wake-up was cleared by the turn is seen here.
             if (wait is None or wait > 0) and not self._stopping:
                 self._loop.wakeup.wait(wait)
 

@@ -18,19 +18,6 @@ from kkt_bridge.wire.messages import Online
 ROUNDS_MAX = 20
 
 
-class Woken(list[str]):
-    """Notes who is woken, by name."""
-
-    def wake_delivery(self) -> None:
-        self.append("delivery")
-
-    def wake_commands(self) -> None:
-        self.append("commands")
-
-    def wake_lane(self, kkt: str) -> None:
-        self.append(kkt)
-
-
 class Office:
     """What steers a shop, moved by hand like its stages."""
 
@@ -50,9 +37,16 @@ class Office:
         ofd = OfdComponent(self._delivery_view, shop.sync.breaker, ShopTime(shop.clock, ZONE))
         self.components = list(components(shop.base, shop.admission, shop.lanes, lambda: self.session, ofd))
         self.telemetry = build_telemetry(shop.base, self.retained_state, self.components, online)
-        self.woken = Woken()
+        self.woken: list[str] = []
         self.command_worker = build_command_worker(
-            shop.base, self.telemetry, shop.admission, shop.sync.delivery, shop.lanes, self.woken
+            shop.base,
+            self.telemetry,
+            shop.admission,
+            shop.sync.delivery,
+            shop.lanes,
+            wake_delivery=lambda: self.woken.append("delivery"),
+            wake_lane=self.woken.append,
+            wake_commands=lambda: self.woken.append("commands"),
         )
         self.table, self.taken_table = self.command_worker._handlers, self.command_worker._taken_handlers
 

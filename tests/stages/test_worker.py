@@ -45,7 +45,7 @@ def test_a_step_that_wants_to_sleep_for_ever_is_taken_once_until_it_is_woken(sta
     worker = started(step)
     wait_until(lambda: len(step.taken) == 1, SOON_S, "the first step")
     for taken in (2, 3):
-        worker._loop.wake()
+        worker._loop.wakeup.set()
         wait_until(lambda taken=taken: len(step.taken) == taken, SOON_S, "a step after the bell")
 
 
@@ -84,7 +84,7 @@ def test_a_ring_during_a_step_is_not_lost(started):
 
     worker = started(step)
     assert entered.wait(SOON_S)
-    worker._loop.wake()
+    worker._loop.wakeup.set()
     leave.set()
     wait_until(lambda: len(taken) == 2, SOON_S, "the step that was rung for")
 

@@ -1,20 +1,38 @@
-"""How the process uses its machine: on one core, with a garbage collector that seldom looks."""
+"""The process: its stop signals (SIGTERM, SIGINT), its core, its heap, its garbage collector."""
 
 import ctypes
 import gc
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+"""They end the bridge in good order."""
+
 COLLECT_EVERY: Final = 20_000
-"""New containers before the collector looks; a receipt makes hundreds, and hardly one that only it could free."""
+"""New containers before the collector runs; a receipt makes hundreds, and hardly one that only it could free."""
 
 _M_ARENA_MAX: Final = -8
 """mallopt(3): how many heaps the C library makes for the threads of a process."""
 
 _PROCESSOR: Final = 36
 """The place of `processor` behind the name in /proc/self/stat (proc(5), field 39)."""
+
+
+def block_stop_signals() -> None:
+    """Hold SIGTERM and SIGINT back in this thread, and all that it starts, until they are waited for.
+
+    A handler of Python's runs only when the main thread comes round to it: a signal that came just before that thread
+    went to sleep would never be heard.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def wait_for_stop_signal() -> None:
+    """Wait for SIGTERM or SIGINT, also one that came before."""
+    signal.sigwait(STOP_SIGNALS)
 
 
 def stay_on_one_core() -> None:
@@ -41,7 +59,7 @@ def share_one_heap() -> None:
 
 
 def collect_seldom() -> None:
-    """What there is by now stays for good; what comes and goes is freed without the collector."""
+    """Leave alone what there is by now, and run the collector seldom: what comes and goes is freed without it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_EVERY)
