@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from statistics import median
 
-from support.brokers import wait_until
+from support.processes import wait_until
 
 from benchmarks.load import BenchmarkError
 from benchmarks.programs import Bridge, Ofd, Shop, run_json

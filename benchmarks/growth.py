@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from support.brokers import MosquittoProcess, find_mosquitto, wait_until
+from support.brokers import MosquittoProcess, find_mosquitto
 from support.mqtt_client import Message, MqttClient
+from support.processes import wait_until
 
 from benchmarks.load import HOST, BenchmarkError
 from benchmarks.programs import Bridge, Ofd, Shop

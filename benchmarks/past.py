@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from support.brokers import wait_until
+from support.processes import wait_until
 
 from benchmarks.load import BenchmarkError
 from benchmarks.programs import Bridge, Ofd, Shop

@@ -15,7 +15,8 @@ from typing import Any, Self
 import httpx
 import psutil
 from support.bridge import BridgeProcess
-from support.brokers import free_port, wait_until
+from support.brokers import free_port
+from support.processes import wait_until
 
 from benchmarks.load import HOST, BenchmarkError
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT

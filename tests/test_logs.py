@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from support.brokers import wait_until
+from support.processes import wait_until
 
 from kkt_bridge.logs import LINES_AT_ONCE, LINES_MAX, configure_logging
 from kkt_bridge.settings import LogSettings

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from support.ofd_desk import ask_ofd
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
+from support.simulated_ofd import OfdClient
 from support.stages import Shop, a_print_job, meddle
 
 from kkt_bridge.audit.differences import KINDS
@@ -92,7 +92,7 @@ def test_a_bridge_that_never_sold_anything(shop):
 
 
 def test_what_is_on_its_way_is_no_difference(shop, sold, ofd):
-    ask_ofd(ofd, "PUT", "/_faults", {"outage": True})
+    OfdClient(ofd.url).set_faults(outage=True)
     waiting, refused = receipt(), small_receipt(original_receipt_id=sold[0]["receipt_id"])
     shop.sell(receipt())
     shop.print_all()
@@ -110,7 +110,7 @@ def test_the_sums_name_what_was_refused_and_what_is_dead(shop, sold, ofd):
     shop.sell(receipt())
     shop.print_all()
     dead = receipt()
-    ask_ofd(ofd, "PUT", "/_faults", {"refuse_keys": [f"pos-1:{dead['receipt_id']}"]})
+    OfdClient(ofd.url).set_faults(refuse_keys=[f"pos-1:{dead['receipt_id']}"])
     shop.sell(dead)
     shop.print_all()
     shop.sync.run()
@@ -299,7 +299,7 @@ def look_at_ofd(shop, url):
 
 
 def test_a_lost_answer_of_the_ofd_is_worth_a_note(shop, sold, ofd):
-    ask_ofd(ofd, "PUT", "/_faults", {"drop_answers_next": 2})
+    OfdClient(ofd.url).set_faults(drop_answers_next=2)
     shop.sell(receipt())
     shop.print_all()
     shop.sync.run()

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 from support.killed import killed_at
-from support.ofd_desk import ask_ofd
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
+from support.simulated_ofd import OfdClient
 from support.stages import Shop, a_print_job, check_counts, meddle, rows
 
 from kkt_bridge.audit.verify import audit
@@ -129,7 +129,7 @@ def test_the_order_does_not_go_back_behind_the_newest_document(shop, sold):
 
 def test_a_journal_whose_every_row_is_readable_comes_back_whole(shop, sold, ofd):
     """Damaged is only a table that nothing is saved from."""
-    ask_ofd(ofd, "PUT", "/_faults", {"outage": True})
+    OfdClient(ofd.url).set_faults(outage=True)
     unsent, waiting = receipt(), receipt()
     shop.sell(unsent)
     shop.print_all()
@@ -141,7 +141,7 @@ def test_a_journal_whose_every_row_is_readable_comes_back_whole(shop, sold, ofd)
     assert (told.receipts, told.waiting, told.awaited, told.lost, told.unread_tables) == (6, 1, 0, [], [])
     assert [(message.topic, message.payload) for message in shop.outbox()] == outbox, "what nobody was told yet"
     assert shop.steps() == history
-    ask_ofd(ofd, "PUT", "/_faults", {})
+    OfdClient(ofd.url).set_faults()
     shop.clock.advance(400)
     go_on(shop)
     assert agreed(shop) == "taken 6 = printed 6 = fiscal documents 6 = at the OFD 6"
@@ -196,7 +196,7 @@ def test_a_doubt_that_the_given_storages_cannot_settle_stays_one(shop, sold):
 def test_whatever_is_damaged_nothing_is_printed_twice_and_what_is_readable_is_kept(
     shop, sold, ofd, tables, waiting_survives
 ):
-    ask_ofd(ofd, "PUT", "/_faults", {"outage": True})
+    OfdClient(ofd.url).set_faults(outage=True)
     unsent, waiting = receipt(), receipt()
     shop.sell(unsent)
     shop.print_all()
@@ -207,7 +207,7 @@ def test_whatever_is_damaged_nothing_is_printed_twice_and_what_is_readable_is_ke
     lost = [f"pos-1:{waiting['receipt_id']}"]
     # Without its row, a body on no storage may have been refused: it is named and not printed.
     assert told.lost == ([] if waiting_survives or tables == ["receipts", "requests"] else lost)
-    ask_ofd(ofd, "PUT", "/_faults", {})
+    OfdClient(ofd.url).set_faults()
     shop.clock.advance(400)
     go_on(shop)
     repeat_all(shop, [*sold, unsent])
@@ -218,7 +218,7 @@ def test_whatever_is_damaged_nothing_is_printed_twice_and_what_is_readable_is_ke
 
 @pytest.mark.parametrize("given_up", ["expired", "discarded"])
 def test_a_letter_that_was_given_up_does_not_come_back_to_life(shop, sold, ofd, given_up):
-    ask_ofd(ofd, "PUT", "/_faults", {"refuse_keys": [f"pos-1:{(dead := receipt())['receipt_id']}"]})
+    OfdClient(ofd.url).set_faults(refuse_keys=[f"pos-1:{(dead := receipt())['receipt_id']}"])
     shop.sell(dead)
     go_on(shop)
     assert shop.status(dead) == "dead"
@@ -227,7 +227,7 @@ def test_a_letter_that_was_given_up_does_not_come_back_to_life(shop, sold, ofd, 
     rebuilt(shop)
     assert shop.status(dead) == "dead"
     assert shop.rows("SELECT delivery FROM documents ORDER BY id DESC LIMIT 1") == [(given_up,)]
-    ask_ofd(ofd, "PUT", "/_faults", {})
+    OfdClient(ofd.url).set_faults()
     go_on(shop)
     assert shop.status(dead) == "dead"
 

@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from support.brokers import wait_until
 from support.mqtt_client import MqttClient
+from support.processes import wait_until
 
 from benchmarks.load import HOST
 from benchmarks.past import past_of

@@ -113,7 +113,7 @@ def lose_the_memory(plan: Plan, site: Site, terminals: list[Terminal], tell: Tel
             return
         tell(f"the journal {what}; everything is repeated")
         lose()
-        site.expect(site.bridge.is_up, START_S, "a bridge that is up")
+        site.expect(site.bridge.is_ready, START_S, "a bridge that is up")
         for printed in (True, False):
             for terminal in terminals:
                 terminal.ask_everything_again(printed=printed)

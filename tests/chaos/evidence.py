@@ -92,7 +92,7 @@ def gather(site: Site, tills: tuple[Till, ...], stop: str | None) -> Evidence:
         tills=tills,
         papers=tuple(papers),
         bad_storages=tuple(bad),
-        books=site.ofd.ask("GET", "/_received"),
+        books=site.ofd.received(),
         rows=read_rows(site.journal),
         quick_check=ask_journal(site.journal, "PRAGMA quick_check")[0][0],
         outbox=ask_journal(site.journal, "SELECT count(*) FROM outbox")[0][0],

@@ -101,15 +101,15 @@ class Killer:
         if self._chance.random() < self._plan.unready_share:
             self._note(gap_s, self._strike)
         else:
-            self._when(self._site.bridge.is_up, gap_s, self._strike)
+            self._when(self._site.bridge.is_ready, gap_s, self._strike)
 
     def _plan_burst(self) -> None:
         """The bridge once more, as soon as it has begun, or as soon as it is up."""
         within_s = self._chance.uniform(0, BURST_WITHIN_S)
         if self._chance.random() < 0.5:
-            self._when(lambda: self._site.bridge.running is not None, within_s, self._strike_again)
+            self._when(lambda: self._site.bridge.is_started, within_s, self._strike_again)
         else:
-            self._when(self._site.bridge.is_up, within_s, self._strike_again)
+            self._when(self._site.bridge.is_ready, within_s, self._strike_again)
 
     def _when(self, condition: Callable[[], bool], in_s: float, deed: Callable[[], None]) -> None:
         """Do it so long after the condition holds; what never comes up is noted, and waited for no longer."""
@@ -163,12 +163,12 @@ class Killer:
     def _revive(self, name: str) -> None:
         self._site.revive(name)
         if name == OFD and self._chance.random() < 0.3:
-            self._when(lambda: self._site.ofd.running is None or self._site.ofd.answers(), 0, self._drop_answers)
+            self._when(lambda: not self._site.ofd.is_started or self._site.ofd.answers(), 0, self._drop_answers)
 
     def _drop_answers(self) -> None:
         """Documents that the OFD takes while its answers get lost; unless it is dead again already."""
         with suppress(OSError, http.client.HTTPException):
-            self._site.ofd.ask("PUT", "/_faults", {"drop_answers_next": DROPPED_ANSWERS})
+            self._site.ofd.set_faults(drop_answers_next=DROPPED_ANSWERS)
 
     def _strike_line(self) -> None:
         """Messages and acknowledgements on their way are lost, though both ends live."""

@@ -4,142 +4,27 @@ The virtual registers live in the bridge's process, so whatever kills it cuts th
 register alone (power, a lost answer, the line) is ordered through its fault file.
 """
 
-import http.client
-import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from chaos.line import Line
 from chaos.plan import BRIDGE, BROKER, OFD, Plan
 from support.bridge import BridgeProcess
-from support.brokers import HOST, MosquittoProcess, free_port, wait_until
+from support.brokers import MosquittoProcess
+from support.lossy_line import LossyLine
+from support.processes import ChildProcess, clean_environment, python, wait_until
+from support.simulated_ofd import OfdProcess
 
 from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
 
 START_S = 30.0
-DESK_TIMEOUT_S = 20.0
 BRIDGE_ID = "store-chaos"
-UP = f"bridge {BRIDGE_ID} is up".encode()
-
-
-def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
-    """Ours without the measuring of coverage: it slows each start, and SIGKILL leaves nothing of what it measured."""
-    return {name: value for name, value in environment.items() if not name.startswith("COV")}
-
-
-class Part(Protocol):
-    """A process that can be started again as often as it is killed."""
-
-    def launch(self) -> None:
-        """Start it; it need not be ready on return."""
-
-    def kill(self) -> None:
-        """End it by SIGKILL, if it runs."""
-
-    @property
-    def running(self) -> "subprocess.Popen[bytes] | None":
-        """The process, unless it was killed."""
-
-
-class Broker(MosquittoProcess):
-    """Mosquitto with the repository's settings: a kill costs it what came after its last save."""
-
-    def launch(self) -> None:
-        """Run it until it takes connections."""
-        self.start()
-
-    @property
-    def running(self) -> "subprocess.Popen[bytes] | None":
-        """See `Part`."""
-        return self._process
-
-
-class Bridge(BridgeProcess):
-    """`kkt-bridge run`, which says in its log when it is up."""
-
-    def __init__(self, config: Mapping[str, Any], directory: Path) -> None:
-        super().__init__(config, directory)
-        self._environment = unmeasured(self._environment)
-        self._log_began = 0
-
-    def launch(self) -> None:
-        """Run it, and remember where its new log begins."""
-        self._log_began = self.log.stat().st_size if self.log.exists() else 0
-        super().launch()
-
-    @property
-    def running(self) -> "subprocess.Popen[bytes] | None":
-        """See `Part`."""
-        return self._process
-
-    def is_up(self) -> bool:
-        """Whether this start has got as far as working."""
-        if self._process is None:
-            return False
-        with self.log.open("rb") as log:
-            log.seek(self._log_began)
-            return UP in log.read(64 * 1024)
-
-
-class Ofd:
-    """`kkt-bridge sim ofd`: every document that it answered for is in its file."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}"
-        self.log = directory / "ofd.log"
-        self._state = directory / "ofd.jsonl"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def launch(self) -> None:
-        """Run it, and do not wait."""
-        command = [sys.executable, "-m", "kkt_bridge", "sim", "ofd", "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--state", str(self._state)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=unmeasured(os.environ),
-            )
-
-    def kill(self) -> None:
-        """See `Part`."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    @property
-    def running(self) -> "subprocess.Popen[bytes] | None":
-        """See `Part`."""
-        return self._process
-
-    def answers(self) -> bool:
-        """Whether it takes requests."""
-        try:
-            self.ask("GET", "/ofd/v1/health")
-        except (OSError, http.client.HTTPException):
-            return False
-        return True
-
-    def ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What it answers there. OSError or HTTPException if it is away."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=DESK_TIMEOUT_S)
-        try:
-            connection.request(method, path, None if content is None else json.dumps(content).encode())
-            return dict(json.loads(connection.getresponse().read()))
-        finally:
-            connection.close()
 
 
 @dataclass(slots=True)
@@ -156,14 +41,14 @@ class Site:
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.directory = directory
-        self.broker = Broker(directory)
-        self.line = Line(self.broker.port)
-        self.ofd = Ofd(directory)
+        self.broker = MosquittoProcess(directory)
+        self.line = LossyLine(self.broker.port)
+        self.ofd = OfdProcess(directory, directory / "ofd.jsonl", measured=False)
         self.registers = {kkt: directory / f"{kkt}.fn" for kkt in plan.kkts}
         self.journal = directory / "journal.db"
         self.copy = directory / "copy.db"
-        self.bridge = Bridge(self._config(plan), directory)
-        self.parts: dict[str, Part] = {BROKER: self.broker, OFD: self.ofd, BRIDGE: self.bridge}
+        self.bridge = BridgeProcess(self._config(plan), directory, measured=False)
+        self.parts: dict[str, ChildProcess] = {BROKER: self.broker, OFD: self.ofd, BRIDGE: self.bridge}
         self.kills: Counter[str] = Counter()
         """SIGKILLs that hit a living process."""
         self.outages: list[Outage] = []
@@ -193,18 +78,24 @@ class Site:
 
     def start(self) -> None:
         """Run everything, and wait until it works."""
-        for part in self.parts.values():
-            part.launch()
+        for name in self.parts:
+            self._launch(name)
         self.bridge.wait_online()
-        wait_until(self.ofd.answers, START_S, "an OFD that answers")
+        self.ofd.wait_ready()
+
+    def _launch(self, name: str) -> None:
+        """Start a process; only the broker, which the others need, is waited for."""
+        if name == BROKER:
+            self.broker.start()
+        else:
+            self.parts[name].launch()
 
     def kill(self, name: str) -> bool:
         """End a process by SIGKILL; False if it does not run."""
         part = self.parts[name]
-        process = part.running
-        if process is None:
+        if not part.is_started:
             return False
-        at = time.time()
+        process, at = part.process, time.time()
         part.kill()
         hit = process.returncode == -signal.SIGKILL
         if hit:
@@ -216,9 +107,9 @@ class Site:
 
     def revive(self, name: str) -> None:
         """Start a process that was killed; does nothing where it runs."""
-        if self.parts[name].running is not None:
+        if self.parts[name].is_started:
             return
-        self.parts[name].launch()
+        self._launch(name)
         for outage in self.outages:
             if outage.name == name:
                 outage.until = min(outage.until, time.time())
@@ -244,11 +135,11 @@ class Site:
 
     def _run(self, *command: str) -> None:
         ran = subprocess.run(
-            [sys.executable, "-m", "kkt_bridge", *command, "--config", str(self.bridge.file)],
+            python("kkt_bridge", *command, "--config", self.bridge.file),
             capture_output=True,
             text=True,
             timeout=START_S,
-            env=unmeasured(os.environ),
+            env=clean_environment(measured=False),
             check=False,
         )
         if ran.returncode != 0:
@@ -270,8 +161,8 @@ class Site:
             self.cure(kkt)
         self.line.cut()
         if self.expect(self.ofd.answers, START_S, "an OFD that answers"):
-            self.ofd.ask("PUT", "/_faults", {})
-        self.expect(self.bridge.is_up, START_S, "a bridge that is up")
+            self.ofd.set_faults()
+        self.expect(self.bridge.is_ready, START_S, "a bridge that is up")
 
     def expect(self, condition: Callable[[], bool], within_s: float, what: str) -> bool:
         """Whether it comes to pass; if not, it is noted among the deaths."""
@@ -285,7 +176,7 @@ class Site:
     def watch(self) -> None:
         """Note which processes ended by themselves."""
         for name, part in self.parts.items():
-            if part.running is not None and part.running.poll() is not None:
+            if part.is_started and part.process.poll() is not None:
                 self.kill(name)
 
     def __enter__(self) -> Self:

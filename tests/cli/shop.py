@@ -1,19 +1,18 @@
 """A shop for the command line: a broker, an OFD, and a bridge in a process of its own."""
 
 import json
-import os
 import resource
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
-from urllib.request import Request, urlopen
 
-from support.brokers import BrokerProcess, MosquittoProcess, wait_until
+from support.bridge import BridgeProcess
+from support.brokers import BrokerProcess, MosquittoProcess
+from support.processes import clean_environment, python, wait_until
+from support.simulated_ofd import OfdClient
 
 from kkt_bridge.cli.connection import BridgeAddress, BridgeLine
 from kkt_bridge.mqtt.client import BrokerClient
@@ -25,7 +24,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 COMMAND_TIMEOUT_S = 60.0
 BRIDGE = "store-017"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("KKT_BRIDGE__")}
+ENVIRONMENT = clean_environment()
 
 CONFIG = """
 bridge_id = "{bridge}"
@@ -46,7 +45,7 @@ sender_email = "shop@example.com"
 
 
 def command(*args: object) -> list[str]:
-    return [sys.executable, "-m", "kkt_bridge", *map(str, args)]
+    return python("kkt_bridge", *args)
 
 
 def run(*args: object, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
@@ -70,7 +69,7 @@ class Shop:
         self.journal = directory / "journal.db"
         self.storage = directory / "kkt-1.fn"
         self.log = directory / "bridge.log"
-        self.bridge: subprocess.Popen[bytes] | None = None
+        self.bridge: BridgeProcess
 
     def start(self) -> None:
         self.ofd.start()
@@ -91,24 +90,19 @@ class Shop:
         return path
 
     def start_bridge(self) -> None:
-        with self.log.open("ab") as log, self.client("state/#") as client:
-            self.bridge = subprocess.Popen(
-                command("run", "--config", self.config),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=ENVIRONMENT,
-            )
-            self._wait_for_readiness(client, self.bridge)
+        bridge = self.bridge = BridgeProcess(self.config.read_text(encoding="utf-8"), self.directory)
+        with self.client("state/#") as client:
+            bridge.launch()
+            self._wait_for_readiness(client)
 
-    def _wait_for_readiness(self, client: BrokerClient, bridge: "subprocess.Popen[bytes]") -> None:
+    def _wait_for_readiness(self, client: BrokerClient) -> None:
         """Return when this start, not one before it, has said that it is online and its register is ready."""
         awaited = {"state/online": "online", "state/kkt/kkt-1": "ready"}
         deadline = time.monotonic() + START_TIMEOUT_S
         while awaited:
             message = client.get(0.2)
-            assert bridge.poll() is None, self.log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, f"not ready: {awaited}\n{self.log.read_text(encoding='utf-8')}"
+            self.bridge.check_runs()
+            assert time.monotonic() < deadline, f"not ready: {awaited}\n{self.bridge.tail()}"
             if message is None or message.retain:
                 continue
             below = message.topic.removeprefix(f"kkt/v1/{BRIDGE}/")
@@ -120,27 +114,20 @@ class Shop:
 
     def kill_bridge(self) -> None:
         """As a power cut would, and wait until the broker has told of it."""
-        assert self.bridge is not None
         with self.client("state/online") as client:
             self.bridge.kill()
-            self.bridge.wait()
             wait_until(lambda: says_offline(client), STOP_TIMEOUT_S, "the bridge's last will")
-        self.bridge = None
 
     def stop_bridge(self) -> None:
         """In good order; nothing where it does not run."""
-        if self.bridge is not None:
-            self.bridge.send_signal(signal.SIGTERM)
-            assert self.bridge.wait(STOP_TIMEOUT_S) == 0
-            self.bridge = None
+        if self.bridge.is_started:
+            self.bridge.terminate()
 
     def stop(self) -> None:
         try:
             self.stop_bridge()
         finally:
-            if self.bridge is not None:
-                self.bridge.kill()
-                self.bridge.wait()
+            self.bridge.kill()
             self.ofd.stop()
 
     def run(self, *args: object, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
@@ -159,14 +146,11 @@ class Shop:
 
     def fill_disk(self) -> None:
         """Let no file of the bridge grow any more."""
-        assert self.bridge is not None
         resource.prlimit(self.bridge.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
     def break_ofd(self, faults: Mapping[str, Any]) -> None:
         """Put these faults on the OFD, instead of all others."""
-        request = Request(f"{self.ofd.url}/_faults", json.dumps(faults).encode(), method="PUT")
-        with urlopen(request, timeout=5):
-            pass
+        OfdClient(self.ofd.url).set_faults(**faults)
 
     def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Return when the bridge's state, asked for afresh each time, is so."""

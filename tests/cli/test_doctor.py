@@ -124,7 +124,7 @@ def test_a_running_bridge_is_found_well_and_not_disturbed(shop):
     assert f"a bridge is running on it (process {shop.bridge.pid})" in done.stdout
     assert sold.returncode == 0
     assert shop.run("send", "-", stdin=encoded(receipt())).returncode == 0
-    assert shop.bridge.poll() is None
+    shop.bridge.check_runs()
 
 
 def test_before_the_first_start_it_says_what_is_missing(shop, tmp_path):

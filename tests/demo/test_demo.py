@@ -17,7 +17,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from support.brokers import HOST, MosquittoProcess, free_port, mosquitto_program, wait_until
+from support.brokers import HOST, MosquittoProcess, free_port, mosquitto_program
+from support.processes import wait_until
 
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.brokers import HOST, MosquittoProcess, free_port, left_out, mosquitto_program, wait_until
+from support.brokers import HOST, MosquittoProcess, free_port, left_out, mosquitto_program
+from support.processes import wait_until
 
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.client import BrokerClient

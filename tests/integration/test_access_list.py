@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli.shop import ENVIRONMENT, command, run
-from support.brokers import HOST, MosquittoProcess, left_out, wait_until
+from cli.shop import run
+from support.bridge import BridgeProcess
+from support.brokers import HOST, MosquittoProcess, left_out
+from support.processes import wait_until
 from support.receipts import encoded, small_receipt
 
 from kkt_bridge.errors import BrokerAway
@@ -74,16 +76,14 @@ def bridge(broker, tmp_path_factory):
     shutil.copy(broker.directory / "store-017", directory)
     ofd = OfdSimulator()
     ofd.start()
-    config = directory / "bridge.toml"
-    config.write_text(CONFIG.format(port=broker.port, directory=directory, ofd=ofd.url), encoding="utf-8")
-    with (directory / "log").open("wb") as log, broker.connect("viewer", f"{BRANCH}/state/online") as viewer:
-        process = subprocess.Popen(command("run", "--config", config), stdout=log, stderr=log, env=ENVIRONMENT)
+    process = BridgeProcess(CONFIG.format(port=broker.port, directory=directory, ofd=ofd.url), directory)
+    with broker.connect("viewer", f"{BRANCH}/state/online") as viewer:
+        process.launch()
         try:
             wait_until(lambda: is_online(viewer), ANSWER_TIMEOUT_S, "the bridge online")
-            yield config
+            yield process.file
         finally:
-            process.terminate()
-            process.wait(ANSWER_TIMEOUT_S)
+            process.stop()
             ofd.stop()
 
 

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 import paho.mqtt.client as mqtt
 import pytest
-from support.brokers import AmqttProcess, MosquittoProcess, wait_until
+from support.brokers import AmqttProcess, MosquittoProcess
 from support.lossy_line import LossyLine
 from support.mqtt_client import MqttClient
+from support.processes import wait_until
 from support.receipts import encoded, receipt, small_receipt
 from support.world import World
 
@@ -152,7 +153,7 @@ def test_a_redelivered_refusal_is_repeated_and_not_judged_afresh(make_world, any
     line.swallow_pubacks = False
     assert line.swallowed > 0
     since = len(world.observer.messages)
-    line.break_connections()
+    line.cut()
     again = world.wait_reply(refused["receipt_id"], since=since)
     assert again == first
     assert world.documents_of(refused["receipt_id"]) == []
@@ -166,7 +167,7 @@ def test_a_redelivered_receipt_is_printed_once(make_world, any_broker, any_line)
     ids = [world.sell()["receipt_id"] for _ in range(5)]
     line.swallow_pubacks = False
     since = len(world.observer.messages)
-    line.break_connections()
+    line.cut()
     for receipt_id in ids:
         assert world.wait_reply(receipt_id, since=since, duplicate=True)["status"] == "printed"
     assert len(world.receipts_on()) == len(ids)
@@ -179,7 +180,7 @@ def test_a_redelivered_command_is_carried_out_once(make_world, line):
     closed = world.command("shift-close")
     line.swallow_pubacks = False
     since = len(world.observer.messages)
-    line.break_connections()
+    line.cut()
     assert closed["ok"]
     assert world.wait_result("shift-close", closed["command_id"], since=since) == closed
     assert [document.body.type for document in world.dump()].count("shift_close") == 1
@@ -190,7 +191,7 @@ def test_a_line_that_breaks_again_and_again_loses_nothing(make_world, line):
     ids = []
     for _ in range(6):
         ids += world.publish_receipts(small_receipt() for _ in range(10))
-        line.break_connections()
+        line.cut()
     world.wait_statuses(ids, "synced")
     assert {world.wait_reply(receipt_id)["status"] for receipt_id in ids} == {"printed"}
     assert len(world.receipts_on()) == len(ids)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import MosquittoProcess, left_out, wait_until
+from support.brokers import MosquittoProcess, left_out
 from support.lossy_line import LossyLine
 from support.mqtt_client import MqttClient
+from support.processes import wait_until
 from support.receipts import cash, receipt, small_receipt
 from support.shops import MakeWorld
 from support.stages import rows
@@ -59,7 +60,7 @@ def test_a_broker_that_forgot_everything_with_receipts_in_every_state(make_world
         wait_until(lambda: len(world.documents_of(on_the_line)) == 1, SOON_S, "the document")
         world.wait_status(waiting, "buffered")
 
-        line.is_cut = True
+        line.refuses = True
         forget_everything(broker)
         world.heal("kkt-2")
         ours = {on_the_line: "printed", waiting: "printed", printed: "printed"}
@@ -69,7 +70,7 @@ def test_a_broker_that_forgot_everything_with_receipts_in_every_state(make_world
         broker.start()
         wait_until(lambda: world.observer.is_ready() and world.pos.is_ready(), SOON_S, "the others to be back")
         since = len(world.observer.messages)
-        line.is_cut = False
+        line.refuses = False
         for receipt_id in (on_the_line, waiting):
             assert world.wait_reply(receipt_id, since=since)["status"] == "printed"
         with MqttClient(broker.host, broker.port, [f"{world.branch}/state/#"]) as late:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import wait_until
 from support.lossy_line import LossyLine
+from support.processes import wait_until
 from support.receipts import receipt, small_receipt
 from support.shops import MakeWorld
 from support.world import World

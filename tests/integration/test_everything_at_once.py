@@ -26,14 +26,14 @@ def terminate(world, line, chance):
 
 
 def break_the_line(world, line, chance):
-    line.break_connections()
+    line.cut()
 
 
 def lose_acknowledgements(world, line, chance):
     line.swallow_pubacks = True
     world.sell(small_receipt(kkt=chance.choice(REGISTERS)))
     line.swallow_pubacks = False
-    line.break_connections()
+    line.cut()
 
 
 def cut_the_power(world, line, chance):

@@ -6,8 +6,9 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
-from support.brokers import left_out, wait_until
+from support.brokers import left_out
 from support.mqtt_client import MqttClient
+from support.processes import wait_until
 from support.receipts import encoded, small_receipt
 from support.stages import rows
 

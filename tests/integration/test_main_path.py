@@ -1,8 +1,8 @@
 """The main path over both brokers: what a POS, an operator and a dashboard see of a bridge that works."""
 
 import pytest
-from support.brokers import wait_until
 from support.mqtt_client import MqttClient
+from support.processes import wait_until
 from support.receipts import receipt
 
 STATES = ("online", "health", "buffer", "breaker", "sync", "kkt/kkt-1")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import HOST, MosquittoProcess, wait_until
+from support.brokers import HOST, MosquittoProcess
 from support.clocks import ManualClock
+from support.processes import wait_until
 from support.receipts import encoded, receipt, small_receipt
 from support.shops import MakeWorld
 from support.stages import TOPICS, Shop, a_receipt, rows

@@ -11,8 +11,8 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from support.brokers import wait_until
 from support.clocks import ManualClock
+from support.processes import wait_until
 from support.stages import each_step, kill, new_journal, rows
 
 from kkt_bridge.errors import JournalError, StorageUnavailable

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.brokers import HOST, AmqttProcess, BrokerProcess, MosquittoProcess, free_port, wait_until
+from support.brokers import HOST, AmqttProcess, BrokerProcess, MosquittoProcess, free_port
+from support.processes import wait_until
 
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.client import BrokerClient, Received

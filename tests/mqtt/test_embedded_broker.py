@@ -16,7 +16,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support.brokers import EMBEDDED, AmqttProcess, MosquittoProcess, free_port, wait_until
+from support.brokers import EMBEDDED, AmqttProcess, MosquittoProcess, free_port
+from support.processes import wait_until
 from websockets.sync.client import connect as connect_web
 
 from kkt_bridge.simulators.mqtt_broker import IN_FLIGHT_LIMIT, BrokerStartError, EmbeddedBroker

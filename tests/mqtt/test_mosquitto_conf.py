@@ -5,7 +5,8 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
-from support.brokers import MOSQUITTO_CONF, MosquittoProcess, derived_conf, free_port, wait_until
+from support.brokers import MOSQUITTO_CONF, MosquittoProcess, derived_conf, free_port
+from support.processes import EndedByItselfError, wait_until
 
 SOON_S = 10.0
 LOOPBACK = "0100007F"
@@ -155,7 +156,7 @@ def test_a_line_that_mosquitto_does_not_know_is_not_taken_silently(tmp_path):
                 conf.write("set_tcp_nodelai true\n")
             return [program, option, file]
 
-    with pytest.raises(RuntimeError, match="set_tcp_nodelai"):
+    with pytest.raises(EndedByItselfError, match="set_tcp_nodelai"):
         Misspelt(tmp_path).start()
 
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.brokers import wait_until
 from support.hostile_ofd import a_document, answer_of, answering, hostile_ofd
-from support.ofd_desk import ask_ofd
+from support.processes import wait_until
+from support.simulated_ofd import OfdClient
 
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.ofd import process_exchange
@@ -88,7 +88,7 @@ def test_a_batch_arrives_in_its_order():
         answers = answers_from(exchange, 1)[7]
         assert {answer.kind for answer in answers} == {AnswerKind.ACCEPTED}
         assert 1 <= len(answers) <= 10
-        books = ask_ofd(ofd, "GET", "/_received")["documents"]
+        books = OfdClient(ofd.url).received()["documents"]
         assert [entry["key"] for entry in books] == [document.key for document in documents[: len(answers)]]
 
 

@@ -1,7 +1,7 @@
 """Scenario 2: the OFD is away. Selling goes on, documents wait, nothing is given up, and all arrive afterwards."""
 
 import pytest
-from support.brokers import wait_until
+from support.processes import wait_until
 from support.receipts import receipt
 
 SALES = 5

@@ -9,7 +9,8 @@ import threading
 import time
 
 import pytest
-from support.brokers import HOST, MosquittoProcess, free_port, wait_until
+from support.brokers import HOST, MosquittoProcess, free_port
+from support.processes import wait_until
 
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.simulators.pos import Tally, Terminals, TerminalSettings, Trade, latencies

@@ -4,7 +4,8 @@ import threading
 import time
 
 import pytest
-from support.brokers import free_port, wait_until
+from support.brokers import free_port
+from support.processes import wait_until
 from support.receipts import receipt
 from support.stages import Shop, settings_for
 

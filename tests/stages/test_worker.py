@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from support.brokers import wait_until
+from support.processes import wait_until
 
 from kkt_bridge.runtime import worker as worker_module
 from kkt_bridge.runtime.worker import Loop, Worker

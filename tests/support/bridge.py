@@ -1,10 +1,8 @@
 """The bridge as a shop runs it: a process of its own, started from a TOML file, ended by signals."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Mapping
@@ -12,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from support.mqtt_client import MqttClient
+from support.processes import START_TIMEOUT_S, ChildProcess, clean_environment, python
 
-START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 """What the contract allows for a clean stop."""
-TAIL_LINES = 30
+UP_WITHIN_BYTES = 64 * 1024
+"""Of the log of a start, in which it says that it is up."""
 
 
 def as_toml(config: Mapping[str, Any]) -> str:
@@ -36,55 +35,44 @@ def is_tables(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-class BridgeProcess:
+class BridgeProcess(ChildProcess):
     """`kkt-bridge run` on this configuration; its log and its file stay in `directory`."""
 
     def __init__(
-        self, config: Mapping[str, Any] | str, directory: Path, environment: Mapping[str, str] | None = None
+        self,
+        config: Mapping[str, Any] | str,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        measured: bool = True,
     ) -> None:
-        """`environment` is added to ours, of which nothing that configures a bridge is passed on."""
+        """`environment` is added to a clean one; see `clean_environment` for `measured`."""
         text = config if isinstance(config, str) else as_toml(config)
         self.settings = tomllib.loads(text)
         self.file = directory / "bridge.toml"
         self.file.write_text(text, encoding="utf-8")
-        self.log = directory / "bridge.log"
         self.id = self.settings["bridge_id"]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("KKT_BRIDGE__")}
-        self._environment = inherited | dict(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
         self._known_boots: set[str] = set()
+        super().__init__(
+            "the bridge", directory / "bridge.log", clean_environment(measured=measured) | dict(environment or {})
+        )
 
     @property
     def branch(self) -> str:
         """The topics of this bridge, without a trailing slash."""
         return f"{self.settings['mqtt'].get('topic_root', 'kkt/v1')}/{self.id}"
 
-    @property
-    def process(self) -> "subprocess.Popen[bytes]":
-        """The running process."""
-        assert self._process is not None, "the bridge is not running"
-        return self._process
+    def command(self) -> list[str]:
+        """See `ChildProcess`."""
+        return python("kkt_bridge", "run", "--config", self.file)
 
-    def launch(self) -> None:
-        """Run it, and do not wait for anything."""
-        assert self._process is None, "the bridge is running already"
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "kkt_bridge", "run", "--config", str(self.file)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-            )
+    def is_ready(self) -> bool:
+        """Whether this start has got as far as working, by its log."""
+        return self.is_started and f"bridge {self.id} is up".encode() in self.output(UP_WITHIN_BYTES)
 
-    def start(self) -> None:
-        """Run it, and return when its retained state/online says that it is there."""
-        self.launch()
-        try:
-            self.wait_online()
-        except BaseException:
-            self.kill()
-            raise
+    def wait_ready(self) -> None:
+        """Return when its retained `state/online` says that it is there."""
+        self.wait_online()
 
     def wait_online(self) -> dict[str, Any]:
         """The retained `state/online` of this start, once it is there; other starts had other boot ids."""
@@ -100,13 +88,6 @@ class BridgeProcess:
         self._known_boots.add(seen.content["boot_id"])
         return dict(seen.content)
 
-    def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); does nothing when it is not running."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
     def terminate(self) -> float:
         """End it in good order (SIGTERM): exit status 0 within 10 s, or AssertionError. Returns the seconds it took."""
         process, started = self.process, time.monotonic()
@@ -120,23 +101,7 @@ class BridgeProcess:
         assert status == 0, f"SIGTERM: exit status {status}\n{self.tail()}"
         return time.monotonic() - started
 
-    def wait_end(self, timeout_s: float = START_TIMEOUT_S) -> int:
-        """Its exit status, where it is to end by itself."""
-        status = self.process.wait(timeout_s)
-        self._process = None
-        return status
-
     def restart(self) -> None:
         """End it in good order, and start it again."""
         self.terminate()
         self.start()
-
-    def tail(self) -> str:
-        """The last lines of its log."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(["-- the bridge's log:", *lines[-TAIL_LINES:]])
-
-    def check_runs(self) -> None:
-        """AssertionError, with the log, if it ended by itself."""
-        if self._process is not None and (status := self._process.poll()) is not None:
-            raise AssertionError(f"the bridge ended by itself, status {status}\n{self.tail()}")

@@ -7,23 +7,17 @@ import random
 import re
 import shutil
 import socket
-import subprocess
 import sys
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import pytest
+from support.processes import ChildProcess
 
 MOSQUITTO_CONF = Path(__file__).resolve().parents[2] / "mosquitto.conf"
 HOST = "127.0.0.1"
 PORTS = range(20_000, 30_000)
 """Below the ports that the kernel lends to outgoing connections: one found free here is still free after a restart."""
-START_TIMEOUT_S = 15.0
-STOP_TIMEOUT_S = 15.0
 EMBEDDED = (
     "import argparse; from kkt_bridge.cli import broker; p = argparse.ArgumentParser(); "
     "broker.add_arguments(p); raise SystemExit(broker.run(p.parse_args()))"
@@ -51,16 +45,7 @@ def _can_bind(port: int) -> bool:
     return True
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return when the condition holds; raises TimeoutError, saying what was awaited, when it never does."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.01)
-
-
-class BrokerProcess(ABC):
+class BrokerProcess(ChildProcess):
     """A broker with MQTT on ``port`` and MQTT over WebSockets on ``ws_port``; both stay the same over restarts."""
 
     def __init__(self, directory: Path, port: int | None = None, ws_port: int | None = None) -> None:
@@ -68,70 +53,7 @@ class BrokerProcess(ABC):
         self.port = port or free_port()
         self.ws_port = ws_port or free_port()
         self.directory = directory
-        self.log = directory / f"broker-{self.port}.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @abstractmethod
-    def command(self) -> list[str]:
-        """The program and its arguments."""
-
-    @abstractmethod
-    def is_ready(self) -> bool:
-        """Whether it takes connections on both ports."""
-
-    @property
-    def pid(self) -> int:
-        """Id of the running process."""
-        assert self._process is not None, "the broker is not running"
-        return self._process.pid
-
-    def start(self) -> None:
-        """Run it and return when it takes connections; raises RuntimeError with its log when it ends instead."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            wait_until(self._is_ready_or_ended, START_TIMEOUT_S, f"a broker on port {self.port}")
-        except BaseException:
-            self.kill()
-            raise
-        if self._process.poll() is not None:
-            raise RuntimeError(f"the broker ended with {self._process.returncode}: {self.log.read_text()}")
-
-    def stop(self) -> None:
-        """End it in good order (SIGTERM); does nothing when it is not running."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        finally:
-            self.kill()
-
-    def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); does nothing when it is not running."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again on the same ports."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _is_ready_or_ended(self) -> bool:
-        assert self._process is not None
-        return self._process.poll() is not None or self.is_ready()
+        super().__init__("the broker", directory / f"broker-{self.port}.log")
 
 
 class MosquittoProcess(BrokerProcess):
@@ -164,7 +86,7 @@ class AmqttProcess(BrokerProcess):
     def is_ready(self) -> bool:
         """Whether it has printed its line."""
         ready = json.dumps({"host": self.host, "port": self.port, "ws_port": self.ws_port})
-        return ready in self.log.read_text(encoding="utf-8").splitlines()
+        return ready in self.output().decode().splitlines()
 
 
 def derived_conf(port: int, ws_port: int, storage: Path) -> str:

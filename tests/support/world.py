@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from support.bridge import BridgeProcess
-from support.brokers import BrokerProcess, wait_until
+from support.brokers import BrokerProcess
 from support.conversation import Conversation
 from support.invariants import check_lives, check_papers, check_verdicts
 from support.mqtt_client import SOON_S
-from support.ofd_desk import ask_ofd
+from support.processes import wait_until
 from support.receipts import POS
+from support.simulated_ofd import OfdClient
 
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.registers.virtual.faults import clear_faults, write_faults
@@ -113,11 +114,11 @@ class World(Conversation):
 
     def ofd_faults(self, **faults: Any) -> None:
         """Put these faults on the OFD, instead of all others; none heal it."""
-        ask_ofd(self.ofd, "PUT", "/_faults", faults)
+        OfdClient(self.ofd.url).set_faults(**faults)
 
     def ofd_books(self, *, full: bool = False) -> dict[str, Any]:
         """What the OFD has received; `full` with the bodies."""
-        return ask_ofd(self.ofd, "GET", "/_received?full=1" if full else "/_received")
+        return OfdClient(self.ofd.url).received(full=full)
 
     def at_ofd(self, receipt_id: str, pos: str = POS) -> dict[str, Any] | None:
         """The OFD's entry of this receipt."""
