@@ -21,7 +21,7 @@ ANSWERS_DROPPED_MAX: Final = 20
 
 def find_command(connection: Connection, command_id: str) -> TakenCommand | None:
     """The command with this id, if it was ever taken."""
-    row = _FIND(connection, {"command_id": command_id}).one_or_none()
+    row = _FIND(connection, {"command_id": command_id}).fetchone()
     return _taken(row) if row is not None else None
 
 
@@ -36,8 +36,8 @@ def take_command(
     correlation: bytes | None,
 ) -> None:
     """Take a command; it is carried out after this commit."""
-    tx.execute(
-        _TAKE,
+    _TAKE(
+        tx.connection,
         {
             "id": tx.new_id(),
             "command_id": command_id,
@@ -60,14 +60,14 @@ def open_commands(connection: Connection, after: int, limit: int) -> list[TakenC
 
 def note_command(tx: Transaction, taken: TakenCommand, args: str) -> None:
     """Keep with a command that is open what a repeat of it after a restart has to know: `args` with that in it."""
-    tx.execute(_NOTE, {"row_id": taken.id, "new_args": args})
+    _NOTE(tx.connection, {"row_id": taken.id, "new_args": args})
 
 
 def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
     """Keep what came of it; of one that only asks no longer than a redelivery of it may take."""
-    tx.execute(_FINISH, {"row_id": taken.id, "new_result": result, "new_finished": tx.instant.steady_ms})
+    _FINISH(tx.connection, {"row_id": taken.id, "new_result": result, "new_finished": tx.instant.steady_ms})
     if taken.name in ONLY_ASK:
-        tx.execute(_DROP_ANSWERED, {"before": tx.instant.steady_ms - ANSWERS_KEPT_MS, "limit": ANSWERS_DROPPED_MAX})
+        _DROP_ANSWERED(tx.connection, {"before": tx.instant.steady_ms - ANSWERS_KEPT_MS, "limit": ANSWERS_DROPPED_MAX})
 
 
 def _taken(row: Any) -> TakenCommand:

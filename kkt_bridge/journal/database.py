@@ -121,7 +121,8 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One write transaction, committed at the end of the block. Errors: JournalError and its kinds."""
         # Past SQLAlchemy's own bookkeeping of transactions, which costs more than SQLite's BEGIN and COMMIT.
-        writer = self.writer
+        writer = self._writer
+        assert writer is not None, "the database is not open"
         driver: Any = writer.connection.driver_connection
         with translated():
             driver.execute("BEGIN IMMEDIATE")

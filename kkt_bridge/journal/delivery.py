@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, text, upda
 from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.records import DeadLetter, DueDocument, Movable, Unfixed
-from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement
+from kkt_bridge.journal.statements import PreparedStatement, WhereIn
 from kkt_bridge.journal.tables import (
     IS_UNSENT,
     IS_WAITING,
@@ -63,44 +63,44 @@ def failing_documents(connection: Connection, limit: int) -> list[int]:
 
 def last_document(connection: Connection) -> int:
     """The highest number of a document here; 0 if there is none."""
-    return _LAST(connection, {}).scalar(int) or 0
+    return _LAST.scalar(connection, {}, int) or 0
 
 
 def fix_body(tx: Transaction, document: int, body: bytes) -> None:
     """Keep what the OFD is sent of this document, for ever the same."""
-    tx.execute(_FIX, {"document": document, "body": body})
+    _FIX(tx.connection, {"document": document, "body": body})
 
 
 def note_unfit(tx: Transaction, document: int, error: str) -> None:
     """Keep why this document cannot be sent: it is tried again at the next start."""
-    tx.execute(_UNFIT, {"document": document, "new_error": error})
+    _UNFIT(tx.connection, {"document": document, "new_error": error})
 
 
 def end_waiting(tx: Transaction, *, everything: bool = False) -> int:
     """Make ready what has waited out its back-off, or everything; return how many."""
     now = _FOR_EVER_MS if everything else tx.instant.steady_ms
-    count = tx.execute(_END_WAITING, {"now": now}).rowcount
+    count = _END_WAITING(tx.connection, {"now": now}).rowcount
     tx.documents_touched |= count > 0
     return count
 
 
 def next_wait_ends_steady_ms(connection: Connection) -> int | None:
     """When the first waiting document becomes ready, by the steady clock."""
-    return _FIRST_WAIT(connection, {}).scalar(int)
+    return _FIRST_WAIT.scalar(connection, {}, int)
 
 
 def record_sent(tx: Transaction, due: DueDocument, server_time: int | None) -> None:
     """The OFD has it; its time completes the receipt's hybrid clock."""
     tx.move(due, Status.SYNCED, server_time=server_time)
-    tx.change(_SENT, due.document)
+    tx.changes[_SENT].append(due.document)
     # At once, while the page is at hand: a synced document is kept for weeks, and its body is most of it.
-    tx.change(_DROP_BODIES, due.document)
+    tx.changes[_DROP_BODIES].append(due.document)
 
 
 def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: bool, wait_ms: int) -> None:
     """It did not get through. Without a wait it stays ready: the outage is not its fault."""
-    tx.execute(
-        _FAILED,
+    _FAILED(
+        tx.connection,
         {
             "document": due.document,
             "new_delivery": "waiting" if wait_ms else "ready",
@@ -115,9 +115,9 @@ def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: boo
 def dead_letter(tx: Transaction, due: DueDocument, *, reason: str, error: str) -> None:
     """The OFD will not have it: a dead letter, until an operator decides."""
     tx.move(due, Status.DEAD, error=reason)
-    tx.count(due.kkt, DLQ, +1)
-    tx.execute(
-        _BURIED,
+    tx.counts[due.kkt, DLQ] += 1
+    _BURIED(
+        tx.connection,
         {
             "document": due.document,
             "new_attempts": due.attempts + 1,
@@ -142,7 +142,7 @@ def dead_letters_of(connection: Connection, receipt_id: str) -> list[DeadLetter]
 def requeue(tx: Transaction, letter: DeadLetter) -> None:
     """Send it again; its strikes begin anew, the attempts made so far stay on its record."""
     tx.move(letter, Status.PRINTED)
-    tx.count(letter.kkt, DLQ, -1)
+    tx.counts[letter.kkt, DLQ] -= 1
     _change_dead(tx, _REQUEUED, letter, {"document": letter.document})
     tx.documents_touched = True
 
@@ -160,8 +160,8 @@ def expire(tx: Transaction, letter: Movable, document: int) -> None:
 def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, reason: str) -> None:
     _change_dead(tx, _GIVEN_UP, letter, {"document": document, "new_delivery": delivery})
     # From now on, not from its death: what was decided is kept as long as the letter was.
-    tx.execute(_DECIDED, {"row_id": letter.id, "new_ended": tx.instant.steady_ms})
-    tx.count(letter.kkt, DLQ, -1)
+    _DECIDED(tx.connection, {"row_id": letter.id, "new_ended": tx.instant.steady_ms})
+    tx.counts[letter.kkt, DLQ] -= 1
     tx.step(
         receipt=letter.id,
         receipt_id=letter.key.receipt_id,
@@ -175,7 +175,7 @@ def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, rea
 
 def _change_dead(tx: Transaction, statement: PreparedStatement, letter: Movable, values: dict[str, Any]) -> None:
     """The stored letter guards itself: it may have been requeued or discarded since it was read."""
-    if tx.execute(statement, values).rowcount != 1:
+    if statement(tx.connection, values).rowcount != 1:
         raise IllegalTransition(f"{letter.key} is no longer a dead letter")
 
 
@@ -265,8 +265,8 @@ _FIRST_WAIT: Final = PreparedStatement(
     select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
-_SENT: Final = BulkUpdate(update(documents).values(delivery="sent", last_error=None), _d.id)
-_DROP_BODIES: Final = BulkUpdate(delete(bodies), bodies.c.document)
+_SENT: Final = WhereIn(update(documents).values(delivery="sent", last_error=None), _d.id)
+_DROP_BODIES: Final = WhereIn(delete(bodies), bodies.c.document)
 _UNFIT: Final = PreparedStatement(_of_document.values(last_error=bindparam("new_error")))
 _FAILED: Final = PreparedStatement(
     # Only what is still to be sent: an outcome that is written down twice must not bring back what the OFD has.

@@ -7,9 +7,10 @@ a crowd pays for one commit, and a single thread (a simulation, a tool) needs no
 
 import logging
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap, deque
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, select
@@ -19,7 +20,15 @@ from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.settings import taken_up_at
-from kkt_bridge.journal.transaction import FD_MARK, ClockFigures, CountKey, Instant, Touched, Transaction
+from kkt_bridge.journal.transaction import (
+    FD_MARK,
+    ClockFigures,
+    Committed,
+    CountKey,
+    Instant,
+    JournalState,
+    Transaction,
+)
 from kkt_bridge.receipts.lifecycle import PENDING
 
 WALL_AGE_MAX_MS: Final = 400 * 86_400_000
@@ -34,31 +43,27 @@ Operation = Callable[[Transaction], T]
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class _PendingWrite(Generic[T]):
     """An operation on its way through a commit."""
 
-    __slots__ = ("awaited", "done", "error", "operation", "result")
-
-    def __init__(self, operation: Operation[T], *, awaited: bool) -> None:
-        self.operation = operation
-        self.awaited = awaited
-        self.result: Any = None
-        self.error: Exception | None = None
-        self.done = False
+    operation: Operation[T]
+    awaited: bool
+    result: Any = None
+    error: Exception | None = None
+    done: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class LeaseRequest(Generic[T]):
     """An operation that waits for a register's next receipt."""
 
-    __slots__ = ("being_granted", "kkt", "operation", "result")
-
-    def __init__(self, kkt: str, operation: Operation[T]) -> None:
-        self.kkt = kkt
-        self.operation = operation
-        self.being_granted = False
-        """Whether the commit that brings the receipt is under way: who knows how it ends."""
-        self.result: T | None = None
-        """What the operation returned, once that is committed."""
+    kkt: str
+    operation: Operation[T]
+    being_granted: bool = False
+    """Whether the commit that brings the receipt is under way: who knows how it ends."""
+    result: T | None = None
+    """What the operation returned, once that is committed."""
 
 
 class Journal:
@@ -79,14 +84,10 @@ class Journal:
         """Of the requests alone: who withdraws one does not wait for the disk."""
         self._lease_requests: dict[str, LeaseRequest[Any]] = {}
         self._granting: list[LeaseRequest[Any]] = []
-        self._listeners: list[Callable[[Touched], None]] = []
-        self._counts: Counter[CountKey] = Counter()
-        self._pending = 0
-        self._fd_marks: Mapping[str, int] = {}
-        self._may_be_recovered = True
-        self._clock_figures = ClockFigures()
-        self._steady_at_open = 0
-        self._opened_at = 0.0
+        self._listeners: list[Callable[[Committed], None]] = []
+        self._state = JournalState({}, 0, {}, may_be_recovered=True, clock=ClockFigures())
+        self._steady_at_open_ms = 0
+        self._opened_at_s = 0.0
         self._wall_at_open_ms = 0
         self._damage: str | None = None
         self.taken_up_at = 0
@@ -101,16 +102,15 @@ class Journal:
             figures = {(row.kkt, row.name): row.value for row in connection.execute(select(tables.figures))}
             awaited = connection.execute(select(tables.recovered.c.fd_number).limit(1)).first()
             self.taken_up_at = taken_up_at(connection)
-        self._clock_figures = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
+        clock = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
         if self._database.was_put_here:  # also where the disk did not take that fact
-            self.taken_up_at = self._clock_figures.commit_no
+            self.taken_up_at = clock.commit_no
         marks = [name for kkt, name in figures if not kkt and name.startswith(FD_MARK)]
-        self._fd_marks = {name.removeprefix(FD_MARK): figures.pop(("", name)) for name in marks}
-        self._may_be_recovered = awaited is not None
-        self._counts = Counter(figures)
-        self._pending = sum(n for (_, kind), n in figures.items() if kind in PENDING)
-        self._steady_at_open = self._clock_figures.steady_ms
-        self._opened_at = self._clock.monotonic()
+        fd_marks = {name.removeprefix(FD_MARK): figures.pop(("", name)) for name in marks}
+        pending = sum(count for (_, kind), count in figures.items() if kind in PENDING)
+        self._state = JournalState(figures, pending, fd_marks, awaited is not None, clock)
+        self._steady_at_open_ms = clock.steady_ms
+        self._opened_at_s = self._clock.monotonic()
         self._wall_at_open_ms = self._clock.now_ms()
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Journal:
             self.flush()
         self._database.close()
 
-    def listen(self, listener: Callable[[Touched], None]) -> None:
+    def listen(self, listener: Callable[[Committed], None]) -> None:
         """Have `listener` told of every commit; it must be quick and must not raise."""
         self._listeners.append(listener)
 
@@ -132,9 +132,11 @@ class Journal:
         entry = _PendingWrite(operation, awaited=True)
         self._waiting.append(entry)
         with self._gate:
-            self._take_up_postponed()
+            self._waiting.extendleft(reversed(self._postponed))
+            self._postponed.clear()
             while not entry.done:
-                self._commit_waiting()
+                group = min(len(self._waiting), COMMIT_OPERATIONS_MAX)
+                self._attempt([self._waiting.popleft() for _ in range(group)])
         if entry.error is not None:
             raise entry.error
         return entry.result  # type: ignore[no-any-return]
@@ -147,11 +149,12 @@ class Journal:
         self._waiting.append(_PendingWrite(operation, awaited=False))
 
     def flush(self) -> None:
-        """Commit what was posted, if anything was."""
+        """Commit what was posted, if anything was; where the disk takes nothing, it goes on waiting."""
         with self._gate:
-            self._take_up_postponed()
-            while self._waiting:
-                self._commit_waiting()
+            if not (self._waiting or self._postponed):
+                return
+        with suppress(StorageUnavailable):
+            self.write(lambda _tx: None)
 
     def request_lease(self, kkt: str, operation: Operation[T]) -> LeaseRequest[T]:
         """Have the operation run in the very commit that brings this register receipts next, which saves it one.
@@ -183,11 +186,11 @@ class Journal:
 
     def counts(self) -> dict[CountKey, int]:
         """Receipts by register and status, and dead letters by register: as committed, without a query."""
-        return dict(self._counts)
+        return dict(self._state.counts)
 
     def pending(self) -> int:
         """Receipts that fill the buffer, as committed."""
-        return self._pending
+        return self._state.pending
 
     def fd_mark(self, fn_number: str) -> int | None:
         """Of this fiscal storage's documents, the last one up to which the journal knows what each of them is.
@@ -195,11 +198,11 @@ class Journal:
         Recorded as a receipt's or a shift's, or looked at. Kept for ever: a storage that ends before it has lost
         documents, and what one holds behind it has to be looked at. None where the storage was never seen.
         """
-        return self._fd_marks.get(fn_number)
+        return self._state.fd_marks.get(fn_number)
 
     def steady_ms(self) -> int:
         """The steady clock: milliseconds that the bridge has lived with this journal."""
-        return self._steady_at_open + int((self._clock.monotonic() - self._opened_at) * 1000)
+        return self._steady_at_open_ms + int((self._clock.monotonic() - self._opened_at_s) * 1000)
 
     def age_ms(self, received_ms: int, received_steady_ms: int, *, count_downtime: bool) -> int:
         """How old a receipt is, milliseconds.
@@ -208,23 +211,16 @@ class Journal:
         count that time too, as it showed when the journal was opened: later jumps make no receipt older.
         """
         age_ms = self.steady_ms() - received_steady_ms
-        if count_downtime and received_steady_ms <= self._steady_at_open:
+        if count_downtime and received_steady_ms <= self._steady_at_open_ms:
             wall_ms = self._wall_at_open_ms - received_ms
             if wall_ms <= WALL_AGE_MAX_MS:
-                age_ms = max(age_ms, wall_ms + self.steady_ms() - self._steady_at_open)
+                age_ms = max(age_ms, wall_ms + self.steady_ms() - self._steady_at_open_ms)
         return age_ms
 
     @property
     def hlc_wall_ms(self) -> int:
         """The newest time in the order of receipts, milliseconds since 1970; 0 before the first one."""
-        return self._clock_figures.hlc_wall_ms
-
-    def _take_up_postponed(self) -> None:
-        self._waiting.extendleft(reversed(self._postponed))
-        self._postponed.clear()
-
-    def _commit_waiting(self) -> None:
-        self._attempt([self._waiting.popleft() for _ in range(min(len(self._waiting), COMMIT_OPERATIONS_MAX))])
+        return self._state.clock.hlc_wall_ms
 
     def _attempt(self, entries: list[_PendingWrite[Any]]) -> None:
         try:
@@ -256,15 +252,29 @@ class Journal:
                 log.error("a posted change was lost: %s", error)
 
     def _commit(self, entries: list[_PendingWrite[Any]]) -> None:
+        """Run the operations, and the lease requests of the registers that get receipts by them, in one transaction."""
         self._granting = []
+        state = self._state
         try:
             with self._database.transaction() as connection:
-                transaction = self._begin(connection)
+                transaction = Transaction(
+                    _connection=connection,
+                    before=state,
+                    instant=Instant(self._clock.now_ms(), self.steady_ms()),
+                    hlc=Hlc(state.clock.hlc_wall_ms, state.clock.hlc_counter),
+                    commit_no=state.clock.commit_no + 1,
+                    may_be_recovered=state.may_be_recovered,
+                    fd_marks=ChainMap({}, dict(state.fd_marks)),
+                )
                 for entry in entries:
                     entry.result = entry.operation(transaction)
-                self._granting = self._lease_requests_for(transaction.queues)
+                with self._lease_lock:
+                    wanted = sorted(transaction.queues & self._lease_requests.keys())
+                    self._granting = [self._lease_requests.pop(kkt) for kkt in wanted]
+                    for lease_request in self._granting:
+                        lease_request.being_granted = True
                 results = [lease_request.operation(transaction) for lease_request in self._granting]
-                transaction.finish()
+                after = transaction.finish()
             for lease_request, result in zip(self._granting, results, strict=True):
                 lease_request.result = result
         finally:
@@ -272,44 +282,17 @@ class Journal:
                 lease_request.being_granted = False
         for entry in entries:
             entry.done = True
-        self._apply(transaction)
-
-    def _lease_requests_for(self, queues: Iterable[str]) -> list[LeaseRequest[Any]]:
-        """The requests of these registers, taken up."""
-        with self._lease_lock:
-            requests = [self._lease_requests.pop(kkt) for kkt in sorted(queues) if kkt in self._lease_requests]
-            for lease_request in requests:
-                lease_request.being_granted = True
-        return requests
-
-    def _begin(self, connection: Connection) -> Transaction:
-        return Transaction(
-            _connection=connection,
-            instant=Instant(self._clock.now_ms(), self.steady_ms()),
-            hlc=Hlc(self._clock_figures.hlc_wall_ms, self._clock_figures.hlc_counter),
-            commit_no=self._clock_figures.commit_no + 1,
-            counts_before=self._counts,
-            pending_before=self._pending,
-            fd_marks_before=self._fd_marks,
-            may_be_recovered=self._may_be_recovered,
-        )
-
-    def _apply(self, transaction: Transaction) -> None:
-        """What is committed becomes what this object knows, and those who wait are told."""
         self.failing = self._damage
-        self._clock_figures = ClockFigures(*transaction.hlc, transaction.instant.steady_ms, transaction.commit_no)
-        if transaction.counts_delta:
-            # A new object: `counts` may be copying the old one in another thread.
-            counts = self._counts.copy()
-            counts.update(transaction.counts_delta)
-            self._counts = counts
-            self._pending = transaction.pending()
-        if transaction.fd_marks:
-            self._fd_marks = {**self._fd_marks, **transaction.fd_marks}
-        self._may_be_recovered = transaction.may_be_recovered
-        touched = transaction.touched()
+        self._state = after
+        committed = Committed(
+            queues=frozenset(transaction.queues),
+            documents=transaction.documents_touched,
+            commands=transaction.commands_touched,
+            messages=transaction.messages,
+            steps=transaction.steps,
+        )
         for listener in self._listeners:
             try:
-                listener(touched)
+                listener(committed)
             except Exception:  # what is committed stays committed
                 log.exception("a listener failed on a commit")

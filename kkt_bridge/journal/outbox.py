@@ -1,14 +1,14 @@
 """What the broker is still to be told: replies for ever, events while they are news."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select
 
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.records import Message, Step
-from kkt_bridge.journal.settings import get_setting, set_setting
-from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement
+from kkt_bridge.journal.settings import SET_SETTING, get_setting
+from kkt_bridge.journal.statements import PreparedStatement, WhereIn
 from kkt_bridge.journal.tables import IS_LOOSE_STEP, receipts, steps
 from kkt_bridge.journal.transaction import Transaction
 
@@ -21,7 +21,7 @@ def messages_after(connection: Connection, after: int, limit: int) -> list[Messa
 
 def message_with(connection: Connection, number: int) -> Message | None:
     """The message with this id; None if it is gone."""
-    row = _MESSAGE(connection, {"id": number}).one_or_none()
+    row = _MESSAGE(connection, {"id": number}).fetchone()
     return None if row is None else Message(*row)
 
 
@@ -36,7 +36,7 @@ def messages_on(connection: Connection, topic: str, *, after: int, upto: int, li
 
 def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
     """The broker has these."""
-    _FORGET.change(tx.connection, ids)
+    _FORGET(tx.connection, ids)
 
 
 _o = tables.outbox.c
@@ -53,7 +53,7 @@ _OF_TOPIC: Final = PreparedStatement(
     .order_by(_o.id)
     .limit(bindparam("limit"))
 )
-_FORGET: Final = BulkUpdate(delete(tables.outbox), _o.id)
+_FORGET: Final = WhereIn(delete(tables.outbox), _o.id)
 
 
 _PUBLISHED: Final = "steps_published"
@@ -76,13 +76,12 @@ def with_sales(connection: Connection, told: Sequence[Step]) -> list[Step]:
     """These steps with the type, total and time of arrival of their receipts, as far as those are still here."""
     wanted = dict.fromkeys(step.receipt for step in told if step.receipt is not None)
     sales = {sale.id: sale for sale in _SALES(connection, list(wanted))}
-    return [_with_sale(step, sales.get(step.receipt)) for step in told]
-
-
-def _with_sale(step: Step, sale: Any) -> Step:
-    if sale is None:
-        return step
-    return step._replace(type=sale.type, total=sale.total, received_ms=sale.received_ms)
+    return [
+        step._replace(type=sale.type, total=sale.total, received_ms=sale.received_ms)
+        if (sale := sales.get(step.receipt)) is not None
+        else step
+        for step in told
+    ]
 
 
 def steps_published(connection: Connection) -> int:
@@ -92,8 +91,8 @@ def steps_published(connection: Connection) -> int:
 
 def set_steps_published(tx: Transaction, step: int) -> None:
     """The broker has every step up to this one: those that belong to no receipt are needed no longer."""
-    set_setting(tx, _PUBLISHED, str(step))
-    tx.execute(_DROP_LOOSE, {"step": step, "limit": LOOSE_DROPPED_MAX})
+    tx.rows[SET_SETTING].append((_PUBLISHED, str(step)))
+    _DROP_LOOSE(tx.connection, {"step": step, "limit": LOOSE_DROPPED_MAX})
 
 
 _s = steps.c
@@ -103,4 +102,4 @@ _loose = select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("step")).order_by
 _DROP_LOOSE: Final = PreparedStatement(delete(steps).where(_s.id.in_(_loose)))
 _STEPS: Final = PreparedStatement(_columns.where(_s.id > bindparam("after")).order_by(_s.id).limit(bindparam("limit")))
 _r = receipts.c
-_SALES: Final = BulkUpdate(select(_r.id, _r.type, _r.total, _r.received_ms), _r.id)
+_SALES: Final = WhereIn(select(_r.id, _r.type, _r.total, _r.received_ms), _r.id)

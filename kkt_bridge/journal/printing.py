@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, text
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import ID_BITS, Movable, PrintTask
-from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
+from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
@@ -25,7 +25,7 @@ def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit:
 
     The storage and its last document number are noted, so that after a crash one knows where to look.
     """
-    waiting = _rows_in(tx.connection, kkt, Status.BUFFERED, limit)
+    waiting = _TASKS(tx.connection, {"kkt": kkt, "status": Status.BUFFERED, "limit": limit}).fetchall()
     for row in waiting:
         buffered = Movable(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status.BUFFERED)
         tx.move(buffered, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
@@ -34,7 +34,7 @@ def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit:
 
 def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
     """Receipts that were leased when the lane last stopped: each may or may not have been printed."""
-    rows = _rows_in(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
+    rows = _TASKS(connection, {"kkt": kkt, "status": Status.PRINTING, "limit": IN_DOUBT_MAX}).fetchall()
     return [_task(row, row.fn_before, row.fd_before) for row in rows]
 
 
@@ -52,14 +52,14 @@ def unprinted(connection: Connection) -> list[Unprinted]:
 
 def unprinted_task(connection: Connection, receipt: int) -> PrintTask:
     """The task of a receipt that has no document yet."""
-    row = _TASK(connection, {"receipt": receipt}).one_or_none()
+    row = _TASK(connection, {"receipt": receipt}).fetchone()
     assert row is not None
     return replace(_task(row, row.fn_before, row.fd_before), status=Status(row.status))
 
 
 def waiting_since_before(connection: Connection, kkt: str, commit_no: int) -> list[PrintTask]:
     """The register's receipts that were waiting by this commit and wait still, as many as are in doubt at once."""
-    rows = _rows_in(connection, kkt, Status.BUFFERED, IN_DOUBT_MAX)
+    rows = _TASKS(connection, {"kkt": kkt, "status": Status.BUFFERED, "limit": IN_DOUBT_MAX}).fetchall()
     waiting = (row for row in rows if row.id >> ID_BITS <= commit_no)
     return [replace(_task(row, None, None), status=Status.BUFFERED) for row in waiting]
 
@@ -103,9 +103,9 @@ def record_printed(
     )
     warned = json.dumps(warnings) if warnings else "[]"
     fiscal = (mark.kkt, mark.fn_number, mark.fd_number, mark.model_dump_json(), warned)
-    tx.add(_INSERT_DOCUMENT, (document, task.id, *fiscal, DeliveryState.READY.value, 0, 0, 0))
+    tx.rows[_INSERT_DOCUMENT].append((document, task.id, *fiscal, DeliveryState.READY.value, 0, 0, 0))
     if body is not None:
-        tx.add(_INSERT_BODY, (document, body))
+        tx.rows[_INSERT_BODY].append((document, body))
     tx.documents_touched = True
     tx.note_next_document(mark.fn_number, mark.fd_number)
 
@@ -135,18 +135,14 @@ def known_fd_numbers(connection: Connection, fn_number: str, after_fd: int) -> s
 
 def last_document_before(connection: Connection, fn_number: str, fd_number: int) -> FiscalMark | None:
     """The mark of the newest receipt of ours on this storage up to this number."""
-    row = _LAST_BEFORE(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
+    row = _LAST_BEFORE(connection, {"fn_number": fn_number, "fd_number": fd_number}).fetchone()
     return None if row is None else FiscalMark.model_validate_json(row.mark)
 
 
 def document_owner(connection: Connection, fn_number: str, fd_number: int) -> ReceiptKey | None:
     """The receipt that this document belongs to already."""
-    row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
+    row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).fetchone()
     return None if row is None else ReceiptKey(row.pos_id, row.receipt_id)
-
-
-def _rows_in(connection: Connection, kkt: str, status: Status, limit: int) -> list[Any]:
-    return list(_TASKS(connection, {"kkt": kkt, "status": status, "limit": limit}))
 
 
 def _task(row: Any, fn_before: str | None, fd_before: int | None) -> PrintTask:
@@ -188,7 +184,7 @@ _TASKS: Final = PreparedStatement(
     .order_by(_r.id)
     .limit(bindparam("limit"))
 )
-_ADDRESSES: Final = BulkUpdate(select(_r.id, _r.reply_topic, _r.correlation), _r.id)
+_ADDRESSES: Final = WhereIn(select(_r.id, _r.reply_topic, _r.correlation), _r.id)
 _KNOWN_FDS: Final = PreparedStatement(
     select(documents.c.fd_number).where(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")

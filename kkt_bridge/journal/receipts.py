@@ -7,7 +7,7 @@ from sqlalchemy import Connection, LargeBinary, Text, bindparam, delete, func, i
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
-from kkt_bridge.journal.statements import BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
+from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
     IS_UNPRINTED,
@@ -38,8 +38,7 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
     """Take a receipt: buffered, with its body, its step and its place in the order."""
     hlc = tx.tick()
     row_id = tx.new_id()
-    tx.add(
-        _INSERT_RECEIPT,
+    tx.rows[_INSERT_RECEIPT].append(
         (
             row_id,
             new.key.receipt_id,
@@ -59,9 +58,9 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
             tx.instant.steady_ms,
         ),
     )
-    tx.add(_INSERT_BODY, (row_id, new.body))
+    tx.rows[_INSERT_BODY].append((row_id, new.body))
     tx.known.pop(new.key, None)
-    tx.count(new.kkt, Status.BUFFERED, +1)
+    tx.counts[new.kkt, Status.BUFFERED] += 1
     tx.queues.add(new.kkt)
     tx.step(
         receipt=row_id,
@@ -92,7 +91,7 @@ def known_receipt(tx: Transaction, key: ReceiptKey) -> StoredReceipt | None:
 
 def find_receipt(connection: Connection, key: ReceiptKey) -> StoredReceipt | None:
     """The receipt with this key, from its row or from what was left of it."""
-    row = _FIND(connection, key._asdict()).one_or_none()
+    row = _FIND(connection, key._asdict()).fetchone()
     return find_tombstone(connection, key) if row is None else _stored(row)
 
 
@@ -104,7 +103,7 @@ def find_receipts(connection: Connection, receipt_id: str) -> list[StoredReceipt
 
 def record_of(connection: Connection, row_id: int) -> StoredReceipt | None:
     """The full record in this row."""
-    row = _FIND_ROW(connection, {"row_id": row_id}).one_or_none()
+    row = _FIND_ROW(connection, {"row_id": row_id}).fetchone()
     return None if row is None else _stored(row)
 
 
@@ -128,12 +127,12 @@ def find_original(connection: Connection, key: ReceiptKey) -> Original | None:
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:
     """Send the final reply, when it comes, to whoever asked last."""
     tx.known.pop(stored.key, None)
-    tx.execute(_READDRESS, {"row_id": stored.id, "new_topic": topic, "new_correlation": correlation})
+    _READDRESS(tx.connection, {"row_id": stored.id, "new_topic": topic, "new_correlation": correlation})
 
 
 def body_of(connection: Connection, row_id: int) -> str:
     """The canonical request of a receipt."""
-    return _BODY(connection, {"receipt": row_id}).scalar(str) or ""
+    return _BODY.scalar(connection, {"receipt": row_id}, str) or ""
 
 
 def stored_body(connection: Connection, stored: StoredReceipt) -> str | None:
@@ -159,7 +158,7 @@ def pending_page(connection: Connection, status: Status, kkt: str, after: int, l
 
 def oldest_received_ms(connection: Connection, status: Status, kkt: str) -> int | None:
     """When the oldest of a register's receipts in one of the pending states was received."""
-    return _OLDEST(connection, {"status": status, "kkt": kkt}).scalar(int)
+    return _OLDEST.scalar(connection, {"status": status, "kkt": kkt}, int)
 
 
 def oldest_pending_ms(connection: Connection, queues: Iterable[tuple[Status, str]]) -> int | None:
@@ -170,14 +169,14 @@ def oldest_pending_ms(connection: Connection, queues: Iterable[tuple[Status, str
 
 def first_unsent_ms(connection: Connection, kkt: str) -> int | None:
     """When the oldest of a register's documents that the OFD lacks was printed, undecided dead letters included."""
-    printed = _OLDEST_PRINTED(connection, {"status": Status.PRINTED, "kkt": kkt}).scalar(int)
-    dead = _OLDEST_DEAD(connection, {"kkt": kkt}).scalar(int)
+    printed = _OLDEST_PRINTED.scalar(connection, {"status": Status.PRINTED, "kkt": kkt}, int)
+    dead = _OLDEST_DEAD.scalar(connection, {"kkt": kkt}, int)
     return min((ms for ms in (printed, dead) if ms is not None), default=None)
 
 
 def find_refusal(connection: Connection, digest: bytes) -> bytes | None:
     """The reply with which these very bytes were refused before."""
-    return _FIND_REFUSAL(connection, {"digest": digest}).scalar(bytes)
+    return _FIND_REFUSAL.scalar(connection, {"digest": digest}, bytes)
 
 
 def last_refusal_of(connection: Connection, receipt_id: str, pos_id: str | None) -> tuple[bytes, int] | None:
@@ -192,7 +191,7 @@ def last_refusal_of(connection: Connection, receipt_id: str, pos_id: str | None)
 
 def remember_refusal(tx: Transaction, *, pos_id: str, digest: bytes, reply: bytes) -> None:
     """Keep a refusal for the broker's redeliveries; a fresh one replaces it."""
-    tx.add(_REMEMBER, (tx.new_id(), pos_id, digest, reply, tx.instant.steady_ms))
+    tx.rows[_REMEMBER].append((tx.new_id(), pos_id, digest, reply, tx.instant.steady_ms))
 
 
 def trim_refusals(tx: Transaction) -> None:
@@ -200,8 +199,8 @@ def trim_refusals(tx: Transaction) -> None:
 
     A redelivery repeats only what was not acknowledged, which is far less.
     """
-    tx.execute(_TRIM_REFUSALS_OF_POS, {})
-    tx.execute(_TRIM_REFUSALS, {})
+    _TRIM_REFUSALS_OF_POS(tx.connection, {})
+    _TRIM_REFUSALS(tx.connection, {})
 
 
 def unprinted_after(connection: Connection, status: Status, kkt: str, after: int, limit: int) -> list[WaitingReceipt]:
@@ -212,7 +211,7 @@ def unprinted_after(connection: Connection, status: Status, kkt: str, after: int
 
 def mark_notified(tx: Transaction, row_id: int) -> bool:
     """Note that the POS gets a `buffered` reply; False if the receipt has moved on and needs none."""
-    return tx.execute(_MARK_NOTIFIED, {"row_id": row_id}).rowcount == 1
+    return _MARK_NOTIFIED(tx.connection, {"row_id": row_id}).rowcount == 1
 
 
 def _stored(row: Any) -> StoredReceipt:
@@ -286,7 +285,7 @@ _INSERT_BODY: Final = BulkInsert(prepared_insert(insert(requests), "receipt", "b
 _FIND: Final = PreparedStatement(
     _live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id"))
 )
-_FIND_TOGETHER: Final = BulkUpdate(_live, _r.receipt_id)
+_FIND_TOGETHER: Final = WhereIn(_live, _r.receipt_id)
 _FIND_ROW: Final = PreparedStatement(_live.where(_r.id == bindparam("row_id")))
 _FIND_ANY: Final = PreparedStatement(_live.where(_r.receipt_id == bindparam("receipt_id")))
 _REFUNDS: Final = PreparedStatement(

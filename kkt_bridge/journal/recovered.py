@@ -55,21 +55,21 @@ class RecoveredDocument:
 
 def recovered_owner(connection: Connection, fn_number: str, fd_number: int) -> str | None:
     """The requisite of the receipt that this document waits for."""
-    row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).one_or_none()
+    row = _OWNER(connection, {"fn_number": fn_number, "fd_number": fd_number}).fetchone()
     return None if row is None else str(row.requisite)
 
 
 def find_recovered(connection: Connection, requisite: str) -> RecoveredDocument | None:
     """The document with this requisite, if its receipt has not come again yet."""
-    row = _FIND(connection, {"requisite": requisite}).one_or_none()
+    row = _FIND(connection, {"requisite": requisite}).fetchone()
     return None if row is None else _document(row)
 
 
 def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
     """Keep a document until its receipt comes again."""
     tx.may_be_recovered = True
-    tx.execute(
-        _INSERT,
+    _INSERT(
+        tx.connection,
         {
             "requisite": document.requisite,
             "kkt": document.kkt,
@@ -110,7 +110,7 @@ def record_recovered(
 
 def forget_recovered(tx: Transaction, requisite: str) -> None:
     """Its receipt is known again."""
-    tx.execute(_FORGET, {"requisite": requisite})
+    _FORGET(tx.connection, {"requisite": requisite})
 
 
 def _task(stored: StoredReceipt, new: NewReceipt) -> PrintTask:

@@ -95,9 +95,9 @@ def _purge(tx: Transaction, going: list[Any]) -> None:
     records = [record for row in going if (record := record_of(tx.connection, row.id)) is not None]
     write_tombstones(tx, records, [row.original_receipt_id for row in going])
     for statement, key in _PURGE:
-        tx.execute(statement, [{"key": getattr(row, key)} for row in going])
+        statement(tx.connection, [{"key": getattr(row, key)} for row in going])
     for row in going:
-        tx.count(row.kkt, row.status, -1)
+        tx.counts[row.kkt, row.status] -= 1
 
 
 def old_traces(connection: Connection, trace: Trace, limits: PurgeLimits, batch: int) -> list[Any]:
@@ -109,11 +109,11 @@ def old_traces(connection: Connection, trace: Trace, limits: PurgeLimits, batch:
 def drop_traces(tx: Transaction, trace: Trace, limits: PurgeLimits, batch: int) -> None:
     """Drop so many of them."""
     keys = old_traces(tx.connection, trace, limits, batch)
-    tx.execute(trace.drop, [{"key": key} for key in keys])
+    trace.drop(tx.connection, [{"key": key} for key in keys])
 
 
 def _row(tx: Transaction, row_id: int) -> Any:
-    return tx.execute(_ROW, {"row_id": row_id}).one_or_none()
+    return _ROW(tx.connection, {"row_id": row_id}).fetchone()
 
 
 def _is_overdue(row: Any, limits: PurgeLimits) -> bool:
@@ -137,7 +137,7 @@ def _is_told(connection: Connection, row: Any, limits: PurgeLimits) -> bool:
     """Whether the world knows how it ended: the steps go with the receipt, and events are made of them."""
     if row.ended_steady_ms < limits.events_before_ms:
         return True
-    return (_LAST_STEP(connection, {"row_id": row.id}).scalar(int) or 0) <= limits.steps_published
+    return (_LAST_STEP.scalar(connection, {"row_id": row.id}, int) or 0) <= limits.steps_published
 
 
 _r, _d = receipts.c, documents.c
@@ -224,14 +224,14 @@ class Space(NamedTuple):
 
 def space_of(connection: Connection) -> Space:
     """How the file stands."""
-    free = _FREE(connection, {}).scalar(int) or 0
-    return Space(free, _PAGES(connection, {}).scalar(int) or 0)
+    free = _FREE.scalar(connection, {}, int) or 0
+    return Space(free, _PAGES.scalar(connection, {}, int) or 0)
 
 
 def vacuum(tx: Transaction) -> None:
     """Make the file a little shorter; nothing happens where it was made without `auto_vacuum`."""
     for _ in range(STEP_PAGES):
-        tx.execute(_GIVE_BACK, {})
+        _GIVE_BACK(tx.connection, {})
 
 
 _FREE: Final = PreparedStatement(text("PRAGMA freelist_count"))

@@ -4,23 +4,25 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from kkt_bridge.journal.statements import PreparedStatement, prepared_insert
+from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, prepared_insert
 from kkt_bridge.journal.tables import settings
 from kkt_bridge.journal.transaction import Transaction
 
 
 def get_setting(connection: Connection, name: str) -> str | None:
     """The value kept under this name."""
-    return _GET(connection, {"name": name}).scalar(str)
+    return _GET.scalar(connection, {"name": name}, str)
 
 
 def set_setting(tx: Transaction, name: str, value: str) -> None:
     """Keep a value under this name."""
-    tx.execute(_SET, {"name": name, "value": value})
+    tx.rows[SET_SETTING].append((name, value))
 
 
 _GET: Final = PreparedStatement(select(settings.c.value).where(settings.c.name == bindparam("name")))
-_SET: Final = prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite"), "name", "value")
+SET_SETTING: Final = BulkInsert(
+    prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite"), "name", "value")
+)
 
 
 TAKEN_UP: Final = "taken_up_at"

@@ -6,6 +6,7 @@ database's dialect at its first use and then handed to the DBAPI cursor of the S
 """
 
 import re
+import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -18,38 +19,11 @@ Row = Mapping[str, Any] | tuple[Any, ...]
 """The values of a statement, by name, or in the order in which they stand in it."""
 
 
-class Rows:
-    """What a statement brought: rows with their columns as attributes, each read once."""
-
-    __slots__ = ("_cursor", "_make")
-
-    def __init__(self, cursor: Any, make: Callable[[Sequence[Any]], Any]) -> None:
-        self._cursor = cursor
-        self._make = make
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._make, self._cursor.fetchall())
-
-    @property
-    def rowcount(self) -> int:
-        """Rows that an UPDATE, INSERT or DELETE changed."""
-        return int(self._cursor.rowcount)
-
-    def one_or_none(self) -> Any:
-        """The first row; None if there is none."""
-        row = self._cursor.fetchone()
-        return None if row is None else self._make(row)
-
-    def scalar(self, kind: Callable[[Any], T]) -> T | None:
-        """The first column of the first row; None if there is no row, or NULL in it."""
-        row = self._cursor.fetchone()
-        return None if row is None or row[0] is None else kind(row[0])
-
-
 class PreparedStatement:
     """A statement with named parameters, called with a connection and their values.
 
-    Every parameter must be given; columns come back as the driver made them (int, str, bytes, None).
+    Every parameter must be given. Returns the driver's cursor: its rows have their columns as attributes, as the driver
+    made them (int, str, bytes, None); `rowcount` tells how many were changed.
     """
 
     __slots__ = ("_fixed", "_make", "_names", "_statement", "_text", "_wanted")
@@ -60,18 +34,30 @@ class PreparedStatement:
         self._names: Sequence[str] = ()
         self._wanted: frozenset[str] = frozenset()
         self._fixed: dict[str, Any] = {}
-        self._make: Callable[[Sequence[Any]], Any] = tuple
+        self._make: Callable[[sqlite3.Cursor, tuple[Any, ...]], Any] | None = None
 
-    def __call__(self, connection: Connection, values: Row | list[dict[str, Any]]) -> Rows:
+    def __call__(self, connection: Connection, values: Row | list[dict[str, Any]]) -> sqlite3.Cursor:
         """Run it once, or once for each of a list of values."""
         if self._text is None:
             self._compile(connection)
-        cursor = connection.connection.cursor()
+        rows = []
+        for given in values if isinstance(values, list) else (values,):
+            if isinstance(given, tuple):
+                rows.append(given)
+            else:
+                assert given.keys() <= self._wanted, f"no such parameters: {given.keys() - self._wanted}"
+                named = {**self._fixed, **given} if self._fixed else given
+                rows.append(tuple([named[name] for name in self._names]))
+        cursor: Any = connection.connection.cursor()
+        cursor.row_factory = self._make
         if isinstance(values, list):
-            cursor.executemany(self._text, [self._row(row) for row in values])
-        else:
-            cursor.execute(self._text, self._row(values))
-        return Rows(cursor, self._make)
+            return cursor.executemany(self._text, rows)  # type: ignore[no-any-return]
+        return cursor.execute(self._text, rows[0])  # type: ignore[no-any-return]
+
+    def scalar(self, connection: Connection, values: Row, kind: Callable[[Any], T]) -> T | None:
+        """The first column of the first row; None if there is no row, or NULL in it."""
+        row = self(connection, values).fetchone()
+        return None if row is None or row[0] is None else kind(row[0])
 
     def text(self, connection: Connection) -> str:
         """The statement as the database gets it."""
@@ -88,15 +74,9 @@ class PreparedStatement:
         self._wanted = frozenset(self._names)
         columns = [entry[0] for entry in compiled._result_columns]  # noqa: SLF001 (Core tells them nowhere else)
         if columns:
-            self._make = namedtuple("Row", columns)._make  # type: ignore[attr-defined]  # noqa: PYI024 (made at run time)
+            make = namedtuple("Row", columns)._make  # type: ignore[attr-defined]  # noqa: PYI024 (made at run time)
+            self._make = lambda _cursor, row: make(row)
         self._text = str(compiled)
-
-    def _row(self, values: Row) -> tuple[Any, ...]:
-        if isinstance(values, tuple):
-            return values
-        assert values.keys() <= self._wanted, f"no such parameters: {values.keys() - self._wanted}"
-        given = {**self._fixed, **values} if self._fixed else values
-        return tuple([given[name] for name in self._names])
 
 
 def prepared_insert(statement: Insert, *columns: str) -> PreparedStatement:
@@ -138,8 +118,8 @@ class BulkInsert:
         return text
 
 
-class BulkUpdate:
-    """A SELECT of the rows in which a column has any of several values, or a change of them: a few runs at most."""
+class WhereIn:
+    """A SELECT, UPDATE or DELETE of the rows whose column is IN any number of values: a few runs at most."""
 
     def __init__(self, statement: Select[Any] | Update | Delete, column: ColumnElement[Any]) -> None:
         self._names = {size: [f"value_{n}" for n in range(size)] for size in SIZES}
@@ -148,17 +128,12 @@ class BulkUpdate:
             for size, names in self._names.items()
         }
 
-    def __call__(self, connection: Connection, wanted: Sequence[Any]) -> Iterator[Any]:
-        """The rows with these values, in no order."""
-        return chain.from_iterable(self._runs(connection, wanted))
-
-    def change(self, connection: Connection, wanted: Sequence[Any]) -> int:
-        """Change the rows with these values; how many there were."""
-        return sum(rows.rowcount for rows in self._runs(connection, wanted))
-
-    def _runs(self, connection: Connection, wanted: Sequence[Any]) -> Iterator[Rows]:
+    def __call__(self, connection: Connection, wanted: Sequence[Any]) -> list[Any]:
+        """The rows with these values, in no order; none of an UPDATE or DELETE."""
+        rows: list[Any] = []
         for some, size in in_sizes(wanted):
-            yield self._by_size[size](connection, dict(zip(self._names[size], some, strict=True)))
+            rows += self._by_size[size](connection, dict(zip(self._names[size], some, strict=True))).fetchall()
+        return rows
 
 
 def in_sizes(values: Sequence[T]) -> Iterator[tuple[list[T], int]]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import StoredReceipt
-from kkt_bridge.journal.statements import BulkUpdate, PreparedStatement, prepared_insert
+from kkt_bridge.journal.statements import PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import storages, tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
@@ -64,12 +64,12 @@ _NO_FIGURES: Final = dict.fromkeys(_Figures._fields)
 def write_tombstones(tx: Transaction, receipts: Sequence[StoredReceipt], originals: Sequence[str | None]) -> None:
     """Lay down the tombstones of these receipts, each with the sale that it refunds, if it names one."""
     stones = [_stone(tx, receipt, original) for receipt, original in zip(receipts, originals, strict=True)]
-    tx.execute(_INSERT, stones)
+    _INSERT(tx.connection, stones)
 
 
 def find_tombstone(connection: Connection, key: ReceiptKey) -> StoredReceipt | None:
     """What was left of the receipt with this key."""
-    row = _FIND(connection, {"receipt_id": _packed(key.receipt_id), "pos_id": key.pos_id}).one_or_none()
+    row = _FIND(connection, {"receipt_id": _packed(key.receipt_id), "pos_id": key.pos_id}).fetchone()
     return None if row is None else _stored(row)
 
 
@@ -259,8 +259,8 @@ def _mark(row: Any) -> str | None:
 
 
 def _storage_id(tx: Transaction, storage: _Storage) -> int:
-    tx.execute(_ADD_STORAGE, storage._asdict())
-    number = tx.execute(_STORAGE_ID, storage._asdict()).scalar(int)
+    _ADD_STORAGE(tx.connection, storage._asdict())
+    number = _STORAGE_ID.scalar(tx.connection, storage._asdict(), int)
     assert number is not None
     return number
 
@@ -285,7 +285,7 @@ _found = select(
 _FIND: Final = PreparedStatement(
     _found.where(_t.receipt_id == bindparam("receipt_id"), _t.pos_id == bindparam("pos_id"))
 )
-_FIND_TOGETHER: Final = BulkUpdate(_found, _t.receipt_id)
+_FIND_TOGETHER: Final = WhereIn(_found, _t.receipt_id)
 _FIND_ANY: Final = PreparedStatement(_found.where(_t.receipt_id == bindparam("receipt_id")))
 _REFUNDS: Final = PreparedStatement(
     select(_t.pos_id, _t.total).where(

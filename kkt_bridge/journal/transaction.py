@@ -1,7 +1,7 @@
 """One transaction of the journal: what the operations in it change together, or not at all."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap, Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -17,10 +17,8 @@ from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale,
 from kkt_bridge.journal.statements import (
     SIZES,
     BulkInsert,
-    BulkUpdate,
     PreparedStatement,
-    Row,
-    Rows,
+    WhereIn,
     in_sizes,
     prepared_insert,
 )
@@ -46,7 +44,7 @@ class Instant:
     """By a clock that never goes back, not even over a restart: for back-offs and ages."""
 
 
-class Touched(NamedTuple):
+class Committed(NamedTuple):
     """What a commit changed, for those who wait for it."""
 
     queues: frozenset[str]
@@ -64,6 +62,18 @@ class ClockFigures(NamedTuple):
     hlc_counter: int = 0
     steady_ms: int = 0
     commit_no: int = 0
+
+
+class JournalState(NamedTuple):
+    """What the journal knows without a query, as of its last commit. Replaced whole by the next one."""
+
+    counts: Mapping[CountKey, int]
+    pending: int
+    """Receipts that fill the buffer."""
+    fd_marks: Mapping[str, int]
+    may_be_recovered: bool
+    """Whether there may be documents in `recovered`: nearly always there are none."""
+    clock: ClockFigures
 
 
 class MoveKind(NamedTuple):
@@ -91,28 +101,29 @@ class Transaction:
     thread. A look through `connection`, and the end, write what was gathered by then.
     """
 
+    _connection: Connection
+    before: JournalState
     instant: Instant
     hlc: Hlc
     commit_no: int
-    counts_before: Mapping[CountKey, int]
-    pending_before: int
-    fd_marks_before: Mapping[str, int]
     may_be_recovered: bool
-    """Whether there may be documents in `recovered`: nearly always there are none."""
-    _connection: Connection
-    counts_delta: Counter[CountKey] = field(default_factory=Counter)
+    """See `JournalState`."""
+    fd_marks: ChainMap[str, int]
+    """By fiscal storage, see `Journal.fd_mark`; the first map holds those that this transaction moved on."""
+    counts: Counter[CountKey] = field(default_factory=Counter)
+    """What is added to each counter."""
     queues: set[str] = field(default_factory=set)
-    fd_marks: dict[str, int] = field(default_factory=dict)
-    """Of fiscal storages, those that this transaction moved on."""
     documents_touched: bool = False
     commands_touched: bool = False
     known: dict[ReceiptKey, StoredReceipt | None] = field(default_factory=dict)
     """Receipts that were looked up together; `None` where there is none."""
+    rows: defaultdict[BulkInsert, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
+    """Rows to be inserted."""
+    changes: defaultdict[WhereIn, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Keys of rows to be changed; nothing else that is gathered may depend on it."""
+    messages: list[Message] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     _ids: int = 0
-    _steps: list[Step] = field(default_factory=list)
-    _messages: list[Message] = field(default_factory=list)
-    _rows: dict[BulkInsert, list[tuple[Any, ...]]] = field(default_factory=dict)
-    _changes: dict[BulkUpdate, list[int]] = field(default_factory=dict)
     _moves: dict[MoveKind, list[Move]] = field(default_factory=dict)
     _moving: set[int] = field(default_factory=set)
 
@@ -121,18 +132,6 @@ class Transaction:
         """For a look at what the database holds, what was gathered so far included."""
         self._flush()
         return self._connection
-
-    def execute(self, statement: PreparedStatement, values: Row | list[dict[str, Any]]) -> Rows:
-        """Run a statement of this room, after all that was gathered."""
-        return statement(self.connection, values)
-
-    def add(self, statement: BulkInsert, row: tuple[Any, ...]) -> None:
-        """Gather a row to be inserted."""
-        self._rows.setdefault(statement, []).append(row)
-
-    def change(self, statement: BulkUpdate, key: int) -> None:
-        """Gather the key of a row to be changed; nothing else that is gathered may depend on it."""
-        self._changes.setdefault(statement, []).append(key)
 
     def new_id(self) -> int:
         """An id for a new row: above every id of earlier commits, and of this one."""
@@ -147,29 +146,21 @@ class Transaction:
 
     def pending(self) -> int:
         """Receipts that fill the buffer, this transaction's included."""
-        return self.pending_before + sum(n for (_, kind), n in self.counts_delta.items() if kind in PENDING)
-
-    def count(self, kkt: str, kind: str, change: int) -> None:
-        """Add to a counter."""
-        self.counts_delta[kkt, kind] += change
-
-    def fd_mark(self, fn_number: str) -> int | None:
-        """See `Journal.fd_mark`; what this transaction did to it included."""
-        return self.fd_marks.get(fn_number, self.fd_marks_before.get(fn_number))
+        return self.before.pending + sum(change for (_, kind), change in self.counts.items() if kind in PENDING)
 
     def advance_fd_mark(self, fn_number: str, fd_number: int) -> None:
         """Each document of this storage is known, up to this one. The mark never goes back."""
-        self.fd_marks[fn_number] = max(fd_number, self.fd_mark(fn_number) or 0)
+        self.fd_marks[fn_number] = max(fd_number, self.fd_marks.get(fn_number, 0))
 
     def note_next_document(self, fn_number: str, fd_number: int) -> None:
         """A document was made just now: where all before it are known, this one is too."""
-        if self.fd_mark(fn_number) == fd_number - 1:
-            self.advance_fd_mark(fn_number, fd_number)
+        if self.fd_marks.get(fn_number) == fd_number - 1:
+            self.fd_marks[fn_number] = fd_number
 
     def publish(self, topic: str, payload: bytes, correlation: bytes | None = None, *, is_event: bool = False) -> None:
         """Put a message into the outbox: it goes out if, and only if, this transaction commits."""
         message = Message(self.new_id(), topic, payload, correlation, int(is_event), self.instant.steady_ms)
-        self._messages.append(message)
+        self.messages.append(message)
 
     def step(  # noqa: PLR0913 (the columns of its row)
         self,
@@ -187,7 +178,7 @@ class Transaction:
         """Record what happened to a receipt; `sale` only where no row of its own tells it."""
         source = None if current is None else current.value
         now = self.instant
-        self._steps.append(
+        self.steps.append(
             Step(
                 self.new_id(),
                 receipt,
@@ -228,8 +219,8 @@ class Transaction:
         self._moving.add(row.id)
         self.known.pop(row.key, None)
         kkt = columns.get("kkt", row.kkt)
-        self.count(row.kkt, row.status, -1)
-        self.count(kkt, target, +1)
+        self.counts[row.kkt, row.status] -= 1
+        self.counts[kkt, target] += 1
         self.step(
             receipt=row.id,
             receipt_id=row.key.receipt_id,
@@ -241,60 +232,47 @@ class Transaction:
             error=error,
         )
 
-    def finish(self) -> None:
-        """Write what was gathered. The caller commits."""
+    def finish(self) -> JournalState:
+        """Write what was gathered; return what holds once the caller has committed."""
         self._flush()
-        if self._steps:
-            _INSERT_STEPS(self._connection, self._steps)
-        if self._messages:
-            _INSERT_MESSAGES(self._connection, self._messages)
-        _SET_FIGURES(self._connection, [*self._changed_counts(), *self._clock_figures(), *self._marks()])
+        if self.steps:
+            _INSERT_STEPS(self._connection, self.steps)
+        if self.messages:
+            _INSERT_MESSAGES(self._connection, self.messages)
+        before, clock = self.before, ClockFigures(*self.hlc, self.instant.steady_ms, self.commit_no)
+        changed = {key: before.counts.get(key, 0) + change for key, change in self.counts.items() if change}
+        moved_marks = self.fd_marks.maps[0]
+        figures = [(kkt, kind, count) for (kkt, kind), count in changed.items()]
+        figures += [("", name, value) for name, value in zip(ClockFigures._fields, clock, strict=True)]
+        figures += [("", FD_MARK + fn_number, fd_number) for fn_number, fd_number in moved_marks.items()]
+        _SET_FIGURES(self._connection, figures)
+        return JournalState(
+            counts={**before.counts, **changed} if changed else before.counts,
+            pending=self.pending(),
+            fd_marks={**before.fd_marks, **moved_marks} if moved_marks else before.fd_marks,
+            may_be_recovered=self.may_be_recovered,
+            clock=clock,
+        )
 
     def _flush(self) -> None:
         """Write new rows, then moves. Two moves of one receipt never wait together, so their order holds."""
-        rows, self._rows = self._rows, {}
-        for statement, new in rows.items():
-            statement(self._connection, new)
-        changes, self._changes = self._changes, {}
-        for change, keys in changes.items():
-            change.change(self._connection, keys)
+        rows, self.rows = self.rows, defaultdict(list)
+        for insertion, new in rows.items():
+            insertion(self._connection, new)
+        changes, self.changes = self.changes, defaultdict(list)
+        for statement, keys in changes.items():
+            statement(self._connection, keys)
         moves, self._moves = self._moves, {}
         self._moving.clear()
         for kind, moved in moves.items():
-            self._write_moves(kind, moved)
-
-    def _write_moves(self, kind: MoveKind, moves: Sequence[Move]) -> None:
-        statements = _move_statements(kind.columns)
-        for some, size in in_sizes(moves):
-            flat: chain[Any] = chain.from_iterable((move.row.id, *move.values) for move in some)
-            rows = statements[size](self._connection, (kind.target, *flat, kind.current))
-            if rows.rowcount != len({move.row.id for move in some}):
-                # Of several, nobody tells which one; each is tried for itself then (see journal.py).
-                raise IllegalTransition(" or ".join(f"receipt {row.key} is no longer {row.status}" for row, _ in moves))
-
-    def _changed_counts(self) -> Iterator[tuple[str, str, int]]:
-        for (kkt, kind), change in self.counts_delta.items():
-            if change:
-                yield kkt, kind, self.counts_before.get((kkt, kind), 0) + change
-
-    def _clock_figures(self) -> Iterator[tuple[str, str, int]]:
-        row = ClockFigures(self.hlc.wall_ms, self.hlc.counter, self.instant.steady_ms, self.commit_no)
-        for name, value in zip(ClockFigures._fields, row, strict=True):
-            yield "", name, value
-
-    def _marks(self) -> Iterator[tuple[str, str, int]]:
-        for fn_number, fd_number in self.fd_marks.items():
-            yield "", FD_MARK + fn_number, fd_number
-
-    def touched(self) -> Touched:
-        """What this transaction changed."""
-        return Touched(
-            queues=frozenset(self.queues),
-            documents=self.documents_touched,
-            commands=self.commands_touched,
-            messages=self._messages,
-            steps=self._steps,
-        )
+            statements = _move_statements(kind.columns)
+            for some, size in in_sizes(moved):
+                flat: chain[Any] = chain.from_iterable((move.row.id, *move.values) for move in some)
+                changed = statements[size](self._connection, (kind.target, *flat, kind.current)).rowcount
+                if changed != len({move.row.id for move in some}):
+                    # Of several, nobody tells which one; each is tried for itself then (see journal.py).
+                    gone = " or ".join(f"receipt {row.key} is no longer {row.status}" for row, _ in moved)
+                    raise IllegalTransition(gone)
 
 
 @cache

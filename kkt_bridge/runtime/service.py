@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.journal.transaction import Touched
+from kkt_bridge.journal.transaction import Committed
 from kkt_bridge.runtime.ports import Ports
 from kkt_bridge.runtime.wiring import build
 from kkt_bridge.runtime.worker import Loop
@@ -71,7 +71,7 @@ class Service:
         self.parts.ofd.exchange.close()
         self.parts.base.journal.close()
 
-    def _committed(self, touched: Touched) -> None:
+    def _committed(self, touched: Committed) -> None:
         """Wake the loops that a commit concerns. Runs in whichever thread committed."""
         for kkt in touched.queues:
             if (lane := self.lanes.get(kkt)) is not None:

@@ -25,7 +25,7 @@ from kkt_bridge.journal.outbox import (
     with_sales,
 )
 from kkt_bridge.journal.records import Message, Step
-from kkt_bridge.journal.transaction import Touched, Transaction
+from kkt_bridge.journal.transaction import Committed, Transaction
 from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S
 from kkt_bridge.mqtt.messages import BrokerSession, Publication
 from kkt_bridge.receipts.amounts import format_kopecks
@@ -198,7 +198,7 @@ class Publisher:
         self._steps_wait_since: float | None = None
         self._unreadable_until = float("-inf")
 
-    def committed(self, touched: Touched) -> None:
+    def committed(self, touched: Committed) -> None:
         """Take note of a commit; from any thread."""
         self._messages.committed(touched.messages)
         self._steps.committed(touched.steps)

@@ -195,18 +195,18 @@ def test_reading_goes_on_while_the_disk_is_full(journal):
 
 
 def test_a_full_disk_changes_neither_counts_nor_clocks(journal):
-    journal.write(lambda tx: tx.count("kkt-1", "buffered", +1))
-    before = journal.counts(), journal._clock_figures
+    journal.write(lambda tx: tx.counts.update({("kkt-1", "buffered"): 1}))
+    before = journal.counts(), journal._state.clock
     fill_disk(journal)
 
     def operation(tx):
         tx.tick()
-        tx.count("kkt-1", "buffered", +1)
+        tx.counts.update({("kkt-1", "buffered"): 1})
         large(tx)
 
     with pytest.raises(StorageUnavailable):
         journal.write(operation)
-    assert (journal.counts(), journal._clock_figures) == before
+    assert (journal.counts(), journal._state.clock) == before
 
 
 def test_a_crowd_before_a_full_disk_is_refused_together(journal, tmp_path):
@@ -233,7 +233,7 @@ def test_a_disk_that_fails_while_each_commits_for_itself_is_shown_too(journal):
     fill_disk(journal)
 
     def fails_once_together(tx):
-        if tx._messages:
+        if tx.messages:
             raise KeyError("not in company")
         large(tx)
 

@@ -105,7 +105,7 @@ class GroupCommitMachine(RuleBasedStateMachine):
 
     def operation(self, kind, number):
         def run(tx):
-            if kind == "shy" and tx._messages:
+            if kind == "shy" and tx.messages:
                 raise KeyError("not in company")
             parts = 20 if kind == "large" else 1
             for _ in range(parts):

@@ -9,7 +9,7 @@ from support.clocks import ManualClock
 from support.stages import new_journal
 
 import kkt_bridge.journal as room
-from kkt_bridge.journal.statements import SIZES, BulkInsert, BulkUpdate, PreparedStatement, prepared_insert
+from kkt_bridge.journal.statements import SIZES, BulkInsert, PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import settings
 from kkt_bridge.journal.transaction import _move_statements
 
@@ -38,7 +38,7 @@ def statements():
                 found[f"{module.name}.{name}"] = member
             elif isinstance(member, BulkInsert):
                 found[f"{module.name}.{name}"] = member._one
-            elif isinstance(member, BulkUpdate):
+            elif isinstance(member, WhereIn):
                 found |= {f"{module.name}.{name}[{size}]": part for size, part in member._by_size.items()}
             elif isinstance(member, tuple) and any(isinstance(part, PreparedStatement) for part in member):
                 found |= {f"{module.name}.{name}[{number}]": part for number, part in enumerate(member)}
@@ -104,8 +104,8 @@ def test_a_value_that_no_statement_asked_for_is_refused(writer):
 
 
 def test_rows_come_with_their_columns_by_name(writer):
-    statement = STATEMENTS["settings._SET"]
+    statement = STATEMENTS["settings.SET_SETTING"]
     assert statement(writer, [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]).rowcount == 2
-    assert STATEMENTS["settings._GET"](writer, {"name": "b"}).one_or_none().value == "2"
-    assert STATEMENTS["settings._GET"](writer, {"name": "c"}).one_or_none() is None
-    assert STATEMENTS["settings._GET"](writer, {"name": "c"}).scalar(str) is None
+    assert STATEMENTS["settings._GET"](writer, {"name": "b"}).fetchone().value == "2"
+    assert STATEMENTS["settings._GET"](writer, {"name": "c"}).fetchone() is None
+    assert STATEMENTS["settings._GET"].scalar(writer, {"name": "c"}, str) is None

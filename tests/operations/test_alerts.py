@@ -241,10 +241,10 @@ def test_a_rival_is_raised_once_however_often_it_comes(office):
 def test_nothing_is_written_where_nothing_changes(office):
     leave_in_doubt(office)
     look(office)
-    before = office.shop.journal._clock_figures.commit_no
+    before = office.shop.journal._state.clock.commit_no
     for _ in range(100):
         look(office)
-    assert office.shop.journal._clock_figures.commit_no == before
+    assert office.shop.journal._state.clock.commit_no == before
 
 
 def test_a_disk_that_fails_is_left_alone(office, monkeypatch):

@@ -320,7 +320,7 @@ def take_more_than_fits() -> None:
 
     def refusal(self: Any, tx: Any, receipt: Any, kkt: str) -> Any:
         found = real(self, tx, receipt, kkt)
-        return None if found is not None and found.code == "buffer_full" and tx.pending_before < 200 else found
+        return None if found is not None and found.code == "buffer_full" and tx.before.pending < 200 else found
 
     admission.Admission.refusal = refusal  # type: ignore[method-assign]
 
@@ -341,9 +341,9 @@ def bury_silently() -> None:
     real = delivery_rows.dead_letter
 
     def dead_letter(tx: Any, due: Any, **how: Any) -> None:
-        before = len(tx._steps)
+        before = len(tx.steps)
         real(tx, due, **how)
-        del tx._steps[before:]
+        del tx.steps[before:]
 
     delivery_outcomes.dead_letter = dead_letter  # type: ignore[attr-defined]
 
@@ -362,15 +362,16 @@ def commit_in_two_parts() -> None:
     """The transitions are committed, and then, by themselves, the messages that tell of them."""
     real = journal.Transaction.finish
 
-    def finish(self: Any) -> None:
-        messages, self._messages = self._messages, []
-        real(self)
+    def finish(self: Any) -> Any:
+        messages, self.messages = self.messages, []
+        state = real(self)
         if messages:
             dialect, driver = self.connection.dialect, self.connection.connection
             dialect.do_commit(driver)
             driver.execute("BEGIN IMMEDIATE")
-            self._messages, self._steps = messages, []
-            real(self)
+            self.messages, self.steps = messages, []
+            state = real(self)
+        return state
 
     journal.Transaction.finish = finish  # type: ignore[method-assign]
 

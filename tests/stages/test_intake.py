@@ -50,9 +50,9 @@ def test_a_receipt_is_taken_without_a_word_and_acknowledged(shop):
 
 def test_a_batch_is_one_commit_and_is_acknowledged_in_order(shop):
     mids = [shop.arrive(TOPICS.receipt("pos-1"), receipt()) for _ in range(BATCH_MAX)]
-    commits_before = shop.journal._clock_figures.commit_no
+    commits_before = shop.journal._state.clock.commit_no
     assert shop.intake.step() == 0.0
-    assert shop.journal._clock_figures.commit_no == commits_before + 1
+    assert shop.journal._state.clock.commit_no == commits_before + 1
     assert shop.line.acknowledged == mids
     assert shop.intake.step() is None
 

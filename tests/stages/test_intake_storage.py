@@ -172,11 +172,11 @@ def test_thousands_that_wait_for_the_disk_are_recorded_a_batch_at_a_time(shop):
     assert shop.line.published == []
     assert all(each.request.content is None for each in shop.intake._unrecorded.values())
     mend_disk(shop.journal)
-    commits_before = shop.journal._clock_figures.commit_no
+    commits_before = shop.journal._state.clock.commit_no
     while shop.intake.step() == 0.0:
         pass
     assert shop.line.acknowledged == mids
-    assert shop.journal._clock_figures.commit_no - commits_before == -(-len(mids) // BATCH_MAX)
+    assert shop.journal._state.clock.commit_no - commits_before == -(-len(mids) // BATCH_MAX)
     assert shop.rows("SELECT count(*) FROM refusals") == [(len(mids),)]
 
 

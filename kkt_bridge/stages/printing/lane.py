@@ -551,7 +551,7 @@ class PrintLane:
             self._shift.opened(fn_number, report.number)
 
         def operation(tx: Transaction) -> bool:
-            is_next = tx.fd_mark(fn_number) == report.fd_number - 1
+            is_next = tx.fd_marks.get(fn_number) == report.fd_number - 1
             if is_next:
                 self._shift_events.publish(tx, report)
                 tx.note_next_document(fn_number, report.fd_number)

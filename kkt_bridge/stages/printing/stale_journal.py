@@ -174,7 +174,7 @@ class StaleJournal:
         def operation(tx: Transaction) -> list[PrintTask]:
             tasks = waiting_since_before(tx.connection, self._kkt, self._journal.taken_up_at)
             for task in tasks:
-                hold_in_doubt(tx, task, old, tx.fd_mark(old) if old else None, remark)
+                hold_in_doubt(tx, task, old, tx.fd_marks.get(old) if old else None, remark)
             if len(tasks) < IN_DOUBT_MAX:
                 note_held_storage(tx, self._kkt, fn_number)
             return tasks

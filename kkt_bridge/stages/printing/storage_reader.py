@@ -348,7 +348,7 @@ class FiscalStorageReader:
             found = self._classify(tx, position.fn_number, batch, publishes_shifts=upto is not None, refused=refused)
             if upto is not None:
                 stop = min([*position.blockers, *(blocker.fd_number for blocker in found.blockers)], default=upto + 1)
-                tx.advance_fd_mark(position.fn_number, max(min(upto, stop - 1), tx.fd_mark(position.fn_number) or 0))
+                tx.advance_fd_mark(position.fn_number, max(min(upto, stop - 1), tx.fd_marks.get(position.fn_number, 0)))
             return found
 
         try:

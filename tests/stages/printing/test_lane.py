@@ -72,9 +72,9 @@ def test_a_fast_register_shares_commits_and_a_slow_one_does_not_wait_for_company
     assert len(shop.documents()) == 1, "how fast it is is not yet known"
     shop.lane.step()
     assert len(shop.documents()) == 1 + LEASE_MAX
-    before = shop.journal._clock_figures.commit_no
+    before = shop.journal._state.clock.commit_no
     shop.print_all()
-    assert shop.journal._clock_figures.commit_no - before <= 2
+    assert shop.journal._state.clock.commit_no - before <= 2
 
 
 def test_a_slow_register_leases_one_at_a_time(tmp_path):
@@ -147,10 +147,10 @@ def test_registers_do_not_wait_for_each_other(tmp_path):
 
 def test_an_idle_lane_commits_nothing_and_sleeps_until_the_next_look(shop):
     shop.print_all()
-    before = shop.journal._clock_figures.commit_no
+    before = shop.journal._state.clock.commit_no
     wait = shop.lane.step()
     assert 0 < wait <= shop.settings.telemetry.interval_s
-    assert shop.journal._clock_figures.commit_no == before
+    assert shop.journal._state.clock.commit_no == before
 
 
 # -- standing still --------------------------------------------------------------------------------------
@@ -589,13 +589,13 @@ def test_what_goes_to_a_response_topic_comes_with_its_correlation(shop):
 def test_a_resting_lane_has_its_next_receipt_leased_in_the_commit_that_takes_it(shop):
     sell(shop)
     shop.print_all()
-    before = shop.journal._clock_figures.commit_no
+    before = shop.journal._state.clock.commit_no
     sell(shop)
     assert shop.journal.counts()["kkt-1", "printing"] == 1
     assert shop.rows("SELECT count(*) FROM receipts WHERE fd_before IS NULL") == [(0,)]
     shop.lane.step()
     assert len(shop.documents()) == 2
-    assert shop.journal._clock_figures.commit_no - before == 2
+    assert shop.journal._state.clock.commit_no - before == 2
 
 
 def test_what_was_leased_for_a_resting_lane_is_given_back_when_it_closes(shop):
