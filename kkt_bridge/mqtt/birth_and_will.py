@@ -1,4 +1,4 @@
-"""What a bridge publishes of itself on one retained topic: birth when it comes, will when it is cut off."""
+"""Birth and will: the retained messages on one topic that tell whether the bridge is online."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,6 @@ class Presence:
     boot_id: str
     """Tells this run of the bridge from every other."""
     since: str
-    """When it started, as it stands in the messages."""
+    """The start of this run, as it stands in the messages."""
     repeat_s: float = 30.0
     """Seconds after which the birth is published again, as all retained state is."""

@@ -1,7 +1,7 @@
-"""The broker as its other clients see it: operators' commands, simulated POS terminals, dashboards.
+"""An MQTT client for everybody but the bridge: operators' commands, simulated POS terminals, the demo.
 
-Unlike the bridge's own session it keeps nothing over a lost connection: whoever is cut off is told so,
-and may `connect` again. MQTT 5 is tried first, then 3.1.1.
+Unlike the bridge's session it keeps nothing over a lost connection: its caller gets an error, and may `connect` again.
+MQTT 5 is tried first, then 3.1.1.
 """
 
 import logging
@@ -26,11 +26,11 @@ from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.paho_client import set_nodelay
 
 ANSWER_TIMEOUT_S: Final = 10.0
-"""For the broker's SUBACK or PUBACK on a connection that stands."""
+"""Seconds for the broker's SUBACK or PUBACK."""
 
 KEEPALIVE_S: Final = 30
 CLOSE_TIMEOUT_S: Final = 1.0
-"""For what is on its way and the DISCONNECT; a broker that takes neither is left without."""
+"""Seconds for what is in flight and the DISCONNECT; a broker that takes neither is left without."""
 
 WINDOW: Final = 20
 """Messages that may wait for their PUBACK at once: what Mosquitto allows; more wait in memory."""
@@ -47,7 +47,7 @@ class Received:
     topic: str
     payload: bytes
     retain: bool
-    """Whether it was stored before the subscription."""
+    """True if the broker had stored it before the subscription."""
     correlation: bytes | None = None
 
 
@@ -77,19 +77,19 @@ class BrokerClient:
         self._client: Client | None = None
         self._changed = threading.Condition()
         self._connected = False
-        self._gone: str | None = "not connected"
+        self._lost_because: str | None = "not connected"
         self._granted: dict[int, Sequence[ReasonCode]] = {}
         self._refused: dict[int, str] = {}
 
     @property
     def protocol(self) -> int:
-        """What the connection speaks: 5 (MQTT 5) or 4 (MQTT 3.1.1)."""
+        """The protocol version of the connection: 5 (MQTT 5) or 4 (MQTT 3.1.1)."""
         return int(self._protocol)
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands, as far as this side knows."""
-        return self._gone is None
+        """True while the connection is up, as far as this side knows."""
+        return self._lost_because is None
 
     def connect(self, timeout_s: float = 5.0) -> None:
         """Connect with MQTT 5, or else 3.1.1; a connection that was lost begins anew, without subscriptions.
@@ -101,20 +101,20 @@ class BrokerClient:
         for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
             self._protocol = protocol
             # An MQTT 3.1.1 broker may meet an MQTT 5 client with silence: half of the time is for the second attempt.
-            if self._shake_hands(timeout_s / 2):
+            if self._try_connect(timeout_s / 2):
                 return
-            reason = self._gone
+            reason = self._lost_because
             self.close()
         raise BrokerAway(f"{self.host}:{self.port}: the MQTT broker does not let us in: {reason}")
 
     def subscribe(self, filters: Iterable[str]) -> None:
-        """Subscribe at QoS 1; on return the broker has agreed to every filter.
+        """Subscribe at QoS 1; return when the broker has granted every filter.
 
         Raises:
             BrokerAway: It refused one, or the connection is lost.
         """
         wanted = list(filters)
-        code, mid = self._standing().subscribe([(topic, 1) for topic in wanted])
+        code, mid = self._require_connected().subscribe([(topic, 1) for topic in wanted])
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self._away("cannot subscribe")
         self._wait(lambda: mid in self._granted, ANSWER_TIMEOUT_S)
@@ -135,14 +135,14 @@ class BrokerClient:
         response_topic: str | None = None,
         correlation: bytes | None = None,
     ) -> None:
-        """Publish, and return when the broker has it. With MQTT 3.1.1 the last two arguments stay unsaid.
+        """Publish, and return when the broker has it. MQTT 3.1.1 does not carry the last two arguments.
 
         Raises:
             BrokerAway: It refused the message, or the connection is lost and whether the broker has it is unknown.
         """
-        info = self._hand_over(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
+        info = self._send(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while not info.is_published() and self._gone is None and time.monotonic() < deadline:
+        while not info.is_published() and self._lost_because is None and time.monotonic() < deadline:
             info.wait_for_publish(0.1)
         if refusal := self._refused.pop(info.mid, None):
             raise BrokerAway(f"{self.host}:{self.port}: the broker refuses a message on {topic}: {refusal}")
@@ -164,17 +164,17 @@ class BrokerClient:
         Raises:
             BrokerAway: The connection is lost already.
         """
-        self._hand_over(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
+        self._send(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
 
     def get(self, timeout_s: float) -> Received | None:
-        """The next message, or None if none comes in time."""
+        """Return the next message, or None if none comes in time."""
         try:
             return self.received.get(timeout=max(0.0, timeout_s))
         except Empty:
             return None
 
     def close(self) -> None:
-        """Send what is under way, take leave and disconnect; within about a second, also of a broker that is gone."""
+        """Send what is in flight and disconnect; within about a second, also if the broker is gone."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -186,7 +186,7 @@ class BrokerClient:
                 sock.shutdown(socket.SHUT_RDWR)
         client.loop_stop()
         _forget_callbacks(client)
-        self._gone = self._gone or "closed"
+        self._lost_because = self._lost_because or "closed"
 
     def __enter__(self) -> Self:
         self.connect()
@@ -199,24 +199,24 @@ class BrokerClient:
 
     # -- connecting ------------------------------------------------------------------------------------------
 
-    def _shake_hands(self, timeout_s: float) -> bool:
-        """Whether this protocol got us in; BrokerAway if nobody listens, whatever the protocol."""
+    def _try_connect(self, timeout_s: float) -> bool:
+        """Return True if the broker accepts a CONNECT of this version; BrokerAway if nobody listens."""
         client = self._new_client()
         client.connect_timeout = timeout_s
-        self._connected, self._gone = False, None
+        self._connected, self._lost_because = False, None
         self._granted.clear()
         self._refused.clear()
         try:
             client.connect(self.host, self.port, KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            self._gone = "not connected"
+            self._lost_because = "not connected"
             reason = getattr(error, "strerror", None) or error
             raise BrokerAway(f"{self.host}:{self.port}: no MQTT broker there: {reason}") from None
         self._client = client
         client.loop_start()
         self._wait(lambda: self._connected, timeout_s)
-        if not self._connected and self._gone is None:
-            self._gone = f"no answer within {timeout_s:g} s"
+        if not self._connected and self._lost_because is None:
+            self._lost_because = f"no answer within {timeout_s:g} s"
         return self._connected
 
     def _new_client(self) -> Client:
@@ -237,13 +237,13 @@ class BrokerClient:
         client.on_message = self._on_message
         return client
 
-    def _standing(self) -> Client:
+    def _require_connected(self) -> Client:
         client = self._client
-        if client is None or self._gone is not None:
+        if client is None or self._lost_because is not None:
             raise self._away("no connection")
         return client
 
-    def _hand_over(
+    def _send(
         self,
         topic: str,
         payload: bytes,
@@ -251,17 +251,17 @@ class BrokerClient:
         retain: bool,  # noqa: FBT001 (as paho has it)
         properties: Properties | None,
     ) -> MQTTMessageInfo:
-        info = self._standing().publish(topic, payload, qos, retain, properties)
+        info = self._require_connected().publish(topic, payload, qos, retain, properties)
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
             raise self._away(f"cannot publish on {topic}")
         return info
 
     def _away(self, what: str) -> BrokerAway:
-        return BrokerAway(f"{self.host}:{self.port}: {what}: {self._gone or 'the MQTT broker does not answer'}")
+        return BrokerAway(f"{self.host}:{self.port}: {what}: {self._lost_because or 'the MQTT broker does not answer'}")
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: done() or self._gone is not None, timeout_s)
+            self._changed.wait_for(lambda: done() or self._lost_because is not None, timeout_s)
 
     # -- paho's callbacks, in its thread -----------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class BrokerClient:
     ) -> None:
         with self._changed:
             if reason.is_failure:
-                self._gone = str(reason)
+                self._lost_because = str(reason)
             else:
                 self._connected = True
             self._changed.notify_all()
@@ -284,7 +284,7 @@ class BrokerClient:
         _properties: Properties | None,
     ) -> None:
         with self._changed:
-            self._gone = self._gone or _parting(reason)
+            self._lost_because = self._lost_because or _disconnect_reason(reason)
             self._changed.notify_all()
 
     def _on_subscribe(
@@ -329,7 +329,7 @@ def _properties(
     return properties
 
 
-def _parting(reason: ReasonCode) -> str:
+def _disconnect_reason(reason: ReasonCode) -> str:
     if not reason.is_failure:
         return "closed"
     # paho's own word for a connection that ended without one from the broker.
@@ -337,5 +337,5 @@ def _parting(reason: ReasonCode) -> str:
 
 
 def _forget_callbacks(client: Client) -> None:
-    """Let the client go at once, its sockets with it: it is only freed when nothing refers to it in a circle."""
+    """Break the reference cycles, so that the client and its sockets are freed at once."""
     client.on_connect = client.on_disconnect = client.on_subscribe = client.on_publish = client.on_message = None

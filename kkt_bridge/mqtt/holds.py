@@ -29,7 +29,7 @@ CUTS_MAX: Final = 3
 
 
 class HoldKind(enum.Enum):
-    """Why a key is held."""
+    """The reason for a hold."""
 
     REFUSED = "refused"
     """The broker refuses it: its access list, a quota, a limit of size."""
@@ -42,7 +42,7 @@ _WAIT_MAX_S: Final = {HoldKind.REFUSED: REFUSED_WAIT_MAX_S, HoldKind.CUT: CUT_WA
 
 @dataclass(frozen=True, slots=True)
 class Occurrences:
-    """How often something occurred, and one example."""
+    """A count, and one example."""
 
     count: int = 0
     example: str | None = None
@@ -54,19 +54,19 @@ class Occurrences:
 
 @dataclass(slots=True)
 class Hold:
-    """Why one key is held, and when it is tried again."""
+    """One key that is held."""
 
     kind: HoldKind
     why: str
     failures: int
     not_before: float
-    """When it may be tried again, in monotonic seconds."""
+    """The earliest time of the next trial, in monotonic seconds."""
     trying: bool = False
     """A trial is under way."""
 
 
 class Holds(dict[HoldKey, Hold]):
-    """What is held, by key. Changed in the session's thread; `refused` and `parked` may be read from any."""
+    """The holds, by key. Changed in the session's thread; `refused` and `parked` may be read from any."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,9 +30,9 @@ class SessionStatus:
 
     online: bool
     complaint: str | None = None
-    """Why the broker is away, in one line; None while it is not."""
+    """The reason why the broker is away, in one line; None while it is not."""
     rival: str | None = None
-    """Why another bridge with our name is suspected, in one line; None while none is."""
+    """The reason to suspect another bridge with our name, in one line; None while there is none."""
     protocol: str = "5"
     """The version of MQTT that is spoken, or tried next: "5" or "3.1.1"."""
     refused_subscriptions: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Publication:
 
     @property
     def key(self) -> HoldKey:
-        """What identifies it across connections: its number in the outbox, or its topic."""
+        """Its number in the outbox, or its topic: the same on every connection."""
         return self.token if isinstance(self.token, int) else self.topic
 
     @property
@@ -72,7 +72,7 @@ class BrokerSession(Protocol):
     """The MQTT session, as far as the stages need it."""
 
     holds: Holds
-    """What the broker refuses of the outbox."""
+    """Holds of the outbox."""
 
     @property
     def online(self) -> bool:

@@ -48,7 +48,7 @@ class PropertyBlock(NamedTuple):
     found: dict[str, Any]
     """Values by paho's names: text, bytes and numbers, each as it came the first time."""
     size: int
-    """How many bytes the block takes, its length included."""
+    """Bytes of the block, its length included."""
 
 
 def read_properties(data: bytes | bytearray) -> PropertyBlock:

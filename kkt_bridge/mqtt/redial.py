@@ -30,13 +30,13 @@ SILENCES_MAX: Final = 2
 """MQTT 5 CONNECTs in a row without a CONNACK after which MQTT 3.1.1 is tried."""
 
 V311_REMEMBERED_S: Final = 3600.0
-"""How long a broker counts as one of MQTT 3.1.1 only: it may have been starting, or be replaced."""
+"""Seconds for which a broker counts as one of MQTT 3.1.1 only: it may have been starting, or be replaced."""
 
 DOWNGRADE_S: Final = 5.0
-"""How long MQTT 3.1.1 is spoken after an unreadable packet: time to receive what waits and acknowledge it."""
+"""Seconds of MQTT 3.1.1 after an unreadable packet: time to receive what waits and acknowledge it."""
 
 TRIAL_S: Final = 60.0
-"""How long a connection on trial lasts before MQTT 5 is tried again: by then what waited has been served."""
+"""Seconds of a connection on trial before MQTT 5 is tried again: by then what waited has been served."""
 
 
 class MqttVersion(enum.Enum):
@@ -47,7 +47,7 @@ class MqttVersion(enum.Enum):
 
 
 class ConnectionEnd(enum.Enum):
-    """How an attempt to connect, or a connection, ended."""
+    """The end of an attempt to connect, or of a connection."""
 
     UNREACHABLE = "unreachable"
     """No TCP connection."""
@@ -70,7 +70,7 @@ class ConnectionEnd(enum.Enum):
 
 
 class RedialState(enum.Enum):
-    """What is tried, and what is known of the broker."""
+    """The version that is tried, and the knowledge of the broker."""
 
     TRYING_V5 = "trying MQTT 5"
     TRYING_V311 = "trying MQTT 3.1.1"
@@ -133,7 +133,7 @@ AT_ONCE: Final = frozenset({ConnectionEnd.UNSUPPORTED, ConnectionEnd.DOWNGRADE_O
 
 
 class PlannedEnd(NamedTuple):
-    """When a connection that is to last only for a while is ended by the bridge."""
+    """The end, by the bridge, of a connection that lasts only for a while."""
 
     after_s: float
     end: ConnectionEnd
@@ -156,7 +156,7 @@ PLANNED_ENDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Redial:
-    """How and when to connect next. Each event gives a new value; times are monotonic seconds."""
+    """The state machine, as a value: each event returns the next one. Times are monotonic seconds."""
 
     setting: ProtocolSetting = "auto"
     state: RedialState = RedialState.TRYING_V5
@@ -167,7 +167,7 @@ class Redial:
     next_wait_s: float = INITIAL_WAIT_S
     """The wait after the next failure."""
     not_before: float = float("-inf")
-    """When the next attempt may be made."""
+    """The earliest time of the next attempt."""
 
     @classmethod
     def from_setting(cls, setting: ProtocolSetting) -> "Redial":

@@ -145,23 +145,23 @@ class Session:
         self._epoch = 0
         self._redial = Redial.from_setting(settings.protocol)
         self._end: ConnectionEnd | None = None
-        """How this connection ends, where that is known before its end."""
+        """The end of this connection, where it is known before it."""
         self._window = WINDOW_MAX
         self._packet_max: int | None = None
         """The broker's Maximum Packet Size in bytes; None where it has not set one."""
         self._in_flight: dict[int, _InFlight] = {}
         self._not_reading_until = float("-inf")
         self._received_at = float("-inf")
-        """When the last PUBLISH came."""
+        """The time of the last PUBLISH from the broker."""
         self._owed_since: float | None = None
         """Since when the broker owes the oldest PUBACK, as of the last step."""
         self._suspects = Suspects()
         self._refused_subscriptions: tuple[str, ...] = ()
         self._warnings = MessageWarnings(topics, clock)
         self.holds = Holds()
-        """What the broker refuses, and its publishers try again."""
+        """Of messages with a token: their publisher tries them again."""
         self._held_states = Holds()
-        """Retained topics that it refuses."""
+        """Of all other messages, by their topic: the session tries them again."""
         self._deadline = self._online_since = 0.0
         self._birth_at, self._birth_wanted = float("-inf"), False
         self._takeover_detector = SessionTakeoverDetector(presence.boot_id, presence.since)
@@ -185,7 +185,7 @@ class Session:
 
     @property
     def complaint(self) -> str | None:
-        """Why the broker is away, for `state/health`; None while it is not."""
+        """The reason why the broker is away, for `state/health`; None while it is not."""
         return None if self.online else (self._complaint or self._last_complaint or "not yet connected")
 
     @property

@@ -1,1 +1,1 @@
-"""What operators see and do: state, health and alerts going out, commands coming in."""
+"""Operations: state, health and alerts for people, and the commands of operators."""

@@ -1,4 +1,4 @@
-"""When alerts hold: pure functions of what the components report; the table of alerts is in `alert_table.py`.
+"""The conditions of alerts: pure functions of what components report; `alert_table.py` says which alerts there are.
 
 Each yields a finding for each subject that it knows of: with a message where the condition holds, with None where it
 does not. The alert of a subject that it does not mention stays as it is.
@@ -49,16 +49,16 @@ _TOLD_BY_OTHERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether a condition holds for a register, or for the bridge."""
+    """The result of a condition for a register, or for the bridge."""
 
     kkt: str | None
     """None where it is about the bridge."""
     message: str | None
-    """What is the matter; None when it does not hold."""
+    """The trouble in words; None when the condition does not hold."""
     level: int = 0
     """Grows as it gets worse: a higher level is told again."""
     severity: Severity | None = None
-    """Where it differs from the condition's own."""
+    """None for the condition's own."""
 
 
 # -- the journal and what lies in it -----------------------------------------------------------------------------

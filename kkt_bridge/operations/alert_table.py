@@ -47,19 +47,19 @@ from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 F = TypeVar("F")
 
 SETTLED_S: Final = 10.0
-"""How long a register must have been well before its trouble is over: a loose plug comes and goes."""
+"""Seconds for which a register must have been well before its trouble is over: a loose plug comes and goes."""
 
 UNREADY_S: Final = 60.0
-"""How long a register may be busy with itself before it wants a person."""
+"""Seconds for which a register may be busy with itself before it needs a person."""
 
 FLOOD_OVER_S: Final = 60.0
-"""How long a terminal must have been quiet before its flood is over."""
+"""Seconds for which a terminal must have been quiet before its flood is over."""
 
 RIVAL_OVER_S: Final = 120.0
 """Two bridges of one name take the session from each other every half minute: that is one story."""
 
 UNROUTABLE_OVER_S: Final = 600.0
-"""How long no message must have come on a foreign topic before that is over."""
+"""Seconds without a message on a foreign topic before that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Condition(Generic[F]):
     """True if it is about configured registers: one that is no longer configured has none of these alerts."""
 
     def findings(self, facts: Iterable[object]) -> list[Finding]:
-        """Return what the condition finds in these facts."""
+        """Return the findings of the condition in these facts."""
         return [finding for fact in facts if isinstance(fact, self.about) for finding in self.find(fact)]
 
 

@@ -52,7 +52,7 @@ class _Raised:
     message: str
     level: int = 0
     held_ms: int = 0
-    """When its condition last held."""
+    """The last time at which its condition held."""
 
 
 class Alerts:
@@ -83,7 +83,7 @@ class Alerts:
 
     @property
     def broken(self) -> dict[str, str]:
-        """Conditions that failed when they were last looked at, with the reason."""
+        """Conditions that raised an error when they were last evaluated, with the reason."""
         return self._guard.broken
 
     def update(self, facts: Sequence[object]) -> None:

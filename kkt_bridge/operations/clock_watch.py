@@ -15,16 +15,16 @@ JUMP_S: Final = 60.0
 """Less than this is a correction, not a jump."""
 
 BEHIND_S: Final = 60.0
-"""How far the clock may be behind the newest receipt's time."""
+"""Seconds that the clock may be behind the newest receipt's time."""
 
 DRIFT_S: Final = 300.0
-"""How far a register's clock may differ from the system's before it says that one of them is wrong."""
+"""Seconds that a register's clock may differ from the system's before one of them must be wrong."""
 
 STEADY_S: Final = 600.0
 """After this long without a jump, a time that nothing speaks against is believed."""
 
 BEHIND_HELD_S: Final = 86_400.0
-"""How long the newest receipt's time is held against a clock that runs evenly, where no register speaks for the clock.
+"""Seconds for which the newest receipt's time counts against a clock that runs evenly and that no register confirms.
 
 A single receipt that was taken while the clock was years ahead would else be held against the right time for years;
 nobody can tell which of the two was wrong, and by then people have been told for a day.
@@ -43,12 +43,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ClockVerdict:
-    """Whether the system clock is right, each in one line."""
+    """The judgement of the system clock, each part in one line."""
 
     alert: str | None = None
     """The alert; None when all is well."""
     wrong: str | None = None
-    """Why the clock is known to be wrong now; None while it may be right."""
+    """The reason why the clock is wrong now; None while it may be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ClockWatch:
         self._moved_s = 0.0
         """All jumps of this process together."""
         self._believed: list[float] = []
-        """What that was when the time was believed, the first time first."""
+        """The values of `_moved_s` when the time was believed, oldest first."""
 
     def check(self, newest_ms: int, drifts: Mapping[str, float]) -> ClockVerdict:
         """Return the verdict; `newest_ms` is the newest time in the order of receipts, `drifts` the registers' seconds.
@@ -114,12 +114,12 @@ class ClockWatch:
             self._agreed_since = now.monotonic_s
 
     def _is_outweighed(self, now: _Reading) -> bool:
-        """Whether enough speaks for the clock by now that a receipt with a later time was taken at a wrong one."""
+        """Return True if enough confirms the clock by now: a receipt with a later time was taken at a wrong one."""
         agreed = self._agreed_since is not None and now.monotonic_s - self._agreed_since >= STEADY_S
         return agreed or now.monotonic_s - self._even_since >= BEHIND_HELD_S
 
     def _believe(self, now: _Reading, drifting: str | None) -> None:
-        """Forget the jump once the time is as good as before: put back to where it was, or long undisputed."""
+        """Forget the jump once the clock is back where it was, or has run undisputed for long."""
         assert self._jump_s is not None
         # On to a time that was believed later only: that may be the very error that was put right.
         was_there = self._is_where_it_was(self._believed if self._jump_s < 0 else self._believed[:1])

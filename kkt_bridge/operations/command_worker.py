@@ -1,4 +1,4 @@
-"""The desk: takes operators' commands from the journal, has them carried out, answers, and keeps the answer.
+"""The command worker: reads operators' commands from the journal, has them carried out, and records the answers.
 
 A command was made durable before it was acknowledged; what is open after a restart is carried out then.
 """
@@ -25,7 +25,10 @@ from kkt_bridge.wire.messages import CommandError, CommandEvent, CommandResult, 
 from kkt_bridge.wire.topics import Topics
 
 BATCH_MAX: Final = 20
+"""Commands that are read at once."""
+
 RETRY_S: Final = 1.0
+"""Seconds before answers are written again, where the disk took none."""
 
 Answer = dict[str, Any]
 Handler = Callable[[Any], "Answer | Future[Answer]"]
@@ -45,7 +48,7 @@ class CommandFailed(Exception):
 
 
 class CommandWorker:
-    """Where commands are carried out."""
+    """Carries out commands in the order in which they were taken."""
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class CommandWorker:
         self._unanswered: tuple[TakenCommand, Answer | CommandError] | None = None
 
     def step(self) -> float | None:
-        """Carry out what was taken, answer what is done."""
+        """Carry out the commands that were taken, and answer those that are done."""
         try:
             self._answer_done()
             return self._carry_out()
@@ -155,7 +158,7 @@ def _parsed(command: TakenCommand) -> Strict:
 
 
 def _reason_of(command: TakenCommand) -> str | None:
-    """Why it was given; None of a command that takes no reason, or whose arguments were refused."""
+    """Return the operator's reason; None if the command takes none, or its arguments were refused."""
     try:
         return getattr(_parsed(command), "reason", None)
     except (ValidationError, KeyError):

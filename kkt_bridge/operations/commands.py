@@ -1,4 +1,4 @@
-"""What each command does: a table from its name to a function of its args."""
+"""The operators' commands: a table from a command's name to a function of its arguments."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,8 @@ from kkt_bridge.wire.commands import (
 )
 from kkt_bridge.wire.messages import rfc3339
 
-REQUEUE_BATCH = 100
+REQUEUE_BATCH: Final = 100
+"""Dead letters that one transaction requeues."""
 
 BEGUN: Final = "begun"
 """Beside a command's args in its row: how the register stood when the command was begun."""
@@ -80,7 +81,7 @@ class Commands:
         self._zone = zone
 
     def table(self) -> Mapping[str, Handler]:
-        """By name, the commands that their arguments tell everything of."""
+        """Return the commands that need only their arguments, by name."""
         return {
             "status": self._status,
             "sync": self._sync,
@@ -97,7 +98,7 @@ class Commands:
         }
 
     def taken_table(self) -> Mapping[str, TakenHandler]:
-        """By name, the commands that note how far they got."""
+        """Return the commands that record their progress in their row, by name."""
         return {
             "shift-open": partial(self._work_shift, opens=True),
             "shift-close": partial(self._work_shift, opens=False),
@@ -155,7 +156,7 @@ class Commands:
         return found[0]
 
     def _refusal_in_words(self, receipt_id: str, pos_id: str | None) -> str:
-        """What is known of a receipt that is not here because it was refused."""
+        """Return when and why a receipt that is not here was refused, as far as it is known."""
         found = self._journal.read(lambda connection: last_refusal_of(connection, receipt_id, pos_id))
         if found is None:
             return "if it was refused, the log of the bridge says when and why"
@@ -230,7 +231,7 @@ class Commands:
         return 1
 
     def _requeue_all(self) -> int:
-        """In batches: a receipt that comes in between must not wait for thousands of letters."""
+        """Requeue all in batches: a receipt that comes in between must not wait for thousands of them."""
         requeued = after = 0
         # Onwards only: what the OFD refuses again meanwhile must not be requeued for ever.
         while letters := self._dead_letters(after, REQUEUE_BATCH):
@@ -379,7 +380,7 @@ def _as_answer(result: SyncResult) -> Answer:
 
 
 def _then(future: "Future[Any]", shape: Callable[[Any], Answer]) -> "Future[Answer]":
-    """A future of the answer, made from the future of what it tells."""
+    """Return a future of the answer, which `shape` makes of the result of this one."""
     answer: Future[Answer] = Future()
 
     def pass_on(done: "Future[Any]") -> None:

@@ -1,4 +1,4 @@
-"""What a component of the bridge reports: its health, its state messages, and the facts that alerts are judged by."""
+"""The report of a component: its health, its state messages, and the facts that alerts are judged by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class JournalFacts:
     """The journal, and what lies in it for a person to decide on."""
 
     failing: str | None
-    """Why it takes nothing; None when it does."""
+    """The reason why it takes nothing; None when it does."""
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Documents that the OFD refused and nobody has decided on, by register, zeroes included."""
     orphaned: Mapping[str, int] = field(default_factory=dict)
@@ -27,14 +27,14 @@ class JournalFacts:
 
 @dataclass(frozen=True, slots=True)
 class BufferFacts:
-    """How full the buffer is."""
+    """The fill of the buffer."""
 
     pending: int
     capacity: int
     level: int
     """The threshold that it has reached, in per cent; 0 below the first."""
     full_at: str | None = None
-    """When it will be full at the rate of the last minutes (RFC 3339); None when it does not grow."""
+    """The time when it will be full at the rate of the last minutes (RFC 3339); None when it does not grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class BrokerFacts:
 
 @dataclass(frozen=True, slots=True)
 class FloodFacts:
-    """Whether a terminal sends so much that others would have to wait."""
+    """The terminal that sends so much that others would have to wait, if there is one."""
 
     flood: FloodStatus | None
 
@@ -81,7 +81,7 @@ class ComponentReport:
     states: Mapping[str, Outgoing] = field(default_factory=dict)
     """State messages, by the name behind `state/`."""
     facts: Sequence[object] = ()
-    """What the conditions of alerts are judged by."""
+    """For the conditions of alerts."""
 
 
 class Component(Protocol):

@@ -302,7 +302,7 @@ class BrokerComponent:
 
 
 class IntakeComponent:
-    """What the terminals send."""
+    """The intake of what terminals send."""
 
     name = "intake"
 

@@ -1,6 +1,6 @@
-"""The board of retained state: published on change, at most once a second a topic, and again now and then.
+"""Retained state: published on change, at most once a second a topic, and again at an interval.
 
-The broker is not our database: after every connect the whole board goes out again.
+The broker is not our database: after every connect all of it is published again.
 """
 
 import threading
@@ -20,13 +20,13 @@ CHANGE_INTERVAL_S: Final = 1.0
 class _Topic:
     message: Outgoing
     content: dict[str, Any]
-    """The message without what is no news: what makes a change."""
+    """The message without the fields that change all the time: a difference here is a change."""
     published_at: float | None = None
     changed: bool = True
 
 
 class RetainedState:
-    """What stands on the `state/...` topics."""
+    """The messages on the `state/...` topics."""
 
     def __init__(self, *, link: BrokerSession, topics: Topics, interval_s: float, clock: Clock) -> None:
         self._link = link
@@ -37,7 +37,7 @@ class RetainedState:
         self._lock = threading.Lock()
 
     def put(self, name: str, message: Outgoing) -> None:
-        """Set what stands under `state/{name}`; it is published when it differs and its topic may speak."""
+        """Set the message of `state/{name}`; a change is published once the last message there is a second old."""
         content = message.model_dump(exclude=set(message.no_news))
         with self._lock:
             now = self._clock.monotonic()
@@ -45,8 +45,8 @@ class RetainedState:
             if entry is None:
                 entry = self._entries[name] = _Topic(message, content)
             else:
-                # What waited for its second is due before what replaces it: a state that changes in step with the
-                # interval would otherwise always be caught in the same short moment.
+                # What waited for its second goes out before what replaces it: of a state that changes in step with the
+                # interval the same phase would otherwise always be published.
                 if entry.changed:
                     self._publish_if_due(name, entry, now)
                 entry.changed |= entry.content != content
@@ -54,23 +54,23 @@ class RetainedState:
             self._publish_if_due(name, entry, now)
 
     def link_up(self) -> None:
-        """The broker may know nothing of us: say everything again."""
+        """Publish everything again: the broker may know nothing of us."""
         with self._lock:
             for name, entry in self._entries.items():
                 entry.published_at = None
                 self._publish_if_due(name, entry, self._clock.monotonic())
 
     def link_down(self) -> None:
-        """Nothing to do: what is said while the link is down is said again when it is up."""
+        """Do nothing: everything is published again on the next connection."""
 
     def published(self, token: object) -> None:
-        """Nothing to do: state carries no tokens."""
+        """Do nothing: these messages have no token."""
 
     def refused(self, token: object) -> None:
-        """The same."""
+        """Do nothing, as above."""
 
     def step(self) -> float | None:
-        """Publish what became due; return the seconds until the next may."""
+        """Publish what is due; return the seconds until the next step."""
         now = self._clock.monotonic()
         with self._lock:
             for name, entry in self._entries.items():
@@ -78,7 +78,7 @@ class RetainedState:
         return CHANGE_INTERVAL_S
 
     def snapshot(self) -> dict[str, Outgoing]:
-        """Every message that stands there."""
+        """Return every message by its name."""
         with self._lock:
             return {name: entry.message for name, entry in self._entries.items()}
 

@@ -67,7 +67,7 @@ REPEATS_COME_FOR_S: Final = 30 * DAY_S
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What every part is built on."""
+    """The base of every part."""
 
     settings: Settings
     ports: Ports
@@ -185,7 +185,7 @@ def components(
     session: Callable[[], SessionStatus],
     ofd: OfdComponent,
 ) -> Sequence[Component]:
-    """What the bridge consists of, as the telemetry sees it."""
+    """Build the components that the telemetry collects reports of."""
     clock, journal = base.ports.clock, base.journal
     time = ShopTime(clock, base.settings.zone)
     return (

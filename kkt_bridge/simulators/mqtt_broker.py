@@ -51,9 +51,9 @@ KEEP_ALIVE_FACTOR = 1.5
 START_TIMEOUT_S = 10
 SHUTDOWN_TIMEOUT_S = 5
 MQTT_3_1_1 = b"\x00\x04MQTT\x04"
-"""How the body of every CONNECT of MQTT 3.1.1 begins: the protocol's name and its level."""
+"""The beginning of the body of every CONNECT of MQTT 3.1.1: the protocol's name and its level."""
 UNREADABLE = (AMQTTError, MQTTError, NoDataError, CodecError, struct.error, ValueError, OSError)
-"""What the reading of a first packet can end in."""
+"""Errors of reading a first packet."""
 
 
 class BrokerStartError(Exception):
@@ -89,7 +89,7 @@ class WebSocketWriter(WebSocketsWriter):  # type: ignore[misc]
 
 
 async def read_connect(reader: Any, writer: Any) -> BufferReader:
-    """The CONNECT packet as a whole; raises MQTTError, after return code 1, for any level but MQTT 3.1.1.
+    """Read the CONNECT packet as a whole; raise MQTTError, after return code 1, for any level but MQTT 3.1.1.
 
     Given the stream itself, amqtt takes the properties of an MQTT 5 CONNECT for a string's length and waits for ever.
     """
@@ -222,7 +222,7 @@ class SessionBroker(Broker):  # type: ignore[misc]
     async def _initialize_client_session(
         self, reader: Any, writer: Any, address: str, port: int
     ) -> tuple[BrokerConnection, Any]:
-        """A connection and its session, which continues the client's former one unless that was a clean one.
+        """Return a connection and its session, which continues the client's former one unless that was a clean one.
 
         amqtt reuses the former ``Session`` object: when the former connection ends, the new one counts as absent.
         """
@@ -275,14 +275,14 @@ class SessionBroker(Broker):  # type: ignore[misc]
         """Nothing: amqtt calls this for each new client with the subscriptions of all the others."""
 
     async def _route(self, session: Any, connection: BrokerConnection, message: Any) -> bool:
-        """Whether the message was fit to be passed on to its subscribers."""
+        """Pass the message on to its subscribers; return False if it is not valid."""
         arrived = asyncio.get_running_loop().create_future()
         arrived.set_result(message)
         return bool(await self._handle_message_delivery(session, connection, arrived))
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A TCP socket that listens, in the caller's thread, so that a taken port is the caller's error."""
+    """Return a TCP socket that listens, made in the caller's thread, so that a taken port is the caller's error."""
     # asyncio sets TCP_NODELAY on an accepted socket only if the listening one names its protocol.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
