@@ -61,7 +61,7 @@ class Breaker:
         """When it opened, by the system clock; None while closed."""
 
     def note_change(self, current: CircuitState) -> None:
-        """Take over what pybreaker tells its listener."""
+        """Take over the change that pybreaker tells its listener."""
         self._state = current
         if current == "open":
             self.opened_ms = self._clock.now_ms()
@@ -70,7 +70,7 @@ class Breaker:
 
     @property
     def state(self) -> CircuitState:
-        """Where it stands."""
+        """The state of the circuit."""
         return self._state
 
     @property
@@ -80,22 +80,22 @@ class Breaker:
 
     @property
     def fail_max(self) -> int:
-        """How many open it."""
+        """The failures in a row that open it."""
         return self._settings.fail_max
 
     @property
     def reset_timeout_s(self) -> float:
-        """How long it stays open."""
+        """The seconds that it stays open."""
         return self._settings.reset_timeout_s
 
     def seconds_to_probe(self) -> float:
-        """How long calls are still refused; 0 when one is let through."""
+        """Return the seconds for which calls are still refused; 0 when one is let through."""
         if self.state != "open":
             return 0.0
         return max(0.0, self._settings.reset_timeout_s - self._storage.open_for_s())
 
     def begin_probe(self) -> None:
-        """Let one attempt through: it is time for that. What comes of it is told by the next two."""
+        """Become half-open: let one attempt through. Its end is told by `succeed` or `fail`."""
         if self._state == "open":
             self._breaker.half_open()
 
@@ -112,7 +112,7 @@ class Breaker:
 
 
 class _Failure(Exception):
-    """What pybreaker counts."""
+    """A failure, for pybreaker to count."""
 
 
 def _raise(error: str) -> None:
@@ -128,12 +128,12 @@ class _MonotonicStorage(pybreaker.CircuitMemoryStorage):
         self._opened_at_s: float | None = None
 
     def open_for_s(self) -> float:
-        """Seconds since it opened."""
+        """Return the seconds since it opened."""
         return 0.0 if self._opened_at_s is None else self._clock.monotonic() - self._opened_at_s
 
     @property
     def opened_at(self) -> datetime | None:
-        """What pybreaker adds the time-out to and compares with its own "now"."""
+        """The time that pybreaker adds the time-out to and compares with its own "now"."""
         return None if self._opened_at_s is None else datetime.now(UTC) - timedelta(seconds=self.open_for_s())
 
     @opened_at.setter

@@ -4,7 +4,7 @@ Batches of requests come in over a socket from the bridge, answers go back. What
 ended; what takes processor time takes it from another interpreter than the receipts'.
 
 It is kept small: the standard library, h11 and certifi, and nothing of this program but its neighbours `exchange`,
-`options`, `frames`, `classify` and `http_client` (a contract in pyproject.toml holds it to that).
+`frames`, `classify`, `retry_after` and `http_client` (a contract in pyproject.toml holds it to that).
 """
 
 import argparse
@@ -19,10 +19,9 @@ import traceback
 from typing import Final
 
 from kkt_bridge.ofd.classify import line_failed
-from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
+from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdOptions, OfdRequest
 from kkt_bridge.ofd.frames import FrameKind, FrameReader, answers_frame, requests_in
 from kkt_bridge.ofd.http_client import OfdHttp
-from kkt_bridge.ofd.options import Options
 
 CARRY_S: Final = 0.2
 """Seconds after which a batch's answers go back although requests of it are left: they are to be written down."""
@@ -50,13 +49,13 @@ class ExchangeServer:
         self._may_write = asyncio.Lock()
 
     def start(self, batch: int, requests: list[OfdRequest]) -> None:
-        """Carry these out beside what is under way."""
+        """Begin a batch beside those under way."""
         task = asyncio.get_running_loop().create_task(self._carry(batch, requests))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, batch: int, requests: list[OfdRequest]) -> None:
-        """One after the other, until one is not accepted, or it is time to tell what became of those so far."""
+        """Carry out one after the other, until one is not accepted or it is time to return the answers so far."""
         loop = asyncio.get_running_loop()
         until = loop.time() + CARRY_S
         answers: list[OfdAnswer] = []
@@ -76,14 +75,14 @@ class ExchangeServer:
 
 
 async def serve(bridge: socket.socket) -> None:
-    """Do what the bridge says until it is gone."""
+    """Carry out the bridge's batches until it is gone."""
     loop = asyncio.get_running_loop()
     reader = FrameReader(_BATCH_FRAME_MAX)
     carrier: ExchangeServer | None = None
     while data := await loop.sock_recv(bridge, READ_BYTES):
         for kind, batch, content in reader.feed(data):
             if kind == FrameKind.OPTIONS:
-                carrier = ExchangeServer(bridge, OfdHttp(Options.from_bytes(content)))
+                carrier = ExchangeServer(bridge, OfdHttp(OfdOptions.from_bytes(content)))
             elif carrier is not None:
                 carrier.start(batch, requests_in(content))
 
@@ -130,7 +129,7 @@ def _end_with(bridge_pid: int) -> None:
 
 
 def _give_way() -> None:
-    """Receipts come before their documents: keep off the core that the bridge stays on, be the last on the others."""
+    """Keep off the core that the bridge stays on, and be nice on the others: receipts come before their documents."""
     os.nice(NICENESS)
     # Where the kernel shares processor time by session, only the niceness of the session counts beyond it.
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as autogroup:  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""What an answer of the OFD means: status, headers and body in, an `OfdAnswer` out. Pure, standard library only.
+"""The meaning of an answer of the OFD: status, headers and body in, an `OfdAnswer` out. Pure, standard library only.
 
 The process that carries out exchanges imports this, and is to stay small.
 """
@@ -6,18 +6,14 @@ The process that carries out exchanges imports this, and is to stay small.
 import json
 import zlib
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
+from kkt_bridge.ofd.retry_after import retry_after_s
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
 """Bytes of a body that are read, and of a compressed one that are unpacked; an answer of an OFD is a few dozen."""
-
-RETRY_AFTER_MAX_S: Final = 15 * 60.0
-"""Seconds for which an OFD is left alone at its own wish, at most: a typo there must not stop a shop for a day."""
 
 TEXT_MAX: Final = 300
 """Characters of an answer's text for people."""
@@ -40,7 +36,7 @@ _KINDS: Final[Mapping[int, AnswerKind]] = MappingProxyType(
         407: AnswerKind.BRIDGE_REFUSED,
     }
 )
-"""What single statuses mean."""
+"""The meaning of single statuses."""
 
 _KINDS_BY_HUNDRED: Final[Mapping[int, AnswerKind]] = MappingProxyType(
     {
@@ -49,7 +45,7 @@ _KINDS_BY_HUNDRED: Final[Mapping[int, AnswerKind]] = MappingProxyType(
         5: AnswerKind.SERVICE_FAILED,
     }
 )
-"""What all others mean, by their first digit."""
+"""The meaning of all others, by their first digit."""
 
 _WINDOW_BITS: Final[Mapping[str, int]] = MappingProxyType({"gzip": 31, "x-gzip": 31, "deflate": 47})
 """Content codings that are understood although none is asked for (RFC 9110 section 8.4.1), for zlib."""
@@ -58,7 +54,7 @@ _NOT_AN_OBJECT: Final = "not what an OFD says"
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool, now_s: float) -> OfdAnswer:
-    """What a final answer means.
+    """Return the meaning of a final answer.
 
     `headers` have names in lower case. `body` is what was read of it, `whole` whether there was no more than that.
     `now_s` are Unix seconds by our clock, for a date in `Retry-After` where the answer does not tell its own.
@@ -79,18 +75,18 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, whole: boo
     return OfdAnswer(
         kind,
         one_line(f"{status} {where}{_beginning(body)}"),
-        retry_after_s=_retry_after_s(headers, now_s),
+        retry_after_s=retry_after_s(headers, now_s),
         status=status,
     )
 
 
 def line_failed(text: str) -> OfdAnswer:
-    """There was no usable answer, for this reason."""
+    """Return the answer where there was no usable one, for this reason."""
     return OfdAnswer(AnswerKind.LINE_FAILED, one_line(text))
 
 
 def one_line(text: str) -> str:
-    """A text from outside as one short line that any terminal and log can show."""
+    """Return a text from outside as one short line that any terminal and log can show."""
     words = "".join(char if char.isprintable() else " " for char in text[: 4 * TEXT_MAX]).split()
     line = " ".join(words)
     return line if len(line) <= TEXT_MAX else line[: TEXT_MAX - 1] + "…"
@@ -146,28 +142,3 @@ def _server_time(content: Mapping[str, Any]) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < SERVER_TIME_MAX:
         return None
     return int(value)
-
-
-def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """The header in seconds: it may be a number of them or a date (RFC 9110 section 10.2.3).
-
-    A date is judged by the clock that wrote it, the answer's `Date`: ours may be wrong by years.
-    """
-    value = headers.get("retry-after", "")
-    if value.isascii() and value.isdigit():
-        seconds = float(value[:_INTEGER_DIGITS_MAX])
-    else:
-        until_s, told_s = _date_s(value), _date_s(headers.get("date", ""))
-        if until_s is None:
-            return None
-        seconds = until_s - (now_s if told_s is None else told_s)
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
-
-
-def _date_s(text: str) -> float | None:
-    """An HTTP date (RFC 9110 section 5.6.7) in Unix seconds; it is always one of GMT, whether it says so or not."""
-    try:
-        date = parsedate_to_datetime(text)
-        return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

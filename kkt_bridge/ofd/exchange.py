@@ -1,18 +1,25 @@
-"""The port between delivery and whoever carries requests to the OFD: requests out, classified answers back.
+"""The port between delivery and the exchange with the OFD: requests out, classified answers back.
 
 Nothing here may import more than the standard library: the process that carries out exchanges imports it too, and is
 to stay small.
 """
 
+import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, Self
+
+RECEIPT_PATH: Final = "/ofd/v1/receipt"
+"""Where documents are posted, below `ofd.url`."""
+
+DEADLINE_FACTOR: Final = 3
+"""An exchange may take so many times `timeout_s`: once to connect, once for the head and once for the body."""
 
 
 class AnswerKind(StrEnum):
-    """What an answer of the OFD, or the lack of one, means."""
+    """The meaning of an answer of the OFD, or of the lack of one."""
 
     ACCEPTED = "accepted"
     """The OFD has the document, or is well."""
@@ -53,6 +60,39 @@ class OfdRequest:
     key: str = ""
     """The idempotency key; empty for a health check."""
     body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class OfdOptions:
+    """Options of the exchange, without pydantic. Secrets among it go from process to process over their socket only."""
+
+    url: str
+    timeout_s: float
+    """Seconds for each step: to connect, and between two pieces of an answer."""
+    health_path: str = ""
+    token_file: str | None = None
+    """A file with a bearer token (RFC 6750)."""
+    proxy: str | None = None
+    """`http://[name:password@]host[:port]`."""
+    ca: str | None = None
+    """A PEM file of authorities that are trusted instead of the public ones."""
+    cert: str | None = None
+    key: str | None = None
+    """PEM files of a certificate of our own, and of its key."""
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds for a whole exchange."""
+        return DEADLINE_FACTOR * self.timeout_s
+
+    def to_bytes(self) -> bytes:
+        """Return the options as JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the options in this JSON."""
+        return cls(**json.loads(data))
 
 
 class Exchange(Protocol):

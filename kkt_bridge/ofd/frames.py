@@ -1,4 +1,4 @@
-"""What the bridge and the process that speaks to the OFD say to each other over their socket, as frames of bytes.
+"""The frames that the bridge and the process that speaks to the OFD send each other over their socket.
 
 A frame is a head (length of the rest, kind, batch) and its content. Big-endian throughout. Standard library only, see
 `kkt_bridge.ofd.child`.
@@ -19,7 +19,7 @@ _HEAD: Final = struct.Struct("!IBq")
 
 _COUNT: Final = struct.Struct("!H")
 _REQUEST: Final = struct.Struct("!BHI")
-"""Whether it is a document, bytes of the key, bytes of the body."""
+"""1 for a document and 0 for a health check, bytes of the key, bytes of the body."""
 
 _ANSWER: Final = struct.Struct("!BhqdH")
 """Place of the kind, status, server time, seconds to wait, bytes of the text."""
@@ -31,27 +31,27 @@ _KINDS: Final = tuple(AnswerKind)
 
 
 class FrameKind(IntEnum):
-    """What a frame holds."""
+    """The content of a frame."""
 
     OPTIONS = 1
     """To the child, the first one: `Options` as JSON."""
     BATCH = 2
     """To the child: requests to be carried out one after the other."""
     ANSWERS = 3
-    """From the child: what became of a batch."""
+    """From the child: a batch's answers."""
 
 
 class WrongFrameError(Exception):
-    """What came over the socket is not what the other side may say; nothing after it can be trusted."""
+    """The other side sent something that it may not send; nothing after it can be trusted."""
 
 
 def frame(kind: FrameKind, batch: int, content: bytes) -> bytes:
-    """One frame."""
+    """Return one frame."""
     return _HEAD.pack(len(content), kind, batch) + content
 
 
 def batch_frame(batch: int, requests: Sequence[OfdRequest]) -> bytes:
-    """A batch for the child."""
+    """Return the frame of a batch, for the child."""
     parts = [_COUNT.pack(len(requests))]
     for request in requests:
         key = request.key.encode()
@@ -60,7 +60,7 @@ def batch_frame(batch: int, requests: Sequence[OfdRequest]) -> bytes:
 
 
 def answers_frame(batch: int, answers: Sequence[OfdAnswer]) -> bytes:
-    """A batch's answers for the bridge."""
+    """Return the frame of a batch's answers, for the bridge."""
     parts = [_COUNT.pack(len(answers))]
     for answer in answers:
         text = answer.text.encode(errors="replace")
@@ -78,7 +78,7 @@ def answers_frame(batch: int, answers: Sequence[OfdAnswer]) -> bytes:
 
 
 def requests_in(content: bytes) -> list[OfdRequest]:
-    """The requests in the content of a BATCH frame."""
+    """Return the requests in the content of a BATCH frame."""
     (count,), offset = _COUNT.unpack_from(content), _COUNT.size
     requests = []
     for _ in range(count):
@@ -92,7 +92,7 @@ def requests_in(content: bytes) -> list[OfdRequest]:
 
 
 def answers_in(content: bytes) -> list[OfdAnswer]:
-    """The answers in the content of an ANSWERS frame; WrongFrameError if it holds anything else."""
+    """Return the answers in the content of an ANSWERS frame. WrongFrameError: it holds anything else."""
     try:
         (count,), offset = _COUNT.unpack_from(content), _COUNT.size
         answers = []
@@ -125,7 +125,7 @@ class FrameReader:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """The frames that are whole now: kind, batch, content. WrongFrameError if one is too long."""
+        """Yield the frames that are whole now: kind, batch, content. WrongFrameError: one is too long."""
         self._data += data
         while len(self._data) >= _HEAD.size:
             size, kind, batch = _HEAD.unpack_from(self._data)

@@ -18,8 +18,7 @@ from urllib.parse import unquote, urlsplit
 import h11
 
 from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX, classify, line_failed, one_line
-from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
-from kkt_bridge.ofd.options import RECEIPT_PATH, Options, read_token
+from kkt_bridge.ofd.exchange import RECEIPT_PATH, AnswerKind, OfdAnswer, OfdOptions, OfdRequest
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Bytes of an answer's head."""
@@ -35,6 +34,9 @@ SECRET_MIN: Final = 8
 
 READ_BYTES: Final = 64 * 1024
 """Bytes that wait to be parsed before the other side is not listened to for a while."""
+
+TOKEN_MAX: Final = 8192
+"""Characters of a token; servers refuse longer headers anyway."""
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
@@ -61,11 +63,11 @@ class OfdAddress:
     path: str
     """Without a slash at its end."""
     authorization: str | None
-    """What the name and the password in the address make (RFC 7617)."""
+    """The header made of the name and the password in the address (RFC 7617)."""
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """The parts of this address; ValueError if it is none."""
+        """Return the parts of this address; ValueError if it is none."""
         parts = urlsplit(url)
         if not parts.hostname:
             raise ValueError("the address names no host")
@@ -98,8 +100,8 @@ def _basic(userinfo: str) -> str | None:
     return f"Basic {b64encode(unquote(pair).encode()).decode()}"
 
 
-def tls_context(options: Options) -> ssl.SSLContext:
-    """What is trusted, and shown. OSError, ssl.SSLError: a file cannot be used."""
+def tls_context(options: OfdOptions) -> ssl.SSLContext:
+    """Return the context with authorities and own certificate. OSError, ssl.SSLError: a file cannot be used."""
     context = ssl.create_default_context(cafile=options.ca or _public_authorities())
     if options.cert:
         context.load_cert_chain(options.cert, options.key)
@@ -107,21 +109,30 @@ def tls_context(options: Options) -> ssl.SSLContext:
 
 
 def _public_authorities() -> str:
-    """The file of certifi's: the same on every machine, whatever its environment says."""
+    """Return the path of certifi's file: the same on every machine, whatever its environment says."""
     import certifi  # noqa: PLC0415 (it costs the small process a megabyte that plain HTTP does not need)
 
     return certifi.where()
 
 
 def tls_text(error: ssl.SSLError) -> str:
-    """The cause of a TLS failure in words."""
+    """Return the cause of a TLS failure in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the OFD's certificate is not trusted: {error.verify_message}"
     return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
 
 
-class _Pipe(asyncio.Protocol):
-    """What a connection brought, to be read piece by piece; asyncio's streams would forget it at a reset."""
+def read_token(path: str) -> str:
+    """Return the bearer token in this file. OSError: it cannot be read; ValueError: what stands there is none."""
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 (pathlib costs the small process a megabyte)
+        token = file.read(TOKEN_MAX + 1).strip()
+    if not token or len(token) > TOKEN_MAX or not all("!" <= char <= "~" for char in token):
+        raise ValueError("expected one token of printable ASCII characters, without spaces")
+    return token
+
+
+class _ReceiveBuffer(asyncio.Protocol):
+    """The bytes that a connection brought, read piece by piece; asyncio's streams would forget them at a reset."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -155,11 +166,11 @@ class _Pipe(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Nothing came unasked, and the other side has not let go."""
+        """True while nothing came unasked, and the other side has not closed."""
         return not self.ended and not self._data
 
     async def read(self) -> bytes:
-        """The next bytes; none at the end. OSError: the connection broke, and there is nothing left of it."""
+        """Return the next bytes, none at the end. OSError: the connection broke, and there is nothing left of it."""
         while not self._data:
             if self.ended:
                 if self.error is not None:
@@ -183,8 +194,8 @@ class _Pipe(asyncio.Protocol):
 
 
 @dataclass(slots=True)
-class _Raw:
-    """An answer as it came."""
+class _HttpResponse:
+    """An answer as it came, not classified yet."""
 
     status: int
     headers: dict[str, str]
@@ -197,7 +208,7 @@ class _Connection:
     """One connection, over which one exchange after the other goes."""
 
     transport: asyncio.Transport
-    pipe: _Pipe
+    received: _ReceiveBuffer
     http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT, HEAD_BYTES_MAX))
     served: int = 0
     """Exchanges that are done."""
@@ -211,27 +222,20 @@ class _Connection:
             data += self.http.send(h11.Data(data=body)) or b""
         self.transport.write(data + (self.http.send(h11.EndOfMessage()) or b""))
 
-    async def receive(self, step_s: float) -> _Raw:
-        """The final answer, its body up to `ANSWER_BYTES_MAX`. LineError: there is none."""
+    async def receive(self, step_s: float) -> _HttpResponse:
+        """Return the final answer, its body up to `ANSWER_BYTES_MAX`. LineError: there is none."""
         head = await self.head(step_s)
         headers: dict[str, str] = {}
         for name, value in head.headers:
             headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-        body, whole = bytearray(), True
-        while True:
-            event = await self._event(step_s)
-            if isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > ANSWER_BYTES_MAX:
-                    del body[ANSWER_BYTES_MAX:]
-                    whole = False
-                    break
-            else:
-                break
-        return _Raw(head.status_code, headers, bytes(body), whole)
+        body = bytearray()
+        while len(body) <= ANSWER_BYTES_MAX and isinstance(event := await self._event(step_s), h11.Data):
+            body += event.data
+        whole = len(body) <= ANSWER_BYTES_MAX
+        return _HttpResponse(head.status_code, headers, bytes(body[:ANSWER_BYTES_MAX]), whole)
 
     async def head(self, step_s: float) -> h11.Response:
-        """The head of the final answer."""
+        """Return the head of the final answer. LineError: there is none."""
         for _ in range(INTERIM_MAX):
             event = await self._event(step_s)
             if isinstance(event, h11.Response):
@@ -241,14 +245,14 @@ class _Connection:
         raise LineError(f"more than {INTERIM_MAX} interim answers, and no final one")
 
     async def _event(self, step_s: float) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """The next part of the answer."""
+        """Return the next part of the answer."""
         while True:
             event = self.http.next_event()
             if event is not h11.NEED_DATA:
                 return event
             try:
                 async with asyncio.timeout(step_s):
-                    data = await self.pipe.read()
+                    data = await self.received.read()
             except TimeoutError:
                 raise LineError(f"no answer in time: nothing came for {step_s:g} s") from None
             except ssl.SSLError:
@@ -276,7 +280,7 @@ class _Connection:
             return False
         self.served += 1
         self.idle_since = now
-        return self.pipe.is_usable
+        return self.received.is_usable
 
 
 class OfdHttp:
@@ -285,7 +289,7 @@ class OfdHttp:
     To be used on one event loop.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OfdOptions) -> None:
         """OSError, ssl.SSLError, ValueError: the options cannot be used."""
         self._options = options
         self._address = OfdAddress.of(options.url)
@@ -294,12 +298,12 @@ class OfdHttp:
         self._idle: list[_Connection] = []
         self._token = read_token(options.token_file) if options.token_file else None
         self.last_peer_certificate: Mapping[str, object] | None = None
-        """What the OFD showed when the last connection was made, as `ssl.SSLSocket.getpeercert` tells it."""
+        """The certificate that the OFD showed last, in the form of `ssl.SSLSocket.getpeercert`."""
         self.last_headers: Mapping[str, str] = {}
         """Of the last answer, names in lower case."""
 
     async def exchange(self, request: OfdRequest) -> OfdAnswer:
-        """One request and what came of it; whatever goes wrong is an answer."""
+        """Carry out one request and return its answer; whatever goes wrong is an answer."""
         try:
             async with asyncio.timeout(self._options.deadline_s):
                 answer = await self._exchange(request)
@@ -314,13 +318,13 @@ class OfdHttp:
             return line_failed(self._cause(error))
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         for connection in self._idle:
             connection.transport.abort()
         self._idle.clear()
 
     def _cause(self, error: Exception) -> str:
-        """Why there is no answer, in words."""
+        """Return in words why there is no answer."""
         match error:
             case ssl.SSLError():
                 return tls_text(error)
@@ -362,30 +366,30 @@ class OfdHttp:
             else:
                 target = self._address.path + self._options.health_path
                 connection.send("GET", self._target(target), self._headers(request))
-            raw = await connection.receive(self._options.timeout_s)
-            is_kept = raw.whole and connection.recycle(asyncio.get_running_loop().time())
+            response = await connection.receive(self._options.timeout_s)
+            is_kept = response.whole and connection.recycle(asyncio.get_running_loop().time())
         finally:
             if is_kept:
                 self._idle.append(connection)
             else:
                 connection.transport.abort()
-        self.last_headers = raw.headers
+        self.last_headers = response.headers
         # The beginning of an answer goes to logs and onto the broker, and some servers repeat what they refuse.
-        body, headers = raw.body, dict(raw.headers)
+        body, headers = response.body, dict(response.headers)
         for secret in self._secrets():
             body = body.replace(secret.encode(), b"***")
             if "location" in headers:
                 headers["location"] = headers["location"].replace(secret, "***")
-        return classify(raw.status, headers, body, whole=raw.whole, now_s=time.time())
+        return classify(response.status, headers, body, whole=response.whole, now_s=time.time())
 
     def _secrets(self) -> list[str]:
-        """What a request tells in confidence, as it stands there."""
+        """Return the confidential words of a request, as they stand there."""
         values = [self._token, self._address.authorization, self._proxy.authorization if self._proxy else None]
         words = [value.removeprefix("Basic ") for value in values if value is not None]
         return [word for word in words if len(word) >= SECRET_MIN]
 
     def _target(self, path: str) -> str:
-        """What stands in the request line (RFC 9112 section 3.2): a proxy is told the whole address."""
+        """Return the request target (RFC 9112 section 3.2): a proxy is told the whole address."""
         if self._proxy is not None and self._tls is None:
             return f"http://{self._address.authority}{path or '/'}"
         return path or "/"
@@ -410,7 +414,7 @@ class OfdHttp:
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
-            if connection.pipe.is_usable and now - connection.idle_since < IDLE_MAX_S:
+            if connection.received.is_usable and now - connection.idle_since < IDLE_MAX_S:
                 return connection
             connection.transport.abort()
         return None
@@ -420,25 +424,25 @@ class OfdHttp:
         step_s = self._options.timeout_s
         try:
             async with asyncio.timeout(step_s):
-                transport, pipe = await self._open(first, self._tls if self._proxy is None else None)
+                transport, received = await self._open(first, self._tls if self._proxy is None else None)
         except TimeoutError:
             raise LineError(f"no connection to {first.host_and_port} within {step_s:g} s") from None
         if self._proxy is not None and self._tls is not None:
             try:
-                transport = await self._through_the_proxy(_Connection(transport, pipe), self._tls)
+                transport = await self._through_the_proxy(_Connection(transport, received), self._tls)
             except BaseException:
                 transport.abort()
                 raise
         self.last_peer_certificate = transport.get_extra_info("peercert")
-        return _Connection(transport, pipe)
+        return _Connection(transport, received)
 
-    async def _open(self, address: OfdAddress, tls: ssl.SSLContext | None) -> tuple[asyncio.Transport, _Pipe]:
+    async def _open(self, address: OfdAddress, tls: ssl.SSLContext | None) -> tuple[asyncio.Transport, _ReceiveBuffer]:
         return await asyncio.get_running_loop().create_connection(
-            _Pipe, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
+            _ReceiveBuffer, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
         )
 
     async def _through_the_proxy(self, connection: _Connection, tls: ssl.SSLContext) -> asyncio.Transport:
-        """A tunnel (RFC 9110 section 9.3.6), and TLS inside it."""
+        """Open a tunnel (RFC 9110 section 9.3.6), and TLS inside it."""
         assert self._proxy is not None
         step_s = self._options.timeout_s
         headers = [("Host", self._address.host_and_port), ("User-Agent", "kkt-bridge")]
@@ -457,10 +461,10 @@ class OfdHttp:
         try:
             async with asyncio.timeout(step_s):
                 transport = await asyncio.get_running_loop().start_tls(
-                    connection.transport, connection.pipe, tls, server_hostname=self._address.host
+                    connection.transport, connection.received, tls, server_hostname=self._address.host
                 )
         except TimeoutError:
             raise LineError(f"no TLS with {self._address.host_and_port} within {step_s:g} s") from None
         assert transport is not None
-        connection.pipe.connection_made(transport)
+        connection.received.connection_made(transport)
         return transport

@@ -11,9 +11,8 @@ import pytest
 from support.hostile_ofd import ACCEPTED, a_document, answer_of, answering, hostile_ofd
 
 from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX
-from kkt_bridge.ofd.exchange import AnswerKind, OfdRequest
+from kkt_bridge.ofd.exchange import AnswerKind, OfdOptions, OfdRequest
 from kkt_bridge.ofd.http_client import OfdHttp
-from kkt_bridge.ofd.options import Options
 from kkt_bridge.simulators.ofd import OfdSimulator
 
 HEALTH = OfdRequest("health")
@@ -28,7 +27,7 @@ def exchange(url, *requests, timeout_s=PATIENT_S, health_path="/ofd/v1/health", 
     """What becomes of these requests, one after the other."""
 
     async def carry():
-        http = OfdHttp(Options(url, timeout_s, health_path, **options))
+        http = OfdHttp(OfdOptions(url, timeout_s, health_path, **options))
         try:
             return [await http.exchange(request) for request in requests]
         finally:
@@ -290,7 +289,7 @@ def test_a_resolver_that_hangs_comes_to_an_end(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", hang)
 
     async def carry():
-        http = OfdHttp(Options("http://ofd.example", SHORT_S))
+        http = OfdHttp(OfdOptions("http://ofd.example", SHORT_S))
         try:
             return await http.exchange(a_document())
         finally:
@@ -441,7 +440,7 @@ def test_the_environment_does_not_say_where_documents_go(monkeypatch):
 
 
 def test_nobody_is_trusted_without_a_certificate(authority):
-    context = OfdHttp(Options("https://ofd.example", 1))._tls
+    context = OfdHttp(OfdOptions("https://ofd.example", 1))._tls
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

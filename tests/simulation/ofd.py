@@ -8,8 +8,7 @@ from typing import Any, Final
 from support.clocks import ManualClock
 
 from kkt_bridge.ofd.classify import classify, line_failed
-from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
-from kkt_bridge.ofd.options import RECEIPT_PATH
+from kkt_bridge.ofd.exchange import RECEIPT_PATH, AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.simulators.ofd.faults import OfdFaults
 from kkt_bridge.simulators.ofd.ledger import Ledger, TakeResult
 from kkt_bridge.simulators.ofd.service import HttpRequest, OfdService

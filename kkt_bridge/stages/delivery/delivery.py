@@ -1,4 +1,4 @@
-"""Delivery: which documents are sent when. One thread turns all of it, step by step.
+"""Delivery: the order and the time in which documents are sent. One thread turns all of it, step by step.
 
 Each register has a lane: oldest ready documents → a batch to the exchange → dispositions → one commit → the next batch.
 So no document of a register overtakes another, but for those that wait out back-offs of their own. While it is not
@@ -59,11 +59,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
-    """How delivery stands, for whoever shows or watches it. `..._until` and `..._since` are monotonic seconds."""
+    """The state of delivery, for whoever shows or watches it. `..._until` and `..._since` are monotonic seconds."""
 
     network: NetworkState = "online"
     in_progress: bool = False
-    """Whether documents are under way, or a sync that was asked for is."""
+    """True while documents are under way, or a sync that was asked for is."""
     sent_total: int = 0
     """Documents that the OFD took since the start."""
     failed_total: int = 0
@@ -135,12 +135,12 @@ class Delivery:
 
     @property
     def in_progress(self) -> bool:
-        """Whether documents are under way, or a sync that was asked for is."""
+        """True while documents are under way, or a sync that was asked for is."""
         return self._sync is not None or bool(self._lanes.busy())
 
     @property
     def status(self) -> DeliveryStatus:
-        """How delivery stands now."""
+        """The state of delivery now."""
         evidence, since = self._uplink.evidence, self._uplink.evidence.takes_nothing_since
         is_long = since is not None and self._clock.monotonic() - since >= TAKES_NOTHING_S and self._sendable() > 0
         return DeliveryStatus(
@@ -166,7 +166,7 @@ class Delivery:
     # -- in delivery's thread ----------------------------------------------------------------------------
 
     def step(self) -> float | None:
-        """Write down what came back and do what is next; return how long to wait, in seconds, None until woken."""
+        """Record the answers that came back and do the next action; return the seconds to wait, None until woken."""
         if self._sync is None and (rest_s := self._pace.rest_s()) > 0:
             return rest_s
         try:
@@ -181,14 +181,14 @@ class Delivery:
             self._pace.note_step()
 
     def take_in(self) -> None:
-        """Decide on what came back, and write it down. Errors: StorageUnavailable."""
+        """Decide on the answers that came back, and record the outcomes. Errors: StorageUnavailable."""
         for batch, answers in self._exchange.take():
             self._note_answers(batch, answers)
         self._give_up_lost()
         self.outcomes.write()
 
     def _act(self) -> float | None:
-        """Do what is next; return how long to wait. Errors: StorageUnavailable."""
+        """Do the next action; return how long to wait. Errors: StorageUnavailable."""
         action, sync = next_action(self._situation()), self._sync
         if sync is None and action is not Action.AWAIT_PAUSE_END:
             self._end_waits()
@@ -266,7 +266,7 @@ class Delivery:
         lane.become(LaneState.IDLE)
 
     def _give_up_lost(self) -> None:
-        """Give up what the exchange neither answers nor fails: each question has a deadline of its own."""
+        """Give up batches that the exchange neither answers nor fails: each has a deadline of its own."""
         now = self._clock.monotonic()
         for lane in self._lanes.busy():
             if now < lane.deadline:
@@ -286,7 +286,7 @@ class Delivery:
             self._idle_check = None
 
     def _judge(self, lane: Lane, due: DueDocument, answer: OfdAnswer, *, health_ok: bool | None) -> None:
-        """Decide what follows from an answer about a document."""
+        """Decide on an answer about a document, and note the outcome."""
         try:
             disposition = self._dispose(lane, due, answer, health_ok=health_ok)
             wait_s = self._backoff.wait_s(due.strikes + 1) if disposition.delivery is DeliveryState.WAITING else 0.0
@@ -315,7 +315,7 @@ class Delivery:
         return disposition
 
     def _note_outcome(self, lane: Lane, outcome: DeliveryOutcome) -> None:
-        """Have an outcome written down, and tell those whom it concerns."""
+        """Have an outcome recorded, and tell the lanes, the sync and the trial."""
         self.outcomes.add(outcome)
         disposition, now = outcome.disposition, self._clock.monotonic()
         is_taken = disposition.delivery is DeliveryState.SENT
@@ -504,7 +504,7 @@ class Delivery:
             yield lane
 
     def _end_waits(self) -> None:
-        """Make ready what has waited long enough, if anything has."""
+        """Make documents ready whose back-off is over."""
         first = self._journal.read(next_wait_ends_steady_ms)
         if first is not None and first <= self._journal.steady_ms():
             self._journal.write(end_waiting)
@@ -512,23 +512,23 @@ class Delivery:
     # -- how long to wait, in seconds ---------------------------------------------------------------------
 
     def _until_deadline_s(self) -> float | None:
-        """Until the exchange is taken to have lost something; whatever comes back wakes delivery."""
+        """Return the time until the exchange is taken to have lost something; whatever comes back wakes delivery."""
         deadlines = [lane.deadline for lane in self._lanes.busy()]
         if self._trial_check is not None:
             deadlines.append(self._trial_check.deadline)
         return max(0.0, min(deadlines) - self._clock.monotonic()) if deadlines else None
 
     def _until_ready_s(self) -> float | None:
-        """Until the next back-off ends."""
+        """Return the time until the next back-off ends."""
         first = self._journal.read(next_wait_ends_steady_ms)
         return None if first is None else max(0.001, (first - self._journal.steady_ms()) / 1000)
 
     def _until_trial_s(self) -> float:
-        """Until the next trial may begin; not above 0 if it may."""
+        """Return the time until the next trial may begin; not above 0 if it may."""
         return max(self._uplink.breaker.seconds_to_probe(), self._trials.next_at - self._clock.monotonic())
 
     def _until_due_s(self, now: float) -> float | None:
-        """Until something is due by itself; new documents, and whatever comes back, wake delivery.
+        """Return the time until something is due by itself; new documents, and whatever comes back, wake delivery.
 
         By the time at which the lanes were looked at: a hold that has ended since is one to be looked at again.
         """
@@ -541,7 +541,7 @@ class Delivery:
 
 
 def _health_ok(answer: OfdAnswer) -> bool | None:
-    """Return what a health check's answer says; None if there is no health check."""
+    """Return a health check's answer as a verdict; None if there is no health check."""
     if answer.kind is AnswerKind.ACCEPTED:
         return True
     return None if answer.status in NO_HEALTH_CHECK else False

@@ -1,4 +1,4 @@
-"""What follows from an answer of the OFD: for the document, and for the uplink. Pure; the rules are tables."""
+"""The consequences of an answer of the OFD: for the document, and for the uplink. Pure; the rules are a table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ UplinkEffect = Literal["success", "failure", "pause", "nothing"]
 
 
 class AnswerRule(NamedTuple):
-    """What the kind of an answer says by itself."""
+    """The consequences of a kind of answer by itself."""
 
     uplink: UplinkEffect
     network: NetworkState
@@ -37,27 +37,27 @@ ANSWER_RULES: Final[Mapping[AnswerKind, AnswerRule]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is known besides the answer."""
+    """Facts besides the answer."""
 
     strikes: int
     """That count against the document so far."""
     max_attempts: int
     """Strikes that make a dead letter."""
     is_forced: bool = False
-    """Whether an operator forced the attempt."""
+    """An operator forced the attempt."""
     health_ok: bool = False
-    """Whether the OFD's health check answered well after the failure."""
+    """The OFD's health check answered well after the failure."""
     took_others: bool = False
-    """Whether the OFD took another document since this one failed last."""
+    """The OFD took another document since this one failed last."""
     took_others_since_refusal: bool = False
-    """Whether it took another one since it first refused the bridge on this one."""
+    """It took another one since it first refused the bridge on this one."""
     service_fails: bool = False
-    """Whether three or more different documents are failing, and none was taken since the first of them failed."""
+    """Three or more different documents are failing, and none was taken since the first of them failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disposition:
-    """What is to be done about one attempt."""
+    """The decision about one attempt."""
 
     delivery: DeliveryState
     """`READY`: held, it stays the next of its register and nothing overtakes it. `WAITING`: it waits out a back-off
@@ -65,11 +65,11 @@ class Disposition:
     uplink: UplinkEffect
     strike: bool = False
     reason: str | None = None
-    """Why a dead letter is one."""
+    """The reason of a dead letter."""
 
 
 def dispose(answer: OfdAnswer, known: Circumstances) -> Disposition:
-    """Return what follows from this answer under these circumstances."""
+    """Return the decision about this answer under these circumstances."""
     rule = ANSWER_RULES[answer.kind]
     match rule.document:
         case "sent":

@@ -9,7 +9,6 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from kkt_bridge.clock import Hlc
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.journal.delivery import fix_body, last_document, note_unfit, unfixed_documents
 from kkt_bridge.journal.journal import Journal
@@ -17,13 +16,13 @@ from kkt_bridge.journal.records import Unfixed
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
+from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.model import RECENT
 
 
 @dataclass(frozen=True, slots=True)
 class RegisterRequisites:
-    """What a register's settings add to its documents."""
+    """The requisites that a register's settings add to its documents."""
 
     tax_system: TaxSystem = "osn"
     """For receipts that name none."""
@@ -42,39 +41,27 @@ FIELDS_TOLD_MAX: Final = 5
 log = logging.getLogger(__name__)
 
 
-def document_body(*, key: ReceiptKey, request: str, mark: str, hlc: Hlc, requisites: RegisterRequisites) -> bytes:
-    """Return the body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`.
-
-    `request` and `mark` are JSON and go through byte for byte. `requisites` are the register's.
-    Errors: pydantic's, where `request` or `mark` cannot be read.
-    """
-    receipt = RECENT.parse(request)
-    ffd: dict[str, Any] = ffd_document(
-        receipt,
-        FiscalMark.model_validate_json(mark),
-        tax_system=receipt.tax_system or requisites.tax_system,
-        requisite=requisite_1192(key),
-        sender_email=requisites.sender_email,
-    )
-    clock = {"wall_ms": hlc.wall_ms, "counter": hlc.counter, "server_time": None}
-    return b'{"receipt":%b,"fiscal":%b,"hlc":%b,"ffd":%b}' % (
-        request.encode(),
-        mark.encode(),
-        to_json(clock),
-        plain_quantities(to_json(ffd)),
-    )
-
-
 def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | None:
-    """Return the document's body; None, with a line in the log, where none can be put together."""
+    """Return the body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`; request and mark byte for byte.
+
+    None, with a line in the log, where none can be put together. `requisites` are the register's.
+    """
     ids = unfixed.key._asdict()
     try:
-        return document_body(
-            key=unfixed.key,
-            request=unfixed.request,
-            mark=unfixed.mark,
-            hlc=unfixed.hlc,
-            requisites=requisites,
+        receipt = RECENT.parse(unfixed.request)
+        ffd: dict[str, Any] = ffd_document(
+            receipt,
+            FiscalMark.model_validate_json(unfixed.mark),
+            tax_system=receipt.tax_system or requisites.tax_system,
+            requisite=requisite_1192(unfixed.key),
+            sender_email=requisites.sender_email,
+        )
+        clock = {"wall_ms": unfixed.hlc.wall_ms, "counter": unfixed.hlc.counter, "server_time": None}
+        return b'{"receipt":%b,"fiscal":%b,"hlc":%b,"ffd":%b}' % (
+            unfixed.request.encode(),
+            unfixed.mark.encode(),
+            to_json(clock),
+            plain_quantities(to_json(ffd)),
         )
     except ValidationError as error:
         # Told without what stands in the fields: the buyer's address may be among them.
@@ -92,7 +79,7 @@ def _refused_fields(error: ValidationError) -> str:
 
 
 class MissingBodies:
-    """Puts together what the OFD is sent of documents that came without it, before anything can change it."""
+    """Makes the bodies of documents that came without one, before anything can change them."""
 
     def __init__(self, journal: Journal, requisites: Mapping[str, RegisterRequisites]) -> None:
         self._journal = journal
@@ -103,7 +90,7 @@ class MissingBodies:
         """Documents that cannot have one, by register; empty until that was looked into. Others may read it."""
 
     def make(self) -> None:
-        """Make what is missing behind what was looked at before. Errors: StorageUnavailable."""
+        """Make those that are missing behind the last document looked at. Errors: StorageUnavailable."""
         if not self.unsendable:
             self.unsendable = dict.fromkeys(self._requisites, 0)
         last = self._journal.read(last_document)

@@ -42,7 +42,7 @@ class FailureAttribution:
         self._refused: set[int] = set()
         """Documents refused since the last one was taken."""
         self.health_contradicted = False
-        """Whether deliveries fail in a way that the health check does not see: then it proves nothing."""
+        """True while deliveries fail in a way that the health check does not see: then it proves nothing."""
         self.bridge_refused: str | None = None
         self.refuses_all: str | None = None
         self.takes_nothing_since: float | None = None
@@ -78,7 +78,7 @@ class FailureAttribution:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether one document at a time is to be tried, not each register's: what fails may fail for all."""
+        """True while one document at a time is to be tried, not each register's: what fails may fail for all."""
         return self.bridge_refused is not None or self.refuses_all is not None or self.service_fails()
 
     def note(

@@ -18,7 +18,7 @@ BATCH_MAX: Final = 32
 
 
 class LaneState(StrEnum):
-    """What a lane waits for."""
+    """The states of a lane."""
 
     IDLE = "idle"
     """Nothing is under way."""

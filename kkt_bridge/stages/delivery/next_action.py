@@ -1,4 +1,4 @@
-"""What delivery does next, decided from how things stand: a pure function over a value, no I/O."""
+"""The decision on delivery's next action: a pure function over a value, no I/O."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,7 +9,7 @@ from kkt_bridge.stages.delivery.trial import TrialState
 
 
 class Action(Enum):
-    """What delivery does next."""
+    """The actions of delivery."""
 
     BEGIN_SYNC = auto()
     """Begin the operator's pass: nothing is under way any more."""
@@ -31,7 +31,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """How delivery stands."""
+    """The facts that decide on the next action."""
 
     sync: Literal["requested", "running"] | None = None
     paused_s: float = 0.0
@@ -42,14 +42,14 @@ class Situation:
     """Documents that the OFD lacks and that can be sent, now or after a back-off."""
     breaker: CircuitState = "closed"
     is_suspicious: bool = False
-    """Whether the evidence speaks against the service or this bridge."""
+    """True where the evidence speaks against the service or this bridge."""
     trial: TrialState = TrialState.NONE
     trial_in_s: float = 0.0
     """Seconds until the next trial may begin."""
 
 
 def next_action(now: Situation) -> Action:
-    """Return what is to be done. An operator's sync comes before all else, then pauses, then trials."""
+    """Return the next action. An operator's sync comes before all else, then pauses, then trials."""
     if now.sync is not None:
         begin = Action.AWAIT_ANSWERS if now.under_way else Action.BEGIN_SYNC
         return Action.CONTINUE_SYNC if now.sync == "running" else begin

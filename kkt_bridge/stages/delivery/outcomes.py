@@ -1,4 +1,4 @@
-"""What became of documents, written down: the one place where delivery changes rows and publishes events."""
+"""Outcomes of deliveries, written down: the one place where delivery changes rows and publishes events."""
 
 import logging
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What became of one attempt and is not yet written down."""
+    """The outcome of one attempt, not yet written down."""
 
     due: DueDocument
     answer: OfdAnswer
@@ -62,13 +62,13 @@ class OutcomeRecorder:
         self._outcomes: list[DeliveryOutcome] = []
         self._changes: list[BreakerChange | NetworkChange] = []
         self._service_failed: bool | None = None
-        """Whether it was the service that failed when outcomes were written last; None before the rows were read."""
+        """True where the service failed when outcomes were written last; None before the rows were read."""
         self.sent_total = 0
         self.failed_total = 0
         self.last_success_ms: int | None = None
 
     def recall(self) -> None:
-        """Take over, once, what the rows tell of the time before this process. Errors: StorageUnavailable."""
+        """Read from the rows, once, which documents failed before this process. Errors: StorageUnavailable."""
         if self._service_failed is None:
             evidence = self._uplink.evidence
             evidence.recall(self._journal.read(lambda at: failing_documents(at, REMEMBERED_MAX)))
@@ -79,7 +79,7 @@ class OutcomeRecorder:
         self._outcomes.append(outcome)
 
     def write(self) -> None:
-        """Write down all outcomes, and what changed on the uplink. Errors: StorageUnavailable."""
+        """Write down all outcomes, and the events of the uplink. Errors: StorageUnavailable."""
         self._changes += self._uplink.take_changes()
         service_fails = self._uplink.evidence.service_fails()
         if ends_waits := service_fails and not self._service_failed:

@@ -1,4 +1,4 @@
-"""How much of the processor delivery takes while receipts need it.
+"""The share of the processor that delivery takes while receipts need it.
 
 A person waits for the receipt; its document has days. Where the other threads of the bridge keep its core busy,
 delivery takes turns so short that they hardly notice, and never none: what it has to do is done as soon as they rest.

@@ -45,7 +45,7 @@ class SyncPass:
 
     @property
     def state(self) -> Literal["requested", "running"]:
-        """Where it stands."""
+        """The state of the pass."""
         return "requested" if self.last_document is None else "running"
 
     def may_send(self, uplink: Uplink) -> bool:

@@ -20,7 +20,7 @@ OTHERS_MAX: Final = 3
 
 
 class TrialState(StrEnum):
-    """What the trial under way does."""
+    """The states of the trial under way."""
 
     NONE = "none"
     """There is none."""
@@ -52,14 +52,14 @@ class Trials:
         self.candidates: deque[DueDocument] = deque()
         """Documents still to be tried."""
         self.health_ok: bool | None = None
-        """What the health check said in this trial; None where there is none, or it was not asked."""
+        """The health check's verdict in this trial; None where there is none, or it was not asked."""
         self.next_at = 0.0
         """When the next trial may begin: seconds on the monotonic clock."""
         self._failed_checks = 0
         self._in_vain = False
-        """Whether a trial's documents have failed since one was taken."""
+        """True where a trial's documents have failed since one was taken."""
         self._is_proven = False
-        """Whether the last trial's document was taken, whatever the health check says."""
+        """True where the last trial's document was taken, whatever the health check says."""
         self._tried: dict[str, int] = {}
         """By register, up to which document all that are ready were tried in vain since one was taken."""
         self._led: dict[str, int] = {}
@@ -84,7 +84,7 @@ class Trials:
     def choose(
         self, first: DueDocument, behind: Sequence[DueDocument], others: Sequence[DueDocument]
     ) -> list[DueDocument]:
-        """Return what the next trial tries: this document, and where that was in vain before, others too.
+        """Return the documents of the next trial: this one, and where that was in vain before, others too.
 
         Those of other registers come before it: if one of them is taken, none from `behind` need overtake it.
         """
@@ -106,7 +106,7 @@ class Trials:
 
     @property
     def is_proof_due(self) -> bool:
-        """Whether a document is to be tried, though the health check fails."""
+        """True where a document is to be tried, though the health check fails."""
         return self._is_proven or self._failed_checks % FAILED_CHECKS_PER_PROOF == 0
 
     def note_check(self, *, health_ok: bool | None, is_contradicted: bool) -> None:
@@ -125,7 +125,7 @@ class Trials:
             self.end()
 
     def note_outcome(self, due: DueDocument, *, is_taken: bool, is_pause: bool) -> bool:
-        """Take note of what became of the trial's document; return whether the trial is over.
+        """Take note of the outcome of the trial's document; return True if the trial is over.
 
         One document that is taken is enough.
         """
