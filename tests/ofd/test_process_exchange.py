@@ -347,12 +347,12 @@ BRIDGE = textwrap.dedent(
     """
     import sys, time
     from kkt_bridge.clock import SystemClock
-    from kkt_bridge.ofd.exchange import Request
+    from kkt_bridge.ofd.exchange import OfdRequest
     from kkt_bridge.ofd.process_exchange import ProcessExchange
     from kkt_bridge.settings import OfdSettings
 
     exchange = ProcessExchange(OfdSettings(url=sys.argv[1]), SystemClock())
-    exchange.submit(1, [Request("health")])
+    exchange.submit(1, [OfdRequest("health")])
     exchange.wakeup.wait(30)
     print(exchange.pid, flush=True)
     time.sleep(60)  # until the test ends it
