@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
-    except BenchmarkError as error:
+    except (BenchmarkError, AssertionError) as error:
         _say(f"benchmarks: {error}")
         return 1
     finally:

@@ -7,9 +7,10 @@ from datetime import datetime
 from statistics import median
 
 from support.processes import wait_until
+from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import BenchmarkError
-from benchmarks.programs import Bridge, Ofd, Shop, run_json
+from benchmarks.programs import Bridge, Shop, run_json
 from benchmarks.report import Bound, Row
 from benchmarks.site import Site, interleaved, load_bridge
 
@@ -29,7 +30,7 @@ UNIT = "documents/s"
 
 def after_an_outage(site: Site) -> list[Row]:
     """What waits on one register, and on eight, goes to an OFD that is back; how fast the server could take it."""
-    ofd = Ofd(site.directory)
+    ofd = OfdProcess(site.directory)
     shops = [Shop(ofd.url, registers=number, terminals=number, settings=PROMPT) for number in (1, REGISTERS)]
     with site.bridge(shops[0]) as one, site.bridge(shops[1]) as eight:
         contenders = [
@@ -56,7 +57,7 @@ def after_an_outage(site: Site) -> list[Row]:
 
 def after_its_return(site: Site) -> list[Row]:
     """From an OFD that listens again to the last of 200 documents that have waited."""
-    ofd = Ofd(site.directory)
+    ofd = OfdProcess(site.directory)
     took_s = []
     with site.bridge(Shop(ofd.url, settings=PROMPT)) as bridge:
         for _ in range(site.runs):
@@ -73,7 +74,7 @@ def _print(site: Site, bridge: Bridge, terminals: int, receipts: int) -> None:
     load_bridge(bridge, replace(site.load(), terminals=terminals, count=receipts))
 
 
-def _drain(site: Site, ofd: Ofd, bridge: Bridge, terminals: int, documents: int, latency_s: float = 0) -> float:
+def _drain(site: Site, ofd: OfdProcess, bridge: Bridge, terminals: int, documents: int, latency_s: float = 0) -> float:
     """Print at least so many receipts while the OFD is away, let it come back; documents a second, first to last."""
     _print(site, bridge, terminals, documents)
     with ofd:
@@ -83,7 +84,7 @@ def _drain(site: Site, ofd: Ofd, bridge: Bridge, terminals: int, documents: int,
         return (received - 1) / (last - first)
 
 
-def _emptied(ofd: Ofd, bridge: Bridge, documents: int) -> tuple[float, float, int]:
+def _emptied(ofd: OfdProcess, bridge: Bridge, documents: int) -> tuple[float, float, int]:
     """Return when the OFD, which was new, got the first and the last of what had waited, and their number.
 
     BenchmarkError unless each came once and none amiss.
@@ -99,7 +100,7 @@ def _emptied(ofd: Ofd, bridge: Bridge, documents: int) -> tuple[float, float, in
     return min(times), max(times), received["total"]
 
 
-def _bare(ofd: Ofd, *, processes: int, threads: int) -> float:
+def _bare(ofd: OfdProcess, *, processes: int, threads: int) -> float:
     """Return documents a second from so many bare clients."""
     together = time.time() + (TOGETHER_S if processes > 1 else 0)
     options = {"--at": together, "--url": ofd.url, "--count": DOCUMENTS // processes, "--threads": threads}

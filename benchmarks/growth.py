@@ -12,9 +12,10 @@ from pathlib import Path
 from support.brokers import MosquittoProcess, find_mosquitto
 from support.mqtt_client import Message, MqttClient
 from support.processes import wait_until
+from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import HOST, BenchmarkError
-from benchmarks.programs import Bridge, Ofd, Shop
+from benchmarks.programs import Bridge, Shop
 from benchmarks.report import GROWTH, fill, number
 from benchmarks.site import Site, load_bridge
 
@@ -57,7 +58,7 @@ class Sizes:
 
 def measure_sizes(site: Site) -> Sizes:
     """Let a bridge take receipts one by one, deliver them, and stop; and count what it took."""
-    ofd = Ofd(site.directory)
+    ofd = OfdProcess(site.directory)
     bridge = site.bridge(Shop(ofd.url))
     with ofd:
         with MqttClient(HOST, site.broker.port, [f"{bridge.branch}/#"]) as client, bridge:

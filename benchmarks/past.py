@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from support.processes import wait_until
+from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import BenchmarkError
-from benchmarks.programs import Bridge, Ofd, Shop
+from benchmarks.programs import Bridge, Shop
 from benchmarks.site import Site, load_bridge
 
 STORED = 1_000_000
@@ -44,7 +45,7 @@ def past_of(site: Site, name: str, copies: int, *, pending: bool) -> Path:
     if not directory.exists():
         directory.mkdir()
         with ExitStack() as stack:
-            url = site.away if pending else stack.enter_context(Ofd(directory)).url
+            url = site.away if pending else stack.enter_context(OfdProcess(directory)).url
             bridge = stack.enter_context(site.bridge(Shop(url), directory))
             load_bridge(bridge, replace(site.load(), window=1, count=1))
             wanted = "printed" if pending else "synced"

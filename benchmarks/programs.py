@@ -3,20 +3,17 @@
 import json
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 import psutil
 from support.bridge import BridgeProcess
-from support.brokers import free_port
-from support.processes import wait_until
+from support.processes import ChildProcess, python
 
 from benchmarks.load import HOST, BenchmarkError
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT
@@ -24,16 +21,8 @@ from kkt_bridge.registers.virtual.storage_file import read_documents
 
 ROOT = Path(__file__).resolve().parents[1]
 TOPIC_ROOT = "kkt/v1"
-START_TIMEOUT_S = 15.0
-STOP_TIMEOUT_S = 15.0
-OFD_TIMEOUT_S = 30.0
 CAPACITY = 10_000_000
 """Of the buffer, in receipts: nothing may be refused because the OFD is away."""
-
-
-def python(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this checkout in an interpreter of its own."""
-    return [sys.executable, "-m", module, *arguments]
 
 
 def run_json(what: str, timeout_s: float, module: str, *arguments: str) -> dict[str, Any]:
@@ -59,82 +48,21 @@ def resident_mb(processes: Sequence[psutil.Process]) -> float:
     return float(sum(process.memory_info().rss for process in processes)) / 1e6
 
 
-class Child:
-    """A process with a log that is started by a `with` block, and ended with it."""
-
-    def __init__(self, name: str, command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> None:
-        self._name = name
-        self._command = command
-        self._is_ready = is_ready
-        self.log = log
-
-    def __enter__(self) -> Self:
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
-        try:
-            wait_until(self._runs_and_is_ready, START_TIMEOUT_S, f"{self._name} that is ready")
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _runs_and_is_ready(self) -> bool:
-        if self._process.poll() is not None:
-            raise BenchmarkError(f"{self._name} ended by itself: {self.log.read_text(encoding='utf-8')}")
-        return self._is_ready()
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-class Echo(Child):
+class Echo(ChildProcess):
     """The reference through the same broker, for requests below `branch`."""
 
     def __init__(self, directory: Path, port: int, protocol: int, branch: str) -> None:
         self.branch = branch
-        log = directory / f"{branch.replace('/', '-')}.log"
-        options = ["--port", str(port), "--protocol", str(protocol), "--branch", branch]
-        command = python("benchmarks.references", "echo", *options)
-        super().__init__("the echo", command, log, lambda: b"ready" in log.read_bytes())
+        self._options = ["--port", port, "--protocol", protocol, "--branch", branch]
+        super().__init__("the echo", directory / f"{branch.replace('/', '-')}.log")
 
+    def command(self) -> list[str]:
+        """See `ChildProcess`."""
+        return python("benchmarks.references", "echo", *self._options)
 
-class Ofd(Child):
-    """`kkt-bridge sim ofd` on a port that is known before it runs: until then the OFD is away."""
-
-    def __init__(self, directory: Path) -> None:
-        port = free_port()
-        self.url = f"http://{HOST}:{port}"
-        command = python("kkt_bridge", "sim", "ofd", "--port", str(port))
-        super().__init__("the OFD", command, directory / "ofd.log", self._answers)
-
-    def set_faults(self, **faults: Any) -> None:
-        """Put these faults on it, instead of all others."""
-        self._ask("PUT", "/_faults", json=faults)
-
-    def received(self, *, full: bool = False) -> dict[str, Any]:
-        """Return the documents that it has received; `full` with their bodies."""
-        return self._ask("GET", "/_received?full=1" if full else "/_received")
-
-    def _answers(self) -> bool:
-        try:
-            self._ask("GET", "/_faults")
-        except httpx.TransportError:
-            return False
-        return True
-
-    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
-        answer = httpx.request(method, self.url + path, timeout=OFD_TIMEOUT_S, trust_env=False, **content)
-        return dict(answer.raise_for_status().json())
+    def is_ready(self) -> bool:
+        """Whether it has said so."""
+        return b"ready" in self.output()
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from statistics import median
 
 from support.brokers import AmqttProcess
+from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import BenchmarkError, Loaded
 from benchmarks.past import PENDING, STORED, past_of
-from benchmarks.programs import Ofd, Shop
+from benchmarks.programs import Shop
 from benchmarks.report import Bound, Row
 from benchmarks.site import MQTT_311, LoadPoint, Site, interleaved, load_bridge, load_echo
 
@@ -62,7 +63,7 @@ def ofd_away_and_there(site: Site) -> list[Row]:
 
 def _with_ofd(site: Site) -> Loaded:
     # Both are new for each run: what is left to deliver must not burden the echo that is next.
-    with Ofd(site.directory) as ofd, site.bridge(Shop(ofd.url)) as bridge:
+    with OfdProcess(site.directory) as ofd, site.bridge(Shop(ofd.url)) as bridge:
         loaded = load_bridge(bridge, replace(site.load(), warm_up_s=WARM_UP_S))
         if not ofd.received()["total"]:
             raise BenchmarkError(f"no document has reached the OFD\n{bridge.tail()}")

@@ -49,7 +49,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--terminals", type=int, default=plan.terminals, help="(default: %(default)s)")
     parser.add_argument("--registers", type=int, default=plan.registers, help="(default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=plan.minutes, help="at most under fire (default: %(default)s)")
-    parser.add_argument("--gap", type=float, default=plan.gap_s, help="seconds between blows (default: %(default)s)")
+    parser.add_argument("--gap", type=float, default=plan.gap_s, help="seconds between faults (default: %(default)s)")
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="who is hit (default: all)")
     parser.add_argument("--keep", action="store_true", help="keep the working directory, whatever the verdict")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")

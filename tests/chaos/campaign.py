@@ -55,9 +55,9 @@ def open_terminals(plan: Plan, site: Site) -> list[Terminal]:
     """Let every terminal begin."""
     terminals = []
     for pos_id in plan.tills:
-        chance = plan.chance(pos_id)
-        trade = Trade(pos_id, f"{site.bridge.branch}/pos/{pos_id}", plan.kkts, chance)
-        terminals.append(Terminal(pos_id, site.bridge.branch, (site.broker.host, site.broker.port), trade, chance))
+        rng = plan.rng_for(pos_id)
+        trade = Trade(pos_id, f"{site.bridge.branch}/pos/{pos_id}", plan.kkts, rng)
+        terminals.append(Terminal(pos_id, site.bridge.branch, (site.broker.host, site.broker.port), trade, rng))
     for terminal in terminals:
         terminal.start()
     return terminals
@@ -69,7 +69,7 @@ def _run(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> Repor
     fire(plan, site, killer, terminals, tell, plan.impatient_kills)
     if plan.losses and not site.deaths:
         began_at = time.monotonic()
-        lose_the_memory(plan, site, terminals, tell)
+        lose_the_journal(plan, site, terminals, tell)
         killer.allow(time.monotonic() - began_at)
     if not site.deaths:
         spare_the_broker(site, killer, terminals, tell)
@@ -100,7 +100,7 @@ def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], 
             tell(f"{killer.kills} of {plan.kills} kills, {answered} verdicts, {waiting} requests open")
 
 
-def lose_the_memory(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> None:
+def lose_the_journal(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> None:
     """The journal goes back to a backup, later to nothing; then the shop repeats all that it ever sent."""
     for what, lose in (("is put back to a backup", site.restore), ("is gone, its lock too", site.lose_journal)):
         site.heal()
@@ -108,7 +108,7 @@ def lose_the_memory(plan: Plan, site: Site, terminals: list[Terminal], tell: Tel
         since = [terminal.answered for terminal in terminals]
         site.expect(partial(have_sold, terminals, since), RETURN_S, "sales after a backup")
         for terminal in terminals:
-            terminal.close_the_door()
+            terminal.stop_sales()
         if not served(plan, site, terminals, "a final reply for everybody"):
             return
         tell(f"the journal {what}; everything is repeated")
@@ -119,7 +119,7 @@ def lose_the_memory(plan: Plan, site: Site, terminals: list[Terminal], tell: Tel
                 terminal.ask_everything_again(printed=printed)
             served(plan, site, terminals, "the same replies for all repeats")
         for terminal in terminals:
-            terminal.open_the_door()
+            terminal.resume_sales()
 
 
 def spare_the_broker(site: Site, killer: Killer, terminals: list[Terminal], tell: Tell) -> None:
@@ -143,7 +143,7 @@ def calm_down(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> 
     """Let everything come to its end, then have a part of it asked for once more: nothing may have changed."""
     tell("healed: waiting until every receipt has come to its end")
     for terminal in terminals:
-        terminal.close_the_door()
+        terminal.stop_sales()
     if served(plan, site, terminals, "a final reply for everybody"):
         for terminal in terminals:
             terminal.ask_all_again(RECHECKED)

@@ -1,4 +1,4 @@
-"""What everybody has in their books at the end: terminals, fiscal storages, OFD, journal, and the bridge's log."""
+"""What everybody has recorded at the end: terminals, fiscal storages, OFD, journal, and the bridge's log."""
 
 import json
 import re
@@ -64,7 +64,7 @@ class Evidence:
     tills: tuple[Till, ...]
     papers: tuple[Paper, ...]
     bad_storages: tuple[str, ...]
-    books: Mapping[str, Any]
+    ofd_received: Mapping[str, Any]
     rows: Mapping[ReceiptKey, Row]
     quick_check: str
     outbox: int
@@ -77,7 +77,7 @@ class Evidence:
     verify: Verify
     outages: tuple[Outage, ...] = ()
     losses: tuple[float, ...] = ()
-    """When the bridge lost its memory, or a part of it, by the wall clock."""
+    """When the bridge lost its journal, or the end of it, by the wall clock."""
 
     def sales(self) -> Iterator[Sale]:
         """Every request of every terminal."""
@@ -86,13 +86,13 @@ class Evidence:
 
 
 def gather(site: Site, tills: tuple[Till, ...], stop: str | None) -> Evidence:
-    """Read all books; the bridge has stopped, the OFD still answers."""
+    """Read all records; the bridge has stopped, the OFD still answers."""
     papers, bad = read_papers(site.registers)
     return Evidence(
         tills=tills,
         papers=tuple(papers),
         bad_storages=tuple(bad),
-        books=site.ofd.received(),
+        ofd_received=site.ofd.received(),
         rows=read_rows(site.journal),
         quick_check=ask_journal(site.journal, "PRAGMA quick_check")[0][0],
         outbox=ask_journal(site.journal, "SELECT count(*) FROM outbox")[0][0],
@@ -194,7 +194,7 @@ def complaints(log: Path) -> Iterator[str]:
 
 
 def run_verify(config: Path) -> Verify:
-    """Ask the bridge's own `verify` about the same books."""
+    """Ask the bridge's own `verify` about the same records."""
     command = [sys.executable, "-m", "kkt_bridge", "verify", "--config", str(config), "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_TIMEOUT_S, check=False)
     try:

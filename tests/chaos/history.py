@@ -1,4 +1,4 @@
-"""The history of an offending receipt from everybody's books, for the engineer who must find out why."""
+"""The history of an offending receipt from everybody's records, for the engineer who must find out why."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ def history(site: Site, evidence: Evidence, key: ReceiptKey) -> Iterator[str]:
     for paper in papers_by_requisite(evidence).get(requisite_1192(key), []):
         body = paper.document.body
         yield f"  {paper.kkt}: FD {paper.document.fd_number} {body.type} {body.total} at {paper.document.at}"
-    for entry in evidence.books["documents"]:
+    for entry in evidence.ofd_received["documents"]:
         if entry["key"] == ":".join(key):
             yield f"  OFD: FD {entry['fd_number']} of {entry['kkt']}, {entry['times']} times, order {entry['order']}"
             yield f"       first {entry['first_at']}, last {entry['last_at']}"

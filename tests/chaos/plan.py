@@ -20,9 +20,9 @@ class Plan:
     minutes: float = 15.0
     """After so long the killing ends, whatever the count."""
     gap_s: float = 0.35
-    """Between two blows, on average, while the bridge is up."""
+    """Seconds between two faults, on average, while the bridge is up."""
     unready_share: float = 0.15
-    """Blows that do not wait until the bridge is up again."""
+    """The share of faults that do not wait until the bridge is up again."""
     calm_s: float = 90.0
     """How long the healed shop may take until every receipt has its end."""
     victims: tuple[str, ...] = VICTIMS
@@ -37,8 +37,8 @@ class Plan:
         """The kills before that: none where the broker is spared all the time."""
         return round(self.kills * (1 - self.patient_share)) if BROKER in self.victims else 0
 
-    def chance(self, who: str) -> Random:
-        """The dice of one who takes part, the same for the same seed."""
+    def rng_for(self, who: str) -> Random:
+        """Return the random numbers of one who takes part, the same for the same seed."""
         return Random(f"{self.seed}/{who}")
 
     @property

@@ -149,7 +149,7 @@ class Site:
         """Put these faults on a register, instead of all others."""
         write_faults(self.registers[kkt], faults)
 
-    def cure(self, kkt: str) -> None:
+    def repair(self, kkt: str) -> None:
         """End a register's faults."""
         clear_faults(self.registers[kkt])
 
@@ -158,7 +158,7 @@ class Site:
         for name in self.parts:
             self.revive(name)
         for kkt in self.registers:
-            self.cure(kkt)
+            self.repair(kkt)
         self.line.cut()
         if self.expect(self.ofd.answers, START_S, "an OFD that answers"):
             self.ofd.set_faults()

@@ -33,7 +33,7 @@ RETRY_REFUSED_S: Final = 0.7
 
 TICK_S: Final = 0.02
 RECENT: Final = 40
-"""Sales back to which a refund or a quarrel may reach."""
+"""Sales back to which a refund or a contradiction may reach."""
 
 TWICE_SHARE, LATE_REPEAT_SHARE, EARLY_QUERY_SHARE, QUERY_SHARE = 0.12, 0.05, 0.08, 0.3
 
@@ -41,18 +41,18 @@ TWICE_SHARE, LATE_REPEAT_SHARE, EARLY_QUERY_SHARE, QUERY_SHARE = 0.12, 0.05, 0.0
 class Terminal(threading.Thread):
     """One terminal in a thread of its own; `till` is its record, to be read when it has ended."""
 
-    def __init__(self, pos_id: str, branch: str, address: tuple[str, int], trade: Trade, chance: Random) -> None:
+    def __init__(self, pos_id: str, branch: str, address: tuple[str, int], trade: Trade, rng: Random) -> None:
         super().__init__(name=pos_id, daemon=True)
         self.till = Till(pos_id)
         self._branch = f"{branch}/pos/{pos_id}"
         self._client = BrokerClient(*address)
         self._trade = trade
-        self._chance = chance
+        self._rng = rng
         self._open: list[Sale] = []
         self._printed: list[Sale] = []
         self._refunded: list[Sale] = []
         self._next_customer_at = 0.0
-        self._door_closed = False
+        self._sales_stopped = False
         self._patient = False
         self._in_order = False
         self._again: list[Sale] = []
@@ -70,32 +70,32 @@ class Terminal(threading.Thread):
         """Requests without a verdict."""
         return len(self._open) + self._recheck
 
-    def close_the_door(self) -> None:
+    def stop_sales(self) -> None:
         """Nobody comes any more; those inside are served."""
-        self._door_closed = True
+        self._sales_stopped = True
 
     def be_patient(self) -> None:
         """From now on send each request once, as long as the line holds."""
         self._patient = True
 
     def ask_all_again(self, count: int) -> None:
-        """Send so many requests of long ago once more, and wait for their verdicts; the door must be closed."""
+        """Send so many requests of long ago once more, and wait for their verdicts; sales must have stopped."""
         self._recheck = count
 
     def ask_everything_again(self, *, printed: bool) -> None:
-        """Send every request once more that was printed, or was not, in the order made; the door must be closed.
+        """Send every request once more that was printed, or was not, in the order made; sales must have stopped.
 
-        This is what a shop does after the bridge has lost its memory: what was printed first, as whether anything else
+        This is what a shop does after the bridge has lost its journal: what was printed first, as whether anything else
         is to be refused (a second refund, other content) depends on it.
         """
         self._in_order = printed
         self._again = [sale for sale in self.till.all() if sale.is_printed == printed]
         self._recheck = len(self._again)
 
-    def open_the_door(self) -> None:
+    def resume_sales(self) -> None:
         """Customers come again."""
         self._in_order = False
-        self._door_closed = False
+        self._sales_stopped = False
 
     def leave(self) -> None:
         """End the thread, when it comes round."""
@@ -110,7 +110,7 @@ class Terminal(threading.Thread):
                 self._step()
             except BrokerAway:
                 self._note_broken()
-                self._leaving.wait(self._chance.uniform(0.05, 0.3))
+                self._leaving.wait(self._rng.uniform(0.05, 0.3))
         self._client.close()
 
     def _step(self) -> None:
@@ -120,11 +120,11 @@ class Terminal(threading.Thread):
         if self._recheck:
             self._begin_recheck()
         now = time.monotonic()
-        if not self._door_closed and len(self._open) < OPEN_MAX and now >= self._next_customer_at:
-            self._next_customer_at = now + self._chance.expovariate(1 / THINK_S)
+        if not self._sales_stopped and len(self._open) < OPEN_MAX and now >= self._next_customer_at:
+            self._next_customer_at = now + self._rng.expovariate(1 / THINK_S)
             self._serve(self._trade.next(self._printed[-RECENT:], self._refunded[-RECENT:]))
         for sale in [sale for sale in self._open if now >= sale.ask_again_at]:
-            asks = not self._in_order and sale.kind == "sale" and self._chance.random() < QUERY_SHARE
+            asks = not self._in_order and sale.kind == "sale" and self._rng.random() < QUERY_SHARE
             self._ask(sale, "query" if asks else "receipt")
 
     def _connect(self) -> None:
@@ -134,7 +134,7 @@ class Terminal(threading.Thread):
         self.till.connections += 1
         for sale in self._open:
             # Whoever was cut off asks at once, but not all in the same moment.
-            sale.ask_again_at = min(sale.ask_again_at, time.monotonic() + self._chance.uniform(0, 1))
+            sale.ask_again_at = min(sale.ask_again_at, time.monotonic() + self._rng.uniform(0, 1))
 
     def _note_broken(self) -> None:
         self.till.broken_at.setdefault(self.till.connections, time.time())
@@ -142,7 +142,7 @@ class Terminal(threading.Thread):
     def _serve(self, sale: Sale) -> None:
         shelf = self.till.conflicts if sale.expected == CONFLICT else self.till.sales
         if sale.receipt_id in shelf:
-            return  # this quarrel was had already
+            return  # this contradiction was sent already
         shelf[sale.receipt_id] = sale
         if sale.kind == "refund":
             # Only one refund of the whole can be right.
@@ -151,9 +151,9 @@ class Terminal(threading.Thread):
         sale.connection = self.till.connections
         sale.patient = self._patient
         self._ask(sale, "receipt")
-        if self._chance.random() < TWICE_SHARE:
+        if self._rng.random() < TWICE_SHARE:
             self._ask(sale, "receipt")
-        elif sale.kind == "sale" and not sale.patient and self._chance.random() < EARLY_QUERY_SHARE:
+        elif sale.kind == "sale" and not sale.patient and self._rng.random() < EARLY_QUERY_SHARE:
             self._ask(sale, "query")
 
     def _ask(self, sale: Sale, what: Question) -> None:
@@ -173,7 +173,7 @@ class Terminal(threading.Thread):
     def _begin_recheck(self) -> None:
         """Take up again some of what was finished; nothing about it may have changed."""
         done = [sale for sale in self.till.all() if not sale.is_open]
-        chosen, self._again = self._again or self._chance.sample(done, min(self._recheck, len(done))), []
+        chosen, self._again = self._again or self._rng.sample(done, min(self._recheck, len(done))), []
         for sale in chosen:
             self._reopen(sale)
         self._recheck = 0
@@ -209,7 +209,7 @@ class Terminal(threading.Thread):
             self._ask_again_in(sale, math.inf if sale.patient else PATIENCE_BUFFERED_S)
 
     def _ask_again_in(self, sale: Sale, about_s: float) -> None:
-        sale.ask_again_at = time.monotonic() + about_s * self._chance.uniform(0.8, 1.2)
+        sale.ask_again_at = time.monotonic() + about_s * self._rng.uniform(0.8, 1.2)
 
     def _close(self, sale: Sale) -> None:
         if sale.is_open or sale not in self._open:
@@ -223,5 +223,5 @@ class Terminal(threading.Thread):
             self._printed.append(sale)
         if sale.is_printed and sale.kind == "refund":
             self._refunded.append(self.till.sales[sale.request["original_receipt_id"]])
-        if not self._door_closed and self._chance.random() < LATE_REPEAT_SHARE:
+        if not self._sales_stopped and self._rng.random() < LATE_REPEAT_SHARE:
             self._reopen(sale)

@@ -87,7 +87,7 @@ def another_document(evidence: Evidence) -> dict[str, Any]:
     return {"papers": tuple(changed if other is paper else other for other in evidence.papers)}
 
 
-def paper_of_a_stranger(evidence: Evidence) -> dict[str, Any]:
+def paper_of_an_unknown_receipt(evidence: Evidence) -> dict[str, Any]:
     paper = paper_of(evidence, a_printed(evidence))
     body = dataclasses.replace(paper.document.body, requisite_1192="A" * 16)
     return {
@@ -102,32 +102,37 @@ def torn_storage(_evidence: Evidence) -> dict[str, Any]:
     return {"bad_storages": ("kkt-1.fn: line 7 is document 8",)}
 
 
-def books_without(evidence: Evidence) -> dict[str, Any]:
-    return {"books": {**evidence.books, "documents": evidence.books["documents"][1:]}}
+def ofd_without(evidence: Evidence) -> dict[str, Any]:
+    return {"ofd_received": {**evidence.ofd_received, "documents": evidence.ofd_received["documents"][1:]}}
 
 
-def books_of_another(evidence: Evidence) -> dict[str, Any]:
-    first, *rest = evidence.books["documents"]
-    return {"books": {**evidence.books, "documents": [first | {"fd_number": 1}, *rest]}}
+def ofd_with_another_document(evidence: Evidence) -> dict[str, Any]:
+    first, *rest = evidence.ofd_received["documents"]
+    return {"ofd_received": {**evidence.ofd_received, "documents": [first | {"fd_number": 1}, *rest]}}
 
 
-def books_with_a_stranger(evidence: Evidence) -> dict[str, Any]:
-    documents = evidence.books["documents"]
-    stranger = documents[-1] | {"key": f"pos-1:{'0' * 8}-0000-4000-8000-{'0' * 12}"}
-    return {"books": {**evidence.books, "documents": [*documents, stranger]}}
+def ofd_with_an_unknown_document(evidence: Evidence) -> dict[str, Any]:
+    documents = evidence.ofd_received["documents"]
+    unknown = documents[-1] | {"key": f"pos-1:{'0' * 8}-0000-4000-8000-{'0' * 12}"}
+    return {"ofd_received": {**evidence.ofd_received, "documents": [*documents, unknown]}}
 
 
-def books_with_a_conflict(evidence: Evidence) -> dict[str, Any]:
+def ofd_with_a_conflict(evidence: Evidence) -> dict[str, Any]:
     conflict = {"key": ":".join(a_printed(evidence).key), "accepted": {}, "refused": {}, "at": ""}
-    return {"books": {**evidence.books, "conflicts": [conflict]}}
+    return {"ofd_received": {**evidence.ofd_received, "conflicts": [conflict]}}
 
 
-def books_in_disorder(evidence: Evidence) -> dict[str, Any]:
+def ofd_in_disorder(evidence: Evidence) -> dict[str, Any]:
     """The last document of a register comes first, and nothing explains it."""
-    documents = copy.deepcopy(evidence.books["documents"])
+    documents = copy.deepcopy(evidence.ofd_received["documents"])
     documents[-1]["order"] = 0
     rows = {key: dataclasses.replace(row, attempts=0) for key, row in evidence.rows.items()}
-    return {"books": {**evidence.books, "documents": documents}, "rows": rows, "outages": (), "losses": ()}
+    return {
+        "ofd_received": {**evidence.ofd_received, "documents": documents},
+        "rows": rows,
+        "outages": (),
+        "losses": (),
+    }
 
 
 def without_replies(evidence: Evidence) -> dict[str, Any]:
@@ -213,13 +218,13 @@ def set_to(**fields: Any) -> Callable[[Evidence], dict[str, Any]]:
         (without_paper, {"not printed", "wrong delivery"}),
         (printed_again, {"printed twice"}),
         (another_document, {"wrong document"}),
-        (paper_of_a_stranger, {"unknown document"}),
+        (paper_of_an_unknown_receipt, {"unknown document"}),
         (torn_storage, {"fiscal storage"}),
-        (books_without, {"not delivered"}),
-        (books_of_another, {"wrong delivery"}),
-        (books_with_a_stranger, {"unknown delivery"}),
-        (books_with_a_conflict, {"OFD conflict"}),
-        (books_in_disorder, {"order"}),
+        (ofd_without, {"not delivered"}),
+        (ofd_with_another_document, {"wrong delivery"}),
+        (ofd_with_an_unknown_document, {"unknown delivery"}),
+        (ofd_with_a_conflict, {"OFD conflict"}),
+        (ofd_in_disorder, {"order"}),
         (without_replies, {"lost"}),
         (told_two_things, {"verdicts differ"}),
         (told_another_document_after_a_loss, {"verdicts differ"}),

@@ -29,36 +29,36 @@ OTHER_REGISTER_SHARE: Final = 0.2
 
 
 class Trade:
-    """One terminal's customers; the same dice make the same receipts."""
+    """One terminal's customers; the same random numbers make the same receipts."""
 
-    def __init__(self, pos_id: str, branch: str, kkts: Sequence[str], chance: Random) -> None:
+    def __init__(self, pos_id: str, branch: str, kkts: Sequence[str], rng: Random) -> None:
         self._pos_id = pos_id
         self._branch = branch
         self._kkts = kkts
-        self._chance = chance
-        self._shop = Shop(pos_id, chance.random())
+        self._rng = rng
+        self._shop = Shop(pos_id, rng.random())
 
     def next(self, printed: Sequence[Sale], refunded: Sequence[Sale]) -> Sale:
-        """The next request. `printed` are plain sales that can be refunded or quarrelled over, `refunded` were."""
-        (kind,) = self._chance.choices(list(KINDS), list(KINDS.values()))
+        """The next request. `printed` are plain sales that can be refunded or contradicted, `refunded` were."""
+        (kind,) = self._rng.choices(list(KINDS), list(KINDS.values()))
         if kind == "broken":
             return self._broken()
         if kind == "other content" and printed:
-            return self._other_content(self._chance.choice(printed))
+            return self._other_content(self._rng.choice(printed))
         if kind == "refund" and printed:
-            return self._refund(self._chance.choice(printed), kind, PRINTED)
+            return self._refund(self._rng.choice(printed), kind, PRINTED)
         if kind == "refund too much" and refunded:
-            return self._refund(self._chance.choice(refunded), kind, "refund_exceeds_original")
+            return self._refund(self._rng.choice(refunded), kind, "refund_exceeds_original")
         return self._sale(self._receipt(), "sale", PRINTED)
 
     def _receipt(self) -> dict[str, Any]:
         request = self._shop.receipt()
-        if self._chance.random() < OTHER_REGISTER_SHARE:
-            request["kkt"] = self._chance.choice(self._kkts)
+        if self._rng.random() < OTHER_REGISTER_SHARE:
+            request["kkt"] = self._rng.choice(self._kkts)
         return request
 
     def _broken(self) -> Sale:
-        path, value, code = self._chance.choice(BREAKAGES)
+        path, value, code = self._rng.choice(BREAKAGES)
         return self._sale(changed(self._receipt(), path, value), f"broken: {path}", code)
 
     def _other_content(self, original: Sale) -> Sale:
@@ -69,7 +69,7 @@ class Trade:
     def _refund(self, original: Sale, kind: str, expected: str) -> Sale:
         """The whole of a sale, in cash."""
         request = {
-            "receipt_id": str(uuid.UUID(int=self._chance.getrandbits(128), version=4)),
+            "receipt_id": str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
             "pos_id": self._pos_id,
             "type": "refund",
             "original_receipt_id": original.receipt_id,
@@ -80,9 +80,9 @@ class Trade:
 
     def _sale(self, request: dict[str, Any], kind: str, expected: str) -> Sale:
         sale = Sale(self._pos_id, request, kind, expected)
-        if self._chance.random() < RESPONSE_TOPIC_SHARE:
-            sale.response_topic = f"{self._branch}/reply/{self._chance.randrange(3)}"
-            sale.correlation = self._chance.randbytes(8)
+        if self._rng.random() < RESPONSE_TOPIC_SHARE:
+            sale.response_topic = f"{self._branch}/reply/{self._rng.randrange(3)}"
+            sale.correlation = self._rng.randbytes(8)
         return sale
 
 

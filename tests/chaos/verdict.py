@@ -61,7 +61,7 @@ def one_final_reply(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _agree(verdicts: Sequence[Reply], losses: Sequence[float]) -> bool:
-    """Whether they say the same. What the bridge remembers beside the document (when it came) goes with its memory."""
+    """Whether they say the same. What the bridge remembers beside the document (when it came) goes with its journal."""
     eras = _eras(verdicts, losses)
     of_each = [era[0] for era in eras]
     return all(reply.comparable() == era[0].comparable() for era in eras for reply in era) and all(
@@ -71,7 +71,7 @@ def _agree(verdicts: Sequence[Reply], losses: Sequence[float]) -> bool:
 
 
 def _eras(replies: Sequence[Reply], losses: Sequence[float]) -> list[list[Reply]]:
-    """The replies between one loss of memory and the next."""
+    """The replies between one loss of the journal and the next."""
     eras: dict[int, list[Reply]] = defaultdict(list)
     for reply in replies:
         eras[sum(at < reply.at for at in losses)].append(reply)
@@ -122,10 +122,10 @@ def one_document(evidence: Evidence) -> Iterator[Finding]:
             requisite = requisite_1192(sale.key)
             known.add(requisite)
             yield from _judge_papers(sale, papers.get(requisite, []))
-    for stranger, found in papers.items():
-        if stranger not in known:
+    for unknown, found in papers.items():
+        if unknown not in known:
             where = ", ".join(f"{paper.kkt} FD {paper.document.fd_number}" for paper in found)
-            yield Finding("unknown document", f"{where}: no terminal ever sold this ({stranger})")
+            yield Finding("unknown document", f"{where}: no terminal ever sold this ({unknown})")
 
 
 def papers_by_requisite(evidence: Evidence) -> dict[str | None, list[Paper]]:
@@ -181,9 +181,9 @@ def _names(reply: Reply, paper: Paper) -> bool:
 
 def delivered_once(evidence: Evidence) -> Iterator[Finding]:
     """The OFD has each document under its own key, and nothing else."""
-    for conflict in evidence.books["conflicts"]:
+    for conflict in evidence.ofd_received["conflicts"]:
         yield Finding("OFD conflict", f"two documents under one key: {conflict}", _key(conflict))
-    entries = {_key(entry): entry for entry in evidence.books["documents"]}
+    entries = {_key(entry): entry for entry in evidence.ofd_received["documents"]}
     papers = papers_by_requisite(evidence)
     for till in evidence.tills:
         for sale in till.sales.values():
@@ -205,7 +205,7 @@ def delivered_in_order(evidence: Evidence) -> Iterator[Finding]:
     """First arrivals follow the FD numbers of each register, but for documents that met an error of their own."""
     printed_at = {sale.key: _printed_at(sale) for sale in evidence.sales() if sale.is_printed}
     last: dict[str, int] = {}
-    for entry in sorted(evidence.books["documents"], key=lambda entry: int(entry["order"])):
+    for entry in sorted(evidence.ofd_received["documents"], key=lambda entry: int(entry["order"])):
         key, kkt, fd_number = _key(entry), str(entry["kkt"]), int(entry["fd_number"])
         if _met_an_error(evidence, key, printed_at.get(key, 0.0), _at(entry["first_at"])):
             continue
@@ -260,7 +260,7 @@ def bridge_is_well(evidence: Evidence) -> Iterator[Finding]:
 
 
 def verify_agrees(evidence: Evidence) -> Iterator[Finding]:
-    """The bridge's own verdict on the same books, and its sums."""
+    """The bridge's own verdict on the same records, and its sums."""
     verify = evidence.verify
     if verify.status != 0:
         yield Finding("verify", f"exit status {verify.status}")
