@@ -7,10 +7,11 @@ from pathlib import Path
 
 from support.mqtt_client import MqttClient
 from support.processes import wait_until
+from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import HOST
 from benchmarks.past import past_of
-from benchmarks.programs import Ofd, Shop
+from benchmarks.programs import Shop
 from benchmarks.site import Site, load_bridge
 
 COPIES = 40
@@ -20,7 +21,7 @@ MORE = 5
 def test_a_bridge_goes_on_from_a_pending_past_and_delivers_it(site: Site) -> None:
     directory = past_of(site, "pending", COPIES, pending=True)
     check_whole(directory / "journal.db", "printed")
-    ofd = Ofd(directory)
+    ofd = OfdProcess(directory)
     shop = Shop(ofd.url, settings={"breaker": {"reset_timeout_s": 0.1}})
     with site.bridge(shop, directory) as bridge:
         assert pending(site, bridge.branch) == COPIES + 1
