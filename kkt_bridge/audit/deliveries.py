@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from kkt_bridge.audit.differences import Difference
+from kkt_bridge.audit.differences import Difference, difference_of
 from kkt_bridge.audit.journal_claims import Claim
 from kkt_bridge.audit.scratch_database import PRINTED, ScratchDatabase
 from kkt_bridge.receipts.lifecycle import Status
@@ -22,9 +22,9 @@ def claimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
     """Find what the journal says is at the OFD, and is not. The OFD was asked after the journal was read."""
     for claim, (fn_number, fd_number) in scratch.claims(_CLAIMED, Status.SYNCED):
         if fd_number is None:
-            yield _about(claim, "not_at_ofd", "the journal says synced, the OFD does not have it")
+            yield difference_of(claim, "not_at_ofd", "the journal says synced, the OFD does not have it")
         else:
-            yield _about(claim, "ofd_differs", f"the OFD has FD {fd_number} of FN {fn_number}")
+            yield difference_of(claim, "ofd_differs", f"the OFD has FD {fd_number} of FN {fn_number}")
 
 
 def unclaimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
@@ -32,10 +32,10 @@ def unclaimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
     for claim, _ in scratch.claims(_UNRECORDED):
         if claim.status in PRINTED:
             what = f"the OFD has it, the journal says {claim.status}"
-            yield _about(claim, "unrecorded_delivery", what, is_note=True)
+            yield difference_of(claim, "unrecorded_delivery", what, is_note=True)
         else:
             what = f"the OFD has a document of it, the journal says {claim.status}"
-            yield _about(claim, "ofd_differs", what)
+            yield difference_of(claim, "ofd_differs", what)
     for key, fn_number, fd_number in scratch.rows(_UNKNOWN):
         pos_id, _, receipt_id = key.partition(":")
         what = "the OFD has it, the journal has no such receipt"
@@ -49,7 +49,7 @@ def late_arrivals(scratch: ScratchDatabase) -> Iterator[Difference]:
         newest: Claim | None = None
         for claim, _ in of_storage:
             if newest is not None and _overtaken(claim, newest):
-                yield _about(claim, "ofd_out_of_order", f"it came to the OFD after FD {newest.fd_number}")
+                yield difference_of(claim, "ofd_out_of_order", f"it came to the OFD after FD {newest.fd_number}")
             if newest is None or (claim.fd_number or 0) > (newest.fd_number or 0):
                 newest = claim
 
@@ -59,10 +59,6 @@ def _overtaken(claim: Claim, newest: Claim) -> bool:
     assert claim.document is not None
     assert claim.fd_number is not None
     return claim.fd_number < (newest.fd_number or 0) and claim.document < (newest.document or 0) and claim.attempts == 0
-
-
-def _about(claim: Claim, kind: str, what: str, *, is_note: bool = False) -> Difference:
-    return Difference(kind, what, *claim.key, claim.kkt, claim.fn_number, claim.fd_number, is_note=is_note)
 
 
 _CLAIMED: Final = """

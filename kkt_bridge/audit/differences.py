@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from kkt_bridge.audit.journal_claims import Claim
+
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "damaged_journal": "stop the bridge and start it: it moves the journal aside and says what to do",
@@ -59,3 +61,8 @@ class Difference:
         storage = f"FN {self.fn_number}" if self.fn_number else None
         number = f"FD {self.fd_number}" if self.fd_number is not None else None
         return " ".join(part for part in (receipt, self.kkt, storage, number) if part)
+
+
+def difference_of(claim: Claim, kind: str, what: str, *, is_note: bool = False) -> Difference:
+    """Return a difference about a receipt and the document that the journal claims for it."""
+    return Difference(kind, what, *claim.key, claim.kkt, claim.fn_number, claim.fd_number, is_note=is_note)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from kkt_bridge.audit.differences import AWAITED, Difference
+from kkt_bridge.audit.differences import AWAITED, Difference, difference_of
 from kkt_bridge.audit.journal_claims import Claim
 from kkt_bridge.audit.scratch_database import ScratchDatabase, claim_of
 from kkt_bridge.receipts.amounts import format_kopecks
@@ -41,7 +41,10 @@ def claimed_documents(scratch: ScratchDatabase) -> Iterator[Difference]:
         yield Difference("missing_document", what, *claim.key, claim.kkt)
     for claim, document in scratch.claims(_UNLIKE):
         if document[2] is None:
-            yield _missing(claim, _elsewhere(scratch, requisite_1192(claim.key)))
+            elsewhere = _elsewhere(scratch, requisite_1192(claim.key))
+            there = f"; there is {elsewhere}" if elsewhere else ""
+            what = f"the journal says {claim.status}, the storage has no such document{there}"
+            yield difference_of(claim, "missing_document", what)
             continue
         for wrong in _mismatches(claim, *document[3:]):
             yield _about_document("document_differs", wrong, document[:3], claim)
@@ -71,18 +74,6 @@ def receipts_in_doubt(scratch: ScratchDatabase, *, running: bool) -> Iterator[Di
     for claim, _ in scratch.claims(_IN_DOUBT, Status.PRINTING, Status.PRINTING):
         what = "was being printed all the time" if running else "was being printed when the bridge ended"
         yield Difference("in_doubt", what, *claim.key, claim.kkt, is_note=running)
-
-
-def _missing(claim: Claim, elsewhere: str) -> Difference:
-    what = f"the journal says {claim.status}, the storage has no such document"
-    return Difference(
-        "missing_document",
-        f"{what}; there is {elsewhere}" if elsewhere else what,
-        *claim.key,
-        claim.kkt,
-        claim.fn_number,
-        claim.fd_number,
-    )
 
 
 def _mismatches(

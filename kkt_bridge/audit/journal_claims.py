@@ -1,4 +1,4 @@
-"""What a journal says of every receipt, read in one snapshot, for an audit."""
+"""The claims of a journal about every receipt, read in one snapshot, for an audit."""
 
 import sqlite3
 from collections import Counter
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.copying import require_whole
 from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.journal.schema import known_schema, schema_of
@@ -61,7 +62,8 @@ def read_claims(path: Path, *, held: bool) -> Iterator[JournalClaims]:
     """
     with closing(open_readonly(path, held=held)) as connection:
         try:
-            _require_whole(connection, path)
+            require_whole(connection)
+            _require_schema(connection, path)
             connection.execute("BEGIN")
             yield _read(connection)
         except sqlite3.OperationalError as error:
@@ -72,10 +74,7 @@ def read_claims(path: Path, *, held: bool) -> Iterator[JournalClaims]:
             raise JournalDamaged(f"{path}: {error}") from None
 
 
-def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
-    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if finding != "ok":
-        raise JournalDamaged(f"{path}: {' '.join(str(finding).split())}")
+def _require_schema(connection: sqlite3.Connection, path: Path) -> None:
     schema = schema_of(connection)
     if schema != known_schema():
         advice = "start the bridge of this release once" if schema < known_schema() else "use the newer kkt-bridge"

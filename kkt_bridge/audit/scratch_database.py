@@ -64,7 +64,7 @@ class ScratchDatabase:
         self.kept_counts: Mapping[tuple[str, str], int] = {}
         self.true_counts: Mapping[tuple[str, str], int] = {}
         self.ofd_known = False
-        """Whether the OFD told what it has."""
+        """False where the OFD does not list its documents."""
         self.after = "before"
         """The table of the second reading of the journal; the first one's where no bridge was running."""
 

@@ -35,9 +35,14 @@ def copy_pages(source: sqlite3.Connection, made: Path) -> None:
         # One file is enough to carry away; the bridge turns the log on again.
         target.execute("PRAGMA journal_mode = DELETE")
         mark_as_copy(target)
-        (finding,) = target.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise sqlite3.DatabaseError(" ".join(str(finding).split()))
+        require_whole(target)
+
+
+def require_whole(connection: sqlite3.Connection) -> None:
+    """Have SQLite check the file; sqlite3.DatabaseError, with its finding in one line, where it is damaged."""
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise sqlite3.DatabaseError(" ".join(str(finding).split()))
 
 
 def finish(made: Path, target: Path) -> None:

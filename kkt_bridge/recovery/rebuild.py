@@ -15,6 +15,7 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.bulk_load import load_rows
+from kkt_bridge.journal.copying import require_whole
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.lock import JournalLock, lock_of
@@ -36,7 +37,7 @@ from kkt_bridge.stages import replies
 from kkt_bridge.wire.topics import Topics
 
 _KEPT_SETTINGS: Final = frozenset({"steps_published"})
-"""Whether receipts are taken is not among them: a bridge that comes back takes them."""
+"""A pause is not among them: a bridge that comes back takes receipts."""
 
 _MINUTE_MS: Final = 60_000
 """Documents carry whole minutes."""
@@ -139,9 +140,7 @@ def _count_rows(journal: Path) -> int:
     if journal.stat().st_size == 0:
         raise sqlite3.DatabaseError("the file is empty")
     with closing(open_readonly(journal, held=False)) as connection:
-        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise sqlite3.DatabaseError(str(finding))
+        require_whole(connection)
         return sum(int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in _RECEIPT_TABLES)  # noqa: S608 (names of our own)
 
 

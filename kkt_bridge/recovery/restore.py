@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
+from kkt_bridge.journal.copying import require_whole
 from kkt_bridge.journal.generation import BRIDGE, log_of, mark_as_copy
 from kkt_bridge.journal.location import require_one_name
 from kkt_bridge.journal.lock import JournalLock
@@ -89,7 +90,7 @@ def _examine(made: Path, copy: Path, bridge_id: str | None) -> tuple[int, int]:
     """Return how many receipts are in it, and its schema. Errors: JournalDamaged, JournalError, StorageUnavailable."""
     try:
         with closing(sqlite3.connect(made, isolation_level=None)) as connection:
-            _require_whole(connection)
+            require_whole(connection)
             _require_journal(connection, copy, bridge_id)
             mark_as_copy(connection)
             return count_receipts(connection), schema_of(connection)
@@ -97,12 +98,6 @@ def _examine(made: Path, copy: Path, bridge_id: str | None) -> tuple[int, int]:
         raise StorageUnavailable(f"{copy}: cannot be examined: {error}") from None
     except sqlite3.DatabaseError as error:
         raise JournalDamaged(f"{copy}: is damaged or no journal, and was not used: {error}: take another") from None
-
-
-def _require_whole(connection: sqlite3.Connection) -> None:
-    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if finding != "ok":
-        raise sqlite3.DatabaseError(" ".join(str(finding).split()))
 
 
 def _require_journal(connection: sqlite3.Connection, copy: Path, bridge_id: str | None) -> None:

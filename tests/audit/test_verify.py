@@ -1,4 +1,4 @@
-"""`verify`: books that agree make no noise, and each that was spoilt is named, with the receipt and what to do."""
+"""`verify` finds nothing where all agree, and names each falsified receipt or document with the remedy."""
 
 import json
 
@@ -79,7 +79,7 @@ def in_journal(shop, request, assignments, table="receipts", status=None):
         )
 
 
-def test_books_that_agree(shop, sold):
+def test_where_all_agree_there_is_no_difference(shop, sold):
     report = report_on(shop)
     assert (report.findings, report.not_checked) == ([], [])
     assert str(report.sums) == "taken 4 = printed 4 = fiscal documents 4 = at the OFD 4"

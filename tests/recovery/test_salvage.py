@@ -26,8 +26,8 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def workshop(tmp_path):
-    folder = tmp_path / "workshop"
+def folder(tmp_path):
+    folder = tmp_path / "folder"
     folder.mkdir()
     return folder
 
@@ -46,13 +46,13 @@ def copied(folder, name):
     return target
 
 
-def test_what_only_the_log_holds_is_read_and_the_original_is_not_touched(tmp_path, model, workshop):
+def test_what_only_the_log_holds_is_read_and_the_original_is_not_touched(tmp_path, model, folder):
     journal = new_journal(tmp_path, ManualClock())
     take(journal)
     damaged = copied(tmp_path, "damaged.db")
     journal.close()
     before = damaged.read_bytes(), damaged.with_name("damaged.db-wal").read_bytes()
-    found = salvage(damaged, model, workshop)
+    found = salvage(damaged, model, folder)
     assert {name: len(rows) for name, rows in found.rows.items() if rows} == {"receipts": 3, "requests": 3, "steps": 3}
     assert not any(found.gaps.values())
     assert found.figures["commit_no"] == 3
@@ -77,27 +77,27 @@ def test_what_only_the_log_holds_is_read_and_the_original_is_not_touched(tmp_pat
         ("UPDATE outbox SET topic = 'a/#' WHERE id = (SELECT min(id) FROM outbox)", "outbox"),
     ],
 )
-def test_rows_that_cannot_be_true_are_left_out(tmp_path, model, workshop, change, table):
+def test_rows_that_cannot_be_true_are_left_out(tmp_path, model, folder, change, table):
     shop = Shop(tmp_path)
     for _ in range(3):
         shop.sell(receipt())
     shop.print_all()
     shop.kill()
-    whole = len(salvage(tmp_path / "journal.db", model, workshop).rows[table])
+    whole = len(salvage(tmp_path / "journal.db", model, folder).rows[table])
     meddle(tmp_path, change)
     (again := tmp_path / "again").mkdir()
     assert len(salvage(tmp_path / "journal.db", model, again).rows[table]) == whole - 1
 
 
-def test_a_file_of_nothing_but_rubbish_brings_nothing_and_no_error(tmp_path, model, workshop):
+def test_a_file_of_nothing_but_rubbish_brings_nothing_and_no_error(tmp_path, model, folder):
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"\xa5" * 40 * 4096)
-    found = salvage(damaged, model, workshop)
+    found = salvage(damaged, model, folder)
     assert not any(found.rows.values())
     assert all(found.gaps.values())
 
 
-def test_a_table_whose_root_is_gone_does_not_take_the_others_along(tmp_path, model, workshop):
+def test_a_table_whose_root_is_gone_does_not_take_the_others_along(tmp_path, model, folder):
     journal = new_journal(tmp_path, ManualClock())
     take(journal)
     journal.close()
@@ -107,12 +107,12 @@ def test_a_table_whose_root_is_gone_does_not_take_the_others_along(tmp_path, mod
     with path.open("r+b") as file:
         file.seek((root - 1) * 4096)
         file.write(bytes(4096))
-    found = salvage(path, model, workshop)
+    found = salvage(path, model, folder)
     assert (found.rows["receipts"], found.gaps["receipts"]) == ([], 1)
     assert (len(found.rows["requests"]), found.gaps["requests"]) == (3, 0)
 
 
-def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, workshop):
+def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, folder):
     shop = Shop(tmp_path)
     for _ in range(3):
         shop.sell(receipt())
@@ -120,7 +120,7 @@ def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, w
     shop.kill()
     old = of_the_first_release(tmp_path / "journal.db", tmp_path / "old.db")
     (again := tmp_path / "again").mkdir()
-    found, expected = salvage(old, model, workshop), salvage(tmp_path / "journal.db", model, again)
+    found, expected = salvage(old, model, folder), salvage(tmp_path / "journal.db", model, again)
     assert not any(found.gaps.values())
     assert {name: len(rows) for name, rows in found.rows.items()} == {
         name: len(rows) if name != "bodies" else 0  # the first release fixed none
@@ -129,7 +129,7 @@ def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, w
     assert found.rows["receipts"] == expected.rows["receipts"]
 
 
-def test_columns_that_cannot_be_added_any_more_are_done_without(tmp_path, model, workshop):
+def test_columns_that_cannot_be_added_any_more_are_done_without(tmp_path, model, folder):
     """A migration has to write; where damage is in its way, what the file has is still read."""
     shop = Shop(tmp_path)
     shop.sell(receipt())
@@ -143,6 +143,6 @@ def test_columns_that_cannot_be_added_any_more_are_done_without(tmp_path, model,
             there = {row[1] for row in connection.execute(f"PRAGMA table_info({name})")}
             for column in sorted(columns - there):
                 connection.execute(f"ALTER TABLE {name} ADD COLUMN {column}")
-    found = salvage(old, model, workshop)
+    found = salvage(old, model, folder)
     assert (len(found.rows["receipts"]), len(found.rows["steps"])) == (1, 1)
     assert found.rows["steps"][0]["received_ms"] is None
