@@ -24,9 +24,9 @@ from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.flood import FLOOD_PER_S
-from kkt_bridge.stages.intake.refusals import REASONS
 from kkt_bridge.wire.decode import FAULTS_SHOWN_MAX, Undecodable, decode_receipt
 from kkt_bridge.wire.messages import REQUEST_BYTES_MAX, ErrorCode
+from kkt_bridge.wire.refusals import REASONS
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -44,9 +44,8 @@ from kkt_bridge.stages.delivery.network import Network
 from kkt_bridge.stages.delivery.uplink import Uplink
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.intake.decide import Decider
+from kkt_bridge.stages.intake.decide import Rules
 from kkt_bridge.stages.intake.intake import Intake
-from kkt_bridge.stages.intake.record import Recorder
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.stale_journal import StartBarrier
 from kkt_bridge.stages.printing.status import LaneSettings, LaneStatus
@@ -293,13 +292,12 @@ def build_intake(base: Foundation, inbox: Inbox, link: BrokerSession, admission:
     """Build the intake, which reads this inbox and acknowledges over this link."""
     settings = base.settings
     return Intake(
-        decider=Decider(
+        rules=Rules(
             registers=frozenset(kkt.id for kkt in settings.kkt),
             register_of_pos=settings.kkt_for,
             command_names=COMMANDS,
             zone=settings.zone,
         ),
-        recorder=Recorder(topics=base.topics, zone=settings.zone),
         admission=admission,
         topics=base.topics,
         journal=base.journal,

@@ -1,42 +1,33 @@
-"""What a POS is told: replies composed from what the journal holds."""
+"""Replies to a POS, composed from what the journal holds."""
 
 import json
-from collections.abc import Iterable
 from datetime import tzinfo
 
 from kkt_bridge.journal.records import PrintTask, StoredReceipt
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.wire.messages import Error, ErrorCode, FaultyField, HlcStamp, Reply, rfc3339
-
-SAFE_TO_REPEAT = "sending it again under the same receipt_id is safe and prints nothing twice"
+from kkt_bridge.wire.messages import Error, HlcStamp, Reply, rfc3339
+from kkt_bridge.wire.refusals import error
 
 
 def refusal(receipt_id: str | None, pos_id: str, error: Error) -> Reply:
-    """The request ends here; nothing was taken."""
+    """Return the reply to a request that ends here; nothing was taken."""
     return Reply(receipt_id=receipt_id, pos_id=pos_id, status="rejected", final=True, error=error)
 
 
-def error(code: ErrorCode, message: str, *, retryable: bool, fields: Iterable[tuple[str, str]] = ()) -> Error:
-    """An error of the contract."""
-    shown = [FaultyField(path=path, message=text) for path, text in fields]
-    return Error(code=code, message=message, retryable=retryable, fields=shown)
-
-
 def not_found(key: ReceiptKey) -> Reply:
-    """The answer to a query for a receipt that was never taken."""
-    message = f"no receipt {key.receipt_id} was ever taken from {key.pos_id}; {SAFE_TO_REPEAT}"
+    """Return the answer to a query for a receipt that was never taken."""
     return Reply(
         **key._asdict(),
         status="unknown",
         final=False,
-        error=error("not_found", message, retryable=True),
+        error=error("not_found", **key._asdict()),
     )
 
 
 def printed(task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...], printed_ms: int, zone: tzinfo) -> Reply:
-    """The fiscal document exists."""
+    """Return the reply with the fiscal document."""
     return Reply(
         **task.key._asdict(),
         status="printed",
@@ -50,7 +41,7 @@ def printed(task: PrintTask, mark: FiscalMark, warnings: tuple[str, ...], printe
 
 
 def rejected(task: PrintTask, code: str, message: str, zone: tzinfo) -> Reply:
-    """The register refused it for good."""
+    """Return the reply to a receipt that the register refused for good."""
     return Reply(
         **task.key._asdict(),
         status="rejected",
@@ -61,14 +52,13 @@ def rejected(task: PrintTask, code: str, message: str, zone: tzinfo) -> Reply:
     )
 
 
-def rejection(code: str, message: str) -> Error:
-    """Why a register will not print a receipt, with what the cashier may do."""
-    advice = "nothing was printed: put it right and sell again under a new receipt_id"
-    return Error.model_validate({"code": code, "message": f"{message}; {advice}", "retryable": False})
+def rejection(code: str, problem: str) -> Error:
+    """Return why a register will not print a receipt, with what the cashier may do; `code` is the contract's."""
+    return error("kkt_rejected", problem=problem).model_copy(update={"code": code})
 
 
 def stored(receipt: StoredReceipt, zone: tzinfo, *, duplicate: bool) -> Reply:
-    """What became of a receipt that was taken: the same reply again, or word that it waits."""
+    """Return the reply again to a receipt that was taken before, or `buffered` while it waits."""
     status = _REPLY_STATUS[receipt.status]
     return Reply.model_validate(
         {

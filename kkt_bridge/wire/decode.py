@@ -5,9 +5,8 @@ JSON is taken as the contract has it: one object, no duplicate keys, no NaN, no 
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -23,7 +22,8 @@ from kkt_bridge.receipts.model import (
     Receipt,
 )
 from kkt_bridge.receipts.text import INN_PATTERN
-from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX, Error, ErrorCode, FaultyField
+from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX, Error
+from kkt_bridge.wire.refusals import error
 
 NESTING_MAX: Final = 32
 """Levels of objects and arrays: far more than any message has, far fewer than any writer of JSON takes."""
@@ -39,7 +39,7 @@ class BadJson(ValueError):
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes, numbers with a fraction or an exponent as Decimal; BadJson otherwise."""
+    """Return the JSON object in these bytes, numbers with a fraction or an exponent as Decimal. Errors: BadJson."""
     if not payload:
         raise BadJson("empty: expected a JSON object")
     if payload.startswith(b"\xef\xbb\xbf"):
@@ -153,7 +153,7 @@ _WORDS: Final = MappingProxyType(
 
 
 def fault_words(kind: str, message: str, context: Mapping[str, Any]) -> str:
-    """A pydantic finding (its type, message and context) as one clause that says what was expected."""
+    """Return a pydantic finding (its type, message and context) as one clause that says what was expected."""
     if kind == "string_pattern_mismatch":
         return _PATTERN_WORDS.get(context["pattern"], f"expected a match of {context['pattern']}")
     if kind in _WORDS:
@@ -172,8 +172,6 @@ ID_CHARS_MAX: Final = 64
 
 _PATH_CHARS_MAX: Final = 200
 
-NOTHING_TAKEN: Final = "nothing was taken: mended, it may always be sent again under the same id"
-
 Message = TypeVar("Message", bound=BaseModel)
 
 
@@ -187,57 +185,56 @@ class Undecodable(Exception):
 
 
 def decode_receipt(payload: bytes, pos: str) -> Receipt:
-    """The receipt that POS `pos` published; Undecodable holds the error for the reply."""
-    fields = _parse(payload, "receipt_id")
-    receipt_id = _id_in(fields, "receipt_id")
+    """Return the receipt that POS `pos` published. Errors: Undecodable, with the error for the reply."""
+    fields, receipt_id = _parse(payload, "receipt_id")
     if (claimed := fields.get("pos_id")) != pos and isinstance(claimed, str):
         mismatch = Fault("pos_id", f"differs from the topic's POS {pos[:64]!a}: publish on the topic of your own POS")
-        raise Undecodable(_refusal("pos_mismatch", _summary([mismatch]), [mismatch]), receipt_id)
-    receipt = _validate(Receipt, fields, "invalid_receipt", receipt_id)
+        raise Undecodable(invalid_receipt([mismatch], "pos_mismatch"), receipt_id)
+    receipt = _validate(Receipt, fields, receipt_id)
     if faults := receipt_faults(receipt):
         raise Undecodable(invalid_receipt(faults), receipt_id)
     return receipt
 
 
-def invalid_receipt(faults: list[Fault]) -> Error:
-    """The error that names these wrong fields, at least one."""
-    return _refusal("invalid_receipt", _summary(faults), faults)
-
-
 def decode_message(model: type[Message], payload: bytes, id_field: str) -> Message:
-    """A query or command; Undecodable holds the error for the answer."""
-    fields = _parse(payload, id_field)
-    return _validate(model, fields, "invalid_receipt", _id_in(fields, id_field))
+    """Return a query or command. Errors: Undecodable, with the error for the answer."""
+    return _validate(model, *_parse(payload, id_field))
+
+
+def invalid_receipt(faults: list[Fault], reason: str = "invalid_receipt") -> Error:
+    """Return the error that names these wrong fields, at least one."""
+    return error(reason, problem=_summary(faults), fields=faults[:FAULTS_SHOWN_MAX])
 
 
 def too_large(length: int, beginning: bytes, id_field: str) -> Undecodable:
-    """The refusal of a payload of so many bytes, more than `REQUEST_BYTES_MAX`; of it `ID_SOUGHT_BYTES` are needed."""
-    message = f"{length} bytes are too many for a request, at most {REQUEST_BYTES_MAX} fit"
-    return Undecodable(_refusal("too_large", message), _id_seen(beginning, id_field))
+    """Return the refusal of a payload of more than `REQUEST_BYTES_MAX`; of it `ID_SOUGHT_BYTES` are needed."""
+    return Undecodable(error("too_large", length=length, most=REQUEST_BYTES_MAX), _id_seen(beginning, id_field))
 
 
-def validation_faults(error: ValidationError, most: int | None = None) -> list[Fault]:
-    """The findings of pydantic, the first `most` of them, as paths and messages of the contract."""
-    return [_fault(item) for item in error.errors(include_url=False, include_input=False)[:most]]
+def validation_faults(findings: ValidationError, most: int | None = None) -> list[Fault]:
+    """Return the findings of pydantic, the first `most` of them, as paths and messages of the contract."""
+    return [_fault(item) for item in findings.errors(include_url=False, include_input=False)[:most]]
 
 
-def _parse(payload: bytes, id_field: str) -> dict[str, Any]:
+def _parse(payload: bytes, id_field: str) -> tuple[dict[str, Any], str | None]:
+    """Return the fields of the JSON object, and the text of its id, shortened, if it has one."""
     if len(payload) > REQUEST_BYTES_MAX:
         raise too_large(len(payload), payload, id_field)
     try:
-        return parse_object(payload)
+        fields = parse_object(payload)
     except BadJson as problem:
-        raise Undecodable(_refusal("invalid_json", str(problem)), _id_seen(payload, id_field)) from None
+        raise Undecodable(error("invalid_json", problem=problem), _id_seen(payload, id_field)) from None
+    value = fields.get(id_field)
+    return fields, value[:ID_CHARS_MAX] if isinstance(value, str) and value else None
 
 
-def _validate(model: type[Message], fields: dict[str, Any], code: ErrorCode, message_id: str | None) -> Message:
+def _validate(model: type[Message], fields: dict[str, Any], message_id: str | None) -> Message:
     try:
         return model.model_validate(fields)
-    except ValidationError as error:
-        if error.error_count() > FAULTS_READ_MAX:
-            raise Undecodable(_refusal(code, f"{error.error_count()} fields are wrong"), message_id) from None
-        faults = validation_faults(error, FAULTS_SHOWN_MAX + 1)
-        raise Undecodable(_refusal(code, _summary(faults), faults), message_id) from None
+    except ValidationError as findings:
+        if (count := findings.error_count()) > FAULTS_READ_MAX:
+            raise Undecodable(error("invalid_receipt", problem=f"{count} fields are wrong"), message_id) from None
+        raise Undecodable(invalid_receipt(validation_faults(findings, FAULTS_SHOWN_MAX + 1)), message_id) from None
 
 
 def _fault(item: ErrorDetails) -> Fault:
@@ -258,16 +255,6 @@ def _summary(faults: list[Fault]) -> str:
     if len(faults) > FAULTS_SHOWN_MAX:
         return f"{first} (and at least {FAULTS_SHOWN_MAX} more)"
     return f"{first} (and {len(faults) - 1} more)" if len(faults) > 1 else first
-
-
-def _refusal(code: ErrorCode, message: str, faults: Iterable[Fault] = ()) -> Error:
-    shown = [FaultyField(path=fault.path, message=fault.message) for fault in islice(faults, FAULTS_SHOWN_MAX)]
-    return Error(code=code, message=f"{message}; {NOTHING_TAKEN}", retryable=False, fields=shown)
-
-
-def _id_in(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    return value[:ID_CHARS_MAX] if isinstance(value, str) and value else None
 
 
 def _id_seen(payload: bytes, name: str) -> str | None:

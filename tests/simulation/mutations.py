@@ -30,7 +30,7 @@ from kkt_bridge.stages import (
 )
 from kkt_bridge.stages.delivery import delivery, disposition, failure_attribution, trial
 from kkt_bridge.stages.delivery import outcomes as delivery_outcomes
-from kkt_bridge.stages.intake import admission, decide, intake, record
+from kkt_bridge.stages.intake import decide, intake, record
 from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, stale_journal, storage_reader
 
 Mutation = Callable[[], None]
@@ -316,24 +316,22 @@ def order_by_the_wall_clock() -> None:
 
 def take_more_than_fits() -> None:
     """The buffer's capacity is looked at from before the transaction."""
-    real = admission.Admission.refusal
+    real = record.Recorder.facts
 
-    def refusal(self: Any, tx: Any, receipt: Any, kkt: str) -> Any:
-        found = real(self, tx, receipt, kkt)
-        return None if found is not None and found.code == "buffer_full" and tx.before.pending < 200 else found
+    def facts(self: Any, tx: Any, request: Any) -> Any:
+        return dataclasses.replace(real(self, tx, request), pending=tx.before.pending)
 
-    admission.Admission.refusal = refusal  # type: ignore[method-assign]
+    record.Recorder.facts = facts  # type: ignore[method-assign]
 
 
 def believe_a_contradiction() -> None:
     """Other content under a known id is answered with the stored reply, as if it had been printed."""
-    real = decide.Decider._about_receipt
+    real = decide._decide_receipt
 
-    def about(self: Any, request: Any, receipt: Any, known: Any) -> Any:
-        found = known.receipt(receipt.key)
-        return real(self, request, receipt, known) if found is None else decide.Repeat(found)
+    def decide_receipt(request: Any, receipt: Any, facts: Any, rules: Any) -> Any:
+        return real(request, receipt, facts, rules) if facts.receipt is None else decide.Repeat(facts.receipt)
 
-    decide.Decider._about_receipt = about  # type: ignore[method-assign]
+    decide._decide_receipt = decide_receipt
 
 
 def bury_silently() -> None:
@@ -378,13 +376,12 @@ def commit_in_two_parts() -> None:
 
 def take_while_paused() -> None:
     """A pause is told, and not kept to."""
-    real = admission.Admission.refusal
+    real = record.Recorder.facts
 
-    def refusal(self: Any, tx: Any, receipt: Any, kkt: str) -> Any:
-        found = real(self, tx, receipt, kkt)
-        return None if found is not None and found.code == "paused" else found
+    def facts(self: Any, tx: Any, request: Any) -> Any:
+        return dataclasses.replace(real(self, tx, request), paused=False)
 
-    admission.Admission.refusal = refusal  # type: ignore[method-assign]
+    record.Recorder.facts = facts  # type: ignore[method-assign]
 
 
 def ask_the_wrong_storage() -> None:
@@ -406,12 +403,12 @@ def refuse_twice_differently() -> None:
 
 def print_what_was_retained() -> None:
     """A receipt that comes with the retain flag is taken like any other."""
-    real = decide.Decider._obstacle
+    real = decide._refusal_of_new
 
-    def obstacle(self: Any, request: Any, *how: Any) -> Any:
-        return real(self, dataclasses.replace(request, retained=False), *how)
+    def refusal(request: Any, *how: Any) -> Any:
+        return real(dataclasses.replace(request, retained=False), *how)
 
-    decide.Decider._obstacle = obstacle  # type: ignore[method-assign]
+    decide._refusal_of_new = refusal
 
 
 def let_go_of_what_the_disk_refuses() -> None:

@@ -10,8 +10,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.document import fiscal_mark
 from kkt_bridge.registers.virtual.fiscal_document import Registration
 from kkt_bridge.registers.virtual.storage_file import read_documents
-from kkt_bridge.stages.intake.decide import Adopt
-from kkt_bridge.stages.intake.request import understand
+from kkt_bridge.stages.intake.decide import Adopt, understand
 
 
 @pytest.fixture

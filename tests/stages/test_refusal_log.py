@@ -4,8 +4,8 @@ import pytest
 from support.clocks import ManualClock
 
 from kkt_bridge.mqtt.inbox import AckToken
+from kkt_bridge.stages.intake.decide import Request
 from kkt_bridge.stages.intake.flood import LINES_MAX, LINES_PER_SENDER, PERIOD_S, RefusalLog
-from kkt_bridge.stages.intake.request import Request
 
 
 @pytest.fixture

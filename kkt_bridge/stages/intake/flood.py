@@ -8,10 +8,12 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.stages.intake.request import Request
+
+if TYPE_CHECKING:
+    from kkt_bridge.stages.intake.decide import Request
 
 WINDOW_S: Final = 5.0
 """Seconds over which messages are counted."""
@@ -104,7 +106,7 @@ class RefusalLog:
         self._untold: Counter[str] = Counter()
         """Refusals of this second beyond the lines, by sender; of senders beyond `LINES_MAX` under an empty name."""
 
-    def note(self, request: Request, code: str, message: str) -> None:
+    def note(self, request: "Request", code: str, message: str) -> None:
         """A request was refused."""
         self._turn_the_second()
         sender = request.sender

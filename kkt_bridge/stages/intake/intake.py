@@ -15,20 +15,29 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError, StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import find_receipt, look_up, stored_body, trim_refusals
-from kkt_bridge.journal.records import StoredReceipt
+from kkt_bridge.journal.receipts import look_up, trim_refusals
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.mqtt.inbox import AckToken, Inbox
 from kkt_bridge.mqtt.messages import BrokerSession, Publication
-from kkt_bridge.receipts.model import Receipt
-from kkt_bridge.stages import replies
-from kkt_bridge.stages.intake import refusals
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.intake.decide import Decider, Refuse, RefuseCommand, Verdict, is_repeat
+from kkt_bridge.stages.intake.decide import (
+    Answer,
+    AnswerVerdict,
+    Facts,
+    Refuse,
+    RefuseCommand,
+    Repeat,
+    Request,
+    Rules,
+    Verdict,
+    decide,
+    refuse,
+    understand,
+)
 from kkt_bridge.stages.intake.flood import RefusalLog
-from kkt_bridge.stages.intake.record import Recorder
-from kkt_bridge.stages.intake.request import Request, understand
-from kkt_bridge.wire.messages import CommandError, Error
+from kkt_bridge.stages.intake.record import Recorder, readable_facts
+from kkt_bridge.wire import refusals
+from kkt_bridge.wire.messages import Command, CommandError, Error
 from kkt_bridge.wire.topics import Topics
 
 BATCH_MAX: Final = 64
@@ -57,8 +66,8 @@ class _Unrecorded:
     """A message that was answered past the journal: what is still to be written, and what to acknowledge then."""
 
     request: Request
+    verdict: AnswerVerdict
     answer: bytes
-    is_refusal: bool
     tokens: list[AckToken] = field(default_factory=list)
     """Its own, and those of its redeliveries."""
 
@@ -69,8 +78,7 @@ class Intake:
     def __init__(
         self,
         *,
-        decider: Decider,
-        recorder: Recorder,
+        rules: Rules,
         admission: Admission,
         topics: Topics,
         journal: Journal,
@@ -78,9 +86,9 @@ class Intake:
         link: BrokerSession,
         clock: Clock,
     ) -> None:
-        self._decider = decider
-        self._recorder = recorder
-        self._admission = admission
+        self._rules = rules
+        self._recorder = Recorder(topics=topics, rules=rules, admission=admission)
+        self._watch = admission.watch
         self._topics = topics
         self._journal = journal
         self._inbox = inbox
@@ -93,11 +101,11 @@ class Intake:
 
     def step(self) -> float | None:
         """Decide on what has arrived."""
-        wait = self._step()
+        wait = self._work()
         due = self._refusal_log.step()
         return wait if due is None else due if wait is None else min(wait, due)
 
-    def _step(self) -> float | None:
+    def _work(self) -> float | None:
         if self._unrecorded:
             if not self._record_some():
                 if len(self._unrecorded) < KEPT_MAX:
@@ -112,16 +120,18 @@ class Intake:
         return self._commit(requests) if requests else None
 
     def _take(self) -> list[Request]:
-        """The next messages, each decoded once. One that asks for nothing is acknowledged, and that is all."""
+        """Return the next messages, each decoded once. One that asks for nothing is acknowledged, and that is all."""
         messages = self._inbox.take(BATCH_MAX, BATCH_BYTES_MAX)
         understood = [(message, understand(self._topics, message)) for message in messages]
-        self._acknowledge(message.token for message, request in understood if request is None)
+        if ignored := [message.token for message, request in understood if request is None]:
+            self._acknowledge(ignored)
         requests = [request for _, request in understood if request is not None]
         senders = Counter(request.sender for request in requests)
-        self._admission.watch.note(senders, left_waiting=len(self._inbox) > 0)
+        self._watch.note(senders, left_waiting=len(self._inbox) > 0)
         return requests
 
     def _acknowledge(self, tokens: Iterable[AckToken]) -> None:
+        """Send the PUBACKs of messages that are decided on, as far as none before them waits for its own."""
         if ready := self._inbox.release_pubacks(tokens):
             self._link.acknowledge(ready)
 
@@ -143,12 +153,11 @@ class Intake:
         """Decide on each, and write that; in their order, as each may depend on what came before."""
         if self._is_trim_due:
             trim_refusals(tx)
-        look_up(tx, [key for request in requests if (key := request.key) is not None])
-        known = self._recorder.view(tx, self._admission)
+        look_up(tx, [request.key for request in requests if request.key is not None])
         verdicts: list[Verdict] = []
         for request in requests:
-            verdict = self._decider.decide(request, known)
-            self._recorder.write(tx, request, verdict)
+            verdict = decide(request, self._recorder.facts(tx, request), self._rules)
+            self._recorder.apply(tx, request, verdict)
             verdicts.append(verdict)
         return verdicts
 
@@ -167,7 +176,7 @@ class Intake:
                 self._note_refusal(request, verdict.error)
 
     def _note_refusal(self, request: Request, error: Error | CommandError) -> None:
-        self._admission.watch.note_refusal(request.sender)
+        self._watch.note_refusal(request.sender)
         self._refusal_log.note(request, error.code, error.message)
 
     def _commit_one_by_one(self, requests: list[Request]) -> float:
@@ -180,7 +189,7 @@ class Intake:
         return 0.0
 
     def _commit_alone(self, request: Request) -> None:
-        """One message must not take the others along, and must not come back for ever.
+        """Commit one message that must not take the others along, and must not come back for ever.
 
         Errors: JournalError where not even the refusal can be written.
         """
@@ -217,40 +226,28 @@ class Intake:
                 self._link.publish(Publication(request.answer_topic, kept.answer, correlation=request.correlation))
 
     def _answered_past_the_journal(self, request: Request) -> _Unrecorded:
-        """What can still be read is answered from there; the rest is refused."""
-        if (known := self._known_answer(request)) is not None:
-            return _Unrecorded(request.without_content(), known, is_refusal=False)
-        error = refusals.error("storage_unavailable")
-        self._note_refusal(request, error)
-        if request.kind == "command":
-            answer = self._recorder.command_refusal(request, refusals.of_command(error), self._clock.now_ms())
-        else:
-            message_id = request.id if request.kind == "receipt" else None
-            answer = replies.refusal(message_id, request.name, error).payload()
-        return _Unrecorded(replace(request.without_content(), error=error), answer, is_refusal=True)
+        """Answer from the journal what can still be read there; refuse the rest."""
+        verdict: AnswerVerdict | None = self._verdict_on_what_was_taken(request)
+        if verdict is None:
+            error = refusals.error("storage_unavailable")
+            self._note_refusal(request, error)
+            verdict = refuse(request, error, Facts())
+        answer = self._recorder.answer(request, verdict, self._clock.now_ms())
+        return _Unrecorded(request.without_content(), verdict, answer)
 
-    def _known_answer(self, request: Request) -> bytes | None:
-        """The reply of a receipt that was taken before, whether it is repeated or asked for."""
-        if request.key is None or request.content is None:
+    def _verdict_on_what_was_taken(self, request: Request) -> Repeat | Answer | None:
+        """Return the verdict on the repeat of a receipt that was taken before, or on a question about it."""
+        if request.key is None or request.content is None or isinstance(request.content, Command):
             return None
-        key = request.key
         try:
-            known = self._journal.read(lambda connection: find_receipt(connection, key))
+            facts = readable_facts(self._journal, request.key, request.content_digest)
         except JournalError:
             return None
-        receipt = request.content if isinstance(request.content, Receipt) else None
-        if known is None or (receipt is not None and not is_repeat(request, receipt, known, self._stored_body)):
-            return None
-        return self._recorder.stored_reply(known, duplicate=receipt is not None)
-
-    def _stored_body(self, stored: StoredReceipt) -> str | None:
-        try:
-            return self._journal.read(lambda connection: stored_body(connection, stored))
-        except JournalError:
-            return None
+        verdict = decide(request, facts, self._rules) if facts.receipt is not None else None
+        return verdict if isinstance(verdict, Repeat | Answer) else None
 
     def _record_some(self) -> bool:
-        """Write down some of what was refused while the journal took nothing; False if it still does not."""
+        """Write down some of what was refused while the journal took nothing; return False if it still does not."""
         some = list(self._unrecorded.values())[:BATCH_MAX]
         try:
             self._journal.write(partial(self._record, some))
@@ -263,11 +260,5 @@ class Intake:
 
     def _record(self, some: Sequence[_Unrecorded], tx: Transaction) -> None:
         for each in some:
-            request = each.request
-            if not each.is_refusal or request.error is None:
-                continue
-            if request.kind == "command":
-                self._recorder.refuse_command(tx, request, refusals.of_command(request.error))
-            else:
-                message_id = request.id if request.kind == "receipt" else None
-                self._recorder.refuse(tx, request, message_id, request.error.code, each.answer)
+            if isinstance(each.verdict, Refuse | RefuseCommand):
+                self._recorder.apply(tx, each.request, each.verdict)

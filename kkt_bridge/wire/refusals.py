@@ -1,15 +1,15 @@
 """Why a request is refused: for every reason its code, what its sender reads, and whether it may be sent again.
 
-What is wrong with the fields of a request stands where they are decoded (`kkt_bridge.wire.decode`); what a register
-refuses, with its reply (`kkt_bridge.stages.replies`).
+What is wrong with single fields is said where they are decoded (`kkt_bridge.wire.decode`).
 """
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from kkt_bridge.wire.decode import NOTHING_TAKEN
 from kkt_bridge.wire.messages import CommandError, Error, FaultyField
+
+NOTHING_TAKEN: Final = "nothing was taken: mended, it may always be sent again under the same id"
 
 
 class Reason(NamedTuple):
@@ -22,6 +22,12 @@ class Reason(NamedTuple):
 
 REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
     {
+        "invalid_json": Reason("invalid_json", "{problem}; " + NOTHING_TAKEN),
+        "invalid_receipt": Reason("invalid_receipt", "{problem}; " + NOTHING_TAKEN),
+        "pos_mismatch": Reason("pos_mismatch", "{problem}; " + NOTHING_TAKEN),
+        "too_large": Reason(
+            "too_large", "{length} bytes are too many for a request, at most {most} fit; " + NOTHING_TAKEN
+        ),
         "paused": Reason(
             "paused", "the bridge is paused by its operator; nothing was taken, try again later", retryable=True
         ),
@@ -70,6 +76,15 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
             "pos_mismatch",
             "the topic's POS is no identifier: expected 1 to 64 of A-Z a-z 0-9 _ . - and a letter or digit first",
         ),
+        "kkt_rejected": Reason(
+            "kkt_rejected", "{problem}; nothing was printed: put it right and sell again under a new receipt_id"
+        ),
+        "not_found": Reason(
+            "not_found",
+            "no receipt {receipt_id} was ever taken from {pos_id}; "
+            "sending it again under the same receipt_id is safe and prints nothing twice",
+            retryable=True,
+        ),
         "internal": Reason(
             "invalid_receipt",
             "the bridge failed on this message (see its log); nothing was taken, do not send these bytes again",
@@ -90,7 +105,7 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
 
 
 def error(reason: str, *, fields: Iterable[tuple[str, str]] = (), **values: Any) -> Error:
-    """The refusal of a receipt or a query; `fields` are paths with what is wrong there."""
+    """Return the refusal of a receipt or a query; `fields` are paths with what is wrong there."""
     code, text, retryable = REASONS[reason]
     shown = [FaultyField(path=path, message=message) for path, message in fields]
     return Error.model_validate(
@@ -99,24 +114,24 @@ def error(reason: str, *, fields: Iterable[tuple[str, str]] = (), **values: Any)
 
 
 def command_error(reason: str, **values: Any) -> CommandError:
-    """The refusal of a command."""
+    """Return the refusal of a command."""
     code, text, _ = REASONS[reason]
     return CommandError(code=code, message=text.format(**values))
 
 
 def of_command(refusal: Error) -> CommandError:
-    """What is wrong with a command, in its own words."""
+    """Return the same refusal in the words of commands."""
     code = "invalid_command" if refusal.code == "invalid_receipt" else refusal.code
     return CommandError(code=code, message=refusal.message, fields=refusal.fields)
 
 
 def of_query(refusal: Error) -> Error:
-    """What is wrong with a question: nothing could have been taken."""
+    """Return the same refusal for a query, by which nothing could have been taken."""
     return _reworded(refusal, "the query was not understood: mend it and ask again")
 
 
 def beside_a_receipt(refusal: Error) -> Error:
-    """What is wrong with a request under whose id a receipt was taken before."""
+    """Return the same refusal for a request under whose id a receipt was taken before."""
     return _reworded(refusal, "the receipt taken before under this id stands as it was: query it")
 
 
