@@ -17,7 +17,7 @@ from kkt_bridge.settings import OfdSettings, Settings, VirtualKktSettings
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the composition root cannot make out of settings alone."""
+    """Everything that the composition root cannot make out of settings alone."""
 
     clock: Clock
     dial: Dial

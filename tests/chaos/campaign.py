@@ -135,7 +135,7 @@ def spare_the_broker(site: Site, killer: Killer, terminals: list[Terminal], tell
 
 
 def have_sold(terminals: list[Terminal], since: list[int]) -> bool:
-    """Whether each terminal has had more verdicts since then than it can have had open."""
+    """Return whether each terminal has had more verdicts since then than it can have had open."""
     return all(terminal.answered > before + OPEN_MAX for terminal, before in zip(terminals, since, strict=True))
 
 
@@ -152,7 +152,7 @@ def calm_down(plan: Plan, site: Site, terminals: list[Terminal], tell: Tell) -> 
 
 
 def served(plan: Plan, site: Site, terminals: list[Terminal], what: str) -> bool:
-    """Whether all terminals have what they wait for, and the bridge owes nobody anything."""
+    """Return whether all terminals have what they wait for, and the bridge owes nobody anything."""
     return site.expect(lambda: not any(terminal.waiting for terminal in terminals), plan.calm_s, what) and site.expect(
         lambda: pending(site.journal) == 0, plan.calm_s, "an empty buffer and outbox"
     )
@@ -175,6 +175,6 @@ def dismiss(terminals: Iterable[Terminal]) -> None:
 
 
 def histories(site: Site, evidence: Evidence, findings: Iterable[Finding]) -> list[str]:
-    """What happened to the first receipts that something is wrong with."""
+    """Return what happened to the first receipts that something is wrong with."""
     keys = dict.fromkeys(finding.key for finding in findings if finding.key is not None)
     return [line for key in list(keys)[:HISTORIES_MAX] for line in history(site, evidence, key)]

@@ -49,7 +49,7 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """What `kkt-bridge verify` says."""
+    """The outcome of `kkt-bridge verify`."""
 
     status: int
     differences: tuple[str, ...]
@@ -155,7 +155,7 @@ def read_steps(path: Path, key: ReceiptKey) -> list[Any]:
 
 
 def count_signs(log: Path) -> Counter[str]:
-    """How often the bridge started, and how its doubts ended: `found`, or `absent`, by its log."""
+    """Count by its log how often the bridge started, and how its doubts ended: `found`, or `absent`."""
     counts: Counter[str] = Counter()
     doubtful: set[str] = set()
     with log.open(encoding="utf-8", errors="replace") as lines:

@@ -69,7 +69,7 @@ class Killer:
 
     @property
     def is_late(self) -> bool:
-        """Whether the time for killing is over."""
+        """Return whether the time for killing is over."""
         return time.monotonic() > self._deadline
 
     def allow(self, seconds: float) -> None:

@@ -36,7 +36,7 @@ class Reply:
 
     @property
     def is_verdict(self) -> bool:
-        """Whether the request ends here: a refusal that asks for a later try is no verdict."""
+        """Return whether the request ends here: a refusal that asks for a later try is no verdict."""
         error = self.content["error"]
         return bool(self.content["final"]) and not (error and error["retryable"])
 
@@ -46,7 +46,7 @@ class Reply:
         return self.code or self.content["status"]
 
     def comparable(self) -> dict[str, Any]:
-        """What must be the same in every verdict: all but the word that it is a repeat, and the OFD's time."""
+        """The part that is the same in every verdict: all but the word that it is a repeat, and the OFD's time."""
         content = {name: value for name, value in self.content.items() if name != "duplicate"}
         if content["hlc"] is not None:
             content["hlc"] = {name: value for name, value in content["hlc"].items() if name != "server_time"}
@@ -82,7 +82,7 @@ class Sale:
 
     @property
     def key(self) -> ReceiptKey:
-        """What the bridge knows it by."""
+        """The key of the receipt."""
         return ReceiptKey(self.pos_id, self.receipt_id)
 
     @property
@@ -92,17 +92,17 @@ class Sale:
 
     @property
     def is_open(self) -> bool:
-        """Whether the terminal still waits."""
+        """Return whether the terminal still waits."""
         return len(self.verdicts) < self.wanted
 
     @property
     def is_printed(self) -> bool:
-        """Whether a verdict says so."""
+        """Return whether a verdict says so."""
         return any(reply.verdict == PRINTED for reply in self.verdicts)
 
     @property
     def was_acknowledged(self) -> bool:
-        """Whether the broker took it at least once."""
+        """Return whether the broker took it at least once."""
         return any(send.acknowledged for send in self.sends if send.what == "receipt")
 
 

@@ -29,7 +29,7 @@ BRIDGE_ID = "store-chaos"
 
 @dataclass(slots=True)
 class Outage:
-    """When a process was away, by the wall clock: from its death until it was started again."""
+    """A time without a process, by the wall clock: from its death until it was started again."""
 
     name: str
     since: float
@@ -165,7 +165,7 @@ class Site:
         self.expect(self.bridge.is_ready, START_S, "a bridge that is up")
 
     def expect(self, condition: Callable[[], bool], within_s: float, what: str) -> bool:
-        """Whether it comes to pass; if not, it is noted among the deaths."""
+        """Return whether it comes to pass; if not, it is noted among the deaths."""
         try:
             wait_until(condition, within_s, what)
         except TimeoutError as never:

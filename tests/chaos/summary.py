@@ -15,7 +15,7 @@ LOST = frozenset({"lost", "not printed", "not delivered", "reply lost"})
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was done to the shop, and what came of it."""
+    """The figures of a campaign: what was done to the shop, and what came of it."""
 
     seed: int
     kills: dict[str, int]
@@ -50,7 +50,7 @@ class Summary:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing at all was found wrong."""
+        """Return whether nothing at all was found wrong."""
         return not self.findings
 
     def as_json(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How the campaign went, by the monotonic clock."""
+    """The course of the campaign, by the monotonic clock."""
 
     began: float
     fire_ended: float

@@ -87,5 +87,5 @@ class Trade:
 
 
 def total_of(request: Mapping[str, Any]) -> Decimal:
-    """What the items come to, roubles."""
+    """Return the total of the items, roubles."""
     return sum((Decimal(item["total"]) for item in request["items"]), Decimal("0.00"))

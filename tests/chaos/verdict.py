@@ -114,7 +114,7 @@ def storages_are_whole(evidence: Evidence) -> Iterator[Finding]:
 
 
 def one_document(evidence: Evidence) -> Iterator[Finding]:
-    """What is printed has one document, the one that the reply names; what is refused has none."""
+    """Check that a printed receipt has one document, the one that its reply names, and a refused one none."""
     papers = papers_by_requisite(evidence)
     known: set[str | None] = set()
     for till in evidence.tills:

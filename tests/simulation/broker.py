@@ -125,11 +125,11 @@ class Broker:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left to hand over, in either direction."""
+        """Return whether nothing is left to hand over, in either direction."""
         return not self.unread and not self._queue and not self._in_flight
 
     def waiting(self) -> list[QueuedMessage]:
-        """What the bridge has not acknowledged."""
+        """Return what the bridge has not acknowledged."""
         return [*self._in_flight.values(), *self._queue]
 
     # -- the bridge -------------------------------------------------------------------------------------
@@ -213,12 +213,12 @@ class Broker:
 
     @property
     def can_speak(self) -> bool:
-        """Whether `speak` would do anything."""
+        """Return whether `speak` would do anything."""
         return self._subscribed and bool(self._queue) and len(self._in_flight) < self.receive_maximum
 
     @property
     def connected(self) -> bool:
-        """Whether the bridge is online."""
+        """Return whether the bridge is online."""
         return self._subscribed
 
     def _send_queued(self, queued: QueuedMessage) -> None:
@@ -257,7 +257,7 @@ class Broker:
 
     @property
     def can_push(self) -> bool:
-        """Whether something waits that the line would take now."""
+        """Return whether something waits that the line would take now."""
         if not self._leaving or self._socket is None:
             return False
         return bool(select.select([], [self._socket], [], 0)[1])

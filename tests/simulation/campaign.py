@@ -21,7 +21,7 @@ MEMORY = Path("/dev/shm")
 
 @dataclass
 class Census:
-    """What happened on all those days, for people."""
+    """Counts of what happened on all those days, for people."""
 
     days: int = 0
     receipts: int = 0
@@ -51,7 +51,7 @@ class Census:
 
 @dataclass
 class Result:
-    """How one day went."""
+    """The outcome of one day."""
 
     seed: int
     problem: str | None

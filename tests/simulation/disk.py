@@ -15,7 +15,7 @@ PAGES_MAX = 1_073_741_823
 
 
 class Disk:
-    """What becomes of a write."""
+    """The journal's disk: well, full, readonly, or failing at a COMMIT."""
 
     def __init__(self, effects: Effects) -> None:
         self._effects = effects

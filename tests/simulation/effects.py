@@ -17,7 +17,7 @@ class Crash(BaseException):
 
 
 class Effects:
-    """Where the bridge touches the world, and what may happen there."""
+    """The effects by which the bridge touches the world, and what may happen at each."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -34,7 +34,7 @@ class Effects:
 
     @contextmanager
     def of_the_bridge(self) -> Iterator[None]:
-        """What is done in this block the bridge does; only then can it die of it."""
+        """Attribute what is done in this block to the bridge; only then can it die of it."""
         self._inside += 1
         try:
             yield
@@ -43,12 +43,12 @@ class Effects:
 
     @property
     def is_of_others(self) -> bool:
-        """Whether what happens now is somebody else's doing."""
+        """Return whether what happens now is somebody else's doing."""
         return not self._inside
 
     @contextmanager
     def of_others(self) -> Iterator[None]:
-        """What is done in this block somebody else does, although by the bridge's own code."""
+        """Attribute what is done in this block to somebody else, although the bridge's own code does it."""
         inside, self._inside = self._inside, 0
         try:
             yield

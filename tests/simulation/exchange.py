@@ -51,7 +51,7 @@ class SimulatedExchange:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is under way."""
+        """Return whether something is under way."""
         return bool(self._batches)
 
     def carry(self) -> None:

@@ -30,7 +30,7 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What the trace calls it."""
+        """Its name in the trace."""
         return self.inject.__name__
 
 
@@ -410,7 +410,7 @@ LONG_FAULT_DAYS: Final = 0.15
 
 
 def put_a_copy_from_before_an_exchange_back(world: World) -> None:
-    """What waits in the copy is printed, and the storage taken out; where the copy may not come back, that is all."""
+    """Print what waits in the copy, and take the storage out; where the copy may not come back, that is all."""
     for register in world.registers.values():
         register.switch.put(offline=True)
     for terminal in world.terminals.values():

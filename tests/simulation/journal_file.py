@@ -43,7 +43,7 @@ class JournalFile:
 
     @property
     def may_be_lost(self) -> bool:
-        """Whether all that was printed can still be read: not behind a storage's end, nor under a wrong date."""
+        """Return whether all that was printed can still be read: not behind a storage's end, nor under a wrong date."""
         is_short = self._world.clock.monotonic() - self._world.began_s < REACH_S
         return self._is_knowable and is_short and "clock" not in self._world.day.kinds
 

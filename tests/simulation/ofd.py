@@ -37,7 +37,7 @@ class ObservedLedger(Ledger):
 
 
 class Ofd:
-    """What the bridge's exchange talks to instead of a socket."""
+    """The OFD that the bridge's exchange talks to instead of a socket."""
 
     def __init__(self, effects: Effects, rng: random.Random, clock: ManualClock) -> None:
         self._effects = effects
@@ -80,11 +80,11 @@ class Ofd:
         self.put_faults()
 
     def documents(self) -> dict[str, dict[str, Any]]:
-        """What it has, by key."""
+        """Return the documents that it has, by key."""
         return {entry["key"]: entry for entry in self.received()["documents"]}
 
     def received(self) -> dict[str, Any]:
-        """What `/_received` shows."""
+        """Return what `/_received` shows."""
         return self._ledger.as_json(full=False)
 
     def exchange(self, request: OfdRequest) -> OfdAnswer:
@@ -115,7 +115,7 @@ class Ofd:
         return classify(answer.status, headers, answer.encode(), whole=True, now_s=self.time())
 
     def bridge_died(self, attempts: Mapping[str, int]) -> None:
-        """What it had been answered beyond these attempts on its disk, by key, nobody knows any more."""
+        """Note that answers beyond these attempts on its disk, by key, are known to nobody any more."""
         for key, written in attempts.items():
             places = [
                 n

@@ -122,7 +122,7 @@ def cut(data: bytes) -> Iterator[bytes]:
 
 
 class _Ends(NamedTuple):
-    """Where the head and the body of a packet end."""
+    """The ends of the head and the body of a packet."""
 
     head: int
     body: int
@@ -148,7 +148,7 @@ def read_publish(packet: Packet, *, modern: bool) -> Publish:
 
 
 def read_connect(packet: Packet) -> tuple[bool, Publish]:
-    """Whether a CONNECT is MQTT 5, and its will."""
+    """Return whether a CONNECT is MQTT 5, and its will."""
     reader = Reader(packet.body)
     reader.text()  # "MQTT"
     modern = reader.number(1) == 5

@@ -66,7 +66,7 @@ class Process:
         return self._loops[name].wakeup.is_set()
 
     def next_due(self) -> float | None:
-        """When the next loop has something to do if nothing happens until then."""
+        """Return when the next loop has something to do if nothing happens until then."""
         return min((due for due in self._due.values() if due is not None), default=None)
 
     def turn(self, name: str) -> None:

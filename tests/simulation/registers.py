@@ -62,7 +62,7 @@ class Switch(FaultSwitch):
     """Faults set by hand, without a file."""
 
     def poll(self) -> RegisterFaults:
-        """What is in force."""
+        """Return what is in force."""
         return self.current
 
     def put(self, **faults: Any) -> None:

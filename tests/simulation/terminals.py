@@ -79,12 +79,12 @@ class Sale:
 
     @property
     def is_due(self) -> bool:
-        """Whether the terminal will say it again."""
+        """Return whether the terminal will say it again."""
         return self.patient and not self.done and self.tries < RETRIES_MAX
 
     @property
     def reached_the_bridge(self) -> bool:
-        """Whether some copy of it is with the bridge, or certain to get there."""
+        """Return whether some copy of it is with the bridge, or certain to get there."""
         return any(not queued.lost for queued in self.copies)
 
 

@@ -461,7 +461,7 @@ class World:
         self.clock.wall_ms = max(0, wall_ms)
 
     def true_ms(self) -> int:
-        """What a right clock shows."""
+        """Return what a right clock shows."""
         return NOON_MS + round((self.clock.monotonic_s - self.began_s) * 1000)
 
     def _wait_for_paper(self, seconds: float) -> None:

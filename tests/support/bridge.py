@@ -67,7 +67,7 @@ class BridgeProcess(ChildProcess):
         return python("kkt_bridge", "run", "--config", self.file)
 
     def is_ready(self) -> bool:
-        """Whether this start has got as far as working, by its log."""
+        """Return whether this start has got as far as working, by its log."""
         return self.is_started and f"bridge {self.id} is up".encode() in self.output(UP_WITHIN_BYTES)
 
     def wait_ready(self) -> None:

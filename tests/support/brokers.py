@@ -66,7 +66,7 @@ class MosquittoProcess(BrokerProcess):
         return [mosquitto_program(), "-c", str(file)]
 
     def is_ready(self) -> bool:
-        """Whether both listeners answer."""
+        """Return whether both listeners answer."""
         return _accepts(self.port) and _accepts(self.ws_port)
 
     def _storage(self) -> Path:
@@ -84,7 +84,7 @@ class AmqttProcess(BrokerProcess):
         return [sys.executable, "-c", EMBEDDED, "--host", self.host, *ports, "--json"]
 
     def is_ready(self) -> bool:
-        """Whether it has printed its line."""
+        """Return whether it has printed its line."""
         ready = json.dumps({"host": self.host, "port": self.port, "ws_port": self.ws_port})
         return ready in self.output().decode().splitlines()
 

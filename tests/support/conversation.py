@@ -75,7 +75,7 @@ class Conversation:
         return dict(reply["error"])
 
     def query(self, receipt_id: str, pos: str = POS) -> dict[str, Any]:
-        """What became of a receipt, asked by its POS."""
+        """Ask as its POS what became of a receipt."""
         since = len(self.observer.messages)
         self.pos.publish(f"{self.branch}/pos/{pos}/query", encoded({"receipt_id": receipt_id}))
         return self.wait_reply(receipt_id, final=False, since=since, pos=pos)

@@ -186,13 +186,13 @@ class MqttClient:
                 self._changed.wait_for(lambda: len(self.messages) > number, POLL_S)  # noqa: B023 (waited for here)
 
     def shown(self, since: int = 0) -> str:
-        """What came, for people: the last messages from number `since`."""
+        """Return for people what came: the last messages from number `since`."""
         came = self.messages[since:]
         lines = [f"-- {len(came)} messages came, the last of them:", *map(str, came[-SHOWN_MAX:])]
         return "\n".join(lines)
 
     def is_ready(self) -> bool:
-        """Whether it is connected, and its subscriptions are granted."""
+        """Return whether it is connected, and its subscriptions are granted."""
         return self._ready
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class ChildProcess(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it does its work; asked while it runs."""
+        """Return whether it does its work; asked while it runs."""
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -74,7 +74,7 @@ class ChildProcess(ABC):
 
     @property
     def is_started(self) -> bool:
-        """Whether it was started and not ended from here; it may have ended by itself."""
+        """Return whether it was started and not ended from here; it may have ended by itself."""
         return self._process is not None
 
     def launch(self) -> None:

@@ -137,7 +137,7 @@ def paid(kind: str, amount: str) -> list[dict[str, Any]]:
 
 
 def odd_but_valid_kinds() -> list[ValidKind]:
-    """What looks wrong and is right, each to be taken by a bridge that has a register `kkt-1`."""
+    """Return requests that look wrong and are right, each to be taken by a bridge that has a register `kkt-1`."""
     positions: dict[str, dict[str, Any]] = {
         "exponent": {"price": Verbatim("1e1"), "quantity": Verbatim("10E-1"), "total": Verbatim("0.1e+2")},
         "numbers": {"price": Verbatim("10.00"), "quantity": 1, "total": 10},

@@ -7,7 +7,7 @@ from kkt_bridge.registers.virtual.storage_file import read_documents
 
 
 def expected_on(register: VirtualRegister) -> Expected:
-    """Where its next document will stand, by its file: that is no command, so no fault is spent on it."""
+    """Read from its file where its next document will stand: that is no command, so no fault is spent on it."""
     path = register.path
     if not path.exists():
         register.status()

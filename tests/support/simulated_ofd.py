@@ -14,7 +14,7 @@ TIMEOUT_S = 30.0
 
 
 class OfdClient:
-    """What a test asks of a simulated OFD at this URL: its faults, and what it has received."""
+    """A client of the simulated OFD at this URL: sets its faults, and asks what it has received."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -40,7 +40,7 @@ class OfdClient:
         return self.ask("GET", "/_received?full=1" if full else "/_received")
 
     def answers(self) -> bool:
-        """Whether it takes requests."""
+        """Return whether it takes requests."""
         try:
             self.ask("GET", "/_faults")
         except (OSError, http.client.HTTPException):

@@ -63,7 +63,7 @@ def new_journal(folder: Path, clock: ManualClock, kind: type[Journal] = Journal)
 
 
 def kill(journal: Journal) -> None:
-    """What the end of the process does to a journal: nothing more is written, the file is free."""
+    """End a journal as the end of the process does: nothing more is written, the file is free."""
     journal._database.close()
 
 
@@ -78,7 +78,7 @@ def mend_disk(journal: Journal) -> None:
 
 
 def rows(folder: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """What a stranger reads in the journal's file."""
+    """Return the rows of a query, read from the journal's file past the program."""
     with closing(sqlite3.connect(folder / "journal.db")) as connection:
         return connection.execute(query, values).fetchall()
 
@@ -106,7 +106,7 @@ class Line:
         self.published.append(message)
 
     def take(self) -> list[Publication]:
-        """What was published since the last time."""
+        """Return what was published since the last time."""
         taken, self.published = self.published, []
         return taken
 
@@ -283,7 +283,7 @@ class Shop:
     # -- looking ----------------------------------------------------------------------------------------
 
     def outbox(self) -> list[Message]:
-        """What the broker is still to be told."""
+        """Return the messages that wait in the outbox."""
         return self.journal.read(lambda connection: messages_after(connection, 0, 10_000))
 
     def sent_to(self, topic: str) -> list[dict[str, Any]]:
@@ -291,7 +291,7 @@ class Shop:
         return [json.loads(message.payload) for message in self.outbox() if message.topic == topic]
 
     def replies(self, pos: str = POS) -> list[dict[str, Any]]:
-        """What a POS was told, through the journal."""
+        """Return the replies to a POS, as they stand in the outbox."""
         return self.sent_to(TOPICS.reply(pos))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -299,12 +299,12 @@ class Shop:
         return self.sent_to(TOPICS.event(kind))
 
     def stored(self, receipt_id: str) -> StoredReceipt:
-        """What is known of a receipt."""
+        """Return what the journal knows of a receipt."""
         (found,) = self.journal.read(lambda connection: find_receipts(connection, receipt_id))
         return found
 
     def status(self, request: dict[str, Any]) -> str:
-        """Where a receipt stands."""
+        """Return the status of a receipt."""
         return str(self.stored(request["receipt_id"]).status)
 
     def documents(self, kkt: str = "kkt-1") -> list[FiscalDocument]:
@@ -324,7 +324,7 @@ class Shop:
         clear_faults(self.folder / f"{kkt}.fn")
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a stranger reads in the journal's file."""
+        """Return the rows of a query, read from the journal's file past the program."""
         return rows(self.folder, query, *values)
 
     def steps(self) -> list[tuple[str | None, str | None, str]]:
@@ -405,7 +405,7 @@ def a_receipt(**changes: Any) -> NewReceipt:
 
 
 def a_mark(fd_number: int, fn_number: str = "9999078900000001", kkt: str = "kkt-1") -> FiscalMark:
-    """What a register says of a document that it made."""
+    """Return what a register says of a document that it made."""
     return FiscalMark(
         kkt=kkt,
         kkt_serial="0000000000012345",
@@ -430,14 +430,14 @@ def a_print_job(request: dict[str, Any] | None = None) -> PrintJob:
 
 
 def true_counts(folder: Path) -> dict[tuple[str, str], int]:
-    """What the counters must say, counted anew from the rows."""
+    """Return what the counters must say, counted anew from the rows."""
     statuses = rows(folder, "SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status")
     dead = rows(folder, "SELECT kkt, 'dlq', count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt")
     return {(kkt, kind): n for kkt, kind, n in [*statuses, *dead]}
 
 
 def kept_counts(journal: Journal) -> dict[tuple[str, str], int]:
-    """What the counters say."""
+    """Return what the counters say."""
     return {key: n for key, n in journal.counts().items() if n}
 
 

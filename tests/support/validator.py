@@ -64,7 +64,7 @@ class ContractValidator:
         self._answers[topic] = next(channel for channel in self._channels if channel.id == answer)
 
     def addressed_to_bridge(self, topic: str) -> bool:
-        """Whether this is a request: a test that sends nonsense on purpose does not check its own messages."""
+        """Return whether this is a request: a test that sends nonsense on purpose does not check its own messages."""
         channel = self._channel(topic)
         return channel is not None and channel.to_bridge
 
@@ -90,7 +90,7 @@ class ContractValidator:
 
 
 def where(field: str, value: str | bool, **then: Any) -> dict[str, Any]:  # noqa: FBT001 (a JSON value)
-    """Where this field has this value, those fields are so."""
+    """Require, where this field has this value, that those fields are so."""
     return {"if": {"properties": {field: {"const": value}}}, "then": {"required": [*then], "properties": {**then}}}
 
 

@@ -117,7 +117,7 @@ class World(Conversation):
         OfdClient(self.ofd.url).set_faults(**faults)
 
     def ofd_books(self, *, full: bool = False) -> dict[str, Any]:
-        """What the OFD has received; `full` with the bodies."""
+        """Return what the OFD has received; `full` with the bodies."""
         return OfdClient(self.ofd.url).received(full=full)
 
     def at_ofd(self, receipt_id: str, pos: str = POS) -> dict[str, Any] | None:

@@ -97,7 +97,7 @@ class DeliveredInOrder(Invariant):
                 self.fail(f"FD {fd} of FN {fn} arrived before {earlier}, by number {length} of the OFD's answers")
 
     def _waited_for_itself(self, key: str, length: int) -> bool:
-        """Whether it had a back-off of its own, or was a dead letter, when the OFD had given so many answers."""
+        """Return whether it had a back-off of its own, or was a dead letter, when the OFD had given so many answers."""
         failed: dict[bool, int] = {}
         for n, (other, kind) in enumerate(self.world.ofd.log[:length]):
             if other != key:
@@ -116,7 +116,7 @@ class DeliveredInOrder(Invariant):
         return False
 
     def _was_well_about(self, n: int, length: int) -> bool:
-        """Whether the health check was well when it was asked last before this answer, or some time after it."""
+        """Return whether the health check was well when it was asked last before this answer, or some time after it."""
         before = [well for well, at in self.world.ofd.health_answers if at <= n][-1:]
         return any(before) or any(well for well, at in self.world.ofd.health_answers if n < at <= length)
 
@@ -124,7 +124,7 @@ class DeliveredInOrder(Invariant):
         return any(kind is AnswerKind.ACCEPTED for _, kind in self.world.ofd.log[begin:end])
 
     def _was_tried_out_of_turn(self, overtaken: list[str], missing: list[str], length: int) -> bool:
-        """Whether this is the one attempt that shows whether the oldest documents are bad, or the OFD is away.
+        """Return whether this is the one attempt that shows whether the oldest documents are bad, or the OFD is away.
 
         All that it overtakes have failed since anything was taken, and one of its register has failed right before.
         """

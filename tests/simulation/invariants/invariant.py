@@ -33,7 +33,7 @@ class Invariant:
         """The day is over, everything is healed and at rest."""
 
     def is_another_sale(self, fn: str, document: FiscalDocument) -> bool:
-        """Whether an operator looked at it, and said that it is another sale under a receipt's mark."""
+        """Return whether an operator looked at it, and said that it is another sale under a receipt's mark."""
         return (fn, document.fd_number) in self.world.operator.passed
 
     def fail(self, what: str) -> NoReturn:

@@ -30,7 +30,7 @@ class OneVerdict(Invariant):
     name = "one verdict"
 
     def answered(self, correlation: bytes, content: dict[str, Any]) -> None:
-        """What contradicts a receipt is never taken for it."""
+        """Check that what contradicts a receipt was not taken for it."""
         if correlation == CONTRADICTION and content["status"] == "printed":
             total = content["fiscal"]["total"]
             if total != CONTRADICTING_TOTAL:
@@ -100,6 +100,6 @@ class OneVerdict(Invariant):
 
 
 def _are_far_apart(moments: Iterable[datetime]) -> bool:
-    """Whether the bridge may have forgotten the question in between: then a late redelivery asks it anew."""
+    """Return whether the bridge may have forgotten the question in between: then a late redelivery asks it anew."""
     first, *others = sorted(moments)
     return all(later - first >= timedelta(milliseconds=ANSWERS_KEPT_MS) for later in others)
