@@ -27,8 +27,7 @@ from kkt_bridge.journal.generation import (
     new_generation,
     require_own_log,
 )
-from kkt_bridge.journal.location import require_one_name, what_tells_of_a_lost_journal
-from kkt_bridge.journal.lock import JournalLock, lock_of
+from kkt_bridge.journal.lock import JournalLock, lock_of, require_one_name
 from kkt_bridge.journal.permissions import make_private, narrow
 from kkt_bridge.journal.quarantine import (
     COMPANIONS,
@@ -37,6 +36,7 @@ from kkt_bridge.journal.quarantine import (
     finish_quarantine,
     quarantine,
     rebuild_advice,
+    signs_of_lost_journal,
 )
 from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.settings import TAKE_UP
@@ -193,7 +193,7 @@ class Database:
             finish_quarantine(self.path, self._lock.generations)
             if moved := damaged_last(self.path):
                 raise _Lost(f"{self.path}: there is no journal, and {moved.name} beside it was damaged")
-            if lost := what_tells_of_a_lost_journal(self.path):
+            if lost := signs_of_lost_journal(self.path):
                 raise JournalLost(lost)
         elif self._lock.is_known and self.path.stat().st_size == 0:
             raise JournalDamaged("the journal is damaged: the file is empty")

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from kkt_bridge.errors import JournalInUse, StorageUnavailable
+from kkt_bridge.errors import JournalError, JournalInUse, StorageUnavailable
 from kkt_bridge.journal.permissions import PRIVATE_FILE, PRIVATE_FOLDER, who_may
 
 KNOWN: Final = b"a kkt-bridge has kept its journal here\n"
@@ -22,12 +22,25 @@ _GENERATIONS: Final = "generations: "
 _SIZE_MAX: Final = 4096
 """Bytes of the file that are read: it holds a line or two."""
 
+_MOUNTS: Final = Path("/proc/self/mounts")
+
 log = logging.getLogger(__name__)
 
 
 def lock_of(journal: Path) -> Path:
     """The lock's file."""
     return journal.with_name(journal.name + ".lock")
+
+
+def require_one_name(path: Path) -> None:
+    """See that the file can be reached by this path alone: lock and log go by the name. Errors: JournalError."""
+    if path.exists() and not path.is_dir() and path.stat().st_nlink > 1:
+        raise JournalError(
+            f"{path}: the file has a second name (a hard link), and under that one it would be locked and logged "
+            "apart: remove the other name; a copy is made with `kkt-bridge backup`"
+        )
+    if str(path) in _mount_points():
+        raise JournalError(f"{path}: is mounted by itself, without its log and its lock: mount its folder instead")
 
 
 class JournalLock:
@@ -111,3 +124,11 @@ def generations_in(content: bytes) -> frozenset[str]:
     if len(lines) < 2 or not lines[1].startswith(_GENERATIONS):
         return frozenset()
     return frozenset(lines[1].removeprefix(_GENERATIONS).split())
+
+
+def _mount_points() -> set[str]:
+    try:
+        rows = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {row.split()[1].replace("\\040", " ") for row in rows}

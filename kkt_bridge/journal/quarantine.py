@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.journal.generation import generation_of_file
+from kkt_bridge.journal.lock import KNOWN, lock_of
 
 MARK: Final = ".damaged-"
 REPLACED: Final = ".replaced-"
@@ -45,6 +46,28 @@ def damaged_last(journal: Path) -> Path | None:
     """The newest that was moved aside, if it was for damage; None if none was, or one was replaced after it."""
     newest = max(_all_stamped(journal), default=None)
     return newest[1] if newest is not None and newest[1].name.startswith(journal.name + MARK) else None
+
+
+def signs_of_lost_journal(path: Path) -> str | None:
+    """Of a journal that is not there: what says that it should be, and the ways out; None where nothing does."""
+    lock = lock_of(path)
+    known = lock.exists() and lock.read_bytes().startswith(KNOWN.rstrip())
+    strays = [stray for suffix in COMPANIONS if (stray := path.with_name(path.name + suffix)).exists()]
+    replaced = quarantined_files(path, REPLACED)
+    if not (known or replaced or any(stray.stat().st_size for stray in strays)):
+        return None
+    reasons = [f"{lock.name} says that a bridge has kept one here"] if known else []
+    reasons += [f"{stray.name} of one is left" for stray in strays]
+    if replaced:
+        reasons.append(f"{replaced[-1].name} was moved aside by a restore that did not end, so repeat it")
+    names = " and ".join(file.name for file in (lock, *strays) if file.exists())
+    fresh = f"remove {names}" if names else f"move {replaced[-1].name} elsewhere"
+    return (
+        f"{path}: there is no journal, but {', '.join(reasons)}: is its disk mounted? Nothing was begun. Put a copy "
+        "back with `kkt-bridge restore COPY --config FILE`, or make it anew from what is left and "
+        "what the registers hold with `kkt-bridge verify --rebuild --config FILE`; only if a new, "
+        f"empty one is really to begin here, {fresh}"
+    )
 
 
 def quarantine(journal: Path, now_s: float | None = None, *, mark: str = MARK) -> Path:

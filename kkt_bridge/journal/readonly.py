@@ -8,9 +8,8 @@ from urllib.parse import quote
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalLost, StorageUnavailable
 from kkt_bridge.journal.database import BUSY_TIMEOUT_MS
 from kkt_bridge.journal.generation import log_of, require_own_log
-from kkt_bridge.journal.location import what_tells_of_a_lost_journal
 from kkt_bridge.journal.permissions import not_allowed
-from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice
+from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice, signs_of_lost_journal
 
 
 def open_readonly(path: Path, *, held: bool) -> sqlite3.Connection:
@@ -29,7 +28,7 @@ def open_readonly(path: Path, *, held: bool) -> sqlite3.Connection:
     if not is_there:
         if moved := damaged_last(path):
             raise JournalDamaged(f"{path}: there is no journal, and {moved.name} was damaged: {rebuild_advice(path)}")
-        if lost := what_tells_of_a_lost_journal(path):
+        if lost := signs_of_lost_journal(path):
             raise JournalLost(lost)
         raise JournalError(f"{path}: there is no journal: a bridge makes it at its first start")
     if not os.access(path, os.R_OK):

@@ -8,8 +8,7 @@ from typing import Final
 
 from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.locks import LockHolder
-from kkt_bridge.journal.location import what_tells_of_a_lost_journal
-from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice
+from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice, signs_of_lost_journal
 from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.schema import known_schema, schema_of
 
@@ -40,7 +39,7 @@ def _missing(path: Path) -> CheckupFinding:
     if moved := damaged_last(path):
         reason = f"{path} is not there, and {moved.name} beside it was damaged: no bridge starts like this"
         return fail(_CHECK, reason, rebuild_advice(path))
-    if lost := what_tells_of_a_lost_journal(path):
+    if lost := signs_of_lost_journal(path):
         reason, _, advice = lost.partition(": is its disk mounted? Nothing was begun. ")
         return fail(_CHECK, reason, f"see whether its disk is mounted. {advice}")
     return ok(_CHECK, f"{path} is made at the first start")
