@@ -34,7 +34,7 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
     not_in_doubt,
 )
-from kkt_bridge.stages.printing.shifts import ShiftBaseline, ShiftOrder
+from kkt_bridge.stages.printing.requests import ShiftBaseline, ShiftOrder
 from kkt_bridge.wire.commands import (
     DiscardArgs,
     NoArgs,

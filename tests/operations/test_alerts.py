@@ -127,8 +127,8 @@ def test_the_state_shows_the_doubts_and_how_many(office):
     assert (doubt["receipt_id"], doubt["pos_id"], doubt["total"]) == (request["receipt_id"], "pos-1", "200.50")
     assert (doubt["fn_number"], doubt["fd_number"]) == (state["fn_number"], 2)
     assert doubt["since"] == "2026-11-22T12:03:00.000+03:00"
-    view = office.shop.lane._view
-    office.shop.lane._view = type(view)(view.kkt, view.driver, doubts=view.doubts * 30)
+    view = office.shop.lane.view
+    office.shop.lane.view = type(view)(view.kkt, view.driver, doubts=view.doubts * 30)
     state = office.state("kkt/kkt-1")
     assert (len(state["doubts"]), state["doubts_total"]) == (10, 30)
 

@@ -31,7 +31,7 @@ from kkt_bridge.stages import (
 from kkt_bridge.stages.delivery import delivery, disposition, failure_attribution, trial
 from kkt_bridge.stages.delivery import outcomes as delivery_outcomes
 from kkt_bridge.stages.intake import decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, outcomes, register_watch, stale_journal, storage_reader
+from kkt_bridge.stages.printing import in_doubt, lane, leases, outcomes, register_watch, stale_journal, storage_reader
 
 Mutation = Callable[[], None]
 
@@ -99,9 +99,9 @@ def _made_ours(tx: Any, document: Any) -> Any:
     """The document with the mark of whichever receipt in doubt it looks like."""
     for row in printing.unprinted(tx.connection):
         task = printing.unprinted_task(tx.connection, row.id)
-        receipt = storage_reader.readable(task)
+        receipt = outcomes.readable(task)
         is_readable = receipt is not None and hasattr(document, "form")
-        if task.status == Status.PRINTING and is_readable and storage_reader.could_be(document, receipt):  # type: ignore[arg-type]
+        if task.status == Status.PRINTING and is_readable and outcomes.could_be(document, receipt):  # type: ignore[arg-type]
             return dataclasses.replace(document, requisite=identity.requisite_1192(task.key))
     return document
 
@@ -135,7 +135,7 @@ def absence_by_one_look() -> None:
 
     def ask_at_rest(self: Any) -> Any:
         snapshot = self._ask()
-        if snapshot.status.mode == "document_open" and self._may_cancel(snapshot):
+        if snapshot.status.mode == "document_open" and self._may_cancel(snapshot.status):
             self._register.cancel_document()
             snapshot = self._ask()
         return snapshot
@@ -160,12 +160,12 @@ def absent_when_content_differs() -> None:
 
 def let_go_before_in_doubt() -> None:
     """Receipts that could not be given back are forgotten: only what failed while it was printed is in doubt."""
-    lane.PrintLane._in_doubt = lambda self: len(self._failed)  # type: ignore[method-assign]
+    in_doubt.InDoubtResolver.count = lambda self: len(self._failed)  # type: ignore[method-assign]
 
 
 def begin_without_a_trace() -> None:
     """Printing begins before `printing` is on the disk: a crash leaves a receipt that looks untouched."""
-    lease, record = lane.lease, outcomes.record_outcome
+    lease, record = leases.lease, leases.record_outcomes
 
     def lease_and_forget(tx: Any, *how: Any) -> Any:
         tasks = lease(tx, *how)
@@ -173,12 +173,13 @@ def begin_without_a_trace() -> None:
             printing.release(tx, task)
         return tasks
 
-    def record_from_the_queue(tx: Any, outcome: Any, *how: Any) -> None:
-        tx.move(dataclasses.replace(outcome.task, status=Status.BUFFERED), Status.PRINTING)
-        record(tx, outcome, *how)
+    def record_from_the_queue(tx: Any, found: Any, *how: Any) -> None:
+        for outcome in found:
+            tx.move(dataclasses.replace(outcome.task, status=Status.BUFFERED), Status.PRINTING)
+        record(tx, found, *how)
 
-    lane.lease = lease_and_forget
-    outcomes.record_outcome = record_from_the_queue
+    leases.lease = lease_and_forget
+    leases.record_outcomes = record_from_the_queue  # type: ignore[attr-defined]
 
 
 def _dispose_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:

@@ -261,7 +261,8 @@ class Shop:
     def occupy(self) -> None:
         """Have no lane rest: the next receipt waits, and is not leased in the commit that takes it."""
         for lane in self.lanes.values():
-            assert lane._arrival.end() == []
+            assert lane._leases.collect()
+            assert not lane._leases.tasks
 
     def print_all(self, kkt: str | None = None) -> None:
         """Step a lane, or all, until nothing is left to do at once; time passes only where a lane asks for it."""

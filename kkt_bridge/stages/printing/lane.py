@@ -1,23 +1,17 @@
-"""The print lane, one per register and sole owner of its line.
-
-A receipt is written `printing`, with the register's last document number, before the first byte goes out. What became
-of it is recorded in the same commit that leases the next, so a busy lane costs one commit a receipt; where a register
-is faster than the disk, one commit covers several.
+"""The print lane, one per register and sole owner of its line: the loop, its states, and the printing of a turn.
 
 Nothing is begun before the register was asked, its storage read up to its last document, and every receipt in doubt
-settled. Whatever a driver raises while it prints is a doubt: the kind of the error only says what becomes of the
-receipt once it is proven that no document came of it. What the register cannot prove the lane stops on, shows, and has
-settled by a person.
+settled. Whatever a driver raises while it prints leaves the receipt in doubt: the kind of the error only says what
+becomes of it once it is proven that no document came of it. What the register cannot prove the lane stops on, shows,
+and has settled by a person.
 """
 
 import logging
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
@@ -27,41 +21,31 @@ from kkt_bridge.errors import (
     JournalError,
     ReceiptRefused,
     RegisterAway,
-    RegisterError,
     RegisterNotReady,
-    StorageUnavailable,
 )
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.recovered import find_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import RECENT
-from kkt_bridge.registers.base import FiscalRegister, PrintJob, ShiftReport
+from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, ShiftReport
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
-from kkt_bridge.stages.printing.lease_on_arrival import LeaseOnArrival
+from kkt_bridge.stages.printing.leases import Leases
 from kkt_bridge.stages.printing.manual_resolution import (
     ManuallyResolved,
     ManualResolution,
     ManualResolver,
     PassUnreadable,
     SettleRefused,
-    record_settled,
 )
-from kkt_bridge.stages.printing.outcomes import PrintOutcome, ids_of, log_outcome, record_outcomes, release_all
+from kkt_bridge.stages.printing.outcomes import PrintOutcome
 from kkt_bridge.stages.printing.register_watch import RegisterSnapshot, RegisterWatch
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftEvents
 from kkt_bridge.stages.printing.stale_journal import StaleJournal, StartBarrier
 from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings, LaneStatus
-from kkt_bridge.stages.printing.storage_reader import (
-    FiscalStorageReader,
-    adopt_recovered,
-    describe_blocking,
-    mark_conflict,
-)
+from kkt_bridge.stages.printing.storage_reader import FiscalStorageReader, describe_blocking
 from kkt_bridge.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -79,12 +63,6 @@ TURN_S: Final = 0.01
 STAND_BY_S: Final = 0.05
 """How often a lane looks whether a commit under way has brought it receipts; one that has rings besides."""
 
-LEASE_MAX: Final = 64
-"""Receipts leased at once, from a register that prints them all within a turn."""
-
-ATTEMPTS_MAX: Final = 3
-"""Times that a receipt may fail in a way that nobody foresaw before it is parked and the others go on."""
-
 FOREIGN_DOCUMENT_S: Final = 60.0
 """Seconds after which an open document that is not ours, and that nobody touches, is cancelled."""
 
@@ -93,51 +71,72 @@ DRIFT_MAX_S: Final = 3600.0
 
 OFFLINE: Final = "offline"
 UNSETTLED: Final = "unsettled_doubt"
-READING: Final = "reading_storage"
+READING_STORAGE: Final = "reading_storage"
 INTERNAL: Final = "internal_error"
-FN_EXHAUSTED: Final = "fn_exhausted"
 """Problems of a lane, besides those that the register tells of."""
 
 log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    """Where a lane stands. While it stands still over a problem it is `ASKING`, after a pause."""
+    """Where a lane stands."""
 
     ASKING = "asking"
-    """Nothing that is known of the register holds."""
+    """Nothing that is known of the register holds: it is asked for its status."""
     READING = "reading"
-    """Its storage holds documents that the journal does not know."""
+    """Its storage is read up to the last document; it may hold some that the journal does not know."""
     RESOLVING = "resolving"
-    """All of them are known: receipts in doubt can be judged."""
-    SERVING = "serving"
-    """Nothing is in doubt; receipts are printed."""
-    RESTING = "resting"
+    """All of them are known: receipts in doubt are judged."""
+    WAITING = "waiting"
+    """Nothing is in doubt here; other registers' storages are still to be read (`StartBarrier`)."""
+    READY = "ready"
+    """Receipts are printed."""
+    IDLE = "idle"
     """There is none; the next one is leased in the commit that takes it."""
+    PAUSED = "paused"
+    """The lane stands still over a problem."""
 
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {
         State.ASKING: frozenset({State.READING}),
         State.READING: frozenset({State.RESOLVING}),
-        # Back: the storage got another document between two looks.
-        State.RESOLVING: frozenset({State.READING, State.SERVING}),
-        State.SERVING: frozenset({State.RESTING}),
-        State.RESTING: frozenset({State.SERVING}),
+        # Back: the storage got another document between two answers.
+        State.RESOLVING: frozenset({State.READING, State.WAITING}),
+        State.WAITING: frozenset({State.READY}),
+        State.READY: frozenset({State.IDLE}),
+        State.IDLE: frozenset({State.READY}),
+        State.PAUSED: frozenset(),
     }
 )
-"""Which state may follow which; `ASKING` may follow any."""
+"""Which state may follow which; `ASKING` and `PAUSED` may follow any."""
+
+CHECKING: Final = frozenset({State.ASKING, State.READING, State.RESOLVING})
+"""States in which an error keeps the lane from what persons have ordered, and is their orders' answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Permit:
-    """What a resting lane lets others lease for it: one value, made before it rests."""
+class Work(Enum):
+    """What a lane does next that has nothing leased."""
 
-    fn_number: str
-    last_fd_number: int
-    limit: int
-    valid_until: float
-    """Monotonic seconds: then the register has to be asked, or its shift closed, first."""
+    STAND_STILL = "stand still"
+    RUN_JOBS = "run jobs"
+    CLOSE_SHIFT = "close the shift"
+    OPEN_SHIFT = "open a shift"
+    PRINT = "print"
+    NOTHING = "nothing"
+
+
+def next_work(status: RegisterStatus, *, has_jobs: bool, shift_is_due: bool, has_receipts: bool) -> Work:
+    """Return what comes next, by the register's status and what waits for it."""
+    if status.problem is not None:
+        return Work.STAND_STILL
+    if has_jobs:
+        return Work.RUN_JOBS
+    if status.mode == "shift_expired" or shift_is_due:
+        return Work.CLOSE_SHIFT
+    if not has_receipts:
+        return Work.NOTHING
+    return Work.OPEN_SHIFT if status.mode == "shift_closed" else Work.PRINT
 
 
 class PrintLane:
@@ -164,44 +163,35 @@ class PrintLane:
         self._reader = FiscalStorageReader(
             settings, register=register, journal=journal, shift_events=self._shift_events, clock=clock
         )
-        self._resolver = InDoubtResolver(settings.kkt, journal)
+        self._in_doubt = InDoubtResolver(settings, journal)
+        self._manual = ManualResolver(settings, register, journal, self._reader, self._in_doubt)
         self._stale_journal = StaleJournal(settings.kkt, journal, barrier, clock)
-        self._hand = ManualResolver(settings.kkt, register, journal, settings.zone)
-        self._view = LaneStatus(settings.kkt, settings.driver)
-        self._state = State.ASKING
-        self._shown_at = 0.0
-        self._retry_at = 0.0
-        self._errors_in_a_row = 0
-        self._tasks: deque[PrintTask] = deque()
-        self._outcomes: list[PrintOutcome] = []
-        self._lease_size = 1
-        self._arrival = LeaseOnArrival(journal, settings.kkt)
+        self._leases = Leases(settings, journal, self._in_doubt.note_unrecordable)
         self._jobs: Requests[RegisterJob, ShiftReport | None] = Requests(RegisterNotReady)
         self._orders: Requests[ManualResolution | PassUnreadable, ManuallyResolved | None] = Requests(SettleRefused)
-        self._failed: dict[int, Exception] = {}
-        """What the driver raised over receipts that are in doubt, by their rows."""
-        self._attempts: dict[int, int] = {}
-        self._parked: dict[int, str] = {}
-        self._unrecordable: dict[int, str] = {}
+        self.view = LaneStatus(settings.kkt, settings.driver)
+        """How the lane stands, for anybody to read."""
+        self.state = State.ASKING
+        self._handlers: Mapping[State, Callable[[], float | None]] = {
+            State.ASKING: self._ask_register,
+            State.READING: self._read_storage,
+            State.RESOLVING: self._resolve,
+            State.WAITING: self._wait_for_others,
+            State.READY: self._serve,
+        }
+        """Each does a piece of a state's work, and returns how long to wait, or None where another follows at once."""
+        self._paused_until = 0.0
+        self._shown_at = 0.0
+        self._errors_in_a_row = 0
         self._foreign_document: tuple[tuple[str, int, int], float] | None = None
         """An open document that is not ours: storage, last document and shift, and since when it is seen."""
-
-    @property
-    def view(self) -> LaneStatus:
-        """How the lane stands, for anybody to read."""
-        return self._view
-
-    @property
-    def state(self) -> State:
-        """Where it stands."""
-        return self._state
 
     def request(self, job: RegisterJob) -> "Future[ShiftReport | None]":
         """Have a job (a shift report, a copy) done between two receipts. The caller wakes the lane."""
         return self._jobs.put(job)
 
     def settle(self, order: ManualResolution | PassUnreadable) -> "Future[ManuallyResolved | None]":
-        """Have a doubt settled as a person decided, also while the lane stands still. The caller wakes the lane.
+        """Have a receipt in doubt settled as a person decided, also while the lane stands still. The caller wakes it.
 
         The future tells what was settled; None where a document was passed. Its errors: SettleRefused, and what keeps
         the register or the journal from it.
@@ -211,140 +201,78 @@ class PrintLane:
     def close(self) -> None:
         """Let go of the register, and of receipts that were leased but not begun."""
         try:
-            self._tasks.extend(self._arrival.end() or ())
-            self._turn_over(lease=False)
-            self._give_back()
+            self._leases.collect()
+            self._leases.record(None)
+            self._leases.give_back()
         finally:
             self._register.close()
 
+    # -- the loop -----------------------------------------------------------------------------------------
+
     def step(self) -> float | None:
-        """Print one turn of receipts, or do what must come before it."""
-        if (wait := self._retry_at - self._clock.monotonic()) > 0 and not self._orders:
-            return wait
+        """Print one turn of receipts, or do what must come before it; return after how many seconds to call again."""
+        if self.state is State.PAUSED:
+            left_s = self._paused_until - self._clock.monotonic()
+            if left_s > 0 and not self._orders:
+                return left_s
+            self._go(State.ASKING)
+        state: State | None = None
         try:
-            wait_s = self._work()
+            wait_s = self._take_up()
+            while wait_s is None:
+                state = self.state
+                wait_s = self._handlers[state]()
         except Exception as error:  # noqa: BLE001 (a lane outlives whatever happens, and shows it)
-            return self._stand_still_over(error)
+            if state in CHECKING:
+                self._orders.refuse(error)
+            return self._pause_over(error)
         self._errors_in_a_row = 0
         return wait_s
 
-    # -- one piece of work --------------------------------------------------------------------------------
-
-    def _work(self) -> float | None:
-        leased = self._arrival.end()
-        if leased is None:
-            return self._stand_by()
-        self._tasks.extend(leased)
-        if self._state is State.RESTING:
-            self._go(State.SERVING)
-        if self._outcomes:
-            self._turn_over(lease=False)
-        if self._state is State.SERVING and not self._may_serve():
+    def _take_up(self) -> float | None:
+        """Begin a step: collect what was leased and what is left to record, and see whether the last answer holds."""
+        now = self._clock.monotonic()
+        if not self._leases.collect():
+            # The disk may take long: nothing is begun meanwhile, but how the register is can be seen.
+            if now - self._shown_at >= self._settings.status_interval_s:
+                self._ask()
+                self._watch.forget()  # what this answer says of the storage was not looked into
+            return STAND_BY_S
+        if self.state is State.IDLE:
+            self._go(State.READY)
+        if self._leases.outcomes and not self._leases.record(None):
             self._go(State.ASKING)
-        while True:
-            if self._state is not State.SERVING:
-                self._give_back()  # nothing more is printed before the register was asked
-                if not self._look():
-                    return 0.0
-            if self._tasks or self._prepare():
-                break
-            self._go(State.ASKING)  # something was done to the register
-        return self._serve()
+        if self.state in {State.WAITING, State.READY}:
+            snapshot, leased = self._watch.snapshot, len(self._leases.tasks)
+            if (
+                snapshot is None
+                or self._in_doubt.count() > leased
+                or not (leased or (now < snapshot.fresh_until and not self._orders))
+            ):
+                self._go(State.ASKING)
+        return None
 
     def _go(self, state: State) -> None:
         if state is State.ASKING:
             self._watch.forget()
-        else:
-            assert state in TRANSITIONS[self._state], f"a lane may not go from {self._state} to {state}"
-        self._state = state
+        elif state is not State.PAUSED:
+            assert state in TRANSITIONS[self.state], f"a lane may not go from {self.state} to {state}"
+        self.state = state
 
-    def _may_serve(self) -> bool:
-        """Whether what is known of the register still holds."""
-        snapshot = self._watch.snapshot
-        if snapshot is None or self._in_doubt() > len(self._tasks):
-            return False
-        return bool(self._tasks) or (not self._orders and self._watch.fresh_for_s(snapshot) > 0)
+    # -- before anything is printed: the register, its storage, the receipts in doubt ---------------------------
 
-    def _serve(self) -> float | None:
-        self._barrier.arrive(self._settings.kkt)
-        if not self._barrier.is_open:
-            self._view = replace(self._view, problem=READING, detail=f"waits for {self._barrier.awaited}")
-            return STAND_BY_S
-        snapshot = self._watch.snapshot
-        if snapshot is not None and not self._stale_journal.catch_up(snapshot.status.fn_number):
-            self._go(State.ASKING)
-            return 0.0
-        if not self._tasks:
-            self._show_ready()
-            if self._waiting():
-                self._turn_over(lease=True)
-            if not self._tasks:
-                return self._rest()
-        self._print_a_turn()
-        self._turn_over(lease=not self._tasks and self._may_go_on())
-        return 0.0
-
-    def _rest(self) -> float:
-        snapshot = self._watch.snapshot
-        assert snapshot is not None
-        left_s = max(0.0, min(self._watch.fresh_for_s(snapshot), self._shift.left_s()))
-        self._go(State.RESTING)
-        if snapshot.status.mode == "shift_open":
-            expected, until = snapshot.expected, self._clock.monotonic() + left_s
-            permit = _Permit(expected.fn_number, expected.fd_number - 1, self._lease_size, until)
-            self._arrival.begin(lambda tx: self._lease_by(permit, tx))
-        return left_s
-
-    def _lease_by(self, permit: _Permit, tx: Transaction) -> list[PrintTask]:
-        """In the thread of whoever commits, while this lane rests."""
-        if self._jobs or self._clock.monotonic() >= permit.valid_until:
-            return []
-        return self._unprinted(tx, lease(tx, self._settings.kkt, permit.fn_number, permit.last_fd_number, permit.limit))
-
-    def _unprinted(self, tx: Transaction, leased: list[PrintTask]) -> list[PrintTask]:
-        """Those of which no document is known: another lane may have found one on the storage of its register."""
-        if not tx.may_be_recovered:
-            return leased
-        unprinted = []
-        for task in leased:
-            found = find_recovered(tx.connection, requisite_1192(task.key))
-            if (outcome := adopt_recovered(tx, task)) is not None:
-                self._record([outcome], tx)
-            elif mark_conflict(found, task) is None:  # else its row leaves it in doubt
-                unprinted.append(task)
-        return unprinted
-
-    def _stand_by(self) -> float:
-        """The disk may take long: nothing is begun meanwhile, but how the register is can be seen."""
-        if self._clock.monotonic() - self._shown_at >= self._settings.status_interval_s:
-            self._ask()
-            self._watch.forget()  # what this answer says of the storage was not looked into
-        return STAND_BY_S
-
-    # -- looking: the register, its storage, the doubts -------------------------------------------------------
-
-    def _look(self) -> bool:
-        """Go as far towards serving as one step may; whether the lane got there."""
-        try:
-            if self._state is State.ASKING:
-                snapshot = self._ask_at_rest()
-                self._go(State.READING)
-                self._reader.begin(snapshot.status)
-            if self._state is State.READING and self._read():
-                self._go(State.RESOLVING)
-            if self._state is State.RESOLVING:
-                self._resolve()
-        except Exception as problem:
-            self._orders.refuse(problem)
-            raise
-        return self._state is State.SERVING
+    def _ask_register(self) -> None:
+        self._leases.give_back()  # nothing more is printed before the register was asked
+        snapshot = self._ask_at_rest()
+        self._go(State.READING)
+        self._reader.begin(snapshot.status)
 
     def _ask(self) -> RegisterSnapshot:
         snapshot = self._watch.ask()
-        self._shown_at = snapshot.asked_at
+        self._shown_at = self._clock.monotonic()
         self._shift.note(snapshot.status)
-        self._view = replace(
-            self._view,
+        self.view = replace(
+            self.view,
             status=snapshot.status,
             clock_drift_s=snapshot.drift_s,
             storage_taken_out=self._stale_journal.taken_out,
@@ -355,7 +283,7 @@ class PrintLane:
     def _ask_at_rest(self) -> RegisterSnapshot:
         """Ask the register; RegisterNotReady while it is busy, or in a document that is not ours to cancel."""
         snapshot = self._ask()
-        if snapshot.status.mode == "document_open" and self._may_cancel(snapshot):
+        if snapshot.status.mode == "document_open" and self._may_cancel(snapshot.status):
             self._register.cancel_document()
             snapshot = self._ask()
         if snapshot.status.busy:
@@ -365,67 +293,57 @@ class PrintLane:
         self._foreign_document = None
         return snapshot
 
-    def _may_cancel(self, snapshot: RegisterSnapshot) -> bool:
+    def _may_cancel(self, status: RegisterStatus) -> bool:
         """An open document is ours where a receipt is in doubt; anybody else's only once it was left alone for long."""
-        status, now = snapshot.status, self._clock.monotonic()
         if status.busy:
             return False
-        if self._in_doubt():
+        if self._in_doubt.count():
             return True
-        seen = (status.fn_number, status.last_fd_number, status.shift_number)
+        now, seen = self._clock.monotonic(), (status.fn_number, status.last_fd_number, status.shift_number)
         if self._foreign_document is None or self._foreign_document[0] != seen:
             self._foreign_document = (seen, now)
         return now - self._foreign_document[1] >= FOREIGN_DOCUMENT_S
 
-    def _read(self) -> bool:
-        snapshot = self._watch.snapshot
-        assert snapshot is not None
-        is_lost = self._reader.has_lost_documents(snapshot.status)
-        is_read = is_lost or self._reader.step(snapshot.status)
+    def _read_storage(self) -> float | None:
+        status = self._known().status
+        is_lost = self._reader.has_lost_documents(status)
+        is_read = is_lost or self._reader.step(status)
         if is_read and not (is_lost or self._reader.blockers):
-            self._stale_journal.note_read(snapshot.status.fn_number)
+            self._stale_journal.note_read(status.fn_number)
         self._reader.expire_findings()
         behind, unread = len(self._reader.behind), self._reader.unread
-        if (behind, unread) != (self._view.journal_behind, self._view.unread):
+        if (behind, unread) != (self.view.journal_behind, self.view.unread):
             words = self._reader.describe_behind()
-            self._view = replace(self._view, journal_behind=behind, journal_behind_detail=words, unread=unread)
+            self.view = replace(self.view, journal_behind=behind, journal_behind_detail=words, unread=unread)
         if not is_read:
-            self._view = replace(self._view, problem=READING, detail=self._reader.progress(snapshot.status))
-        return is_read
+            self.view = replace(self.view, problem=READING_STORAGE, detail=self._reader.progress(status))
+            return 0.0
+        self._go(State.RESOLVING)
+        return None
 
-    def _resolve(self) -> None:
+    def _resolve(self) -> float | None:
         """Settle what the register can prove, then what persons have decided; stop on what is left."""
-        first = self._watch.snapshot
-        assert first is not None
-        absent, doubts = self._resolver.judge(self._evidence(first)) if self._in_doubt() or self._parked else ([], [])
+        first = self._known()
+        is_lost, blockers = self._reader.has_lost_documents(first.status), self._reader.blockers
+        absent, left = self._in_doubt.judge(Evidence(first.status, is_lost, blockers))
         if absent or self._orders:
             second = self._ask_at_rest()
             if not second.equals(first):
                 self._reader.begin(second.status)
                 self._go(State.READING)
-                return
-        doubts = [doubt for doubt in doubts if not self._settle_found(doubt.task)]
-        doubts += [doubt for task in absent if (doubt := self._settle_absent(task)) is not None]
-        doubts = self._settle_by_hand(doubts, first)
-        self._view = replace(self._view, doubts=tuple(doubts))
-        self._require_nothing_open(first, [doubt for doubt in doubts if not doubt.parked])
-        self._retry_at = self._clock.monotonic()  # a person may have been quicker than the pause
-        self._go(State.SERVING)
+                return 0.0
+        left = [each for each in left if not self._in_doubt.settle_found(each.task)]
+        left += [each for task in absent if (each := self._in_doubt.settle_absent(task)) is not None]
+        left = self._manual.carry_out(self._orders, left, first.status)
+        self.view = replace(self.view, doubts=tuple(left))
+        self._require_nothing_open(first.status, [each for each in left if not each.parked])
+        self._go(State.WAITING)
+        return None
 
-    def _evidence(self, snapshot: RegisterSnapshot) -> Evidence:
-        return Evidence(
-            status=snapshot.status,
-            lost_documents=self._reader.has_lost_documents(snapshot.status),
-            blockers=self._reader.blockers,
-            unrecordable=self._unrecordable,
-            parked=self._parked,
-        )
-
-    def _require_nothing_open(self, snapshot: RegisterSnapshot, doubts: list[InDoubtReceipt]) -> None:
-        status = snapshot.status
-        if doubts:
-            more = f" (and {len(doubts) - 1} more)" if doubts[1:] else ""
-            raise Unsettled(f"{doubts[0].reason}{more}; settle it by hand: `kkt-bridge settle list`")
+    def _require_nothing_open(self, status: RegisterStatus, left: list[InDoubtReceipt]) -> None:
+        if left:
+            more = f" (and {len(left) - 1} more)" if left[1:] else ""
+            raise Unsettled(f"{left[0].reason}{more}; settle it by hand: `kkt-bridge settle list`")
         if self._reader.has_lost_documents(status):
             # Its next ones would have numbers that belong to other documents already.
             raise RegisterNotReady(
@@ -436,119 +354,54 @@ class PrintLane:
         if blockers := self._reader.blockers:
             raise Unsettled(describe_blocking(blockers[0], status.fn_number))
 
-    def _settle_absent(self, task: PrintTask) -> InDoubtReceipt | None:
-        """No document came of it, for certain: the error says what becomes of it. A doubt where it is parked."""
-        error = self._failed.get(task.id)
-        if self._attempts.get(task.id, 0) >= ATTEMPTS_MAX:
-            self._parked[task.id] = (
-                f"was not printed, and is not tried again: {ATTEMPTS_MAX} times the bridge or its driver failed on it "
-                f"({error!r}); the others go on"
-            )
-            log.error("parked: %r", error, extra=ids_of(task))
-            return self._resolver.parked(task, self._parked[task.id])
-        requisite = requisite_1192(task.key)
-        found = self._journal.read(lambda connection: find_recovered(connection, requisite))
-        if (reason := mark_conflict(found, task)) is not None:
-            return self._resolver.disputed(task, reason)
-        refused = error if isinstance(error, ReceiptRefused) and error.code != FN_EXHAUSTED else None
-
-        def operation(tx: Transaction) -> PrintOutcome | None:
-            outcome = adopt_recovered(tx, task) or (PrintOutcome(task, refused=refused) if refused else None)
-            if outcome is None:
-                release(tx, task)
-            else:
-                self._record([outcome], tx)
-            return outcome
-
-        outcome = self._journal.write(operation)
-        self._failed.pop(task.id, None)
-        self._resolver.forget(task)
-        if outcome is None:
-            log.info("no document came of it: it waits again", extra=ids_of(task))
-        else:
-            log_outcome(outcome)
+    def _wait_for_others(self) -> float | None:
+        if self._prepare() is None:
+            return None
+        self._barrier.arrive(self._settings.kkt)
+        if not self._barrier.is_open:
+            self.view = replace(self.view, problem=READING_STORAGE, detail=f"waits for {self._barrier.awaited}")
+            return STAND_BY_S
+        status = self._known().status
+        if not self._stale_journal.catch_up(status.fn_number):
+            self._go(State.ASKING)
+            return 0.0
+        if self.view.problem is not None:
+            log.info("register %s is ready: %s, FN %s", self._settings.kkt, status.model, status.fn_number)
+            self.view = replace(self.view, problem=None, detail=None)
+        self._go(State.READY)
         return None
 
-    def _settle_found(self, task: PrintTask) -> bool:
-        """Whether another lane found its document: presence is proof on any storage."""
-        requisite = requisite_1192(task.key)
-        if self._journal.read(lambda connection: find_recovered(connection, requisite)) is None:
-            return False
+    def _prepare(self) -> Work | None:
+        """Do what comes before the next receipt; None where that changed the register, which is to be asked again."""
+        status, shift_is_due = self._known().status, self._clock.monotonic() >= self._shift.close_at
+        waiting = self._journal.counts().get((self._settings.kkt, Status.BUFFERED), 0)
+        work = next_work(status, has_jobs=bool(self._jobs), shift_is_due=shift_is_due, has_receipts=waiting > 0)
+        match work:
+            case Work.PRINT | Work.NOTHING:
+                return work
+            case Work.STAND_STILL:
+                assert status.problem is not None
+                raise RegisterNotReady(status.problem, f"the register reports {status.problem}")
+            case Work.RUN_JOBS:
+                self._jobs.serve(lambda job: job(self._register), self._note_shift)
+            case Work.CLOSE_SHIFT:
+                self._note_shift(self._register.close_shift(None))
+            case Work.OPEN_SHIFT:
+                self._note_shift(self._register.open_shift(None))
+        self._go(State.ASKING)
+        return None
 
-        def operation(tx: Transaction) -> PrintOutcome | None:
-            if (outcome := adopt_recovered(tx, task)) is not None:
-                self._record([outcome], tx)
-            return outcome
-
-        outcome = self._journal.write(operation)
-        if outcome is not None:
-            self._forget(task)
-            log_outcome(outcome)
-        return outcome is not None
-
-    def _forget(self, task: PrintTask) -> None:
-        memories: tuple[dict[int, Any], ...] = (self._parked, self._attempts, self._unrecordable, self._failed)
-        for memory in memories:
-            memory.pop(task.id, None)
-        self._resolver.forget(task)
-
-    def _settle_by_hand(self, doubts: list[InDoubtReceipt], snapshot: RegisterSnapshot) -> list[InDoubtReceipt]:
-        """Carry out what persons have decided on these doubts; return those that are left."""
-        status, settings, left = snapshot.status, self._settings, {doubt.task.id: doubt for doubt in doubts}
-
-        def settle(order: ManualResolution | PassUnreadable) -> ManuallyResolved | None:
-            doubts, blockers = list(left.values()), self._reader.blockers
-            if isinstance(order, PassUnreadable):
-                self._hand.require_passable(order, doubts, status, blockers)
-                self._reader.pass_document(order.fd_number, order.reason)
-                return None
-            settled = self._hand.judge(order, doubts, status, blockers)
-            self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.requisites))
-            task = settled.task
-            log.warning("%s", order.remark, extra=ids_of(task))
-            if left.pop(task.id, None) is None:
-                return settled  # it waited; what was in the way is looked at again
-            self._forget(task)
-            is_last = all(doubt.parked for doubt in left.values())
-            self._reader.vouch(requisite_1192(task.key), is_last=is_last)
-            return settled
-
-        self._orders.serve(settle)
-        return list(left.values())
-
-    # -- what must be true before a receipt is begun ------------------------------------------------------------
-
-    def _prepare(self) -> bool:
-        """Do what comes before the next receipt; False where that changed the register: it is to be looked at again."""
-        snapshot = self._watch.snapshot
-        assert snapshot is not None
-        status = snapshot.status
-        if status.problem is not None:
-            raise RegisterNotReady(status.problem, f"the register reports {status.problem}")
-        if self._jobs:
-            self._jobs.serve(lambda job: job(self._register), self._after_job)
-            return False
-        if status.mode == "shift_expired" or self._shift.left_s() <= 0:
-            self._announce(self._register.close_shift(None))
-            return False
-        if status.mode == "shift_closed" and self._waiting():
-            self._announce(self._register.open_shift(None))
-            return False
-        return True
-
-    def _after_job(self, result: ShiftReport | None) -> None:
-        if isinstance(result, ShiftReport):
-            self._announce(result)
-
-    def _announce(self, report: ShiftReport) -> None:
-        """Tell of a shift, with its document; where others stand before that, the reading of the storage tells."""
+    def _note_shift(self, report: ShiftReport | None) -> None:
+        """Publish a shift, with its document; where others stand before that, the reading of the storage does it."""
+        if report is None:
+            return
         snapshot = self._watch.snapshot
         self._watch.forget()
         if snapshot is None:
             return
         fn_number = snapshot.status.fn_number
         if report.open:
-            self._shift.opened(fn_number, report.number)
+            self._shift.note_opened(fn_number, report.number)
 
         def operation(tx: Transaction) -> bool:
             is_next = tx.fd_marks.get(fn_number) == report.fd_number - 1
@@ -560,198 +413,134 @@ class PrintLane:
         if self._journal.write(operation):
             self._shift_events.log(report)
 
-    def _show_ready(self) -> None:
-        snapshot = self._watch.snapshot
-        if self._view.problem is not None and snapshot is not None:
-            status = snapshot.status
-            log.info("register %s is ready: %s, FN %s", self._settings.kkt, status.model, status.fn_number)
-            self._view = replace(self._view, problem=None, detail=None)
-
     # -- printing -------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> float | None:
+        """Print a turn of what is leased, record it, and lease the next; be idle where nothing is left."""
+        leases = self._leases
+        if not leases.tasks:
+            if (work := self._prepare()) is None:
+                return None
+            if work is Work.PRINT:
+                leases.record(self._known().expected)
+            if not leases.tasks:
+                return self._be_idle()
+        self._print_a_turn()
+        snapshot = self._watch.snapshot
+        may_go_on = (
+            not leases.tasks
+            and self.state is State.READY
+            and snapshot is not None
+            and not self._jobs
+            and not self._orders
+            and self._clock.monotonic() < min(snapshot.fresh_until, self._shift.close_at)
+        )
+        if not leases.record(snapshot.expected if may_go_on and snapshot is not None else None):
+            self._go(State.ASKING)
+        return 0.0
+
+    def _be_idle(self) -> float:
+        """Rest until the register has to be asked, or its shift closed; until then receipts are leased on arrival."""
+        snapshot = self._known()
+        until = min(snapshot.fresh_until, self._shift.close_at)
+        self._go(State.IDLE)
+        if snapshot.status.mode == "shift_open":
+            self._leases.lease_on_arrival(snapshot.expected, lambda: not self._jobs and self._clock.monotonic() < until)
+        return max(0.0, until - self._clock.monotonic())
 
     def _print_a_turn(self) -> None:
         """Print what is leased, as much of it as a turn holds; at least one."""
-        started, printed = self._clock.monotonic(), 0
-        while self._tasks and self._state is State.SERVING:
-            outcome = self._print(self._tasks[0])
+        leases, printed, took_s = self._leases, 0, 0.0
+        started = self._clock.monotonic()
+        while leases.tasks and self.state is State.READY and took_s < TURN_S:
+            outcome = self._print(leases.tasks[0])
             if outcome is None:
                 return
-            self._outcomes.append(outcome)
-            self._tasks.popleft()
-            printed += outcome.printed is not None
-            if self._watch.snapshot is None or self._ran_out_of_paper(outcome):
+            leases.outcomes.append(outcome)
+            leases.tasks.popleft()
+            if outcome.printed is not None:
+                printed += 1
+                if "not_on_paper" in outcome.printed.warnings:
+                    self._go(State.ASKING)
+            if self._watch.snapshot is None:
                 self._go(State.ASKING)
-            if self._clock.monotonic() - started >= TURN_S:
-                break
-        took = max(self._clock.monotonic() - started, 1e-6)
+            took_s = self._clock.monotonic() - started
         if printed:
-            self._lease_size = max(1, min(LEASE_MAX, int(printed * TURN_S / took)))
-
-    @staticmethod
-    def _ran_out_of_paper(outcome: PrintOutcome) -> bool:
-        return outcome.printed is not None and "not_on_paper" in outcome.printed.warnings
+            leases.fit_size(printed, took_s, TURN_S)
 
     def _print(self, task: PrintTask) -> PrintOutcome | None:
-        """What became of it; None where it is in doubt, and nothing is to be waited for."""
+        """Print one receipt; None where it is in doubt, and nothing is to be waited for."""
+        snapshot, settings = self._known(), self._settings
         try:
             receipt = RECENT.parse(task.body)
         except ValidationError as error:
             # Taken by an earlier release under other rules: it must not stand in the way of all others for ever.
             where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-            return PrintOutcome(
-                task, refused=ReceiptRefused("kkt_rejected", f"its {where or 'body'} can no longer be read")
-            )
-        snapshot = self._watch.snapshot
-        assert snapshot is not None
-        if self._too_old(task, snapshot):
-            message = f"it waited for {self._settings.kkt} longer than {self._settings.max_age_s:g} s"
-            return PrintOutcome(task, refused=ReceiptRefused("kkt_rejected", message))
-        tax_system = receipt.tax_system or self._settings.requisites.tax_system
-        job = PrintJob(receipt, requisite_1192(task.key), tax_system)
+            return _rejected(task, f"its {where or 'body'} can no longer be read")
+        if settings.max_age_s and self._too_old(task, snapshot):
+            return _rejected(task, f"it waited for {settings.kkt} longer than {settings.max_age_s:g} s")
+        job = PrintJob(receipt, requisite_1192(task.key), receipt.tax_system or settings.requisites.tax_system)
         try:
             printed = self._register.print_receipt(job, snapshot.expected)
         except Exception as error:
-            self._leave_in_doubt(task, error)
-            if isinstance(error, ReceiptRefused) or _is_outrun(error):
+            # Only the register knows what came of it. Its row says `printing`; nothing is begun before that is settled.
+            self._go(State.ASKING)
+            self._in_doubt.note_failure(task, error)
+            self._leases.tasks.popleft()
+            self._leases.record(None)
+            self._leases.give_back()
+            is_outrun = isinstance(error, RegisterNotReady) and error.problem == "storage_changed"
+            if is_outrun or isinstance(error, ReceiptRefused):
                 return None
             raise
         self._watch.note_document(printed.mark.fn_number, printed.mark.fd_number)
-        self._view = replace(self._view, last_fd_number=printed.mark.fd_number)
-        self._attempts.pop(task.id, None)
+        self.view = replace(self.view, last_fd_number=printed.mark.fd_number)
+        self._in_doubt.note_printed(task)
         return PrintOutcome(task, printed=printed)
 
-    def _leave_in_doubt(self, task: PrintTask, error: Exception) -> None:
-        """Only the register knows what came of it. Its row says `printing`; nothing is begun before that is settled."""
-        self._go(State.ASKING)
-        self._failed[task.id] = error
-        if not isinstance(error, RegisterError):
-            self._attempts[task.id] = self._attempts.get(task.id, 0) + 1
-        self._tasks.popleft()
-        self._turn_over(lease=False)
-        self._give_back()
-
-    # -- recording ------------------------------------------------------------------------------------------------
-
-    def _turn_over(self, *, lease: bool) -> None:
-        """Write down what became of the receipts of this turn; in the same commit, take the next."""
-        if not self._outcomes and not lease:
-            return
-        outcomes, snapshot = self._outcomes, self._watch.snapshot
-
-        def operation(tx: Transaction) -> list[PrintTask]:
-            self._record(outcomes, tx)
-            return self._lease(tx, snapshot) if lease and snapshot is not None else []
-
-        try:
-            self._tasks.extend(self._journal.write(operation))
-        except StorageUnavailable:
-            raise
-        except Exception:
-            if not outcomes:
-                raise
-            log.exception("%d outcomes could not be recorded together", len(outcomes))
-            self._record_one_by_one()
-            return
-        self._outcomes = []
-        for outcome in outcomes:
-            log_outcome(outcome)
-
-    def _record_one_by_one(self) -> None:
-        """One that the journal will not have must not take the others along: it is in doubt, and a person looks."""
-        self._go(State.ASKING)
-        while self._outcomes:
-            outcome = self._outcomes[0]
-            try:
-                self._journal.write(partial(self._record, [outcome]))
-            except StorageUnavailable:
-                raise
-            except Exception as error:
-                log.exception("its outcome cannot be recorded", extra=ids_of(outcome.task))
-                self._unrecordable[outcome.task.id] = f"cannot be recorded ({error!r}): compare journal and paper"
-            else:
-                log_outcome(outcome)
-            del self._outcomes[0]
-
-    def _record(self, outcomes: Sequence[PrintOutcome], tx: Transaction) -> None:
-        record_outcomes(tx, outcomes, self._settings.zone, self._settings.requisites)
-
-    def _lease(self, tx: Transaction, snapshot: RegisterSnapshot) -> list[PrintTask]:
-        fn_number, last = snapshot.status.fn_number, snapshot.last_fd_number
-        return self._unprinted(tx, lease(tx, self._settings.kkt, fn_number, last, self._lease_size))
-
-    def _give_back(self) -> None:
-        """Receipts not begun wait again, at their old places; one that cannot be given back is in doubt by its row."""
-        tasks = list(self._tasks)
-        if not tasks:
-            return
-        self._go(State.ASKING)
-        self._tasks.clear()
-        try:
-            self._journal.write(lambda tx: release_all(tx, tasks))
-        except Exception as error:  # noqa: BLE001 (whatever it was: their rows still say `printing`)
-            log.warning("%d receipts could not be given back, and are in doubt: %s", len(tasks), error)
-
-    def _may_go_on(self) -> bool:
-        """Whether the next receipt may be begun without a look at the register first."""
-        snapshot = self._watch.snapshot
-        return (
-            self._state is State.SERVING
-            and snapshot is not None
-            and not self._jobs
-            and not self._orders
-            and self._watch.fresh_for_s(snapshot) > 0
-            and self._shift.left_s() > 0
-        )
-
-    # -- small questions ------------------------------------------------------------------------------------------
-
-    def _waiting(self) -> int:
-        return self._journal.counts().get((self._settings.kkt, Status.BUFFERED), 0)
-
-    def _in_doubt(self) -> int:
-        """Receipts whose rows say `printing`, but for those that are parked."""
-        return self._journal.counts().get((self._settings.kkt, Status.PRINTING), 0) - len(self._parked)
-
     def _too_old(self, task: PrintTask, snapshot: RegisterSnapshot) -> bool:
-        limit = self._settings.max_age_s
-        if not limit:
-            return False
         # Where the register's clock agrees with ours, the wall clock may count the time in which the bridge was down.
         agree = abs(snapshot.drift_s) <= DRIFT_MAX_S
-        return self._journal.age_ms(task.received_ms, task.received_steady_ms, count_downtime=agree) > limit * 1000
+        age_ms = self._journal.age_ms(task.received_ms, task.received_steady_ms, count_downtime=agree)
+        return age_ms > self._settings.max_age_s * 1000
+
+    def _known(self) -> RegisterSnapshot:
+        snapshot = self._watch.snapshot
+        assert snapshot is not None, f"the register was asked before the lane is {self.state}"
+        return snapshot
 
     # -- standing still -------------------------------------------------------------------------------------------
 
-    def _stand_still(self, problem: str, detail: str, pause_s: float = RETRY_S) -> float:
+    def _pause_over(self, error: Exception) -> float:
+        """Stand still over an error, and show it; return for how many seconds."""
+        pause_s, detail = RETRY_S, str(error)
+        match error:
+            case RegisterNotReady():
+                problem = error.problem
+            case RegisterAway() | InDoubt():
+                problem = OFFLINE
+            case Unsettled():
+                problem = UNSETTLED
+            case JournalError():
+                problem = "journal"
+            case _:
+                # Nobody foresaw it: shown, told to whoever waits, and tried again later and later.
+                log.error("register %s: an error that nobody foresaw", self._settings.kkt, exc_info=error)
+                self._orders.refuse(RegisterNotReady(INTERNAL, repr(error)))
+                pause_s = min(RETRY_S * 2**self._errors_in_a_row, BACKOFF_MAX_S)
+                self._errors_in_a_row = min(self._errors_in_a_row + 1, 16)
+                problem, detail = INTERNAL, f"{error!r}; see the log"
         if not self._stale_journal.holds_up_others():
             self._barrier.arrive(self._settings.kkt)
         detail += self._stale_journal.warning()
-        if self._view.problem != problem:
+        if self.view.problem != problem:
             log.warning("register %s stands still (%s): %s", self._settings.kkt, problem, detail)
-        self._view = replace(self._view, problem=problem, detail=detail)
-        self._go(State.ASKING)
-        self._retry_at = self._clock.monotonic() + pause_s
+        self.view = replace(self.view, problem=problem, detail=detail)
+        self._go(State.PAUSED)
+        self._paused_until = self._clock.monotonic() + pause_s
         self._jobs.refuse(RegisterNotReady(problem, detail))
         return pause_s
 
-    def _stand_still_over(self, error: Exception) -> float:
-        match error:
-            case RegisterNotReady():
-                return self._stand_still(error.problem, str(error))
-            case RegisterAway() | InDoubt():
-                return self._stand_still(OFFLINE, str(error))
-            case Unsettled():
-                return self._stand_still(UNSETTLED, str(error))
-            case JournalError():
-                return self._stand_still("journal", str(error))
-        # Nobody foresaw it: shown, told to whoever waits, and tried again later and later.
-        log.error("register %s: an error that nobody foresaw", self._settings.kkt, exc_info=error)
-        self._orders.refuse(RegisterNotReady(INTERNAL, repr(error)))
-        pause_s = min(RETRY_S * 2**self._errors_in_a_row, BACKOFF_MAX_S)
-        self._errors_in_a_row = min(self._errors_in_a_row + 1, 16)
-        return self._stand_still(INTERNAL, f"{error!r}; see the log", pause_s)
 
-
-def _is_outrun(error: Exception) -> bool:
-    """Whether another program made the document that was expected: nothing to wait for."""
-    return isinstance(error, RegisterNotReady) and error.problem == "storage_changed"
+def _rejected(task: PrintTask, message: str) -> PrintOutcome:
+    return PrintOutcome(task, refused=ReceiptRefused("kkt_rejected", message))

@@ -1,10 +1,11 @@
-"""Settling by hand: what a person decides about a receipt that the register cannot tell of.
+"""Manual resolution: what a person decides about a receipt in doubt that the register cannot tell of.
 
 A document on the storage in the register is read back through the register, so nothing is typed that could be
 read. One on a storage that is gone is taken from its paper, or from the storage's report. Absence is the
 person's word. In each case the machine refuses what it knows to be wrong.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
@@ -31,9 +32,13 @@ from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, UnreadableDocument
 from kkt_bridge.stages.delivery.document import RegisterRequisites
-from kkt_bridge.stages.printing.outcomes import PrintOutcome, record_outcomes
-from kkt_bridge.stages.printing.status import InDoubtReceipt
-from kkt_bridge.stages.printing.storage_reader import BlockingDocument, as_printed, could_be
+from kkt_bridge.stages.printing.in_doubt import InDoubtResolver
+from kkt_bridge.stages.printing.outcomes import PrintOutcome, as_printed, could_be, ids_of, record_outcomes
+from kkt_bridge.stages.printing.requests import Requests
+from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings
+from kkt_bridge.stages.printing.storage_reader import BlockingDocument, FiscalStorageReader
+
+log = logging.getLogger(__name__)
 
 
 class SettleRefused(KktBridgeError):
@@ -46,14 +51,14 @@ class SettleRefused(KktBridgeError):
 
 @dataclass(frozen=True, slots=True)
 class AdoptFromStorage:
-    """Its document is this one, on the fiscal storage that is in the register now."""
+    """Its document is this one: read it from the fiscal storage that is in the register now."""
 
     fd_number: int
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptFromPaper:
-    """Its document is this one, as the paper or the storage's report shows it."""
+    """Its document is this one: take it as the paper or the storage's report shows it."""
 
     fn_number: str
     fd_number: int
@@ -83,7 +88,7 @@ class ManualResolution:
 
     @property
     def remark(self) -> str:
-        """What stands in the receipt's history."""
+        """For the receipt's history."""
         return f"settled by hand: {self.reason}"
 
 
@@ -98,7 +103,7 @@ class PassUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class ManuallyResolved:
-    """What came of an order."""
+    """The receipt that an order settled, and how."""
 
     task: PrintTask
     printed: Printed | None
@@ -106,22 +111,62 @@ class ManuallyResolved:
 
 
 class ManualResolver:
-    """Judges what persons decide about the doubts of one lane."""
+    """Carries out what persons decide about the receipts in doubt of one lane."""
 
-    def __init__(self, kkt: str, register: FiscalRegister, journal: Journal, zone: tzinfo) -> None:
-        self._kkt = kkt
+    def __init__(
+        self,
+        settings: LaneSettings,
+        register: FiscalRegister,
+        journal: Journal,
+        reader: FiscalStorageReader,
+        in_doubt: InDoubtResolver,
+    ) -> None:
+        self._settings = settings
+        self._kkt = settings.kkt
         self._register = register
         self._journal = journal
-        self._zone = zone
+        self._reader = reader
+        self._in_doubt = in_doubt
 
-    def judge(
+    def carry_out(
+        self,
+        orders: Requests[ManualResolution | PassUnreadable, ManuallyResolved | None],
+        in_doubt: Sequence[InDoubtReceipt],
+        status: RegisterStatus,
+    ) -> list[InDoubtReceipt]:
+        """Carry out the orders on these receipts; return those that are left.
+
+        Errors: those of the register and of the journal. They are the answer of their order too.
+        """
+        left, settings = {each.task.id: each for each in in_doubt}, self._settings
+
+        def settle(order: ManualResolution | PassUnreadable) -> ManuallyResolved | None:
+            waiting, blockers = list(left.values()), self._reader.blockers
+            if isinstance(order, PassUnreadable):
+                self.require_passable(order, waiting, status, blockers)
+                self._reader.pass_document(order.fd_number, order.reason)
+                return None
+            settled = self.resolve(order, waiting, status, blockers)
+            self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.requisites))
+            task = settled.task
+            log.warning("%s", order.remark, extra=ids_of(task))
+            if left.pop(task.id, None) is None:
+                return settled  # it waited; what blocked the storage is looked at again
+            self._in_doubt.forget(task)
+            self._reader.pass_settled(requisite_1192(task.key), is_last=all(each.parked for each in left.values()))
+            return settled
+
+        orders.serve(settle)
+        return list(left.values())
+
+    def resolve(
         self,
         order: ManualResolution,
         doubts: Sequence[InDoubtReceipt],
         status: RegisterStatus,
         blockers: Sequence[BlockingDocument] = (),
     ) -> ManuallyResolved:
-        """What the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
+        """Return what the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
         doubt = _doubt(order, doubts)
         task = doubt.task if doubt is not None else self._waiting(order, status, blockers)
         match order.decision:
@@ -142,7 +187,7 @@ class ManualResolver:
         status: RegisterStatus,
         blockers: Sequence[BlockingDocument],
     ) -> None:
-        """SettleRefused where that document is not in the way, or where a doubt may be about it."""
+        """Raise SettleRefused where that document is not in the way, or may be that of a receipt in doubt."""
         where = f"FD {order.fd_number} of fiscal storage {order.fn_number}"
         found = [blocker for blocker in blockers if blocker.fd_number == order.fd_number]
         if status.fn_number != order.fn_number or not found:
@@ -159,7 +204,7 @@ class ManualResolver:
     def _waiting(
         self, order: ManualResolution, status: RegisterStatus, blockers: Sequence[BlockingDocument]
     ) -> PrintTask:
-        """A receipt that nobody has begun, where an unreadable document is in the way, and its paper is this one's."""
+        """Return the task of a buffered receipt, where the paper is that of a document that blocks; else refuse."""
         stored = self._journal.read(lambda connection: find_receipt(connection, order.key))
         paper = order.decision
         if (
@@ -236,11 +281,11 @@ class ManualResolver:
         return Printed(self._mark(receipt, paper, status))
 
     def _is_unreadable(self, fd_number: int) -> bool:
-        """Whether the register has it and cannot read it: then its paper is all that there is."""
+        """Return whether the register has it and cannot read it: then its paper is all that there is."""
         return isinstance(self._register.read_document(fd_number), UnreadableDocument)
 
     def _mark(self, receipt: Receipt, paper: AdoptFromPaper, status: RegisterStatus) -> FiscalMark:
-        at = paper.at.astimezone(self._zone).isoformat(timespec="seconds")
+        at = paper.at.astimezone(self._settings.zone).isoformat(timespec="seconds")
         return FiscalMark(
             kkt=self._kkt,
             kkt_serial=status.serial,
@@ -268,7 +313,7 @@ class ManualResolver:
 def record_settled(
     tx: Transaction, order: ManualResolution, settled: ManuallyResolved, zone: tzinfo, requisites: RegisterRequisites
 ) -> None:
-    """What a person decided, as if the register had told it; the history says that it had not.
+    """Record what a person decided as if the register had told it; the history says that it had not.
 
     Errors: SettleRefused where the document turns out to be another receipt's.
     """
@@ -287,7 +332,7 @@ def record_settled(
 
 
 def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatus) -> None:
-    """A number alone names a document only as long as the storage is the one on which printing began."""
+    """Refuse a bare number on another storage than the one on which printing began."""
     if status.fn_number != task.fn_before:
         raise SettleRefused(
             "document_mismatch",
@@ -313,7 +358,7 @@ def require_nobodys(owner: ReceiptKey | None, fd_number: int) -> None:
 
 
 def not_in_doubt(key: ReceiptKey, status: Status | None) -> SettleRefused:
-    """The refusal to settle what needs no settling."""
+    """Return the refusal to settle a receipt that is not in doubt."""
     return SettleRefused(
         "not_in_doubt",
         f"receipt {key.receipt_id} of {key.pos_id} is {status or 'unknown'}: only one whose doubt the register cannot "
@@ -322,7 +367,7 @@ def not_in_doubt(key: ReceiptKey, status: Status | None) -> SettleRefused:
 
 
 def _doubt(order: ManualResolution, doubts: Sequence[InDoubtReceipt]) -> InDoubtReceipt | None:
-    """The one about the order's receipt."""
+    """Return the receipt in doubt that the order is about."""
     return next((doubt for doubt in doubts if doubt.task.key == order.key), None)
 
 

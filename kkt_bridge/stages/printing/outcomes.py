@@ -1,16 +1,21 @@
-"""What became of a receipt at its register, and how it is written down."""
+"""The outcome of a receipt at its register: printed, rejected or adopted, and the transaction that records it."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
+from pydantic import ValidationError
+
 from kkt_bridge.errors import ReceiptRefused
-from kkt_bridge.journal.printing import record_printed, record_rejected, release, reply_addresses
+from kkt_bridge.journal.printing import record_printed, record_rejected, reply_addresses
 from kkt_bridge.journal.records import PrintTask, Unfixed
+from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.registers.base import Printed
+from kkt_bridge.receipts.checks import print_warnings
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM, Printed, StoredDocument
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
 
@@ -19,72 +24,44 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PrintOutcome:
-    """What became of a task and is not yet recorded."""
+    """The outcome of a receipt, not yet recorded: `printed` or `refused`."""
 
     task: PrintTask
     printed: Printed | None = None
     refused: ReceiptRefused | None = None
     remark: str | None = None
-    """What is to be kept of how it came to this; None where it was printed in the ordinary way."""
-
-
-def release_all(tx: Transaction, tasks: Sequence[PrintTask]) -> None:
-    """Put receipts that were not begun back into the queue."""
-    for task in tasks:
-        release(tx, task)
+    """For the receipt's history; None where it was printed in the ordinary way."""
 
 
 def record_outcomes(
     tx: Transaction, outcomes: Sequence[PrintOutcome], zone: tzinfo, requisites: RegisterRequisites
 ) -> None:
-    """The transitions, the documents and the final replies, in one transaction.
+    """Write the transitions, the documents with what the OFD will be sent, and the final replies, in one transaction.
 
     `requisites` are the register's own: what goes to the OFD is fixed here.
     """
     addresses = reply_addresses(tx, [outcome.task for outcome in outcomes])
     for outcome in outcomes:
-        record_outcome(tx, outcome, addresses[outcome.task.id], zone, requisites)
-
-
-def record_outcome(
-    tx: Transaction,
-    outcome: PrintOutcome,
-    address: tuple[str, bytes | None],
-    zone: tzinfo,
-    requisites: RegisterRequisites,
-) -> None:
-    """One of them, with the address of its reply."""
-    task = outcome.task
-    if outcome.printed is not None:
-        mark, warnings = outcome.printed.mark, outcome.printed.warnings
-        record_printed(tx, task, mark, warnings, outcome.remark, body=_body(task, mark, requisites))
-        reply = replies.printed(task, mark, warnings, tx.instant.wall_ms, zone)
-    else:
-        assert outcome.refused is not None
-        code, message = outcome.refused.code, str(outcome.refused)
-        record_rejected(tx, task, code, message)
-        reply = replies.rejected(task, code, message, zone)
-    topic, correlation = address
-    tx.publish(topic, reply.payload(), correlation)
-
-
-def _body(task: PrintTask, mark: FiscalMark, requisites: RegisterRequisites) -> bytes | None:
-    """What the OFD is sent of this document; None where another register made it: delivery knows all requisites."""
-    if mark.kkt != task.kkt:
-        return None
-    unfixed = Unfixed(
-        document=0,  # it gets its number when it is recorded
-        key=task.key,
-        kkt=task.kkt,
-        request=task.body,
-        mark=mark.model_dump_json(),
-        hlc=task.hlc,
-    )
-    return body_or_none(unfixed, requisites)
+        task, printed = outcome.task, outcome.printed
+        if printed is not None:
+            mark, body = printed.mark, None
+            if mark.kkt == task.kkt:  # else delivery puts the body together: it knows the requisites of every register
+                # The document gets its number when it is recorded.
+                unfixed = Unfixed(0, task.key, task.kkt, task.body, mark.model_dump_json(), task.hlc)
+                body = body_or_none(unfixed, requisites)
+            record_printed(tx, task, mark, printed.warnings, outcome.remark, body=body)
+            reply = replies.printed(task, mark, printed.warnings, tx.instant.wall_ms, zone)
+        else:
+            assert outcome.refused is not None
+            code, message = outcome.refused.code, str(outcome.refused)
+            record_rejected(tx, task, code, message)
+            reply = replies.rejected(task, code, message, zone)
+        topic, correlation = addresses[task.id]
+        tx.publish(topic, reply.payload(), correlation)
 
 
 def log_outcome(outcome: PrintOutcome) -> None:
-    """One line a receipt."""
+    """Write the receipt's line in the log."""
     if outcome.printed is not None:
         mark = outcome.printed.mark
         log.info("printed as FD %d on FN %s", mark.fd_number, mark.fn_number, extra=ids_of(outcome.task))
@@ -93,5 +70,43 @@ def log_outcome(outcome: PrintOutcome) -> None:
 
 
 def ids_of(task: PrintTask) -> dict[str, str]:
-    """What a log line about the receipt carries."""
+    """Return the fields of a log line about the receipt."""
     return {**task.key._asdict(), "kkt": task.kkt}
+
+
+def adopt_recovered(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
+    """Return the outcome of a receipt whose document another lane found on its storage; that waits no longer."""
+    requisite = requisite_1192(task.key)
+    document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
+    receipt = readable(task)
+    if document is None or receipt is None or not document.could_be(receipt):
+        return None
+    forget_recovered(tx, requisite)
+    return PrintOutcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
+
+
+def mark_conflict(found: RecoveredDocument | None, task: PrintTask) -> str | None:
+    """Return why a document that another lane found leaves this receipt to a person, in words that follow its name."""
+    if found is None or ((receipt := readable(task)) is not None and found.could_be(receipt)):
+        return None
+    mark = found.mark
+    return f"has its mark on FD {mark.fd_number} of FN {mark.fn_number}, which is another sale: look at the paper"
+
+
+def could_be(document: StoredDocument, receipt: Receipt) -> bool:
+    """Return whether a document has the form, the operation and the total of this receipt."""
+    form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
+    return (document.form, document.operation, document.total) == (form, receipt.operation, receipt.total)
+
+
+def as_printed(document: StoredDocument, receipt: Receipt) -> Printed:
+    """Return what `print_receipt` would have returned for this receipt, from its stored document."""
+    return Printed(document.mark_for(receipt), print_warnings(receipt, on_paper=document.on_paper))
+
+
+def readable(task: PrintTask) -> Receipt | None:
+    """Return the request; None where an earlier release took what this one cannot read."""
+    try:
+        return Receipt.model_validate_json(task.body)
+    except ValidationError:
+        return None

@@ -11,20 +11,20 @@ class RegisterSnapshot:
     """A register as it answered, and what was made on it since."""
 
     status: RegisterStatus
-    asked_at: float
-    """Monotonic seconds."""
+    fresh_until: float
+    """Monotonic seconds until which the answer is believed."""
     last_fd_number: int
     """By the status, or of the document that was printed after it."""
     drift_s: float
-    """How far the register's clock was ahead of the system's."""
+    """Seconds by which the register's clock was ahead of the system's."""
 
     @property
     def expected(self) -> Expected:
-        """Where the next document will stand."""
+        """The storage and the number of the next document."""
         return Expected(self.status.fn_number, self.last_fd_number + 1)
 
     def equals(self, other: "RegisterSnapshot") -> bool:
-        """Whether two looks saw the same storage, with the same last document, and the register at rest."""
+        """Return whether both answers tell of the same storage and last document, and of a register at rest."""
         mine, theirs = self.status, other.status
         return (
             mine.at_rest
@@ -34,7 +34,7 @@ class RegisterSnapshot:
 
 
 class RegisterWatch:
-    """Asks a register how it is, and knows for how long that holds."""
+    """The last answer of a register, kept up with the documents printed since."""
 
     def __init__(self, register: FiscalRegister, clock: Clock, fresh_s: float) -> None:
         """`fresh_s`: for how long an answer is believed, seconds."""
@@ -45,24 +45,22 @@ class RegisterWatch:
         """The last answer; None where what is known does not hold."""
 
     def ask(self) -> RegisterSnapshot:
-        """Ask it. Errors: those of the register."""
+        """Ask for the status. Errors: those of the register."""
         self.snapshot = None
         status = self._register.status()
         drift_s = round(status.clock.timestamp() - self._clock.now_ms() / 1000, 1)
-        self.snapshot = RegisterSnapshot(status, self._clock.monotonic(), status.last_fd_number, drift_s)
+        self.snapshot = RegisterSnapshot(
+            status, self._clock.monotonic() + self._fresh_s, status.last_fd_number, drift_s
+        )
         return self.snapshot
 
     def note_document(self, fn_number: str, fd_number: int) -> None:
-        """A document was made; where it is not the next one of this storage, what is known of it does not hold."""
+        """Note a document; where it is not the next one of this storage, nothing known of the register holds."""
         snapshot = self.snapshot
         if snapshot is not None:
             is_next = snapshot.expected == Expected(fn_number, fd_number)
             self.snapshot = replace(snapshot, last_fd_number=fd_number) if is_next else None
 
     def forget(self) -> None:
-        """Something happened after which the register has to be asked again."""
+        """Drop the answer: the register has to be asked again."""
         self.snapshot = None
-
-    def fresh_for_s(self, snapshot: RegisterSnapshot) -> float:
-        """For how many seconds an answer is still believed; not above 0 where it is too old."""
-        return self._fresh_s - (self._clock.monotonic() - snapshot.asked_at)

@@ -17,8 +17,6 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import ValidationError
-
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
@@ -39,24 +37,19 @@ from kkt_bridge.journal.recovered import (
 )
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import is_requisite, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import (
-    CORRECTION_FORM,
-    RECEIPT_FORM,
     SALE_FORMS,
     SHIFT_CLOSE_FORM,
     SHIFT_OPEN_FORM,
     FiscalRegister,
-    Printed,
     RegisterStatus,
     ShiftReport,
     StoredDocument,
     UnreadableDocument,
 )
-from kkt_bridge.stages.printing.outcomes import PrintOutcome, ids_of, record_outcomes
+from kkt_bridge.stages.printing.outcomes import PrintOutcome, as_printed, could_be, ids_of, readable, record_outcomes
 from kkt_bridge.stages.printing.shifts import ShiftEvents
 from kkt_bridge.stages.printing.status import LaneSettings, UnreadHistory
 
@@ -235,7 +228,7 @@ class FiscalStorageReader:
             self._read_on(self._position, status.last_fd_number)
         return self._position.read_to is not None and self._position.read_to >= status.last_fd_number
 
-    def vouch(self, requisite: str, *, is_last: bool) -> None:
+    def pass_settled(self, requisite: str, *, is_last: bool) -> None:
         """A person has settled this receipt by its papers: a document with its mark is in the way no more.
 
         One that may be any receipt's is, until the last doubt is settled: it may be that of another one.
@@ -529,44 +522,6 @@ def describe_blocking(blocker: BlockingDocument, fn_number: str) -> str:
         "if it is a receipt that waits here, `kkt-bridge settle adopt ID` with all that the paper shows; if it is none "
         f'of ours, `kkt-bridge settle pass --fn {fn_number} --fd {fd_number} --reason "..."`'
     )
-
-
-def adopt_recovered(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
-    """What becomes of a receipt in doubt whose document another lane found, on the storage of its register."""
-    requisite = requisite_1192(task.key)
-    document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
-    receipt = readable(task)
-    if document is None or receipt is None or not document.could_be(receipt):
-        return None
-    forget_recovered(tx, requisite)
-    return PrintOutcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
-
-
-def mark_conflict(found: RecoveredDocument | None, task: PrintTask) -> str | None:
-    """Why a document that another lane found leaves this receipt to a person, in words that follow its name."""
-    if found is None or ((receipt := readable(task)) is not None and found.could_be(receipt)):
-        return None
-    mark = found.mark
-    return f"has its mark on FD {mark.fd_number} of FN {mark.fn_number}, which is another sale: look at the paper"
-
-
-def could_be(document: StoredDocument, receipt: Receipt) -> bool:
-    """Whether a document has the form, the operation and the total of this receipt."""
-    form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
-    return (document.form, document.operation, document.total) == (form, receipt.operation, receipt.total)
-
-
-def as_printed(document: StoredDocument, receipt: Receipt) -> Printed:
-    """What `print_receipt` would have returned for this receipt, from its stored document."""
-    return Printed(document.mark_for(receipt), print_warnings(receipt, on_paper=document.on_paper))
-
-
-def readable(task: PrintTask) -> Receipt | None:
-    """The request; None where an earlier release took what this one cannot read."""
-    try:
-        return Receipt.model_validate_json(task.body)
-    except ValidationError:
-        return None
 
 
 def _missing(fd_number: int) -> UnreadableDocument:

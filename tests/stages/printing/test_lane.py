@@ -12,7 +12,8 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.storage_file import read_documents
-from kkt_bridge.stages.printing.lane import LEASE_MAX, RETRY_S
+from kkt_bridge.stages.printing.lane import RETRY_S
+from kkt_bridge.stages.printing.leases import LEASE_MAX
 
 HOUR_S = 3600
 
@@ -625,12 +626,12 @@ def test_a_commit_that_takes_long_keeps_no_lane_from_showing_how_its_register_is
     """As when the disk hangs in the very commit that leases: the lane looks at its register, and begins nothing."""
     sell(shop)
     shop.print_all()
-    shop.lane._arrival._lease_request.being_granted = True
+    shop.lane._leases._lease_request.being_granted = True
     shop.break_register(paper_out=True)
     shop.clock.advance(60)
     assert shop.lane.step() < 1
     assert shop.lane.view.status.paper == "out"
-    shop.lane._arrival._lease_request.being_granted = False
+    shop.lane._leases._lease_request.being_granted = False
     shop.heal_register()
     sell(shop)
     shop.print_all()

@@ -27,7 +27,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import PrintJob
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, fiscal_sign, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
-from kkt_bridge.stages.printing.lane import LEASE_MAX
+from kkt_bridge.stages.printing.leases import LEASE_MAX
 from kkt_bridge.stages.printing.manual_resolution import (
     AdoptFromPaper,
     AdoptFromStorage,
@@ -431,7 +431,7 @@ def test_an_order_on_a_full_disk_fails_and_changes_nothing(shop):
 def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, monkeypatch):
     request = receipt()
     leave_unsettled(shop, request)
-    monkeypatch.setattr(shop.lane._hand, "judge", lambda *_: 1 // 0)
+    monkeypatch.setattr(shop.lane._manual, "resolve", lambda *_: 1 // 0)
     future = shop.lane.settle(ManualResolution(key_of(request), again(shop, request), "r"))
     shop.lane.step()
     assert shop.lane.view.problem == "internal_error"
@@ -460,7 +460,7 @@ def test_what_was_judged_free_is_judged_again_when_it_is_recorded(shop, monkeypa
     shop.print_all()
     mark = shop.replies()[0]["fiscal"]
     leave_unsettled(shop, doubtful)
-    monkeypatch.setattr(shop.lane._hand, "_require_free", lambda *_: None)
+    monkeypatch.setattr(shop.lane._manual, "_require_free", lambda *_: None)
     known = paper(fn_number=mark["fn_number"], fd_number=mark["fd_number"])
     assert refusal(shop, doubtful, known) == "document_taken"
     assert shop.status(doubtful) == "printing"

@@ -12,8 +12,9 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
-from kkt_bridge.stages.printing import lane as lane_module
-from kkt_bridge.stages.printing.lane import ATTEMPTS_MAX, FOREIGN_DOCUMENT_S
+from kkt_bridge.stages.printing import leases
+from kkt_bridge.stages.printing.in_doubt import ATTEMPTS_MAX
+from kkt_bridge.stages.printing.lane import FOREIGN_DOCUMENT_S
 from kkt_bridge.stages.printing.manual_resolution import ManualResolution, PrintAgain, SettleRefused
 
 
@@ -332,14 +333,14 @@ def test_a_row_that_does_not_say_since_when_is_left_to_a_person(shop):
 
 def test_an_outcome_that_cannot_be_recorded_does_not_take_the_others_along(shop, monkeypatch):
     requests = [receipt() for _ in range(4)]
-    recording = lane_module.record_outcomes
+    recording = leases.record_outcomes
 
     def record(tx, outcomes, *how):
         if any(outcome.task.key.receipt_id == requests[1]["receipt_id"] for outcome in outcomes):
             raise ValueError("UNIQUE constraint failed")
         return recording(tx, outcomes, *how)
 
-    monkeypatch.setattr(lane_module, "record_outcomes", record)
+    monkeypatch.setattr(leases, "record_outcomes", record)
     for request in requests:
         shop.sell(request)
     shop.print_all()

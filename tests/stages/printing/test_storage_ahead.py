@@ -174,7 +174,7 @@ def test_a_long_tail_is_read_in_steps_and_shown(shop, monkeypatch):
     shop.lane.close()
     put_back(shop, copy)
     seen = []
-    while shop.lane.state is not State.RESTING:
+    while shop.lane.state is not State.IDLE:
         shop.lane.step()
         seen.append(shop.lane.view.problem)
     assert seen.count("reading_storage") >= 2
