@@ -5,7 +5,7 @@ disk and cannot be is left out of the message; the rest of the message stands.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import Any, Final
@@ -14,7 +14,7 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import oldest_pending_ms
-from kkt_bridge.journal.transaction import DLQ
+from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.operations.clock_watch import DRIFT_S, ClockWatch
@@ -30,7 +30,7 @@ from kkt_bridge.operations.health import BUFFER, JOURNAL, degraded_by, part
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.printing.status import LaneStatus, orphaned_queues
+from kkt_bridge.stages.printing.status import LaneStatus
 from kkt_bridge.wire.messages import (
     BreakerState,
     BufferState,
@@ -111,7 +111,7 @@ class JournalComponent:
         """See `Component`."""
         counts = self._journal.counts()
         known = self._registers | {kkt for kkt, _ in counts}
-        orphaned = dict.fromkeys(sorted(known), 0) | orphaned_queues(counts, self._registers)
+        orphaned = dict.fromkeys(sorted(known), 0) | _orphaned_queues(counts, self._registers)
         facts = JournalFacts(
             failing=self._journal.failing,
             dead_letters={kkt: counts.get((kkt, DLQ), 0) for kkt in known},
@@ -354,3 +354,12 @@ def read_time(journal: Journal, query: Callable[[Any], int | None]) -> tuple[int
         return journal.read(query), None
     except JournalError as error:
         return None, str(error)
+
+
+def _orphaned_queues(counts: Mapping[CountKey, int], registers: Collection[str]) -> dict[str, int]:
+    """Count receipts not printed yet whose register the settings no longer name, by that register."""
+    orphans: dict[str, int] = {}
+    for (kkt, kind), count in counts.items():
+        if kind in {Status.BUFFERED, Status.PRINTING} and count and kkt not in registers:
+            orphans[kkt] = orphans.get(kkt, 0) + count
+    return orphans

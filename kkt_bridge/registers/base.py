@@ -1,24 +1,38 @@
-"""The port between a print lane and a fiscal register.
+"""The port between a print lane and a fiscal register: what a driver has to offer.
 
-Cut along what register protocols offer (Shtrih-M commands in brackets). A call returns, or raises one of these:
+It is cut along what register protocols offer (Shtrih-M commands in brackets).
 
-- `RegisterAway`      no answer, nothing was begun: try again later;
+What a call may raise:
+
+- `RegisterAway`      no answer, nothing was begun: the lane tries again later;
 - `RegisterNotReady`  an answer, but no: nothing was fiscalised, an operator or time heals it;
 - `ReceiptRefused`    the register will never take this receipt: nothing was fiscalised;
-- `InDoubt`           the line broke where a document may have come into being: look, do not repeat.
+- `InDoubt`           the line broke where a document may have come into being: the lane looks, and does not repeat.
 
-The lane does not take a driver's word for what was *not* done: after any error of `print_receipt` it looks into the
-fiscal storage, and the kind of the error only says what to do once the absence of a document is proven.
+Anything else that is raised is a bug of the driver: it is shown, and the call tried again later and later.
+
+What an answer proves:
+
+- `print_receipt` returned: the document exists, and its mark is final. The receipt is never printed again.
+- `print_receipt` raised: nothing. The lane does not take a driver's word for what was *not* done; it reads the fiscal
+  storage, and the kind of the error only says what becomes of the receipt once it is proven that no document came of
+  it: after `ReceiptRefused` it is rejected, after three bugs of the driver parked, after anything else it waits again.
+- `read_document` or `documents` showed a document: it exists, whatever else is going on.
+- They showed none: it does not exist at this moment. Only two equal answers of `status` around the reading, both
+  `at_rest`, prove that none will come of what was sent before.
+- `status` answered: what it says held while it answered. The lane believes it for `telemetry.interval_s`, and counts on
+  from there the documents that it prints itself.
 
 A driver's duties:
 
 - It opens its line in the call that needs it and closes it on any error: a register is there when it answered, not
-  when a port is open.
-- It never sends a command that changes something a second time by itself.
+  when a port is open. A call after `close` opens it again.
+- It never sends a command that changes something a second time by itself. Questions it may repeat.
 - No call blocks for longer than `CALL_MAX_S`, but for the time that paper takes: where the register needs longer, the
   call ends with `InDoubt` (`RegisterAway`, where it only asked), and `status` says `busy` until the register is done.
 - Of a document that is not of `SALE_FORMS` it reads the header only: all of it takes a register half a second.
-- It is used by one thread, its lane's.
+- Times are those of the register's clock, with the shop's offset; it does not set that clock.
+- It is used by one thread, its lane's, and needs no lock.
 """
 
 from collections.abc import Iterator
@@ -50,7 +64,7 @@ Mode = Literal["shift_open", "shift_closed", "shift_expired", "document_open", "
 
 @dataclass(frozen=True, slots=True)
 class PrintJob:
-    """A receipt on its way to paper. `requisite` is FFD tag 1192, by which it is recognised again."""
+    """A receipt to print. `requisite` goes into FFD tag 1192, by which the document is recognised again."""
 
     receipt: Receipt
     requisite: str
@@ -59,7 +73,7 @@ class PrintJob:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Where the next document is to come into being: on this fiscal storage, with this number."""
+    """The fiscal storage and the number that the next document is to get."""
 
     fn_number: str
     fd_number: int
@@ -67,7 +81,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A fiscal document that exists. `warnings` are the contract's: `not_on_paper`, `text_replaced`."""
+    """A fiscal document that exists. `warnings` are the reply's: `not_on_paper`, `text_replaced`."""
 
     mark: FiscalMark
     warnings: tuple[str, ...] = ()
@@ -95,14 +109,14 @@ class StoredDocument:
     """False where it is known that the paper ran out under it."""
 
     def mark_for(self, receipt: Receipt) -> FiscalMark:
-        """The mark of the receipt that this document was made of, with the change that was given."""
+        """Return the mark of the receipt that this document was made of, with the change that was given."""
         assert self.mark is not None
         return self.mark.model_copy(update={"change": format_kopecks(receipt.change)})
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableDocument:
-    """A document that is there and cannot be read: it may be anything."""
+    """A document that is there and cannot be read: it may be any receipt's. Nothing is printed until a person looks."""
 
     fd_number: int
     reason: str
@@ -148,49 +162,57 @@ class RegisterStatus:
 
     @property
     def at_rest(self) -> bool:
-        """Whether what the storage holds now is all that earlier commands will have made."""
+        """Whether what the storage holds now is all that earlier commands will ever have made."""
         return not self.busy and self.mode != "document_open"
 
 
 class FiscalRegister(Protocol):
-    """A register with its fiscal storage, spoken to by one lane."""
+    """A register with its fiscal storage, used by one lane. Errors of any call: see above."""
 
     def status(self) -> RegisterStatus:
-        """Ask the register how it is; it also finishes what a paper jam interrupted [10h, 11h, FF01, B0h]."""
+        """Ask for the status, and let the register finish what a lack of paper interrupted [10h, 11h, FF01, B0h].
+
+        Errors: RegisterAway; RegisterNotReady where it answers and tells nothing. Anything it can tell is an answer: a
+        register that cannot print says so in `problem`, one that is at work in `busy`.
+        """
         ...
 
     def print_receipt(self, job: PrintJob, expected: Expected) -> Printed:
         """Make one fiscal document [8Dh, FF0C, FF46, FF45]. A shift must be open, no document may be.
 
-        RegisterNotReady with the problem `storage_changed`, before anything is begun, where the storage is another one
-        than expected, or its next document would have another number.
+        It returns when the document is in the fiscal storage; where its paper ran out, with the warning `not_on_paper`.
+        The mark has the number that the storage gave, even if that is not the expected one.
+
+        Errors: RegisterNotReady with the problem `storage_changed`, before anything is begun, where the storage is
+        another one than expected, or its next document would have another number. ReceiptRefused only for what lies in
+        the receipt itself. InDoubt where a command may have reached the register and no answer came.
         """
         ...
 
     def read_document(self, fd_number: int) -> StoredDocument | UnreadableDocument | None:
-        """A stored document [FF0A, FF3A, FF3B], or None if the storage has none of this number.
+        """Return a stored document [FF0A, FF3A, FF3B]; None if the storage has none of this number.
 
         Errors: RegisterAway; RegisterNotReady, where it cannot be asked now (`busy`).
         """
         ...
 
     def documents(self, first: int, last: int) -> Iterator[StoredDocument | UnreadableDocument]:
-        """The stored documents with these numbers, in order, read as they are asked for; it ends where there is none.
+        """Yield the stored documents from `first` to `last`, read as they are asked for; end where there is none.
 
-        Errors: as `read_document`.
+        Errors: as `read_document`, at any element; what was yielded before counts.
         """
         ...
 
     def cancel_document(self) -> None:
-        """Cancel whatever document is open and not yet fiscal [88h, FF08]; nothing if none is."""
+        """Cancel the document that is open and not yet fiscal [88h, FF08]; do nothing if none. Errors: RegisterAway."""
         ...
 
     def open_shift(self, cashier: Cashier | None) -> ShiftReport:
-        """Open a shift [E0h]; RegisterNotReady if one is open, InDoubt where the answer was lost."""
+        """Open a shift [E0h]. Errors: RegisterNotReady if one is open, InDoubt where the answer was lost."""
         ...
 
     def close_shift(self, cashier: Cashier | None) -> ShiftReport:
-        """Close the shift [41h]; RegisterNotReady if none is open, InDoubt where the answer was lost."""
+        """Close the shift [41h]. Errors: RegisterNotReady if none is open, InDoubt where the answer was lost."""
         ...
 
     def x_report(self) -> None:
@@ -198,9 +220,9 @@ class FiscalRegister(Protocol):
         ...
 
     def print_copy(self, fd_number: int | None) -> None:
-        """Print a non-fiscal copy of a document, of the last one for None [8Ch]; RegisterNotReady if it cannot."""
+        """Print a non-fiscal copy of a document, of the last one for None [8Ch]. Errors: RegisterNotReady."""
         ...
 
     def close(self) -> None:
-        """Let go of the line; the next call opens it again."""
+        """Close the line; the next call opens it again. Raises nothing."""
         ...

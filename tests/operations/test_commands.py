@@ -381,7 +381,7 @@ def test_a_shift_order_repeated_after_a_kill_tells_what_it_did_and_leaves_the_ne
     office.shop.command(name, command_id)
     office.command_worker.step()
     if moment == "before its document is noted":
-        monkeypatch.setattr(office.shop.lane, "_announce", end_of_process)
+        monkeypatch.setattr(office.shop.lane, "_note_shift", end_of_process)
         with pytest.raises(Killed):
             office.shop.print_all()
     else:

@@ -31,7 +31,8 @@ from kkt_bridge.stages import (
 from kkt_bridge.stages.delivery import delivery, disposition, failure_attribution, trial
 from kkt_bridge.stages.delivery import outcomes as delivery_outcomes
 from kkt_bridge.stages.intake import decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, leases, outcomes, register_watch, stale_journal, storage_reader
+from kkt_bridge.stages.printing import in_doubt, lane, leases, outcomes, stale_journal, storage_reader
+from kkt_bridge.stages.printing import status as lane_status
 
 Mutation = Callable[[], None]
 
@@ -141,7 +142,7 @@ def absence_by_one_look() -> None:
         return snapshot
 
     lane.PrintLane._ask_at_rest = ask_at_rest  # type: ignore[method-assign]
-    register_watch.RegisterSnapshot.equals = lambda *_: True  # type: ignore[assignment, method-assign]
+    lane_status.RegisterSnapshot.equals = lambda *_: True  # type: ignore[assignment, method-assign]
     virtual.VirtualRegister._require = lambda *_: None  # type: ignore[assignment, method-assign]
 
 

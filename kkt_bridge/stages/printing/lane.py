@@ -29,7 +29,7 @@ from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import RECENT
-from kkt_bridge.registers.base import FiscalRegister, PrintJob, RegisterStatus, ShiftReport
+from kkt_bridge.registers.base import Expected, FiscalRegister, PrintJob, RegisterStatus, ShiftReport
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
 from kkt_bridge.stages.printing.leases import Leases
 from kkt_bridge.stages.printing.manual_resolution import (
@@ -40,16 +40,18 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
 )
 from kkt_bridge.stages.printing.outcomes import PrintOutcome
-from kkt_bridge.stages.printing.register_watch import RegisterSnapshot, RegisterWatch
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftEvents
 from kkt_bridge.stages.printing.stale_journal import StaleJournal, StartBarrier
-from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings, LaneStatus
+from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings, LaneStatus, RegisterSnapshot
 from kkt_bridge.stages.printing.storage_reader import FiscalStorageReader, describe_blocking
 from kkt_bridge.wire.topics import Topics
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+LEASE_MAX: Final = 64
+"""Receipts leased at once, from a register that prints them all within a turn."""
 
 RETRY_S: Final = 1.0
 """How often a register that is away or not ready is asked again."""
@@ -157,7 +159,8 @@ class PrintLane:
         self._register = register
         self._journal = journal
         self._clock = clock
-        self._watch = RegisterWatch(register, clock, settings.status_interval_s)
+        self._snapshot: RegisterSnapshot | None = None
+        """The register's last answer, kept up with what was printed since; None where it does not hold."""
         self._shift = ShiftAge(settings.shift_close_after_s, clock)
         self._shift_events = ShiftEvents(settings.kkt, topics, settings.zone)
         self._reader = FiscalStorageReader(
@@ -213,7 +216,7 @@ class PrintLane:
         """Print one turn of receipts, or do what must come before it; return after how many seconds to call again."""
         if self.state is State.PAUSED:
             left_s = self._paused_until - self._clock.monotonic()
-            if left_s > 0 and not self._orders:
+            if left_s > 0 and not self._orders.waiting:
                 return left_s
             self._go(State.ASKING)
         state: State | None = None
@@ -236,25 +239,25 @@ class PrintLane:
             # The disk may take long: nothing is begun meanwhile, but how the register is can be seen.
             if now - self._shown_at >= self._settings.status_interval_s:
                 self._ask()
-                self._watch.forget()  # what this answer says of the storage was not looked into
+                self._snapshot = None  # what this answer says of the storage was not looked into
             return STAND_BY_S
         if self.state is State.IDLE:
             self._go(State.READY)
         if self._leases.outcomes and not self._leases.record(None):
             self._go(State.ASKING)
         if self.state in {State.WAITING, State.READY}:
-            snapshot, leased = self._watch.snapshot, len(self._leases.tasks)
+            snapshot, leased = self._snapshot, len(self._leases.tasks)
             if (
                 snapshot is None
                 or self._in_doubt.count() > leased
-                or not (leased or (now < snapshot.fresh_until and not self._orders))
+                or not (leased or (now < snapshot.fresh_until and not self._orders.waiting))
             ):
                 self._go(State.ASKING)
         return None
 
     def _go(self, state: State) -> None:
         if state is State.ASKING:
-            self._watch.forget()
+            self._snapshot = None
         elif state is not State.PAUSED:
             assert state in TRANSITIONS[self.state], f"a lane may not go from {self.state} to {state}"
         self.state = state
@@ -268,17 +271,25 @@ class PrintLane:
         self._reader.begin(snapshot.status)
 
     def _ask(self) -> RegisterSnapshot:
-        snapshot = self._watch.ask()
-        self._shown_at = self._clock.monotonic()
-        self._shift.note(snapshot.status)
+        """Ask the register for its status, and show it. Errors: those of the register."""
+        self._snapshot = None
+        status, now = self._register.status(), self._clock.monotonic()
+        self._snapshot = RegisterSnapshot(
+            status,
+            expected=Expected(status.fn_number, status.last_fd_number + 1),
+            fresh_until=now + self._settings.status_interval_s,
+            drift_s=round(status.clock.timestamp() - self._clock.now_ms() / 1000, 1),
+        )
+        self._shown_at = now
+        self._shift.note(status)
         self.view = replace(
             self.view,
-            status=snapshot.status,
-            clock_drift_s=snapshot.drift_s,
+            status=status,
+            clock_drift_s=self._snapshot.drift_s,
             storage_taken_out=self._stale_journal.taken_out,
-            last_fd_number=snapshot.last_fd_number,
+            last_fd_number=status.last_fd_number,
         )
-        return snapshot
+        return self._snapshot
 
     def _ask_at_rest(self) -> RegisterSnapshot:
         """Ask the register; RegisterNotReady while it is busy, or in a document that is not ours to cancel."""
@@ -326,7 +337,7 @@ class PrintLane:
         first = self._known()
         is_lost, blockers = self._reader.has_lost_documents(first.status), self._reader.blockers
         absent, left = self._in_doubt.judge(Evidence(first.status, is_lost, blockers))
-        if absent or self._orders:
+        if absent or self._orders.waiting:
             second = self._ask_at_rest()
             if not second.equals(first):
                 self._reader.begin(second.status)
@@ -375,7 +386,7 @@ class PrintLane:
         """Do what comes before the next receipt; None where that changed the register, which is to be asked again."""
         status, shift_is_due = self._known().status, self._clock.monotonic() >= self._shift.close_at
         waiting = self._journal.counts().get((self._settings.kkt, Status.BUFFERED), 0)
-        work = next_work(status, has_jobs=bool(self._jobs), shift_is_due=shift_is_due, has_receipts=waiting > 0)
+        work = next_work(status, has_jobs=bool(self._jobs.waiting), shift_is_due=shift_is_due, has_receipts=waiting > 0)
         match work:
             case Work.PRINT | Work.NOTHING:
                 return work
@@ -395,8 +406,7 @@ class PrintLane:
         """Publish a shift, with its document; where others stand before that, the reading of the storage does it."""
         if report is None:
             return
-        snapshot = self._watch.snapshot
-        self._watch.forget()
+        snapshot, self._snapshot = self._snapshot, None
         if snapshot is None:
             return
         fn_number = snapshot.status.fn_number
@@ -426,13 +436,13 @@ class PrintLane:
             if not leases.tasks:
                 return self._be_idle()
         self._print_a_turn()
-        snapshot = self._watch.snapshot
+        snapshot = self._snapshot
         may_go_on = (
             not leases.tasks
             and self.state is State.READY
             and snapshot is not None
-            and not self._jobs
-            and not self._orders
+            and not self._jobs.waiting
+            and not self._orders.waiting
             and self._clock.monotonic() < min(snapshot.fresh_until, self._shift.close_at)
         )
         if not leases.record(snapshot.expected if may_go_on and snapshot is not None else None):
@@ -445,7 +455,9 @@ class PrintLane:
         until = min(snapshot.fresh_until, self._shift.close_at)
         self._go(State.IDLE)
         if snapshot.status.mode == "shift_open":
-            self._leases.lease_on_arrival(snapshot.expected, lambda: not self._jobs and self._clock.monotonic() < until)
+            self._leases.lease_on_arrival(
+                snapshot.expected, lambda: not self._jobs.waiting and self._clock.monotonic() < until
+            )
         return max(0.0, until - self._clock.monotonic())
 
     def _print_a_turn(self) -> None:
@@ -462,11 +474,12 @@ class PrintLane:
                 printed += 1
                 if "not_on_paper" in outcome.printed.warnings:
                     self._go(State.ASKING)
-            if self._watch.snapshot is None:
+            if self._snapshot is None:
                 self._go(State.ASKING)
             took_s = self._clock.monotonic() - started
         if printed:
-            leases.fit_size(printed, took_s, TURN_S)
+            # From now on as many as the register prints within a turn.
+            leases.size = max(1, min(LEASE_MAX, int(printed * TURN_S / max(took_s, 1e-6))))
 
     def _print(self, task: PrintTask) -> PrintOutcome | None:
         """Print one receipt; None where it is in doubt, and nothing is to be waited for."""
@@ -493,8 +506,11 @@ class PrintLane:
             if is_outrun or isinstance(error, ReceiptRefused):
                 return None
             raise
-        self._watch.note_document(printed.mark.fn_number, printed.mark.fd_number)
-        self.view = replace(self.view, last_fd_number=printed.mark.fd_number)
+        fn_number, fd_number = printed.mark.fn_number, printed.mark.fd_number
+        # Where it is not the document that was expected, nothing known of the register holds.
+        is_expected = snapshot.expected == Expected(fn_number, fd_number)
+        self._snapshot = replace(snapshot, expected=Expected(fn_number, fd_number + 1)) if is_expected else None
+        self.view = replace(self.view, last_fd_number=fd_number)
         self._in_doubt.note_printed(task)
         return PrintOutcome(task, printed=printed)
 
@@ -505,7 +521,7 @@ class PrintLane:
         return age_ms > self._settings.max_age_s * 1000
 
     def _known(self) -> RegisterSnapshot:
-        snapshot = self._watch.snapshot
+        snapshot = self._snapshot
         assert snapshot is not None, f"the register was asked before the lane is {self.state}"
         return snapshot
 

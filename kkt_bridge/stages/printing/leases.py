@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal, LeaseRequest
@@ -30,9 +29,6 @@ from kkt_bridge.stages.printing.outcomes import (
 )
 from kkt_bridge.stages.printing.status import LaneSettings
 
-LEASE_MAX: Final = 64
-"""Receipts leased at once, from a register that prints them all within a turn."""
-
 log = logging.getLogger(__name__)
 
 
@@ -47,9 +43,10 @@ class Leases:
         self._journal = journal
         self._note_unrecordable = note_unrecordable
         self._lease_request: LeaseRequest[list[PrintTask]] | None = None
-        self._size = 1
         self.tasks: deque[PrintTask] = deque()
         """Leased, and not begun."""
+        self.size = 1
+        """Receipts leased at once."""
         self.outcomes: list[PrintOutcome] = []
         """Not yet recorded."""
 
@@ -58,11 +55,9 @@ class Leases:
 
         `is_allowed` is asked in the thread of whoever commits.
         """
-
-        def operation(tx: Transaction) -> list[PrintTask]:
-            return self._lease(tx, expected) if is_allowed() else []
-
-        self._lease_request = self._journal.request_lease(self._settings.kkt, operation)
+        self._lease_request = self._journal.request_lease(
+            self._settings.kkt, lambda tx: self._lease(tx, expected) if is_allowed() else []
+        )
 
     def collect(self) -> bool:
         """Take over what was leased on arrival, and end that; False while a commit is under way that may lease."""
@@ -102,10 +97,6 @@ class Leases:
             log_outcome(outcome)
         return True
 
-    def fit_size(self, printed: int, took_s: float, turn_s: float) -> None:
-        """Lease as many receipts from now on as the register prints within a turn, by what it just printed."""
-        self._size = max(1, min(LEASE_MAX, int(printed * turn_s / max(took_s, 1e-6))))
-
     def give_back(self) -> None:
         """Release receipts not begun, to their old places; one that cannot be released is in doubt by its row."""
         tasks = list(self.tasks)
@@ -124,7 +115,7 @@ class Leases:
 
     def _lease(self, tx: Transaction, expected: Expected) -> list[PrintTask]:
         """Lease receipts, and return those of which no document is known: another lane may have found one elsewhere."""
-        leased = lease(tx, self._settings.kkt, expected.fn_number, expected.fd_number - 1, self._size)
+        leased = lease(tx, self._settings.kkt, expected.fn_number, expected.fd_number - 1, self.size)
         if not tx.may_be_recovered:
             return leased
         unprinted = []

@@ -29,25 +29,22 @@ class Requests(Generic[T, R]):
     def __init__(self, refusal: type[Exception]) -> None:
         """`refusal` is the error that ends the request alone: any other ends the round too."""
         self._refusal = refusal
-        self._waiting: deque[tuple[T, Future[R]]] = deque()
+        self.waiting: deque[tuple[T, Future[R]]] = deque()
+        """Not answered yet, oldest first."""
 
     def put(self, request: T) -> "Future[R]":
         """Add a request; from any thread."""
         future: Future[R] = Future()
-        self._waiting.append((request, future))
+        self.waiting.append((request, future))
         return future
-
-    def __bool__(self) -> bool:
-        """Whether a request waits."""
-        return bool(self._waiting)
 
     def serve(self, answer: Callable[[T], R], done: Callable[[R | None], None] = lambda _: None) -> None:
         """Answer each with what `answer` returns, and pass that to `done` (None where it was refused).
 
         What `answer` raises is the request's answer; unless it is a refusal, it ends the round and is raised here too.
         """
-        while self._waiting:
-            request, future = self._waiting.popleft()
+        while self.waiting:
+            request, future = self.waiting.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             result: R | None = None
@@ -64,8 +61,8 @@ class Requests(Generic[T, R]):
 
     def refuse(self, problem: Exception) -> None:
         """Answer each with an error: the lane could not get as far as looking at it."""
-        while self._waiting:
-            _, future = self._waiting.popleft()
+        while self.waiting:
+            _, future = self.waiting.popleft()
             if future.set_running_or_notify_cancel():
                 future.set_exception(problem)
 

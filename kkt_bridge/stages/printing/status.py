@@ -1,14 +1,11 @@
-"""What a print lane is told, and what it shows of itself."""
+"""What a print lane is told, what it knows of its register, and what it shows of itself."""
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.transaction import CountKey
-from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.base import RegisterStatus
+from kkt_bridge.registers.base import Expected, RegisterStatus
 from kkt_bridge.stages.delivery.document import RegisterRequisites
 
 NOT_YET_REACHED: Final = "not_yet_reached"
@@ -17,7 +14,7 @@ NOT_YET_REACHED: Final = "not_yet_reached"
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
-    """What a lane is told about its register and its duties."""
+    """A lane's register and duties, from the settings."""
 
     kkt: str
     driver: str
@@ -32,8 +29,30 @@ class LaneSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterSnapshot:
+    """A register as it answered, and what was printed on it since: replaced as a whole, never changed."""
+
+    status: RegisterStatus
+    expected: Expected
+    """The storage and the number of the next document, by the status or by what was printed after it."""
+    fresh_until: float
+    """Monotonic seconds until which the answer is believed."""
+    drift_s: float
+    """Seconds by which the register's clock was ahead of the system's."""
+
+    def equals(self, other: "RegisterSnapshot") -> bool:
+        """Return whether both answers tell of the same storage and last document, and of a register at rest."""
+        mine, theirs = self.status, other.status
+        return (
+            mine.at_rest
+            and theirs.at_rest
+            and (mine.fn_number, mine.last_fd_number) == (theirs.fn_number, theirs.last_fd_number)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class InDoubtReceipt:
-    """A receipt of which the register cannot tell whether it was printed: a person must."""
+    """A receipt of which the register cannot prove whether it was printed: a person must say."""
 
     task: PrintTask
     number: int
@@ -50,7 +69,7 @@ class InDoubtReceipt:
 
 @dataclass(frozen=True, slots=True)
 class UnreadHistory:
-    """Where the way back through a storage never seen before ended too early for what it holds."""
+    """Where the reading backwards of a storage never seen before ended too early for what it holds."""
 
     fn_number: str
     fd_number: int
@@ -62,7 +81,7 @@ class UnreadHistory:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """What others may know of a lane: replaced as a whole, never changed."""
+    """The state of a lane, for other threads to read: replaced as a whole, never changed."""
 
     kkt: str
     driver: str
@@ -74,21 +93,12 @@ class LaneStatus:
     """Why nothing is printed now, in one word; None when all is well."""
     detail: str | None = None
     doubts: tuple[InDoubtReceipt, ...] | None = None
-    """What is left to a person; None before the register was asked."""
+    """Receipts in doubt that are left to a person; None before the register was asked."""
     journal_behind: int = 0
     """Documents of ours that the storages held beyond the journal's knowledge; 0 a day after the last was found."""
     journal_behind_detail: str | None = None
     """Which they were."""
     unread: UnreadHistory | None = None
-    """What was left unread of a storage that was new to the journal; None a day after it was left."""
+    """What was left unread of a storage that was new to the journal; None from a day after on."""
     storage_taken_out: str | None = None
-    """What is to be told of a storage that was taken out since an old journal was written; None where none was."""
-
-
-def orphaned_queues(counts: Mapping[CountKey, int], registers: Collection[str]) -> dict[str, int]:
-    """Receipts not printed yet whose register the settings no longer name, by that register."""
-    orphans: dict[str, int] = {}
-    for (kkt, kind), count in counts.items():
-        if kind in {Status.BUFFERED, Status.PRINTING} and count and kkt not in registers:
-            orphans[kkt] = orphans.get(kkt, 0) + count
-    return orphans
+    """What to show of a storage that was taken out since a stale journal was written; None where none was."""

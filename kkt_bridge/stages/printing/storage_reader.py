@@ -1,4 +1,4 @@
-"""What a fiscal storage holds beyond the journal's knowledge: read, and each document of ours given its receipt.
+"""The reading of a fiscal storage beyond the journal's knowledge: each document of ours is given its receipt.
 
 The journal keeps one mark a fiscal storage (`Journal.fd_mark`): up to that document it knows what each of them is. The
 storage is ahead of it where the journal was put back from a backup, lost its last commits or was never told an answer,
@@ -6,7 +6,7 @@ and where another program prints. In each case the documents behind the mark are
 before anything is printed. Those with the mark of a receipt (FFD tag 1192) that has no document yet are adopted, those
 of receipts that the journal does not know wait for their repeat in `recovered`, all others are left in peace.
 
-A storage that the journal has never seen is read backwards, as far back as a receipt can come again (see `_History`).
+A storage that the journal has never seen is read backwards, as far as a receipt can come again (`_BackwardReading`).
 """
 
 import json
@@ -63,19 +63,19 @@ FOREIGN_IN_A_ROW_MAX: Final = 500
 """Receipts without a mark of ours, or too old, in a row, after which a storage never seen before is read no further."""
 
 NAMED_MAX: Final = 5
-"""Documents that are named where it is told that the journal was behind."""
+"""Documents that are named where it is shown that the journal was behind."""
 
 FINDINGS_SHOWN_S: Final = 86_400.0
-"""Seconds of running time for which it is told that the journal was behind, after the last such document was found.
+"""Seconds of running time for which it is shown that the journal was behind, after the last such document was found.
 
 And for which it is told that a storage's history was not read to its end.
 """
 
 SHIFTS_PUBLISHED: Final = "shifts_told/"
-"""Before the number of a fiscal storage: up to which of its documents shifts were told of while it was read."""
+"""Setting, before the number of a fiscal storage: its last document of a shift that was published by reading."""
 
 PASSED: Final = "passed_documents/"
-"""Before the number of a fiscal storage: those of its documents that were passed on a person's word, in JSON."""
+"""Setting, before the number of a fiscal storage: a JSON list of its documents that a person has passed."""
 
 NOTHING_REFUSED: Final[Mapping[int, str]] = MappingProxyType({})
 
@@ -94,8 +94,8 @@ class BlockingDocument:
 
 
 @dataclass(slots=True)
-class _History:
-    """The way back through a storage that this journal has never seen.
+class _BackwardReading:
+    """The reading backwards of a storage that this journal has never seen.
 
     Only two can bring a receipt again: a POS that never heard its answer, and the broker, which keeps what it could not
     deliver for as long as the session lives. So what is older than that, reckoned from the newest document (not by
@@ -105,7 +105,7 @@ class _History:
     """
 
     last: int
-    """The storage's last document when the way back began."""
+    """The storage's last document when it began."""
     next_fd: int
     newest_at: datetime | None = None
     foreign_in_a_row: int = 0
@@ -114,7 +114,7 @@ class _History:
     """Whether the last receipt was none of the old ones: then what is before it may come again."""
 
     def takes(self, document: StoredDocument | UnreadableDocument, reach: timedelta) -> bool:
-        """Whether this document matters; False ends the way."""
+        """Note the next document; return False where the reading ends before it."""
         if isinstance(document, UnreadableDocument):
             return True
         self.newest_at = self.newest_at or document.at
@@ -127,27 +127,27 @@ class _History:
 
 @dataclass(slots=True)
 class _ReadingPosition:
-    """How far one storage has been read."""
+    """How far a storage has been read, and what blocks it."""
 
     fn_number: str
     read_to: int | None
-    """None while the way back through it is not over."""
-    history: _History | None = None
+    """FD number; None while it is read backwards."""
+    history: _BackwardReading | None = None
     blockers: dict[int, BlockingDocument] = field(default_factory=dict)
     """By FD number."""
     reread_from: int = 0
-    """The FD number from which on blockers are looked at again; behind the last comes the first."""
+    """The FD number from which on blockers are read again; after the last comes the first."""
 
     @property
     def mark(self) -> int:
-        """The last document that nothing stands in the way of."""
+        """The last document before all that block."""
         assert self.read_to is not None
         return min(self.blockers) - 1 if self.blockers else self.read_to
 
 
 @dataclass(slots=True)
 class _BatchResult:
-    """What came of a batch, to be told once it is committed."""
+    """The findings of a batch, to be logged once they are committed."""
 
     outcomes: list[tuple[PrintOutcome, bool]] = field(default_factory=list)
     """Receipts that got their documents, each with whether it was still waiting to be printed."""
@@ -176,21 +176,21 @@ class FiscalStorageReader:
         self._clock = clock
         self._position: _ReadingPosition | None = None
         self.behind: list[str] = []
-        """Documents of ours beyond the journal's knowledge, named, found by this process and still told of."""
+        """Documents of ours beyond the journal's knowledge, named, found by this process and still shown."""
         self._behind_found_at = clock.monotonic()
         """When the last of them was found, in monotonic seconds."""
         self.unread: UnreadHistory | None = None
-        """What was left unread of a storage never seen before, while it is told."""
+        """What was left unread of a storage never seen before, while it is shown."""
         self._left_unread_at = clock.monotonic()
         """When it was left, in monotonic seconds."""
 
     @property
     def blockers(self) -> Sequence[BlockingDocument]:
-        """What stands in the way on the storage that is being read."""
+        """The documents that block the storage that is being read."""
         return list(self._position.blockers.values()) if self._position is not None else []
 
     def progress(self, status: RegisterStatus) -> str:
-        """How far it is, in words."""
+        """Return how far the reading is, in words."""
         position = self._position
         if position is None or position.read_to is not None or position.history is None:
             read_to = position.read_to if position is not None else 0
@@ -198,17 +198,17 @@ class FiscalStorageReader:
         return f"reading the fiscal storage {status.fn_number} backwards: at FD {position.history.next_fd}"
 
     def has_lost_documents(self, status: RegisterStatus) -> bool:
-        """Whether the storage ends before documents that it is known to have made."""
+        """Return whether the storage ends before documents that it is known to have made."""
         mark = self._journal.fd_mark(status.fn_number)
         return mark is not None and status.last_fd_number < mark
 
     # -- reading ------------------------------------------------------------------------------------------
 
     def begin(self, status: RegisterStatus) -> None:
-        """The register was asked: find the place in its storage, and look again at what was in the way."""
+        """Begin after an answer of the register: find the place in its storage, and read again what blocks it."""
         mark = self._journal.fd_mark(status.fn_number)
         if self._position is None or self._position.fn_number != status.fn_number:
-            history = _History(status.last_fd_number, status.last_fd_number) if mark is None else None
+            history = _BackwardReading(status.last_fd_number, status.last_fd_number) if mark is None else None
             self._position = _ReadingPosition(status.fn_number, mark, history)
         position = self._position
         if position.read_to is not None and not position.blockers and mark is not None:
@@ -217,7 +217,7 @@ class FiscalStorageReader:
             self._reread_blocking(position)
 
     def step(self, status: RegisterStatus) -> bool:
-        """Read on for a moment; whether all that the register said there is has been read.
+        """Read on for at most `STEP_S`; return whether everything up to the register's last document has been read.
 
         Errors: those of the register and of the journal; what was recorded until then stays so.
         """
@@ -229,7 +229,7 @@ class FiscalStorageReader:
         return self._position.read_to is not None and self._position.read_to >= status.last_fd_number
 
     def pass_settled(self, requisite: str, *, is_last: bool) -> None:
-        """A person has settled this receipt by its papers: a document with its mark is in the way no more.
+        """Unblock the document with the mark of a receipt that a person has settled by its papers.
 
         One that may be any receipt's is, until the last doubt is settled: it may be that of another one.
         """
@@ -247,7 +247,7 @@ class FiscalStorageReader:
             self._advance_mark()
 
     def pass_document(self, fd_number: int, reason: str) -> None:
-        """A person says of this document, which is in the way, that no receipt waits for it: for ever.
+        """Unblock a document for ever: a person says that no receipt waits for it.
 
         Errors: those of the journal; it is in the way as before then.
         """
@@ -265,7 +265,7 @@ class FiscalStorageReader:
         self._advance_mark()
 
     def _reread_blocking(self, position: _ReadingPosition) -> None:
-        """Read as many blockers again as one step may; the others stay, and have their turn at the next one."""
+        """Read blockers again for at most `STEP_S`; the others have their turn at the next call."""
         again: list[StoredDocument | UnreadableDocument] = []
         until = self._clock.monotonic() + STEP_S
         for fd_number in sorted(position.blockers, key=lambda fd_number: (fd_number < position.reread_from, fd_number)):
@@ -332,7 +332,7 @@ class FiscalStorageReader:
     def _record(
         self, position: _ReadingPosition, batch: Sequence[StoredDocument | UnreadableDocument], upto: int | None
     ) -> None:
-        """Record a batch, and where all before it is known, the mark with it (`upto`; shifts are told of only then)."""
+        """Record a batch; with `upto`, where all before it is known, also the mark, and publish shifts."""
         if not batch:
             return
         refused: dict[int, str] = {}
@@ -371,7 +371,7 @@ class FiscalStorageReader:
         publishes_shifts: bool,
         refused: Mapping[int, str] = NOTHING_REFUSED,
     ) -> _BatchResult:
-        """What each document is. `refused`: why the journal would not take a receipt's document, by its FD number."""
+        """Decide what each document is. `refused`: by FD number, why the journal would not take a document."""
         found, ours = _BatchResult(), []
         for document in batch:
             if isinstance(document, UnreadableDocument):
@@ -391,7 +391,7 @@ class FiscalStorageReader:
         return found
 
     def _publish_shift(self, tx: Transaction, fn_number: str, report: ShiftReport, found: _BatchResult) -> None:
-        """Once: where a document is in the way, the mark stays before it, and each start reads on from there."""
+        """Publish a shift once: each start reads on from the mark, which stays before a document that blocks."""
         name = SHIFTS_PUBLISHED + fn_number
         if report.fd_number > int(get_setting(tx.connection, name) or 0):
             set_setting(tx, name, str(report.fd_number))
@@ -499,7 +499,7 @@ class FiscalStorageReader:
         log.warning("%s on %s: receipts printed before are not known", unread, self._settings.kkt)
 
     def expire_findings(self) -> None:
-        """Tell no longer of what was found a day ago: by then who had to hear of it has heard."""
+        """Stop showing what was found more than `FINDINGS_SHOWN_S` ago."""
         now = self._clock.monotonic()
         if self.behind and now - self._behind_found_at >= FINDINGS_SHOWN_S:
             self.behind.clear()
@@ -507,7 +507,7 @@ class FiscalStorageReader:
             self.unread = None
 
     def describe_behind(self) -> str | None:
-        """Which documents the journal did not know of; None if there were none."""
+        """Return which documents the journal did not know of, in words; None if there were none."""
         if not self.behind:
             return None
         more = f" and {len(self.behind) - NAMED_MAX} more" if self.behind[NAMED_MAX:] else ""
@@ -515,7 +515,7 @@ class FiscalStorageReader:
 
 
 def describe_blocking(blocker: BlockingDocument, fn_number: str) -> str:
-    """What a document is that no doubt of ours is about, and what a person can do."""
+    """Return what to show of a document that blocks and that no receipt in doubt is about: what a person can do."""
     fd_number = blocker.fd_number
     return (
         f"a receipt that was lost with a journal {blocker.reason}; look at its paper, or have the register examined: "

@@ -12,8 +12,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.registers.virtual.storage_file import read_documents
-from kkt_bridge.stages.printing.lane import RETRY_S
-from kkt_bridge.stages.printing.leases import LEASE_MAX
+from kkt_bridge.stages.printing.lane import LEASE_MAX, RETRY_S
 
 HOUR_S = 3600
 

@@ -27,7 +27,7 @@ from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import PrintJob
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, fiscal_sign, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
-from kkt_bridge.stages.printing.leases import LEASE_MAX
+from kkt_bridge.stages.printing.lane import LEASE_MAX
 from kkt_bridge.stages.printing.manual_resolution import (
     AdoptFromPaper,
     AdoptFromStorage,

@@ -25,9 +25,9 @@ def on_the_register(job):
 def test_requests_are_answered_in_order_and_told_of():
     requests, futures = jobs_of(*(lambda register, n=n: (register, n) for n in range(3)))
     told = []
-    assert requests
+    assert requests.waiting
     requests.serve(on_the_register, told.append)
-    assert not requests
+    assert not requests.waiting
     assert [future.result(0) for future in futures] == told == [("kkt", 0), ("kkt", 1), ("kkt", 2)]
 
 
