@@ -92,7 +92,8 @@ def _identity(receipt: Receipt, mark: FiscalMark, user_inn: str | None) -> dict[
         "kktRegId": mark.registration_number,  # 1037
         "fiscalDriveNumber": mark.fn_number,  # 1041
         "fiscalDocumentNumber": mark.fd_number,  # 1040
-        "dateTime": _wall_clock_seconds(mark.datetime),  # 1012
+        # 1012: seconds since 1970 as if the shop's own clock showed UTC, for the FFD's times have no zone.
+        "dateTime": int(datetime.fromisoformat(mark.datetime).replace(tzinfo=UTC).timestamp()),
         "shiftNumber": mark.shift_number,  # 1038
         "requestNumber": mark.receipt_number,  # 1042
         "operationType": OPERATION_CODES[receipt.operation],  # 1054
@@ -100,11 +101,6 @@ def _identity(receipt: Receipt, mark: FiscalMark, user_inn: str | None) -> dict[
     if user_inn is not None:
         fields["userInn"] = user_inn  # 1018
     return fields
-
-
-def _wall_clock_seconds(rfc3339: str) -> int:
-    """Seconds since 1970 as if the shop's own clock showed UTC: the FFD's times have no zone."""
-    return int(datetime.fromisoformat(rfc3339).replace(tzinfo=UTC).timestamp())
 
 
 def _people(receipt: Receipt, sender_email: str | None) -> dict[str, str]:
@@ -130,7 +126,9 @@ def _item(item: Item) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "name": _text(item.name),  # 1030
         "price": item.price,  # 1079
-        "quantity": _number(item.quantity),  # 1023
+        # 1023: at most 14 significant digits, and a binary double prints 15 unchanged, so it is exact as text,
+        # but for the exponent that `plain_quantities` takes out of it.
+        "quantity": item.quantity / MICRO if item.quantity % MICRO else item.quantity // MICRO,
         "sum": item.total,  # 1043
         "paymentType": PAYMENT_METHOD_CODES[item.payment_method],  # 1214
         "productType": payment_subject_code(item.payment_subject),  # 1212
@@ -142,15 +140,6 @@ def _item(item: Item) -> dict[str, Any]:
     if item.marking_code is not None:
         fields["productCodeNew"] = product_code(item.marking_code)  # 1163
     return fields
-
-
-def _number(micro: int) -> int | float:
-    """A quantity as a JSON number.
-
-    At most 14 significant digits, and a binary double prints 15 unchanged: its text is the exact decimal, but for the
-    exponent that `plain_quantities` takes out of it.
-    """
-    return micro / MICRO if micro % MICRO else micro // MICRO
 
 
 def plain_quantities(document: bytes) -> bytes:

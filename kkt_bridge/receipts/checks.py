@@ -20,12 +20,12 @@ class Fault(NamedTuple):
 
 
 def receipt_faults(receipt: Receipt) -> list[Fault]:
-    """Every whole-receipt rule that this receipt breaks, each on the field that should change."""
-    return [*_type_faults(receipt), *_sum_faults(receipt)]
+    """Return a fault for each whole-receipt rule that this receipt breaks, on the field that should change."""
+    return list(_faults(receipt))
 
 
 def correction_date_fault(receipt: Receipt, today: date) -> Fault | None:
-    """The fault of a correction of something that has not happened yet; `today` is the date in the shop.
+    """Return the fault of a correction of something that has not happened yet; `today` is the date in the shop.
 
     Apart from the others because it is no property of the receipt: the repeat of a receipt that was taken is never
     judged by it, whatever a clock says meanwhile. A clock that cannot be right judges nobody: a sale that is refused
@@ -36,16 +36,13 @@ def correction_date_fault(receipt: Receipt, today: date) -> Fault | None:
     return Fault("correction.date", f"must not be in the future: in the shop it is {today.isoformat()}")
 
 
-def _type_faults(receipt: Receipt) -> Iterator[Fault]:
+def _faults(receipt: Receipt) -> Iterator[Fault]:
     if receipt.type == "correction" and receipt.correction is None:
         yield Fault("correction", "required for a receipt of type correction")
     if receipt.type != "correction" and receipt.correction is not None:
         yield Fault("correction", "only a receipt of type correction has one")
     if receipt.type != "refund" and receipt.original_receipt_id is not None:
         yield Fault("original_receipt_id", "only a refund may name its original")
-
-
-def _sum_faults(receipt: Receipt) -> Iterator[Fault]:
     total, paid = receipt.total, sum(payment.amount for payment in receipt.payments)
     if total > KOPECKS_MAX:
         yield Fault("items", f"the total {format_kopecks(total)} is above {format_kopecks(KOPECKS_MAX)}")

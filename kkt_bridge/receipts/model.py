@@ -71,7 +71,7 @@ def _calendar_date(value: object) -> date:
 def _count(least: int, most: int) -> WrapValidator:
     """How many elements an array may have, judged before any of them is; and of wrong ones no more than are shown."""
 
-    def judge(value: object, elements: ValidatorFunctionWrapHandler) -> object:
+    def validate(value: object, elements: ValidatorFunctionWrapHandler) -> object:
         if not isinstance(value, list):
             return elements(value)
         if not least <= len(value) <= most:
@@ -89,7 +89,7 @@ def _count(least: int, most: int) -> WrapValidator:
                     raise
         return elements(value)
 
-    return WrapValidator(judge)
+    return WrapValidator(validate)
 
 
 def _array(least: int, most: int) -> Any:

@@ -1,4 +1,4 @@
-"""Stage 2b: word to a POS whose receipt is safe but not yet on paper."""
+"""Stage 2b: the `buffered` reply to a POS whose receipt is safe but not yet on paper."""
 
 from contextlib import suppress
 from datetime import tzinfo
@@ -51,8 +51,8 @@ class BufferedReplies:
         waiting = self._journal.read(lambda connection: unprinted_after(connection, status, kkt, after, BATCH_MAX))
         limit = self._journal.steady_ms() - self._buffered_after_ms
         due = [each for each in waiting if each.received_steady_ms <= limit]
-        if news := [each.receipt for each in due if not each.notified]:
-            self._journal.write(lambda tx: self._notify(tx, news))
+        if unnotified := [each.receipt for each in due if not each.notified]:
+            self._journal.write(lambda tx: self._notify(tx, unnotified))
         if due and status is Status.BUFFERED:
             assert due[-1].receipt.id is not None
             self._seen[kkt] = due[-1].receipt.id

@@ -9,6 +9,7 @@ too, and is tried again: replies for ever, events until they are too old.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -146,13 +147,13 @@ class _Sent:
     acknowledged: bool = False
 
 
-class _Told(NamedTuple):
-    """A step as it is told."""
+class _EncodedStep(NamedTuple):
+    """A step as it stands in an event."""
 
     step: int
     commit_no: int
     body: bytes | None
-    """In JSON; None if it is too old to be news."""
+    """In JSON; None if it is too old to be published."""
 
     @property
     def size(self) -> int:
@@ -161,7 +162,7 @@ class _Told(NamedTuple):
 
 
 class Publisher:
-    """Tells the world what the disk holds."""
+    """Publishes what the journal holds: the outbox, and the steps of receipts as events."""
 
     def __init__(
         self,
@@ -356,22 +357,22 @@ class Publisher:
             self._holds.release(self._receipt_event)  # nothing is left to try it with; the next one will show
         return 0.0
 
-    def _events_of(self, steps: list[Step]) -> Iterator[list[_Told]]:
-        return _grouped(self._told(self._with_sales(steps)), self._event_room)
+    def _events_of(self, steps: list[Step]) -> Iterator[list[_EncodedStep]]:
+        # Better published without their sums than taken from the cursor and not published.
+        with suppress(StorageUnavailable):
+            steps = self._journal.read(lambda connection: with_sales(connection, steps))
+        oldest_ms = self._journal.steady_ms() - self._events_max_age_ms
+        encoded = [
+            _EncodedStep(
+                step.id,
+                step.commit_no,
+                _step(step, self._zone).payload() if step.at_steady_ms >= oldest_ms else None,
+            )
+            for step in steps
+        ]
+        return _grouped(encoded, self._event_room)
 
-    def _with_sales(self, steps: list[Step]) -> list[Step]:
-        try:
-            return self._journal.read(lambda connection: with_sales(connection, steps))
-        except StorageUnavailable:
-            return steps  # better told without their sums than taken from the feed and not told
-
-    def _told(self, steps: list[Step]) -> Iterator[_Told]:
-        news = self._journal.steady_ms() - self._events_max_age_ms
-        for step in steps:
-            body = _step(step, self._zone).payload() if step.at_steady_ms >= news else None
-            yield _Told(step.id, step.commit_no, body)
-
-    def _publish_event(self, steps: list[_Told]) -> _Sent:
+    def _publish_event(self, steps: list[_EncodedStep]) -> _Sent:
         sent = _Sent(steps[-1].step)
         self._events.append(sent)
         if bodies := [step.body for step in steps if step.body is not None]:
@@ -411,9 +412,9 @@ def _event(steps: Sequence[bytes]) -> bytes:
     return b'{"steps":[' + b",".join(steps) + b"]}"
 
 
-def _grouped(steps: Iterable[_Told], room: int) -> Iterator[list[_Told]]:
+def _grouped(steps: Iterable[_EncodedStep], room: int) -> Iterator[list[_EncodedStep]]:
     """Steps in messages of so many bytes and `STEPS_PER_EVENT_MAX`, those of one commit in one where they fit."""
-    message: list[_Told] = []
+    message: list[_EncodedStep] = []
     size = 0
     for commit in _by_commit(steps):
         commit_size = sum(step.size for step in commit)
@@ -434,8 +435,8 @@ def _fits(count: int, size: int, room: int) -> bool:
     return count <= STEPS_PER_EVENT_MAX and size <= room
 
 
-def _by_commit(steps: Iterable[_Told]) -> Iterator[list[_Told]]:
-    commit: list[_Told] = []
+def _by_commit(steps: Iterable[_EncodedStep]) -> Iterator[list[_EncodedStep]]:
+    commit: list[_EncodedStep] = []
     for step in steps:
         if commit and commit[0].commit_no != step.commit_no:
             yield commit

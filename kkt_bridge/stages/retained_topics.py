@@ -21,7 +21,7 @@ SETTING: Final = "retained_topics"
 log = logging.getLogger(__name__)
 
 
-class _Cleared:
+class _ClearToken:
     """The token of a message that clears a topic."""
 
 
@@ -33,7 +33,7 @@ class RetainedTopics:
         self._link = link
         self._topics = topics
         self._ours = [*topics.states(), *(topics.state(f"kkt/{kkt}") for kkt in registers)]
-        self._waiting: set[_Cleared] = set()
+        self._waiting: set[_ClearToken] = set()
 
     def link_up(self) -> None:
         """Clear what is not ours any more, and remember what is."""
@@ -47,7 +47,7 @@ class RetainedTopics:
         if set(known) != set(self._ours):
             self._remember([*self._ours, *stale])
         for topic in stale:
-            token = _Cleared()
+            token = _ClearToken()
             self._waiting.add(token)
             self._link.publish(Publication(topic, b"", retain=True, token=token))
         if branches := self._other_branches(stale):
@@ -63,7 +63,7 @@ class RetainedTopics:
 
     def published(self, token: object) -> None:
         """A topic is cleared; when all are, they are forgotten."""
-        if isinstance(token, _Cleared) and token in self._waiting:
+        if isinstance(token, _ClearToken) and token in self._waiting:
             self._waiting.remove(token)
             if not self._waiting:
                 self._remember(self._ours)
