@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -52,7 +52,7 @@ class Received:
 
 
 class BrokerClient:
-    """One connection to a broker. Its methods wait for the broker's word; only `publish_nowait` does not.
+    """One connection to a broker. Its methods wait for the broker's answer.
 
     Messages go to `on_message`, in a thread of the client's, where that is set, else into `received`.
     """
@@ -140,7 +140,10 @@ class BrokerClient:
         Raises:
             BrokerAway: It refused the message, or the connection is lost and whether the broker has it is unknown.
         """
-        info = self._send(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
+        properties = _properties(self._protocol, response_topic, correlation)
+        info = self._require_connected().publish(topic, payload, qos, retain, properties)
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
+            raise self._away(f"cannot publish on {topic}")
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while not info.is_published() and self._lost_because is None and time.monotonic() < deadline:
             info.wait_for_publish(0.1)
@@ -148,23 +151,6 @@ class BrokerClient:
             raise BrokerAway(f"{self.host}:{self.port}: the broker refuses a message on {topic}: {refusal}")
         if not info.is_published():
             raise self._away(f"no acknowledgement for a message on {topic}")
-
-    def publish_nowait(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        response_topic: str | None = None,
-        correlation: bytes | None = None,
-    ) -> None:
-        """Hand a message over without waiting, for load: if the connection is lost, it may be too.
-
-        Raises:
-            BrokerAway: The connection is lost already.
-        """
-        self._send(topic, payload, qos, retain, _properties(self._protocol, response_topic, correlation))
 
     def get(self, timeout_s: float) -> Received | None:
         """Return the next message, or None if none comes in time."""
@@ -242,19 +228,6 @@ class BrokerClient:
         if client is None or self._lost_because is not None:
             raise self._away("no connection")
         return client
-
-    def _send(
-        self,
-        topic: str,
-        payload: bytes,
-        qos: int,
-        retain: bool,  # noqa: FBT001 (as paho has it)
-        properties: Properties | None,
-    ) -> MQTTMessageInfo:
-        info = self._require_connected().publish(topic, payload, qos, retain, properties)
-        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
-            raise self._away(f"cannot publish on {topic}")
-        return info
 
     def _away(self, what: str) -> BrokerAway:
         return BrokerAway(f"{self.host}:{self.port}: {what}: {self._lost_because or 'the MQTT broker does not answer'}")

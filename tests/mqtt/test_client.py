@@ -72,12 +72,12 @@ def test_speaks_mqtt_5_and_falls_back_to_3_1_1(kind: type[BrokerProcess], protoc
         assert message.correlation == (b"42" if protocol == 5 else None)
 
 
-def test_publishes_a_load_in_order(broker: BrokerProcess) -> None:
+def test_what_is_published_in_a_row_comes_in_order(broker: BrokerProcess) -> None:
     payloads = [b"%d" % number for number in range(1000)]
     with BrokerClient(broker.host, broker.port) as client:
         client.subscribe(["load/#"])
         for payload in payloads:
-            client.publish_nowait("load/x", payload)
+            client.publish("load/x", payload)
         assert [take(client).payload for _ in payloads] == payloads
 
 
@@ -156,7 +156,7 @@ def test_a_closed_client_says_so(mosquitto: BrokerProcess) -> None:
     client.close()
     assert not client.connected
     with pytest.raises(BrokerAway, match="no connection: closed"):
-        client.publish_nowait("x", b"")
+        client.publish("x", b"")
 
 
 def test_a_broker_that_lets_only_some_in(tmp_path: Path) -> None:

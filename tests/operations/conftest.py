@@ -1,25 +1,25 @@
-"""An office to order things at; at its end its books must add up."""
+"""Telemetry and commands over the stages of a shop; at the end the journal's counts must be right."""
 
 import pytest
-from operations.office import Office
+from operations.harness import OperationsHarness
 from support.stages import check_counts, mend_disk
 
 
 @pytest.fixture
-def open_office(tmp_path):
-    offices = []
+def open_ops(tmp_path):
+    harnesses = []
 
     def opened(**settings):
-        offices.append(Office(tmp_path, **settings))
-        return offices[-1]
+        harnesses.append(OperationsHarness(tmp_path, **settings))
+        return harnesses[-1]
 
     yield opened
-    for office in offices:
-        mend_disk(office.shop.journal)
-        check_counts(office.shop.journal, office.shop.folder)
-        office.close()
+    for ops in harnesses:
+        mend_disk(ops.shop.journal)
+        check_counts(ops.shop.journal, ops.shop.folder)
+        ops.close()
 
 
 @pytest.fixture
-def office(open_office):
-    return open_office()
+def ops(open_ops):
+    return open_ops()

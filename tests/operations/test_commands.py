@@ -16,17 +16,17 @@ from kkt_bridge.wire.commands import COMMANDS
 EVERYTHING = PurgeLimits(*[2**62] * 4)
 
 
-def printed(office, count=1, **changes):
+def printed(ops, count=1, **changes):
     requests = [receipt(**changes) for _ in range(count)]
     for request in requests:
-        office.shop.sell(request, pos=request["pos_id"])
-    office.shop.print_all()
+        ops.shop.sell(request, pos=request["pos_id"])
+    ops.shop.print_all()
     return requests
 
 
-def bury_all(office, kkt="kkt-1"):
-    for due in office.shop.journal.read(lambda c: ready_documents(c, kkt, 0, 1000)):
-        office.shop.journal.write(lambda tx, due=due: dead_letter(tx, due, reason="max_attempts", error="500"))
+def bury_all(ops, kkt="kkt-1"):
+    for due in ops.shop.journal.read(lambda c: ready_documents(c, kkt, 0, 1000)):
+        ops.shop.journal.write(lambda tx, due=due: dead_letter(tx, due, reason="max_attempts", error="500"))
 
 
 def error_of(result):
@@ -35,17 +35,17 @@ def error_of(result):
     return result["error"]["code"]
 
 
-# -- the desk --------------------------------------------------------------------------------------------
+# -- the command worker --------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_handler_for_every_command(office):
-    assert set(office.table) | set(office.taken_table) == set(COMMANDS)
-    assert not set(office.table) & set(office.taken_table)
+def test_there_is_a_handler_for_every_command(ops):
+    assert set(ops.table) | set(ops.taken_table) == set(COMMANDS)
+    assert not set(ops.table) & set(ops.taken_table)
 
 
-def test_a_command_is_answered_on_its_topic_and_audited(office):
+def test_a_command_is_answered_on_its_topic_and_audited(ops):
     command_id = str(uuid.uuid4())
-    result = office.order("pause", command_id)
+    result = ops.order("pause", command_id)
     assert result == {
         "command_id": command_id,
         "ok": True,
@@ -53,7 +53,7 @@ def test_a_command_is_answered_on_its_topic_and_audited(office):
         "error": None,
         "at": "2026-11-22T12:03:00.000+03:00",
     }
-    assert office.shop.events("command") == [
+    assert ops.shop.events("command") == [
         {
             "command_id": command_id,
             "name": "pause",
@@ -66,49 +66,49 @@ def test_a_command_is_answered_on_its_topic_and_audited(office):
     ]
 
 
-def test_a_repeat_gets_the_same_result_and_does_nothing(office):
+def test_a_repeat_gets_the_same_result_and_does_nothing(ops):
     command_id = str(uuid.uuid4())
-    office.order("shift-open", command_id)
-    office.order("shift-open", command_id)
-    first, again = office.results("shift-open", command_id)
+    ops.order("shift-open", command_id)
+    ops.order("shift-open", command_id)
+    first, again = ops.results("shift-open", command_id)
     assert first == again
     assert first["ok"]
-    assert len(office.shop.events("command")) == 1
+    assert len(ops.shop.events("command")) == 1
 
 
-def test_a_command_taken_before_a_kill_is_carried_out_after_it(office):
+def test_a_command_taken_before_a_kill_is_carried_out_after_it(ops):
     command_id = str(uuid.uuid4())
-    office.shop.command("pause", command_id)
-    office.restart()
-    assert not office.shop.admission.paused
-    office.work()
-    assert office.shop.admission.paused
-    assert office.results("pause", command_id)[0]["ok"]
+    ops.shop.command("pause", command_id)
+    ops.restart()
+    assert not ops.shop.admission.paused
+    ops.work()
+    assert ops.shop.admission.paused
+    assert ops.results("pause", command_id)[0]["ok"]
 
 
-def test_a_result_survives_a_kill_and_is_not_made_twice(office):
+def test_a_result_survives_a_kill_and_is_not_made_twice(ops):
     command_id = str(uuid.uuid4())
-    office.order("shift-open", command_id)
-    office.restart()
-    office.work()
-    assert len(office.results("shift-open", command_id)) == 1
+    ops.order("shift-open", command_id)
+    ops.restart()
+    ops.work()
+    assert len(ops.results("shift-open", command_id)) == 1
 
 
-def test_commands_are_carried_out_in_their_order(office):
+def test_commands_are_carried_out_in_their_order(ops):
     for name in ("pause", "resume", "pause", "resume"):
-        office.shop.command(name, str(uuid.uuid4()))
-    office.work()
-    assert [event["name"] for event in office.shop.events("command")] == ["pause", "resume", "pause", "resume"]
-    assert not office.shop.admission.paused
+        ops.shop.command(name, str(uuid.uuid4()))
+    ops.work()
+    assert [event["name"] for event in ops.shop.events("command")] == ["pause", "resume", "pause", "resume"]
+    assert not ops.shop.admission.paused
 
 
-def test_more_commands_than_a_batch_are_all_carried_out(office):
+def test_more_commands_than_a_batch_are_all_carried_out(ops):
     ids = [str(uuid.uuid4()) for _ in range(50)]
     for command_id in ids:
-        office.shop.command("status", command_id)
-    while office.command_worker.step() == 0.0:
+        ops.shop.command("status", command_id)
+    while ops.command_worker.step() == 0.0:
         pass
-    assert [event["command_id"] for event in office.shop.events("command")] == ids
+    assert [event["command_id"] for event in ops.shop.events("command")] == ids
 
 
 @pytest.mark.parametrize(
@@ -129,87 +129,87 @@ def test_more_commands_than_a_batch_are_all_carried_out(office):
         ("shift-open", {"kkt": "a/b"}, "args.kkt"),
     ],
 )
-def test_wrong_args_are_named(office, name, args, path):
-    result = office.order(name, **args)
+def test_wrong_args_are_named(ops, name, args, path):
+    result = ops.order(name, **args)
     assert error_of(result) == "invalid_command"
     assert result["error"]["fields"][0]["path"] == path
-    assert office.shop.events("command")[0]["error"] == "invalid_command"
+    assert ops.shop.events("command")[0]["error"] == "invalid_command"
 
 
-def test_a_bug_in_a_handler_is_answered_and_the_next_command_carried_out(office, caplog):
-    office.command_worker._handlers = {**office.table, "pause": lambda _args: 1 // 0}
-    assert error_of(office.order("pause")) == "internal_error"
-    assert office.order("resume")["ok"]
+def test_a_bug_in_a_handler_is_answered_and_the_next_command_carried_out(ops, caplog):
+    ops.command_worker._handlers = {**ops.table, "pause": lambda _args: 1 // 0}
+    assert error_of(ops.order("pause")) == "internal_error"
+    assert ops.order("resume")["ok"]
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_an_answer_waits_for_the_disk_and_the_work_is_not_done_again(office):
+def test_an_answer_waits_for_the_disk_and_the_work_is_not_done_again(ops):
     command_id = str(uuid.uuid4())
-    office.shop.command("shift-open", command_id)
-    office.command_worker.step()
-    office.shop.print_all()
-    break_disk(office.shop.journal)
+    ops.shop.command("shift-open", command_id)
+    ops.command_worker.step()
+    ops.shop.print_all()
+    break_disk(ops.shop.journal)
     for _ in range(3):
-        assert office.command_worker.step() == 1.0
-    mend_disk(office.shop.journal)
-    office.work()
-    assert [result["ok"] for result in office.results("shift-open", command_id)] == [True]
+        assert ops.command_worker.step() == 1.0
+    mend_disk(ops.shop.journal)
+    ops.work()
+    assert [result["ok"] for result in ops.results("shift-open", command_id)] == [True]
 
 
-def test_results_go_to_a_response_topic_inside_of_the_branch(office):
+def test_results_go_to_a_response_topic_inside_of_the_branch(ops):
     topic = f"{TOPICS.branch}/command/status/mine"
     message = {"command_id": str(uuid.uuid4()), "issued_by": "ops"}
-    office.shop.arrive(TOPICS.command("status"), message, response_topic=topic, correlation=b"9")
-    office.shop.intake.step()
-    office.work()
-    (sent,) = [message for message in office.shop.outbox() if message.topic == topic]
+    ops.shop.arrive(TOPICS.command("status"), message, response_topic=topic, correlation=b"9")
+    ops.shop.intake.step()
+    ops.work()
+    (sent,) = [message for message in ops.shop.outbox() if message.topic == topic]
     assert sent.correlation == b"9"
 
 
 # -- the bridge ------------------------------------------------------------------------------------------
 
 
-def test_status_is_everything(office):
-    result = office.order("status")
+def test_status_is_everything(ops):
+    result = ops.order("status")
     assert set(result["result"]) == {"online", "alerts", "buffer", "breaker", "sync", "health", "kkt"}
 
 
-def test_pause_and_resume(office):
-    office.order("pause")
-    office.shop.sell(receipt())
-    assert office.shop.replies()[-1]["error"]["code"] == "paused"
-    office.order("resume")
-    office.shop.sell(receipt())
-    assert office.shop.journal.pending() == 1
+def test_pause_and_resume(ops):
+    ops.order("pause")
+    ops.shop.sell(receipt())
+    assert ops.shop.replies()[-1]["error"]["code"] == "paused"
+    ops.order("resume")
+    ops.shop.sell(receipt())
+    assert ops.shop.journal.pending() == 1
 
 
-def test_sync_tells_what_it_did(open_office):
+def test_sync_tells_what_it_did(open_ops):
     with OfdSimulator() as ofd:
-        office = open_office(ofd={"url": ofd.url, "timeout_s": 2})
-        printed(office, 3)
-        result = office.order("sync")
+        ops = open_ops(ofd={"url": ofd.url, "timeout_s": 2})
+        printed(ops, 3)
+        result = ops.order("sync")
         assert {**result["result"], "duration_s": 0} == {"sent": 3, "failed": 0, "skipped": 0, "duration_s": 0}
 
 
-def test_a_second_sync_is_refused(office):
-    printed(office)
+def test_a_second_sync_is_refused(ops):
+    printed(ops)
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
-    office.shop.command("sync", first)
-    office.shop.command("sync", second, force=True)
-    office.work()
-    assert office.results("sync", second)[0]["error"]["code"] == "sync_in_progress"
-    assert office.results("sync", first)[0]["ok"]
+    ops.shop.command("sync", first)
+    ops.shop.command("sync", second, force=True)
+    ops.work()
+    assert ops.results("sync", second)[0]["error"]["code"] == "sync_in_progress"
+    assert ops.results("sync", first)[0]["ok"]
 
 
 # -- receipts --------------------------------------------------------------------------------------------
 
 
-def test_a_receipt_is_told_with_its_whole_history(office):
-    (request,) = printed(office)
-    told = office.order("receipt", receipt_id=request["receipt_id"])["result"]
+def test_a_receipt_is_told_with_its_whole_history(ops):
+    (request,) = printed(ops)
+    told = ops.order("receipt", receipt_id=request["receipt_id"])["result"]
     assert told["status"] == "printed"
     assert told["receipt"]["receipt_id"] == request["receipt_id"]
-    assert told["reply"] == {**office.shop.replies()[0], "duplicate": False}
+    assert told["reply"] == {**ops.shop.replies()[0], "duplicate": False}
     assert [(step["from"], step["to"]) for step in told["history"]] == [
         (None, "buffered"),
         ("buffered", "printing"),
@@ -218,55 +218,55 @@ def test_a_receipt_is_told_with_its_whole_history(office):
     assert told["history"][-1]["fd_number"] == 3
 
 
-def test_a_purged_receipt_is_told_from_what_was_left(office):
-    (request,) = printed(office)
-    (due,) = office.shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
-    office.shop.journal.write(lambda tx: record_sent(tx, due, 77))
-    office.shop.journal.write(lambda tx: purge_receipts(tx, EVERYTHING, [due.id]))
-    told = office.order("receipt", receipt_id=request["receipt_id"])["result"]
+def test_a_purged_receipt_is_told_from_what_was_left(ops):
+    (request,) = printed(ops)
+    (due,) = ops.shop.journal.read(lambda c: ready_documents(c, "kkt-1", 0, 10))
+    ops.shop.journal.write(lambda tx: record_sent(tx, due, 77))
+    ops.shop.journal.write(lambda tx: purge_receipts(tx, EVERYTHING, [due.id]))
+    told = ops.order("receipt", receipt_id=request["receipt_id"])["result"]
     assert (told["purged"], told["receipt"], told["history"], told["server_time"]) == (True, None, [], 77)
     assert told["reply"]["fiscal"]["fd_number"] == 3
 
 
-def test_a_receipt_nobody_knows(office):
-    assert error_of(office.order("receipt", receipt_id=str(uuid.uuid4()))) == "not_found"
+def test_a_receipt_nobody_knows(ops):
+    assert error_of(ops.order("receipt", receipt_id=str(uuid.uuid4()))) == "not_found"
 
 
-def test_a_receipt_that_was_refused_is_told_with_the_last_refusal(office):
-    office.order("pause")
+def test_a_receipt_that_was_refused_is_told_with_the_last_refusal(ops):
+    ops.order("pause")
     request = receipt()
-    office.shop.sell(request)
-    office.shop.clock.advance(75)
-    error = office.order("receipt", receipt_id=request["receipt_id"])["error"]
+    ops.shop.sell(request)
+    ops.shop.clock.advance(75)
+    error = ops.order("receipt", receipt_id=request["receipt_id"])["error"]
     assert error["code"] == "not_found"
     assert "it was refused 0:01:15 ago of pos-1: paused: " in error["message"]
-    elsewhere = office.order("receipt", receipt_id=request["receipt_id"], pos_id="pos-2")["error"]
+    elsewhere = ops.order("receipt", receipt_id=request["receipt_id"], pos_id="pos-2")["error"]
     assert "the log of the bridge says when and why" in elsewhere["message"]
 
 
-def test_a_receipt_id_of_two_pos_wants_to_be_told_which(office):
-    (request,) = printed(office)
-    printed(office, receipt_id=request["receipt_id"], pos_id="pos-2")
-    result = office.order("receipt", receipt_id=request["receipt_id"])
+def test_a_receipt_id_of_two_pos_wants_to_be_told_which(ops):
+    (request,) = printed(ops)
+    printed(ops, receipt_id=request["receipt_id"], pos_id="pos-2")
+    result = ops.order("receipt", receipt_id=request["receipt_id"])
     assert error_of(result) == "ambiguous"
     assert "pos-1, pos-2" in result["error"]["message"]
-    assert office.order("receipt", receipt_id=request["receipt_id"], pos_id="pos-2")["ok"]
+    assert ops.order("receipt", receipt_id=request["receipt_id"], pos_id="pos-2")["ok"]
 
 
-def test_pending_receipts_come_in_pages_over_states_and_registers(open_office):
-    office = open_office(registers=("kkt-1", "kkt-2"))
+def test_pending_receipts_come_in_pages_over_states_and_registers(open_ops):
+    ops = open_ops(registers=("kkt-1", "kkt-2"))
     requests = [
-        *printed(office, 3, kkt="kkt-1"),
-        *printed(office, 3, kkt="kkt-2"),
+        *printed(ops, 3, kkt="kkt-1"),
+        *printed(ops, 3, kkt="kkt-2"),
     ]
-    office.shop.occupy()
+    ops.shop.occupy()
     for kkt in ("kkt-2", "kkt-1"):
         request = receipt(kkt=kkt)
-        office.shop.sell(request)
+        ops.shop.sell(request)
         requests.append(request)
     listed, after = [], 0
     for _ in range(10):
-        page = office.order_without_work("buffer-list", limit=3, after=after)
+        page = ops.order_without_work("buffer-list", limit=3, after=after)
         listed += page["receipts"]
         assert page["total"] == 8
         after = page["next"]
@@ -279,59 +279,59 @@ def test_pending_receipts_come_in_pages_over_states_and_registers(open_office):
 # -- dead letters ----------------------------------------------------------------------------------------
 
 
-def test_dead_letters_are_listed_requeued_and_discarded(office):
-    first, second = printed(office, 2)
-    bury_all(office)
-    listed = office.order("dlq-list")["result"]
+def test_dead_letters_are_listed_requeued_and_discarded(ops):
+    first, second = printed(ops, 2)
+    bury_all(ops)
+    listed = ops.order("dlq-list")["result"]
     assert listed["total"] == 2
     assert [letter["receipt_id"] for letter in listed["letters"]] == [first["receipt_id"], second["receipt_id"]]
     letter = listed["letters"][0]
     assert (letter["pos_id"], letter["kkt"], letter["stage"]) == ("pos-1", "kkt-1", "ofd")
     assert (letter["reason"], letter["last_error"]) == ("max_attempts", "500")
-    assert office.order("dlq-discard", receipt_id=first["receipt_id"], reason="sold by mistake")["ok"]
-    assert office.order("dlq-requeue", receipt_id=second["receipt_id"])["result"] == {"requeued": 1}
-    assert office.order("dlq-list")["result"]["total"] == 0
-    assert (office.shop.status(first), office.shop.status(second)) == ("dead", "printed")
-    history = office.order("receipt", receipt_id=first["receipt_id"])["result"]["history"]
+    assert ops.order("dlq-discard", receipt_id=first["receipt_id"], reason="sold by mistake")["ok"]
+    assert ops.order("dlq-requeue", receipt_id=second["receipt_id"])["result"] == {"requeued": 1}
+    assert ops.order("dlq-list")["result"]["total"] == 0
+    assert (ops.shop.status(first), ops.shop.status(second)) == ("dead", "printed")
+    history = ops.order("receipt", receipt_id=first["receipt_id"])["result"]["history"]
     assert history[-1]["error"] == "discarded: sold by mistake"
 
 
-def test_a_letter_that_is_none_is_not_found(office):
-    (request,) = printed(office)
+def test_a_letter_that_is_none_is_not_found(ops):
+    (request,) = printed(ops)
     for name, args in (("dlq-requeue", {}), ("dlq-discard", {"reason": "x"})):
-        assert error_of(office.order(name, receipt_id=request["receipt_id"], **args)) == "not_found"
+        assert error_of(ops.order(name, receipt_id=request["receipt_id"], **args)) == "not_found"
 
 
-def test_a_letter_of_two_pos_wants_to_be_told_which(office):
-    (request,) = printed(office)
-    printed(office, receipt_id=request["receipt_id"], pos_id="pos-2")
-    bury_all(office)
-    assert error_of(office.order("dlq-requeue", receipt_id=request["receipt_id"])) == "ambiguous"
-    assert office.order("dlq-requeue", receipt_id=request["receipt_id"], pos_id="pos-2")["ok"]
-    assert office.order("dlq-list")["result"]["total"] == 1
+def test_a_letter_of_two_pos_wants_to_be_told_which(ops):
+    (request,) = printed(ops)
+    printed(ops, receipt_id=request["receipt_id"], pos_id="pos-2")
+    bury_all(ops)
+    assert error_of(ops.order("dlq-requeue", receipt_id=request["receipt_id"])) == "ambiguous"
+    assert ops.order("dlq-requeue", receipt_id=request["receipt_id"], pos_id="pos-2")["ok"]
+    assert ops.order("dlq-list")["result"]["total"] == 1
 
 
 @pytest.mark.parametrize("args", [{}, {"all": True, "receipt_id": str(uuid.uuid4())}])
-def test_requeue_wants_one_or_all(office, args):
-    assert error_of(office.order("dlq-requeue", **args)) == "invalid_command"
+def test_requeue_wants_one_or_all(ops, args):
+    assert error_of(ops.order("dlq-requeue", **args)) == "invalid_command"
 
 
-def test_all_letters_are_requeued_however_many(open_office):
-    office = open_office(registers=("kkt-1", "kkt-2"), buffer={"capacity": 1000})
+def test_all_letters_are_requeued_however_many(open_ops):
+    ops = open_ops(registers=("kkt-1", "kkt-2"), buffer={"capacity": 1000})
     count = REQUEUE_BATCH // 2 + 5
-    printed(office, count, kkt="kkt-1")
-    printed(office, count, kkt="kkt-2")
-    bury_all(office, "kkt-1")
-    bury_all(office, "kkt-2")
-    assert office.order("dlq-requeue", all=True)["result"] == {"requeued": 2 * count}
-    assert office.order("dlq-list")["result"]["total"] == 0
+    printed(ops, count, kkt="kkt-1")
+    printed(ops, count, kkt="kkt-2")
+    bury_all(ops, "kkt-1")
+    bury_all(ops, "kkt-2")
+    assert ops.order("dlq-requeue", all=True)["result"] == {"requeued": 2 * count}
+    assert ops.order("dlq-list")["result"]["total"] == 0
 
 
-def test_requeueing_all_ends_even_if_the_ofd_refuses_them_again_at_once(open_office):
-    office = open_office(buffer={"capacity": 1000})
-    printed(office, 20)
-    bury_all(office)
-    journal = office.shop.journal
+def test_requeueing_all_ends_even_if_the_ofd_refuses_them_again_at_once(open_ops):
+    ops = open_ops(buffer={"capacity": 1000})
+    printed(ops, 20)
+    bury_all(ops)
+    journal = ops.shop.journal
     write, refusing, writes = journal.write, [], []
 
     def write_and_refuse(operation):
@@ -340,27 +340,27 @@ def test_requeueing_all_ends_even_if_the_ofd_refuses_them_again_at_once(open_off
         assert len(writes) < 100, "it does not end"
         if not refusing:
             refusing.append(1)
-            bury_all(office)
+            bury_all(ops)
             refusing.clear()
         return result
 
     journal.write = write_and_refuse
     requeue_all = COMMANDS["dlq-requeue"](all=True)
-    assert office.table["dlq-requeue"](requeue_all) == {"requeued": 20}
+    assert ops.table["dlq-requeue"](requeue_all) == {"requeued": 20}
     assert journal.counts()["kkt-1", "dlq"] == 20
 
 
 # -- registers -------------------------------------------------------------------------------------------
 
 
-def test_shifts_are_opened_and_closed(office):
-    assert office.order("shift-open")["result"] == {"kkt": "kkt-1", "number": 1, "open": True, "fd_number": 2}
-    assert office.order("shift-close")["result"] == {"kkt": "kkt-1", "number": 1, "open": False, "fd_number": 3}
-    assert [event["open"] for event in office.shop.events("shift")] == [True, False]
+def test_shifts_are_opened_and_closed(ops):
+    assert ops.order("shift-open")["result"] == {"kkt": "kkt-1", "number": 1, "open": True, "fd_number": 2}
+    assert ops.order("shift-close")["result"] == {"kkt": "kkt-1", "number": 1, "open": False, "fd_number": 3}
+    assert [event["open"] for event in ops.shop.events("shift")] == [True, False]
 
 
-def types_of_documents(office):
-    return [document.body.type for document in read_documents(office.shop.folder / "kkt-1.fn")]
+def types_of_documents(ops):
+    return [document.body.type for document in read_documents(ops.shop.folder / "kkt-1.fn")]
 
 
 class Killed(BaseException):
@@ -370,101 +370,101 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", ["before its document is noted", "before the answer is kept"])
 @pytest.mark.parametrize("name", ["shift-open", "shift-close"])
 def test_a_shift_order_repeated_after_a_kill_tells_what_it_did_and_leaves_the_next_shift_alone(
-    office, monkeypatch, name, moment
+    ops, monkeypatch, name, moment
 ):
     def end_of_process(_report):
         raise Killed
 
     if name == "shift-close":
-        office.order("shift-open")
+        ops.order("shift-open")
     command_id = str(uuid.uuid4())
-    office.shop.command(name, command_id)
-    office.command_worker.step()
+    ops.shop.command(name, command_id)
+    ops.command_worker.step()
     if moment == "before its document is noted":
-        monkeypatch.setattr(office.shop.lane, "_note_shift", end_of_process)
+        monkeypatch.setattr(ops.shop.lane, "_note_shift", end_of_process)
         with pytest.raises(Killed):
-            office.shop.print_all()
+            ops.shop.print_all()
     else:
-        office.shop.print_all()
-    office.restart()
-    assert office.results(name, command_id) == []
+        ops.shop.print_all()
+    ops.restart()
+    assert ops.results(name, command_id) == []
     if name == "shift-close":
-        office.shop.sell(small_receipt())  # opens the next shift
+        ops.shop.sell(small_receipt())  # opens the next shift
     else:
-        office.shop.registers["kkt-1"].close_shift(None)  # somebody's hand
-    office.shop.print_all()
-    before = types_of_documents(office)
-    office.work()
+        ops.shop.registers["kkt-1"].close_shift(None)  # somebody's hand
+    ops.shop.print_all()
+    before = types_of_documents(ops)
+    ops.work()
     fd_number = before.index(name.replace("-", "_")) + 1
     result = {"kkt": "kkt-1", "number": 1, "open": name == "shift-open", "fd_number": fd_number}
-    assert [each["result"] for each in office.results(name, command_id)] == [result]
-    assert types_of_documents(office) == before
-    told = [(event["number"], event["open"]) for event in office.shop.events("shift")]
+    assert [each["result"] for each in ops.results(name, command_id)] == [result]
+    assert types_of_documents(ops) == before
+    told = [(event["number"], event["open"]) for event in ops.shop.events("shift")]
     assert told == [(1, True), (1, False), *([(2, True)] if name == "shift-close" else [])]
 
 
-def test_a_shift_order_begun_before_a_restart_goes_on_where_nothing_has_changed(office, monkeypatch):
-    office.order("shift-open")
+def test_a_shift_order_begun_before_a_restart_goes_on_where_nothing_has_changed(ops, monkeypatch):
+    ops.order("shift-open")
     command_id = str(uuid.uuid4())
-    office.shop.command("shift-close", command_id)
-    office.command_worker.step()
+    ops.shop.command("shift-close", command_id)
+    ops.command_worker.step()
 
     def end_of_process(_cashier):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(office.shop.registers["kkt-1"], "close_shift", end_of_process)
+        patch.setattr(ops.shop.registers["kkt-1"], "close_shift", end_of_process)
         with pytest.raises(Killed):
-            office.shop.print_all()
-    office.restart()
-    office.work()
-    assert [each["result"]["fd_number"] for each in office.results("shift-close", command_id)] == [3]
+            ops.shop.print_all()
+    ops.restart()
+    ops.work()
+    assert [each["result"]["fd_number"] for each in ops.results("shift-close", command_id)] == [3]
 
 
-def test_a_shift_order_whose_storage_was_swapped_since_is_to_be_given_again(office, monkeypatch):
-    office.order("shift-open")
+def test_a_shift_order_whose_storage_was_swapped_since_is_to_be_given_again(ops, monkeypatch):
+    ops.order("shift-open")
     command_id = str(uuid.uuid4())
-    office.shop.command("shift-close", command_id)
-    office.command_worker.step()
-    office.shop.print_all()
-    office.shop.kill()
-    (office.shop.folder / "kkt-1.fn").unlink()
-    office.shop._start()
-    office._open()
-    office.work()
-    (result,) = office.results("shift-close", command_id)
+    ops.shop.command("shift-close", command_id)
+    ops.command_worker.step()
+    ops.shop.print_all()
+    ops.shop.kill()
+    (ops.shop.folder / "kkt-1.fn").unlink()
+    ops.shop._start()
+    ops._open()
+    ops.work()
+    (result,) = ops.results("shift-close", command_id)
     assert error_of(result) == "failed"
 
 
-def test_a_register_that_refuses_says_why(office):
-    office.order("shift-open")
-    result = office.order("shift-open")
+def test_a_register_that_refuses_says_why(ops):
+    ops.order("shift-open")
+    result = ops.order("shift-open")
     assert error_of(result) == "failed"
     assert "close the shift first" in result["error"]["message"]
 
 
-def test_a_register_that_is_away_is_answered_at_once(office):
-    office.shop.break_register(offline=True)
-    result = office.order("x-report")
+def test_a_register_that_is_away_is_answered_at_once(ops):
+    ops.shop.break_register(offline=True)
+    result = ops.order("x-report")
     assert error_of(result) == "failed"
     assert "no answer" in result["error"]["message"]
 
 
-def test_reports_and_copies_make_no_document(office):
-    printed(office)
-    before = len(list(read_documents(office.shop.folder / "kkt-1.fn")))
-    assert office.order("x-report")["result"] == {"kkt": "kkt-1"}
-    assert office.order("reprint")["result"] == {"kkt": "kkt-1"}
-    assert office.order("reprint", fd_number=3)["ok"]
-    assert error_of(office.order("reprint", fd_number=99)) == "failed"
-    assert len(list(read_documents(office.shop.folder / "kkt-1.fn"))) == before
+def test_reports_and_copies_make_no_document(ops):
+    printed(ops)
+    before = len(list(read_documents(ops.shop.folder / "kkt-1.fn")))
+    assert ops.order("x-report")["result"] == {"kkt": "kkt-1"}
+    assert ops.order("reprint")["result"] == {"kkt": "kkt-1"}
+    assert ops.order("reprint", fd_number=3)["ok"]
+    assert error_of(ops.order("reprint", fd_number=99)) == "failed"
+    assert len(list(read_documents(ops.shop.folder / "kkt-1.fn"))) == before
 
 
-def test_with_two_registers_one_must_be_named(open_office):
-    office = open_office(registers=("kkt-1", "kkt-2"))
-    result = office.order("shift-open")
+def test_with_two_registers_one_must_be_named(open_ops):
+    ops = open_ops(registers=("kkt-1", "kkt-2"))
+    result = ops.order("shift-open")
     assert error_of(result) == "invalid_command"
     assert "kkt-1, kkt-2" in result["error"]["message"]
-    assert office.order("shift-open", kkt="kkt-2")["result"]["kkt"] == "kkt-2"
-    result = office.order("shift-open", kkt="kkt-9")
+    assert ops.order("shift-open", kkt="kkt-2")["result"]["kkt"] == "kkt-2"
+    result = ops.order("shift-open", kkt="kkt-9")
     assert error_of(result) == "unknown_kkt"

@@ -13,16 +13,16 @@ def error_of(result):
     return result["error"]["code"]
 
 
-def printed(office):
+def printed(ops):
     request = receipt()
-    office.shop.sell(request)
-    office.shop.print_all()
+    ops.shop.sell(request)
+    ops.shop.print_all()
     return (request,)
 
 
-def left_in_doubt(office, kkt="kkt-1", pos="pos-1", request=None):
+def left_in_doubt(ops, kkt="kkt-1", pos="pos-1", request=None):
     """A receipt whose document the register made and does not show."""
-    shop, request = office.shop, request or small_receipt(kkt=kkt, pos_id=pos)
+    shop, request = ops.shop, request or small_receipt(kkt=kkt, pos_id=pos)
     shop.sell(request, pos=pos)
     shop.break_register(kkt, lose_answer_next=1)
     shop.print_all(kkt)
@@ -32,9 +32,9 @@ def left_in_doubt(office, kkt="kkt-1", pos="pos-1", request=None):
     return request
 
 
-def again(office, request):
+def again(ops, request):
     """The args of who has it printed again and knows of the doubt that there is now, if there is one."""
-    doubts = [doubt for lane in office.shop.lanes.values() for doubt in lane.view.doubts or ()]
+    doubts = [doubt for lane in ops.shop.lanes.values() for doubt in lane.view.doubts or ()]
     numbers = [doubt.number for doubt in doubts if doubt.task.key.receipt_id == request["receipt_id"]]
     return {"receipt_id": request["receipt_id"], "print_again": True, "doubt": numbers[0] if numbers else 1}
 
@@ -49,9 +49,9 @@ PAPER = {
 }
 
 
-def test_settle_prints_again(office):
-    request = left_in_doubt(office)
-    result = office.order("settle", **again(office, request), reason="not on the roll")
+def test_settle_prints_again(ops):
+    request = left_in_doubt(ops)
+    result = ops.order("settle", **again(ops, request), reason="not on the roll")
     assert result["result"] == {
         "receipt_id": request["receipt_id"],
         "pos_id": "pos-1",
@@ -59,141 +59,141 @@ def test_settle_prints_again(office):
         "outcome": "queued",
         "fiscal": None,
     }
-    event = office.shop.events("command")[-1]
+    event = ops.shop.events("command")[-1]
     assert (event["name"], event["ok"], event["issued_by"], event["reason"]) == (
         "settle",
         True,
         "ops",
         "not on the roll",
     )
-    assert office.shop.status(request) == "printed"
+    assert ops.shop.status(request) == "printed"
 
 
-def test_settle_adopts_a_document_from_its_paper(office):
-    request = left_in_doubt(office)
-    result = office.order("settle", receipt_id=request["receipt_id"], adopt=PAPER, reason="the buyer's copy")["result"]
+def test_settle_adopts_a_document_from_its_paper(ops):
+    request = left_in_doubt(ops)
+    result = ops.order("settle", receipt_id=request["receipt_id"], adopt=PAPER, reason="the buyer's copy")["result"]
     assert (result["outcome"], result["fiscal"]["fd_number"], result["fiscal"]["fn_number"]) == (
         "adopted",
         412,
         "9999078900000009",
     )
-    told = office.order("receipt", receipt_id=request["receipt_id"])["result"]
+    told = ops.order("receipt", receipt_id=request["receipt_id"])["result"]
     assert told["status"] == "printed"
     assert told["history"][-1]["error"] == "settled by hand: the buyer's copy"
     assert told["reply"]["fiscal"] == result["fiscal"]
 
 
-def test_settle_is_refused_with_its_code_in_one_line(office):
-    request = left_in_doubt(office)
-    result = office.order("settle", receipt_id=request["receipt_id"], adopt={"fd_number": 3}, reason="x")
+def test_settle_is_refused_with_its_code_in_one_line(ops):
+    request = left_in_doubt(ops)
+    result = ops.order("settle", receipt_id=request["receipt_id"], adopt={"fd_number": 3}, reason="x")
     assert error_of(result) == "no_document"
     assert "\n" not in result["error"]["message"]
-    event = office.shop.events("command")[-1]
+    event = ops.shop.events("command")[-1]
     assert (event["ok"], event["error"], event["reason"]) == (False, "no_document", "x")
 
 
 @pytest.mark.parametrize("status", ["printed", "buffered"])
-def test_settle_says_what_the_status_is_of_a_receipt_that_is_not_in_doubt(office, status):
+def test_settle_says_what_the_status_is_of_a_receipt_that_is_not_in_doubt(ops, status):
     if status == "printed":
-        (request,) = printed(office)
+        (request,) = printed(ops)
     else:
-        left_in_doubt(office)
+        left_in_doubt(ops)
         request = receipt()
-        office.shop.sell(request)
-    result = office.order("settle", **again(office, request), reason="x")
+        ops.shop.sell(request)
+    result = ops.order("settle", **again(ops, request), reason="x")
     assert error_of(result) == "not_in_doubt"
     assert f"is {status}" in result["error"]["message"]
 
 
-def test_settle_wants_a_receipt_that_is_known_and_whose(open_office):
-    office = open_office(registers=("kkt-1", "kkt-2"))
+def test_settle_wants_a_receipt_that_is_known_and_whose(open_ops):
+    ops = open_ops(registers=("kkt-1", "kkt-2"))
     args = {"print_again": True, "doubt": 1, "reason": "x"}
-    assert error_of(office.order("settle", receipt_id=str(uuid.uuid4()), **args)) == "not_found"
-    request = left_in_doubt(office)
-    left_in_doubt(office, "kkt-2", "pos-2", {**request, "pos_id": "pos-2", "kkt": "kkt-2"})
-    assert error_of(office.order("settle", receipt_id=request["receipt_id"], **args)) == "ambiguous"
-    (doubt,) = office.shop.lanes["kkt-2"].view.doubts
+    assert error_of(ops.order("settle", receipt_id=str(uuid.uuid4()), **args)) == "not_found"
+    request = left_in_doubt(ops)
+    left_in_doubt(ops, "kkt-2", "pos-2", {**request, "pos_id": "pos-2", "kkt": "kkt-2"})
+    assert error_of(ops.order("settle", receipt_id=request["receipt_id"], **args)) == "ambiguous"
+    (doubt,) = ops.shop.lanes["kkt-2"].view.doubts
     args["doubt"] = doubt.number
-    assert office.order("settle", receipt_id=request["receipt_id"], pos_id="pos-2", **args)["ok"]
-    assert office.shop.lanes["kkt-1"].view.problem == "unsettled_doubt", "the other is not touched"
+    assert ops.order("settle", receipt_id=request["receipt_id"], pos_id="pos-2", **args)["ok"]
+    assert ops.shop.lanes["kkt-1"].view.problem == "unsettled_doubt", "the other is not touched"
 
 
-def test_settle_on_a_register_that_is_no_longer_configured_says_so(open_office):
-    office = open_office(registers=("kkt-1", "kkt-2"))
-    request = left_in_doubt(office, "kkt-2")
-    office.shop.settings = office.shop.settings.model_copy(update={"kkt": office.shop.settings.kkt[:1]})
-    office.restart()
-    result = office.order("settle", **again(office, request), reason="x")
+def test_settle_on_a_register_that_is_no_longer_configured_says_so(open_ops):
+    ops = open_ops(registers=("kkt-1", "kkt-2"))
+    request = left_in_doubt(ops, "kkt-2")
+    ops.shop.settings = ops.shop.settings.model_copy(update={"kkt": ops.shop.settings.kkt[:1]})
+    ops.restart()
+    result = ops.order("settle", **again(ops, request), reason="x")
     assert error_of(result) == "unknown_kkt"
 
 
-def test_settle_while_the_register_is_away_fails(office):
-    request = left_in_doubt(office)
-    office.shop.break_register(offline=True)
-    result = office.order("settle", **again(office, request), reason="x")
+def test_settle_while_the_register_is_away_fails(ops):
+    request = left_in_doubt(ops)
+    ops.shop.break_register(offline=True)
+    result = ops.order("settle", **again(ops, request), reason="x")
     assert error_of(result) == "failed"
     assert "no answer" in result["error"]["message"]
-    assert office.shop.status(request) == "printing"
+    assert ops.shop.status(request) == "printing"
 
 
-def test_a_register_that_is_away_is_not_asked_about_what_is_not_in_doubt(office):
-    (request,) = printed(office)
-    office.shop.break_register(offline=True)
-    result = office.order("settle", **again(office, request), reason="x")
+def test_a_register_that_is_away_is_not_asked_about_what_is_not_in_doubt(ops):
+    (request,) = printed(ops)
+    ops.shop.break_register(offline=True)
+    result = ops.order("settle", **again(ops, request), reason="x")
     assert error_of(result) == "not_in_doubt"
 
 
-def test_settle_wakes_the_lane(office):
-    request = left_in_doubt(office)
-    args = again(office, request) | {"reason": "x"}
-    office.shop.command("settle", str(uuid.uuid4()), **args)
-    office.command_worker.step()
-    assert office.woken == ["kkt-1"]
+def test_settle_wakes_the_lane(ops):
+    request = left_in_doubt(ops)
+    args = again(ops, request) | {"reason": "x"}
+    ops.shop.command("settle", str(uuid.uuid4()), **args)
+    ops.command_worker.step()
+    assert ops.woken == ["kkt-1"]
 
 
-def test_settle_taken_before_a_kill_is_carried_out_after_it(office):
-    request = left_in_doubt(office)
+def test_settle_taken_before_a_kill_is_carried_out_after_it(ops):
+    request = left_in_doubt(ops)
     command_id = str(uuid.uuid4())
     args = {"receipt_id": request["receipt_id"], "adopt": PAPER, "reason": "x"}
-    office.shop.command("settle", command_id, **args)
-    office.restart()
-    office.shop.registers["kkt-1"].read_document = lambda _fd_number: None
-    office.work()
-    assert office.results("settle", command_id)[0]["ok"]
-    assert office.shop.status(request) == "printed"
+    ops.shop.command("settle", command_id, **args)
+    ops.restart()
+    ops.shop.registers["kkt-1"].read_document = lambda _fd_number: None
+    ops.work()
+    assert ops.results("settle", command_id)[0]["ok"]
+    assert ops.shop.status(request) == "printed"
 
 
-def a_document_in_the_way(office, fd_number=3):
+def a_document_in_the_way(ops, fd_number=3):
     """Receipts are printed, the journal is lost, and one of their documents cannot be read."""
-    printed(office)
-    office.shop.kill()
-    for path in office.shop.folder.glob("journal.db*"):
+    printed(ops)
+    ops.shop.kill()
+    for path in ops.shop.folder.glob("journal.db*"):
         path.unlink()
-    office.restart()
-    register = office.shop.registers["kkt-1"]
+    ops.restart()
+    register = ops.shop.registers["kkt-1"]
     reading = register.read_document
     register.read_document = lambda fd: UnreadableDocument(fd, "worn") if fd == fd_number else reading(fd)
-    office.shop.print_patiently(2)
-    assert office.shop.lane.view.problem == "unsettled_doubt"
-    return {"fn_number": office.shop.lane.view.status.fn_number, "fd_number": fd_number}
+    ops.shop.print_patiently(2)
+    assert ops.shop.lane.view.problem == "unsettled_doubt"
+    return {"fn_number": ops.shop.lane.view.status.fn_number, "fd_number": fd_number}
 
 
-def test_settle_passes_an_unreadable_document_that_is_none_of_ours(office):
-    document = a_document_in_the_way(office)
-    result = office.order("settle", pass_document=document, reason="the old program's")
+def test_settle_passes_an_unreadable_document_that_is_none_of_ours(ops):
+    document = a_document_in_the_way(ops)
+    result = ops.order("settle", pass_document=document, reason="the old program's")
     assert result["result"] == {"kkt": "kkt-1", "outcome": "passed", **document}
-    event = office.shop.events("command")[-1]
+    event = ops.shop.events("command")[-1]
     assert (event["name"], event["ok"], event["reason"]) == ("settle", True, "the old program's")
-    assert office.shop.lane.view.problem is None
-    again_ = office.order("settle", pass_document=document, reason="twice")
+    assert ops.shop.lane.view.problem is None
+    again_ = ops.order("settle", pass_document=document, reason="twice")
     assert error_of(again_) == "not_in_the_way"
 
 
-def test_settle_passes_nothing_on_a_storage_that_is_not_here(office):
-    document = a_document_in_the_way(office) | {"fn_number": "9999000000000042"}
-    result = office.order("settle", pass_document=document, reason="x")
+def test_settle_passes_nothing_on_a_storage_that_is_not_here(ops):
+    document = a_document_in_the_way(ops) | {"fn_number": "9999000000000042"}
+    result = ops.order("settle", pass_document=document, reason="x")
     assert error_of(result) == "not_in_the_way"
-    assert office.shop.lane.view.status.fn_number in result["error"]["message"]
+    assert ops.shop.lane.view.status.fn_number in result["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_settle_passes_nothing_on_a_storage_that_is_not_here(office):
         ),
     ],
 )
-def test_settle_names_whose_document_it_is_or_says_that_it_is_nobodys(office, args, path):
-    result = office.order("settle", **args)
+def test_settle_names_whose_document_it_is_or_says_that_it_is_nobodys(ops, args, path):
+    result = ops.order("settle", **args)
     assert error_of(result) == "invalid_command"
     assert path in [field["path"] for field in result["error"]["fields"]]
 
@@ -232,8 +232,8 @@ def test_settle_names_whose_document_it_is_or_says_that_it_is_nobodys(office, ar
         ({"reason": "x", "adopt": {**PAPER, "total": "1.00"}}, "args.adopt.total"),
     ],
 )
-def test_settle_names_wrong_args(office, args, path):
-    result = office.order("settle", receipt_id=str(uuid.uuid4()), **args)
+def test_settle_names_wrong_args(ops, args, path):
+    result = ops.order("settle", receipt_id=str(uuid.uuid4()), **args)
     assert error_of(result) == "invalid_command"
     assert path in [field["path"] for field in result["error"]["fields"]]
-    assert office.shop.events("command")[0]["reason"] is None
+    assert ops.shop.events("command")[0]["reason"] is None

@@ -1,4 +1,4 @@
-"""The board of retained state: on change, not too often, now and then, and all of it to every new connection."""
+"""Retained state: on change, not too often, now and then, and all of it to every new connection."""
 
 import pytest
 from support.clocks import ManualClock

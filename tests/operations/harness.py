@@ -1,4 +1,4 @@
-"""A shop with its office: the board of state, telemetry, and the desk where commands are carried out."""
+"""Telemetry, alerts and commands of a shop whose stages are stepped by hand."""
 
 import json
 import uuid
@@ -18,8 +18,8 @@ from kkt_bridge.wire.messages import Online
 ROUNDS_MAX = 20
 
 
-class Office:
-    """What steers a shop, moved by hand like its stages."""
+class OperationsHarness:
+    """Retained state, telemetry and the command worker over a `Shop`."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.shop = Shop(folder, **settings)
@@ -100,7 +100,7 @@ class Office:
         ]
 
     def work(self) -> None:
-        """Step the desk, and whatever a command set in motion, until nothing moves."""
+        """Step the command worker, and whatever a command set in motion, until nothing moves."""
         for _ in range(ROUNDS_MAX):
             self.command_worker.step()
             self.shop.print_all()
@@ -108,7 +108,7 @@ class Office:
             if not self.woken:
                 return
             self.woken.clear()
-        raise AssertionError("the office does not rest")
+        raise AssertionError("the stages do not come to rest")
 
     def state(self, name: str) -> dict[str, Any]:
         """What the telemetry shows now."""
