@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kkt_bridge.ffd.marking import product_code
 from kkt_bridge.ffd.vat import VAT_CODES, tax_within, vat_totals
-from kkt_bridge.receipts.amounts import MICRO
+from kkt_bridge.receipts.amounts import MICRO, Kopecks
 from kkt_bridge.receipts.ffd_codes import (
     OPERATION_CODES,
     PAYMENT_METHOD_CODES,
@@ -155,7 +155,7 @@ def _plain(match: re.Match[bytes]) -> bytes:
     return match[1] + format(Decimal(match[2].decode()), "f").encode()
 
 
-def _payments(receipt: Receipt) -> dict[str, int]:
+def _payments(receipt: Receipt) -> dict[str, Kopecks]:
     """What was kept in each way; change goes out of the cash, whatever it was given for."""
     sums = dict.fromkeys(PAYMENT_KEYS.values(), 0)
     for payment in receipt.payments:

@@ -38,7 +38,7 @@ def _named(form: str, raw: str, **parts: str) -> dict[str, Any]:
 
 
 def _is_gtin(digits: str) -> bool:
-    """Whether these are digits that end in the GS1 check digit: weights 3 and 1 from the right."""
+    """Return whether these are digits that end in the GS1 check digit: weights 3 and 1 from the right."""
     if not (digits.isascii() and digits.isdigit()):
         return False
     weighted = sum(int(digit) * (1, 3)[place % 2] for place, digit in enumerate(reversed(digits)))

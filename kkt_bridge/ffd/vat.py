@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, Final
 
+from kkt_bridge.receipts.amounts import Kopecks
 from kkt_bridge.receipts.ffd_codes import Vat
 from kkt_bridge.receipts.model import Item
 
@@ -44,18 +45,18 @@ RATE_KEYS: Final = MappingProxyType(
 """The rates with a total of their own; the others (5 %, 7 %, 22 %) share the list of tag 1115."""
 
 
-def tax_within(gross: int, vat: Vat) -> int:
-    """The tax that a gross amount contains, kopecks, half up; 0 for the rates without one."""
+def tax_within(gross: Kopecks, vat: Vat) -> Kopecks:
+    """Return the tax that a gross amount contains, rounded half up; 0 for the rates without one."""
     percent = VAT_PERCENT.get(vat, 0)
     return (2 * gross * percent + 100 + percent) // (2 * (100 + percent))
 
 
 def vat_totals(items: Iterable[Item]) -> dict[str, Any]:
-    """The totals per rate [1102-1107, 1115], kopecks: the items' taxes added up, so that the lines sum to them.
+    """Return the totals per rate [1102-1107, 1115]: the items' taxes added up, so that the lines sum to them.
 
     A rate that no item has is left out; 0 % and "none" declare their turnover.
     """
-    totals: dict[str, int] = {}
+    totals: dict[str, Kopecks] = {}
     for item in items:
         amount = tax_within(item.total, item.vat) if item.vat in VAT_PERCENT else item.total
         totals[item.vat] = totals.get(item.vat, 0) + amount

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.amounts import Kopecks, format_kopecks
 from kkt_bridge.receipts.ffd_codes import OPERATION_CODES, Operation, ReceiptType
 
 MoneyText = Annotated[str, Field(pattern=r"^[0-9]{1,8}\.[0-9]{2}$")]
@@ -34,9 +34,9 @@ class FiscalMark(BaseModel):
 
 
 def qr_text(
-    *, datetime: str, total: int, fn_number: str, fd_number: int, fiscal_sign: str, operation: Operation
+    *, datetime: str, total: Kopecks, fn_number: str, fd_number: int, fiscal_sign: str, operation: Operation
 ) -> str:
-    """The text of the QR code (FFD tag 1196); `datetime` is RFC 3339, `total` in kopecks."""
+    """Return the text of the QR code (FFD tag 1196); `datetime` is RFC 3339."""
     minute = datetime[:16].replace("-", "").replace(":", "")
     return (
         f"t={minute}&s={format_kopecks(total)}&fn={fn_number}&i={fd_number}"

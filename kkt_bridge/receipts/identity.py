@@ -35,7 +35,7 @@ def canonical_digest(canonical: bytes) -> bytes:
 
 
 def is_the_same(receipt: "Receipt", stored_body: str) -> bool:
-    """Whether a receipt is the one that was stored in this canonical form, be that of an earlier release.
+    """Return whether a receipt is the one that was stored in this canonical form, be that of an earlier release.
 
     Digests differ where the model has got a field with a default since: its canonical form holds one more value. Read
     by today's model, the stored form gets the same default.
@@ -56,7 +56,7 @@ def requisite_1192(key: ReceiptKey) -> str:
 
 
 def is_requisite(text: str | None) -> TypeGuard[str]:
-    """Whether a tag 1192 is one of `requisite_1192`'s making, by its form."""
+    """Return whether a tag 1192 is one of `requisite_1192`'s making, by its form."""
     return text is not None and _REQUISITE.fullmatch(text) is not None
 
 

@@ -230,21 +230,21 @@ class Receipt(Strict):
         return self.type
 
     @property
-    def total(self) -> int:
-        """The receipt's total (FFD tag 1020), kopecks."""
+    def total(self) -> Kopecks:
+        """The receipt's total (FFD tag 1020)."""
         return sum(item.total for item in self.items)
 
     @property
-    def change(self) -> int:
-        """What goes back to the customer in cash, kopecks."""
+    def change(self) -> Kopecks:
+        """The cash that goes back to the customer."""
         return sum(payment.amount for payment in self.payments) - self.total
 
-    def paid(self, kind: PaymentType) -> int:
-        """What was handed over in one way, change included, kopecks."""
+    def paid(self, kind: PaymentType) -> Kopecks:
+        """Return the money that was handed over in one way, change included."""
         return sum(payment.amount for payment in self.payments if payment.type == kind)
 
     def canonical(self) -> bytes:
-        """The receipt as stored, compared and sent on: defaults filled in, absent fields left out."""
+        """Return the receipt as stored, compared and sent on: defaults filled in, absent fields left out."""
         return self.model_dump_json(exclude_none=True).encode()
 
 

@@ -39,7 +39,7 @@ class HeldMessages:
         """The first message of each topic that is being tried."""
 
     def may_go(self, message: Message) -> bool:
-        """Whether this message is held neither for itself nor for its topic."""
+        """Return whether this message is held neither for itself nor for its topic."""
         return message.id not in self._holds and message.topic not in self._holds
 
     def start_over(self) -> None:

@@ -120,7 +120,7 @@ class Topics:
 
 
 def _is_publishable(topic: str) -> bool:
-    """Whether every broker would take a message on this topic.
+    """Return whether every broker would take a message on this topic.
 
     One that it does not take cuts the connection, and the answer waits in the outbox to do so again.
     """
