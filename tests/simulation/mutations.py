@@ -31,7 +31,15 @@ from kkt_bridge.stages import (
 from kkt_bridge.stages.delivery import delivery, disposition, failure_attribution, trial
 from kkt_bridge.stages.delivery import outcomes as delivery_outcomes
 from kkt_bridge.stages.intake import decide, intake, record
-from kkt_bridge.stages.printing import in_doubt, lane, leases, outcomes, stale_journal, storage_reader
+from kkt_bridge.stages.printing import (
+    in_doubt,
+    lane,
+    leases,
+    manual_resolution,
+    outcomes,
+    stale_journal,
+    storage_reader,
+)
 from kkt_bridge.stages.printing import status as lane_status
 
 Mutation = Callable[[], None]
@@ -180,7 +188,8 @@ def begin_without_a_trace() -> None:
         record(tx, found, *how)
 
     leases.lease = lease_and_forget
-    leases.record_outcomes = record_from_the_queue  # type: ignore[attr-defined]
+    for module in (leases, in_doubt, manual_resolution, storage_reader):
+        module.record_outcomes = record_from_the_queue  # type: ignore[attr-defined]
 
 
 def _dispose_otherwise(change: Callable[[Any, Any, Any], Any]) -> None:
