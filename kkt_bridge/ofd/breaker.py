@@ -42,8 +42,11 @@ class Breaker:
     """
 
     def __init__(self, settings: BreakerSettings, clock: Clock, on_change: Callable[[BreakerChange], None]) -> None:
-        self._settings = settings
         self._clock = clock
+        self.fail_max = settings.fail_max
+        """The failures in a row that open it."""
+        self.reset_timeout_s = settings.reset_timeout_s
+        """The seconds that it stays open."""
         self._storage = _MonotonicStorage(clock)
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=settings.fail_max,
@@ -54,7 +57,7 @@ class Breaker:
             throw_new_error_on_trip=False,
         )
         # pybreaker tells its listeners of a change before its own state says so: ours follows the listener.
-        self._state: CircuitState = "closed"
+        self.state: CircuitState = "closed"
         self.last_error: str | None = None
         """The text of the last failure that counted."""
         self.opened_ms: int | None = None
@@ -62,41 +65,26 @@ class Breaker:
 
     def note_change(self, current: CircuitState) -> None:
         """Take over the change that pybreaker tells its listener."""
-        self._state = current
+        self.state = current
         if current == "open":
             self.opened_ms = self._clock.now_ms()
         elif current == "closed":
             self.opened_ms = self.last_error = None
 
     @property
-    def state(self) -> CircuitState:
-        """The state of the circuit."""
-        return self._state
-
-    @property
     def failures(self) -> int:
         """Failures in a row, up to the one that opened it."""
         return min(self._breaker.fail_counter, self.fail_max)
-
-    @property
-    def fail_max(self) -> int:
-        """The failures in a row that open it."""
-        return self._settings.fail_max
-
-    @property
-    def reset_timeout_s(self) -> float:
-        """The seconds that it stays open."""
-        return self._settings.reset_timeout_s
 
     def seconds_to_probe(self) -> float:
         """Return the seconds for which calls are still refused; 0 when one is let through."""
         if self.state != "open":
             return 0.0
-        return max(0.0, self._settings.reset_timeout_s - self._storage.open_for_s())
+        return max(0.0, self.reset_timeout_s - self._storage.open_for_s())
 
     def begin_probe(self) -> None:
         """Become half-open: let one attempt through. Its end is told by `succeed` or `fail`."""
-        if self._state == "open":
+        if self.state == "open":
             self._breaker.half_open()
 
     def succeed(self) -> None:
@@ -106,7 +94,7 @@ class Breaker:
 
     def fail(self, error: str) -> None:
         """An attempt failed through no fault of a document; one that ends when it is open already changes nothing."""
-        if self._state != "open":
+        if self.state != "open":
             with suppress(_Failure):
                 self._breaker.call(partial(_raise, error))
 

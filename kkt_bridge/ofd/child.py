@@ -20,14 +20,8 @@ from typing import Final
 
 from kkt_bridge.ofd.classify import line_failed
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdOptions, OfdRequest
-from kkt_bridge.ofd.frames import FrameKind, FrameReader, answers_frame, requests_in
+from kkt_bridge.ofd.frames import CARRY_S, READ_BYTES, FrameKind, FrameReader, answers_frame, requests_in
 from kkt_bridge.ofd.http_client import OfdHttp
-
-CARRY_S: Final = 0.2
-"""Seconds after which a batch's answers go back although requests of it are left: they are to be written down."""
-
-READ_BYTES: Final = 256 * 1024
-"""Bytes that are read from the bridge at a time."""
 
 NICENESS: Final = 5
 """Of this process, see nice(1): a third of the processor time of one that is as busy and has none."""

@@ -14,6 +14,9 @@ from typing import Final, Literal, Protocol, Self
 RECEIPT_PATH: Final = "/ofd/v1/receipt"
 """Where documents are posted, below `ofd.url`."""
 
+NO_HEALTH_CHECK: Final = frozenset({404, 405})
+"""Statuses of a health check that is none."""
+
 DEADLINE_FACTOR: Final = 3
 """An exchange may take so many times `timeout_s`: once to connect, once for the head and once for the body."""
 

@@ -11,6 +11,12 @@ from typing import Final
 
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
 
+CARRY_S: Final = 0.2
+"""Seconds after which a batch's answers go back although requests of it are left: they are to be written down."""
+
+READ_BYTES: Final = 256 * 1024
+"""Bytes that either side reads from the other at a time."""
+
 ANSWER_FRAME_MAX: Final = 1024 * 1024
 """Bytes of a frame from the child: a batch's answers, each with a line of text, take a few dozen kilobytes."""
 

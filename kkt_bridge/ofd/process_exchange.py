@@ -22,6 +22,8 @@ from kkt_bridge.ofd.classify import line_failed, one_line
 from kkt_bridge.ofd.exchange import OfdAnswer, OfdOptions, OfdRequest
 from kkt_bridge.ofd.frames import (
     ANSWER_FRAME_MAX,
+    CARRY_S,
+    READ_BYTES,
     FrameKind,
     FrameReader,
     WrongFrameError,
@@ -33,9 +35,6 @@ from kkt_bridge.settings import OfdSettings, environment_for_children
 
 CONNECTIONS_MAX: Final = 8
 """Batches that are under way at the same time, each over a connection of its own; an OFD may not like more."""
-
-CARRY_S: Final = 0.2
-"""Seconds for which the child goes on with a batch before it tells what became of it so far."""
 
 GRACE_S: Final = 5.0
 """Seconds beyond its deadlines after which the child is taken to hang. It also has to start in them."""
@@ -49,9 +48,6 @@ SHORT_LIFE_S: Final = 10.0
 RESTART_FIRST_S: Final = 0.5
 RESTART_MAX_S: Final = 30.0
 """Seconds before the third child of a row of short-lived ones, doubling for each further, up to the most."""
-
-READ_BYTES: Final = 256 * 1024
-"""Bytes that are read from the child at a time."""
 
 STDERR_LINES_MAX: Final = 100
 """Lines on the child's standard error that are logged; a child that complains without end fills no disk."""

@@ -1,7 +1,7 @@
-"""Printed receipts on their way to a simulated OFD, and the OFD as its owner sees it."""
+"""Printed receipts on their way to a simulated OFD, and the OFD's books."""
 
-import httpx
 from support.receipts import receipt
+from support.simulated_ofd import OfdClient
 
 from kkt_bridge.journal.delivery import dead_letters
 
@@ -9,30 +9,18 @@ HOUR_S = 3600
 WEEK_S = 7 * 24 * HOUR_S
 
 
-class Ofd:
-    """The OFD as its owner sees it."""
+class Ofd(OfdClient):
+    """The simulated OFD, by the keys of its documents."""
 
-    def __init__(self, simulator):
-        self.url = simulator.url
-        self._http = httpx.Client(base_url=simulator.url, trust_env=False)
-
-    def close(self):
-        self.faults()
-        self._http.close()
-
-    def faults(self, **content):
-        answer = self._http.put("/_faults", json=content)
-        assert answer.status_code == 200, answer.text
-
-    def received(self):
-        return {entry["key"]: entry for entry in self._http.get("/_received").json()["documents"]}
+    def documents(self):
+        return {entry["key"]: entry for entry in self.received()["documents"]}
 
     def requests(self):
-        return self._http.get("/_received").json()["requests"]
+        return self.received()["requests"]
 
     def order(self, requests):
         """The receipts that arrived, in the order of their first arrival."""
-        received = self.received()
+        received = self.documents()
         arrived = [request for request in requests if key(request) in received]
         return sorted(arrived, key=lambda request: received[key(request)]["order"])
 

@@ -9,7 +9,7 @@ from typing import Final
 from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.classify import line_failed
-from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer, OfdRequest
+from kkt_bridge.ofd.exchange import NO_HEALTH_CHECK, AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.ofd.http_client import OfdHttp
 from kkt_bridge.ofd.process_exchange import options_of
 from kkt_bridge.ofd.retry_after import http_date_s
@@ -23,7 +23,6 @@ CERTIFICATE_WARN_DAYS: Final = 14.0
 
 DAY_S: Final = 86_400
 
-_NO_HEALTH_CHECK: Final = frozenset({404, 405})
 _UNAUTHORIZED: Final = frozenset({401, 403})
 
 
@@ -97,7 +96,7 @@ _WATCH: Final = "see with `kkt-bridge status` whether documents go out"
 
 def _examine_refusal(settings: OfdSettings, probe: ProbeResult) -> CheckupFinding:
     answer = probe.answer
-    if answer.status in _NO_HEALTH_CHECK:
+    if answer.status in NO_HEALTH_CHECK:
         return warn("OFD", f"{settings.shown_url} has no health check: {answer.text}", _WATCH)
     return fail("OFD", f"{probe.asked} refuses this bridge: {answer.text}", _advice_on(answer, settings))
 

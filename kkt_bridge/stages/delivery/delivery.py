@@ -20,7 +20,7 @@ from kkt_bridge.journal.delivery import end_waiting, last_document, next_wait_en
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.journal.transaction import DLQ
-from kkt_bridge.ofd.exchange import AnswerKind, Exchange, OfdAnswer, OfdRequest
+from kkt_bridge.ofd.exchange import NO_HEALTH_CHECK, AnswerKind, Exchange, OfdAnswer, OfdRequest
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 from kkt_bridge.settings import OfdSettings, SyncSettings
 from kkt_bridge.stages.delivery.backoff import DocumentBackoff
@@ -50,9 +50,6 @@ within three times that, and may begin a batch twice; this is the watch on the e
 
 LOST: Final = OfdAnswer(AnswerKind.LINE_FAILED, "the exchange gave no answer at all")
 """In the place of an answer, where the exchange itself failed."""
-
-NO_HEALTH_CHECK: Final = frozenset({404, 405})
-"""Statuses of a health check that is none."""
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
+from kkt_bridge.ofd.retry_after import RETRY_AFTER_MAX_S
 from kkt_bridge.receipts.lifecycle import DeliveryState
 from kkt_bridge.settings import SyncSettings
 from kkt_bridge.stages.delivery.backoff import backoff_s
@@ -15,9 +16,6 @@ from kkt_bridge.stages.delivery.network import Network, NetworkChange, NetworkSt
 
 SLOW_DOWN_FIRST_S: Final = 1.0
 """Seconds of the first pause where the OFD asks for patience and not for how much; each further one doubles."""
-
-SLOW_DOWN_MAX_S: Final = 15 * 60.0
-"""Seconds that the OFD is left alone at its own wish, at most."""
 
 REFUSED_PAUSE_MAX_S: Final = 3600.0
 """Seconds between two trials while every document is refused, at most: each trial may cost a good document."""
@@ -92,7 +90,7 @@ class Uplink:
         self._slowdowns += 1
         own_s = backoff_s(self._slowdowns, initial_s=SLOW_DOWN_FIRST_S, max_s=self._settings.backoff_max_s, chance=0)
         # Several may be under way when it asks for patience: the longest wish counts.
-        until = self._clock.monotonic() + min(retry_after_s or own_s, SLOW_DOWN_MAX_S)
+        until = self._clock.monotonic() + min(retry_after_s or own_s, RETRY_AFTER_MAX_S)
         self._slow_until = max(self._slow_until, until)
 
     def _pause_refused(self) -> None:

@@ -14,6 +14,6 @@ def simulator():
 
 @pytest.fixture
 def ofd(simulator):
-    owner = Ofd(simulator)
-    yield owner
-    owner.close()
+    client = Ofd(simulator.url)
+    yield client
+    client.set_faults()

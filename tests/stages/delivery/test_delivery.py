@@ -47,7 +47,7 @@ def test_what_is_printed_goes_to_the_ofd_at_once_and_in_order(shop, ofd):
     shop.sync.run()
     assert statuses(shop, requests) == ["synced"] * 40
     assert ofd.order(requests) == requests
-    assert {ofd.received()[key(request)]["times"] for request in requests} == {1}
+    assert {ofd.documents()[key(request)]["times"] for request in requests} == {1}
     assert shop.stored(requests[0]["receipt_id"]).server_time is not None
 
 
@@ -59,13 +59,13 @@ def test_an_idle_delivery_waits_to_be_woken(shop):
 
 
 def test_a_lost_answer_leads_to_a_repeat_under_the_same_key(shop, ofd):
-    ofd.faults(drop_answers_next=1)
+    ofd.set_faults(drop_answers_next=1)
     (request,) = printed(shop)
     shop.sync.run()
     assert shop.status(request) == "printed"
     shop.sync.run_for(60)
     assert shop.status(request) == "synced"
-    assert ofd.received()[key(request)]["times"] == 2
+    assert ofd.documents()[key(request)]["times"] == 2
     assert len(shop.documents()) == 1
 
 
@@ -73,12 +73,12 @@ def test_a_kill_between_sending_and_recording_leads_to_a_repeat(shop, ofd):
     (request,) = printed(shop)
     break_disk(shop.journal)
     assert shop.sync.run() == RETRY_S
-    assert ofd.received()[key(request)]["times"] == 1
+    assert ofd.documents()[key(request)]["times"] == 1
     mend_disk(shop.journal)
     shop.restart()
     shop.sync.run()
     assert shop.status(request) == "synced"
-    assert ofd.received()[key(request)]["times"] == 2
+    assert ofd.documents()[key(request)]["times"] == 2
 
 
 def test_an_outcome_is_kept_until_the_disk_takes_it(shop, ofd):
@@ -90,7 +90,7 @@ def test_an_outcome_is_kept_until_the_disk_takes_it(shop, ofd):
     mend_disk(shop.journal)
     shop.sync.run()
     assert statuses(shop, requests) == ["synced"] * 3
-    assert {ofd.received()[key(request)]["times"] for request in requests} == {1}
+    assert {ofd.documents()[key(request)]["times"] for request in requests} == {1}
 
 
 def test_documents_of_a_register_that_was_removed_are_still_owed(open_shop):
@@ -106,7 +106,7 @@ def test_documents_of_a_register_that_was_removed_are_still_owed(open_shop):
 def test_a_body_holds_receipt_mark_order_and_document(shop, ofd):
     (request,) = printed(shop)
     shop.sync.run()
-    full = ofd._http.get("/_received?full=1").json()["documents"]
+    full = ofd.received(full=True)["documents"]
     (body,) = [entry["body"] for entry in full if entry["key"] == key(request)]
     assert set(body) == {"receipt", "fiscal", "hlc", "ffd"}
     assert body["receipt"]["receipt_id"] == request["receipt_id"]
@@ -120,13 +120,13 @@ def test_a_body_holds_receipt_mark_order_and_document(shop, ofd):
 @pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
 def test_a_weeks_outage_costs_no_document_anything(open_shop, ofd, health_path):
     shop = open_shop(health_path, sync={"max_attempts": 3}, buffer={"capacity": 1000})
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 10)
     shop.sync.run_for(WEEK_S, at_once=6 * HOUR_S)
     assert statuses(shop, requests) == ["printed"] * 10
     assert {strikes for _, _, strikes in documents(shop)} == {0}
     assert shop.sync.breaker.state == "open"
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(130)
     assert statuses(shop, requests) == ["synced"] * 10
     assert ofd.order(requests) == requests
@@ -134,7 +134,7 @@ def test_a_weeks_outage_costs_no_document_anything(open_shop, ofd, health_path):
 
 
 def test_an_outage_opens_the_breaker_and_probes_are_few(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 20)
     shop.sync.run()
     assert shop.sync.breaker.state == "open"
@@ -148,19 +148,19 @@ def test_an_outage_opens_the_breaker_and_probes_are_few(shop, ofd):
 
 def test_an_outage_that_ends_in_the_middle_lets_no_document_overtake(shop, ofd):
     requests = printed(shop, 4)
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     before = ofd.requests()
     shop.sync.step()
     shop.sync.step()
     assert ofd.requests() == before + 1, "the next document waits until this one has arrived"
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run()
     assert ofd.order(requests) == requests
 
 
 def test_what_failed_is_written_down_before_another_overtakes_it(shop, ofd):
     first, second = printed(shop, 2)
-    ofd.faults(error_keys=[key(first)])
+    ofd.set_faults(error_keys=[key(first)])
     before = ofd.requests()
     shop.sync.step()
     assert ofd.requests() == before + 1
@@ -173,7 +173,7 @@ def test_what_failed_is_written_down_before_another_overtakes_it(shop, ofd):
 
 
 def test_new_documents_do_not_hammer_an_open_breaker(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 6)
     shop.sync.run()
     before = ofd.requests()
@@ -186,9 +186,9 @@ def test_new_documents_do_not_hammer_an_open_breaker(shop, ofd):
 
 def test_the_ofds_own_wish_to_wait_is_kept(shop, ofd):
     (request,) = printed(shop)
-    ofd.faults(outage=True, status=429, retry_after_s=120)
+    ofd.set_faults(outage=True, status=429, retry_after_s=120)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(119)
     assert shop.status(request) == "printed"
     shop.sync.run_for(2)
@@ -200,7 +200,7 @@ def test_the_ofds_own_wish_to_wait_is_kept(shop, ofd):
 
 def test_a_refused_document_is_a_dead_letter_at_once_and_the_next_goes_on(shop, ofd):
     first, bad, last = printed(shop, 3)
-    ofd.faults(refuse_keys=[key(bad)])
+    ofd.set_faults(refuse_keys=[key(bad)])
     shop.sync.run()
     assert statuses(shop, (first, bad, last)) == ["synced", "dead", "synced"]
     (letter,) = letters(shop)
@@ -212,7 +212,7 @@ def test_a_refused_document_is_a_dead_letter_at_once_and_the_next_goes_on(shop, 
 def test_a_document_that_alone_fails_is_dead_after_max_attempts(open_shop, ofd):
     shop = open_shop(sync={"max_attempts": 4})
     first, bad, last = printed(shop, 3)
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     shop.sync.run()
     assert statuses(shop, (first, bad, last)) == ["synced", "printed", "synced"], "it holds up nobody"
     shop.sync.run_for(60)
@@ -226,7 +226,7 @@ def test_a_document_that_alone_fails_is_dead_after_max_attempts(open_shop, ofd):
 def test_waits_between_attempts_double(open_shop, ofd):
     shop = open_shop(sync={"max_attempts": 6, "backoff_initial_s": 8, "backoff_max_s": 30}, breaker={"fail_max": 100})
     (bad,) = printed(shop)
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     times = []
     for _ in range(300):
         before = shop.sync.delivery.outcomes.failed_total
@@ -244,7 +244,7 @@ def test_many_poisonous_documents_do_not_close_the_road(open_shop, ofd):
     """Seen elsewhere: ten bad ones failing in a row open the breaker for everybody, for ever."""
     shop = open_shop(sync={"max_attempts": 5}, buffer={"capacity": 1000})
     bad = printed(shop, 10)
-    ofd.faults(error_keys=[key(request) for request in bad])
+    ofd.set_faults(error_keys=[key(request) for request in bad])
     shop.sync.run()
     good = printed(shop, 10)
     shop.sync.run_for(300)
@@ -260,7 +260,7 @@ def test_many_poisonous_documents_do_not_close_the_road(open_shop, ofd):
 def test_without_a_health_check_a_success_of_others_shows_that_the_ofd_is_alive(open_shop, ofd, bad_ones):
     shop = open_shop(health_path="", sync={"max_attempts": 4}, buffer={"capacity": 1000})
     bad = printed(shop, bad_ones)
-    ofd.faults(error_keys=[key(request) for request in bad])
+    ofd.set_faults(error_keys=[key(request) for request in bad])
     good = []
     for _ in range(40):
         good += printed(shop)
@@ -273,7 +273,7 @@ def test_without_a_health_check_a_lone_failure_is_nobodys_fault(open_shop, ofd):
     """Nothing else is there to show whether the OFD is alive: no strike, no dead letter."""
     shop = open_shop(health_path="", sync={"max_attempts": 2})
     (bad,) = printed(shop)
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     shop.sync.run_for(HOUR_S, at_once=10)
     assert shop.status(bad) == "printed"
     assert documents(shop)[0][2] == 0
@@ -282,7 +282,7 @@ def test_without_a_health_check_a_lone_failure_is_nobodys_fault(open_shop, ofd):
 def test_a_lost_connection_counts_against_a_document_only_while_the_ofd_lives(open_shop, ofd):
     shop = open_shop(sync={"max_attempts": 3})
     printed(shop)
-    ofd.faults(drop_answers_next=1)
+    ofd.set_faults(drop_answers_next=1)
     shop.sync.run()
     assert documents(shop) == [("waiting", 1, 1)]
 
@@ -290,7 +290,7 @@ def test_a_lost_connection_counts_against_a_document_only_while_the_ofd_lives(op
 def test_strikes_outlive_a_restart(open_shop, ofd):
     shop = open_shop(sync={"max_attempts": 3})
     (bad,) = printed(shop)
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     for _ in range(3):
         shop.sync.run_for(20)
         shop.restart()
@@ -299,9 +299,9 @@ def test_strikes_outlive_a_restart(open_shop, ofd):
 
 def test_a_requeued_letter_is_sent_again(shop, ofd):
     (bad,) = printed(shop)
-    ofd.faults(refuse_keys=[key(bad)])
+    ofd.set_faults(refuse_keys=[key(bad)])
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.journal.write(lambda tx: requeue(tx, letters(shop)[0]))
     shop.sync.run()
     assert shop.status(bad) == "synced"
@@ -339,9 +339,9 @@ def test_a_network_that_came_back_is_believed_though_a_document_cannot_be_put_to
         f"DELETE FROM bodies WHERE document = (SELECT id FROM documents WHERE receipt = {row})",
         f"UPDATE requests SET body = '{{}}' WHERE receipt = {row}",
     )
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(300)
     assert statuses(shop, others) == ["synced"] * 5
     assert shop.sync.network.state == "online"
@@ -360,7 +360,7 @@ def test_the_senders_address_of_the_register_goes_to_the_ofd_also_where_the_body
         meddle(shop.folder, "DELETE FROM bodies")
         shop.restart()
     shop.sync.run()
-    full = ofd._http.get("/_received?full=1").json()["documents"]
+    full = ofd.received(full=True)["documents"]
     (body,) = [entry["body"] for entry in full if entry["key"] == key(request)]
     assert body["ffd"]["receipt"]["sellerAddress"] == "shop@example.com"
 
@@ -368,7 +368,7 @@ def test_the_senders_address_of_the_register_goes_to_the_ofd_also_where_the_body
 def test_a_repeat_is_the_same_to_the_byte_whatever_the_settings_are_by_then(open_shop, ofd):
     shop = open_shop()
     (request,) = printed(shop)
-    ofd.faults(drop_answers_next=1)
+    ofd.set_faults(drop_answers_next=1)
     shop.sync.run()
     (before,) = shop.rows("SELECT body FROM bodies")
     shop.kill()
@@ -378,7 +378,7 @@ def test_a_repeat_is_the_same_to_the_byte_whatever_the_settings_are_by_then(open
     assert shop.rows("SELECT body FROM bodies") == [before]
     shop.sync.run_for(60)
     assert shop.status(request) == "synced"
-    assert ofd._http.get("/_received").json()["conflicts"] == []
+    assert ofd.received()["conflicts"] == []
     assert shop.rows("SELECT count(*) FROM bodies") == [(0,)], "what the OFD has needs no body any more"
 
 
@@ -387,10 +387,10 @@ def test_documents_of_an_earlier_schema_get_their_body_before_anything_can_chang
     requests = printed(shop, 3)
     bodies = shop.rows("SELECT body FROM bodies ORDER BY document")
     meddle(shop.folder, "DELETE FROM bodies")
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     shop.sync.run()
     assert shop.rows("SELECT body FROM bodies ORDER BY document") == bodies
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(130)
     assert statuses(shop, requests) == ["synced"] * 3
 
@@ -399,12 +399,12 @@ def test_documents_of_an_earlier_schema_get_their_body_before_anything_can_chang
 
 
 def test_a_half_open_breaker_asks_the_health_check_first(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 6)
     shop.sync.run()
     before = ofd.requests()
     shop.sync.run_for(59)
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(2)
     assert [(change.previous, change.current) for change in shop.sync.changes] == [
         ("closed", "open"),
@@ -417,11 +417,11 @@ def test_a_half_open_breaker_asks_the_health_check_first(shop, ofd):
 
 def test_without_a_health_check_the_oldest_bad_document_is_not_the_eternal_trial(open_shop, ofd):
     shop = open_shop(health_path="", buffer={"capacity": 1000})
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     bad, *good = printed(shop, 51)
     shop.sync.run()
     assert shop.sync.breaker.state == "open"
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     shop.sync.run_for(600, at_once=5)
     assert statuses(shop, good) == ["synced"] * 50
     assert shop.status(bad) == "printed"
@@ -429,11 +429,11 @@ def test_without_a_health_check_the_oldest_bad_document_is_not_the_eternal_trial
 
 def test_without_a_health_check_ten_bad_ones_in_front_are_passed(open_shop, ofd):
     shop = open_shop(health_path="", buffer={"capacity": 1000})
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 40)
     bad, good = requests[:10], requests[10:]
     shop.sync.run()
-    ofd.faults(error_keys=[key(request) for request in bad])
+    ofd.set_faults(error_keys=[key(request) for request in bad])
     shop.sync.run_for(2 * HOUR_S, at_once=60)
     assert statuses(shop, good) == ["synced"] * 30
     assert "synced" not in statuses(shop, bad)
@@ -441,30 +441,30 @@ def test_without_a_health_check_ten_bad_ones_in_front_are_passed(open_shop, ofd)
 
 def test_without_a_health_check_probes_end_an_outage(open_shop, ofd):
     shop = open_shop(health_path="")
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 10)
     shop.sync.run_for(HOUR_S, at_once=30)
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(61)
     assert statuses(shop, requests) == ["synced"] * 10
 
 
 @pytest.mark.parametrize("jump_s", [-365 * 24 * HOUR_S, 365 * 24 * HOUR_S])
 def test_a_wall_clock_that_jumps_delays_nothing(shop, ofd, jump_s):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 6)
     shop.sync.run()
     shop.clock.jump(jump_s)
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(61)
     assert statuses(shop, requests) == ["synced"] * 6
 
 
 def test_an_open_breaker_does_not_outlive_the_process(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 6)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.restart()
     shop.sync.run()
     assert statuses(shop, requests) == ["synced"] * 6
@@ -482,7 +482,7 @@ def test_a_sync_sends_what_is_pending_and_counts(shop):
 
 
 def test_a_sync_does_not_pass_an_open_breaker_and_says_so(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 6)
     shop.sync.run()
     result = shop.sync.order()
@@ -490,10 +490,10 @@ def test_a_sync_does_not_pass_an_open_breaker_and_says_so(shop, ofd):
 
 
 def test_a_forced_sync_passes_an_open_breaker_and_closes_it(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 6)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     result = shop.sync.order(force=True)
     assert (result.sent, result.failed, result.skipped) == (6, 0, 0)
     assert statuses(shop, requests) == ["synced"] * 6
@@ -502,19 +502,19 @@ def test_a_forced_sync_passes_an_open_breaker_and_closes_it(shop, ofd):
 
 def test_a_forced_sync_ends_waits(shop, ofd):
     (bad,) = printed(shop)
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     shop.sync.run()
     assert documents(shop)[0][0] == "waiting"
-    ofd.faults()
+    ofd.set_faults()
     assert shop.sync.order().sent == 0
     assert shop.sync.order(force=True).sent == 1
 
 
 def test_a_plain_sync_sends_what_has_waited_long_enough(shop, ofd):
     (bad,) = printed(shop)
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.clock.advance(6)
     assert shop.sync.order().sent == 1
 
@@ -523,7 +523,7 @@ def test_a_plain_sync_sends_what_has_waited_long_enough(shop, ofd):
 def test_a_forced_attempt_always_counts(open_shop, ofd, health_path):
     shop = open_shop(health_path, sync={"max_attempts": 3})
     requests = printed(shop, 2)
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     shop.sync.run()
     assert {strikes for _, _, strikes in documents(shop)} == {0}
     for failed in range(1, 4):
@@ -534,7 +534,7 @@ def test_a_forced_attempt_always_counts(open_shop, ofd, health_path):
 
 def test_a_document_is_tried_once_in_a_round(shop, ofd):
     printed(shop, 2)
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     before = ofd.requests()
     shop.sync.order(force=True)
     assert ofd.requests() == before + 2
@@ -542,7 +542,7 @@ def test_a_document_is_tried_once_in_a_round(shop, ofd):
 
 def test_results_count_the_refused_as_failed_and_the_waiting_as_skipped(shop, ofd):
     good, refused, failing = printed(shop, 3)
-    ofd.faults(refuse_keys=[key(refused)], error_keys=[key(failing)])
+    ofd.set_faults(refuse_keys=[key(refused)], error_keys=[key(failing)])
     result = shop.sync.order()
     assert (result.sent, result.failed, result.skipped) == (1, 2, 0)
     result = shop.sync.order()
@@ -586,7 +586,7 @@ def test_a_sync_on_a_failing_disk_ends_when_the_disk_is_back(shop):
 
 def test_totals_and_the_last_success_are_kept(shop, ofd):
     good, bad = printed(shop, 2)
-    ofd.faults(refuse_keys=[key(bad)])
+    ofd.set_faults(refuse_keys=[key(bad)])
     shop.sync.run()
     delivery = shop.sync.delivery
     assert (delivery.outcomes.sent_total, delivery.outcomes.failed_total) == (1, 1)
@@ -595,13 +595,13 @@ def test_totals_and_the_last_success_are_kept(shop, ofd):
 
 
 def test_the_network_is_believed_slowly(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 6)
     shop.sync.run()
     assert shop.sync.network.state == "degraded"
     (event,) = shop.events("network")
     assert (event["from"], event["to"]) == ("online", "degraded")
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(61)
     assert shop.sync.network.state == "degraded", "not 90 s in it yet"
     for _ in range(5):
@@ -611,10 +611,10 @@ def test_the_network_is_believed_slowly(shop, ofd):
 
 
 def test_a_network_that_came_back_is_believed_also_when_there_is_nothing_to_send(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 6)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(70)
     assert shop.journal.counts()["kkt-1", "printed"] == 0
     assert shop.sync.network.state == "degraded", "not 90 s in it yet"
@@ -627,7 +627,7 @@ def test_a_network_that_came_back_is_believed_also_when_there_is_nothing_to_send
 @pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
 def test_an_ofd_that_answers_with_errors_is_degraded_not_offline(open_shop, ofd, health_path):
     shop = open_shop(health_path)
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 6)
     shop.sync.run_for(HOUR_S, at_once=20)
     assert shop.sync.network.state == "degraded"
@@ -643,9 +643,9 @@ def test_nobody_at_the_ofds_address_is_offline(tmp_path):
 
 def test_nothing_is_remembered_of_documents_that_are_done(shop, ofd):
     refused, sent = printed(shop, 2)
-    ofd.faults(error_keys=[key(refused), key(sent)])
+    ofd.set_faults(error_keys=[key(refused), key(sent)])
     shop.sync.run()
-    ofd.faults(refuse_keys=[key(refused)])
+    ofd.set_faults(refuse_keys=[key(refused)])
     shop.sync.run_for(20)
     assert statuses(shop, (refused, sent)) == ["dead", "synced"]
     evidence = shop.sync.uplink.evidence
@@ -655,7 +655,7 @@ def test_nothing_is_remembered_of_documents_that_are_done(shop, ofd):
 def test_log_lines_name_the_receipt_and_nothing_of_the_customer(shop, ofd, caplog):
     caplog.set_level("INFO")
     (bad,) = printed(shop, customer={"contact": "buyer@example.com"})
-    ofd.faults(refuse_keys=[key(bad)])
+    ofd.set_faults(refuse_keys=[key(bad)])
     shop.sync.run()
     (record,) = [record for record in caplog.records if "has not taken" in record.message]
     assert record.receipt_id == bad["receipt_id"]
@@ -671,7 +671,7 @@ def test_two_pos_with_one_id_are_two_documents(shop, ofd):
     shop.intake.step()
     shop.print_all()
     shop.sync.run()
-    received = ofd.received()
+    received = ofd.documents()
     assert key(request) in received
     assert key(other) in received
     assert shop.journal.read(lambda connection: ready_documents(connection, "kkt-1", 0, 10)) == []

@@ -39,49 +39,49 @@ def shop(tmp_path, ofd):
     ids=str,
 )
 def test_what_is_no_documents_fault_costs_none_and_all_goes_out_in_order_afterwards(shop, ofd, fault):
-    ofd.faults(**fault)
+    ofd.set_faults(**fault)
     requests = printed(shop, 12)
     shop.sync.run_for(2 * HOUR_S, at_once=20)
     assert letters(shop) == []
     assert ofd.order(requests) == []
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(700, at_once=5)
     assert statuses(shop, requests) == ["synced"] * 12
     assert ofd.order(requests) == requests
 
 
 def test_a_refused_bridge_is_told_until_a_document_is_taken(shop, ofd):
-    ofd.faults(post_status=401)
+    ofd.set_faults(post_status=401)
     printed(shop, 2)
     shop.sync.run_for(HOUR_S, at_once=20)
     status = shop.sync.delivery.status
     assert "401" in status.bridge_refused
     assert status.takes_nothing_since is not None
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(130)
     status = shop.sync.delivery.status
     assert (status.bridge_refused, status.takes_nothing_since) == (None, None)
 
 
 def test_a_failing_health_check_does_not_stop_what_posts_would_deliver(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 5)
     shop.sync.run()
     assert shop.sync.breaker.state == "open"
-    ofd.faults(health_status=500)
+    ofd.set_faults(health_status=500)
     shop.sync.run_for(400, at_once=5)
     assert statuses(shop, requests) == ["synced"] * 5
     assert ofd.order(requests) == requests
 
 
 def test_a_service_that_refuses_every_document_is_left_alone_after_ten(shop, ofd):
-    ofd.faults(post_status=422)
+    ofd.set_faults(post_status=422)
     requests = printed(shop, 30)
     shop.sync.run()
     assert statuses(shop, requests).count("dead") == 10
     assert "422" in shop.sync.delivery.status.refuses_all
     assert shop.sync.delivery.status.paused_until is not None
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(130)
     assert statuses(shop, requests)[10:] == ["synced"] * 20
     assert shop.sync.delivery.status.refuses_all is None
@@ -93,7 +93,7 @@ def test_an_ofd_that_refused_everything_is_believed_again_when_all_that_it_refus
 ):
     (tmp_path / "other").mkdir()
     shop = Shop(tmp_path / "other", ofd={"url": ofd.url, "timeout_s": 2, "health_path": health_path})
-    ofd.faults(post_status=422)
+    ofd.set_faults(post_status=422)
     printed(shop, 10)
     shop.sync.run_for(HOUR_S, at_once=20)
     assert "422" in shop.sync.delivery.status.refuses_all, "the dead letters are there to show it"
@@ -109,15 +109,15 @@ def test_an_ofd_that_refused_everything_is_believed_again_when_all_that_it_refus
 
 
 def test_an_ofd_whose_health_check_fails_is_not_believed_again(shop, ofd):
-    ofd.faults(post_status=422)
+    ofd.set_faults(post_status=422)
     printed(shop, 10)
     shop.sync.run()
     for letter in letters(shop):
         shop.journal.write(lambda tx, letter=letter: discard(tx, letter, "sent by hand"))
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     shop.sync.run_for(HOUR_S, at_once=20)
     assert shop.sync.delivery.status.refuses_all is not None
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(200)
     assert shop.sync.delivery.status.refuses_all is None
 
@@ -138,7 +138,7 @@ def test_a_document_that_alone_is_misdirected_makes_nobody_believe_that_the_brid
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_an_outage_costs_two_documents_at_most_however_seldom_one_is_made(shop, ofd, restarts):
-    ofd.faults(post_status=500)
+    ofd.set_faults(post_status=500)
     requests = []
     for _ in range(4):
         requests += printed(shop)
@@ -146,16 +146,16 @@ def test_an_outage_costs_two_documents_at_most_however_seldom_one_is_made(shop, 
         if restarts:
             shop.restart()
     assert statuses(shop, requests) == ["dead", "dead", "printed", "printed"]
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(700, at_once=5)
     assert statuses(shop, requests) == ["dead", "dead", "synced", "synced"]
 
 
 def test_a_limit_is_kept_to_and_costs_no_strike(shop, ofd):
-    ofd.faults(post_status=429, retry_after_s=86_400)
+    ofd.set_faults(post_status=429, retry_after_s=86_400)
     requests = printed(shop, 3)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(890, at_once=10)
     assert statuses(shop, requests) == ["printed"] * 3
     shop.sync.run_for(20)
@@ -163,7 +163,7 @@ def test_a_limit_is_kept_to_and_costs_no_strike(shop, ofd):
 
 
 def test_a_forced_sync_in_an_outage_ends_after_a_few(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     printed(shop, 30)
     shop.sync.run()
     result = shop.sync.order(force=True)
@@ -171,7 +171,7 @@ def test_a_forced_sync_in_an_outage_ends_after_a_few(shop, ofd):
 
 
 def test_forced_syncs_in_an_outage_of_many_documents_kill_none(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 6)
     for _ in range(20):
         shop.sync.order(force=True)
@@ -195,11 +195,11 @@ def test_a_bug_in_judging_costs_the_document_an_attempt_and_nobody_else(shop, mo
 
 
 def test_a_question_that_the_exchange_loses_is_given_up_however_often_delivery_is_woken(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 3)
     shop.sync.run()
     assert shop.sync.breaker.state == "open"
-    ofd.faults()
+    ofd.set_faults()
     shop.clock.advance(60)
     submit, shop.sync.exchange.submit = shop.sync.exchange.submit, lambda *_: None
     shop.sync.step()
@@ -212,10 +212,10 @@ def test_a_question_that_the_exchange_loses_is_given_up_however_often_delivery_i
 
 
 def test_a_look_around_that_the_exchange_loses_is_waited_for_at_rest_and_given_up(shop, ofd):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 6)
     shop.sync.run()
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(70)
     assert (statuses(shop, requests), shop.sync.network.state) == (["synced"] * 6, "degraded")
     submit, shop.sync.exchange.submit = shop.sync.exchange.submit, lambda *_: None
@@ -271,7 +271,7 @@ def test_the_table_of_dispositions(kind, known, disposition):
 
 
 def test_a_forced_sync_costs_one_document_where_every_document_is_refused(shop, ofd):
-    ofd.faults(post_status=422)
+    ofd.set_faults(post_status=422)
     printed(shop, 40)
     shop.sync.run()
     assert len(letters(shop)) == 10
@@ -282,7 +282,7 @@ def test_a_forced_sync_costs_one_document_where_every_document_is_refused(shop, 
 
 def test_a_document_taken_amid_a_refusal_of_the_bridge_costs_one_document_at_most(shop, ofd, monkeypatch):
     requests = printed(shop, 20)
-    ofd.faults(post_status=401)
+    ofd.set_faults(post_status=401)
     shop.sync.run_for(HOUR_S, at_once=20)  # by turns, most were tried
     once = iter([OfdAnswer(AnswerKind.ACCEPTED, "200", status=200)])
     answer = shop.sync.exchange.answer
@@ -294,7 +294,7 @@ def test_a_document_taken_amid_a_refusal_of_the_bridge_costs_one_document_at_mos
     shop.sync.run_for(HOUR_S, at_once=20)
     assert statuses(shop, requests).count("synced") == 1
     assert len(letters(shop)) <= 1
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(HOUR_S, at_once=20)
     assert statuses(shop, requests).count("synced") >= 19
 
@@ -378,7 +378,7 @@ def test_an_outcome_that_cannot_be_written_down_takes_no_event_with_it(tmp_path,
         breaker={"fail_max": 1},
     )
     (good,), (bad,) = printed(shop), printed(shop, pos_id="pos-2")
-    ofd.faults(error_keys=[key(bad)])
+    ofd.set_faults(error_keys=[key(bad)])
     shop.sync.step()
     meddle(shop.folder, f"UPDATE receipts SET status = 'buffered' WHERE id = {shop.stored(good['receipt_id']).id}")
     shop.sync.step()

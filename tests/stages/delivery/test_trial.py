@@ -50,10 +50,10 @@ class Witness:
         def carry_out(request):
             self.tried.append(request.key)
             if request.key == self.heal_before:
-                ofd.faults()
+                ofd.set_faults()
             answered = answer(request)
             if request.key == self.heal_before and self.is_healed_once:
-                ofd.faults(outage=True)
+                ofd.set_faults(outage=True)
                 self.heal_before = None
             return answered
 
@@ -68,7 +68,7 @@ def witness(shop, ofd, monkeypatch):
 @pytest.mark.parametrize("out_of_turn", [1, 2, 4])
 def test_an_outage_that_ends_amid_a_trial_lets_one_document_overtake_what_has_failed(shop, ofd, witness, out_of_turn):
     requests = printed(shop, 6)
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     witness.heal_before = key(requests[out_of_turn])
     shop.sync.run_for(HOUR_S, at_once=5)
     assert statuses(shop, requests) == ["synced"] * 6
@@ -84,7 +84,7 @@ def test_an_outage_that_ends_amid_a_trial_lets_one_document_overtake_what_has_fa
 
 def test_none_overtakes_where_the_oldest_of_another_register_shows_that_the_ofd_is_there(shop, ofd, witness):
     first, second = printed(shop, 3), printed(shop, 3, pos_id="pos-2")
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     witness.heal_before = key(second[0])
     shop.sync.run_for(HOUR_S, at_once=5)
     assert statuses(shop, first + second) == ["synced"] * 6
@@ -94,7 +94,7 @@ def test_none_overtakes_where_the_oldest_of_another_register_shows_that_the_ofd_
 
 def test_the_oldest_of_every_register_is_tried_before_one_from_behind(shop, ofd, witness):
     first, second = printed(shop, 3), printed(shop, 3, pos_id="pos-2")
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     shop.sync.run_for(600, at_once=5)
     oldest = {key(first[0]), key(second[0])}
     behind = next(at for at, tried in enumerate(witness.tried) if tried not in oldest)
@@ -102,7 +102,7 @@ def test_the_oldest_of_every_register_is_tried_before_one_from_behind(shop, ofd,
 
 
 def test_what_was_behind_is_behind_again_once_a_document_was_taken(shop, ofd, witness):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 10)
     shop.sync.run_for(150, at_once=5)
     assert key(requests[3]) in witness.tried, "by turns, some from behind were tried"
@@ -116,10 +116,10 @@ def test_what_was_behind_is_behind_again_once_a_document_was_taken(shop, ofd, wi
 
 
 def test_an_ofd_that_asks_for_patience_has_none_tried_out_of_turn(shop, ofd, witness):
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 3)
     shop.sync.run()
-    ofd.faults(post_status=429)
+    ofd.set_faults(post_status=429)
     tried = len(witness.tried)
     shop.sync.run_for(600, at_once=5)
     assert set(witness.tried[tried:]) == {key(requests[0])}
@@ -128,10 +128,10 @@ def test_an_ofd_that_asks_for_patience_has_none_tried_out_of_turn(shop, ofd, wit
 @pytest.mark.parametrize("health_path", ["/ofd/v1/health", ""])
 def test_an_open_breaker_is_tried_at_its_own_pace_and_then_all_goes_at_once(open_shop, ofd, health_path):
     shop = open_shop(health_path, breaker={"reset_timeout_s": 0.1})
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 40)
     shop.sync.run_for(10, at_once=0.05)
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(0.3, at_once=0.05)
     assert statuses(shop, requests) == ["synced"] * 40
 
@@ -140,24 +140,24 @@ def test_where_no_breaker_opens_a_service_that_fails_is_left_alone_for_a_while_a
     open_shop, ofd
 ):
     shop = open_shop("", breaker={"fail_max": 1000})
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop, 3)
     before = ofd.requests()
     shop.sync.run_for(60)
     assert ofd.requests() - before < 50
-    ofd.faults()
+    ofd.set_faults()
     shop.sync.run_for(10)
     assert statuses(shop, requests) == ["synced"] * 3
 
 
 def test_as_soon_as_a_document_is_taken_no_register_is_left_alone_any_longer(open_shop, ofd):
     shop = open_shop("", breaker={"fail_max": 1000})
-    ofd.faults(outage=True)
+    ofd.set_faults(outage=True)
     requests = printed(shop)
     shop.sync.run_for(5)
     requests += printed(shop, pos_id="pos-2")
     shop.sync.run_for(10)
-    ofd.faults()
+    ofd.set_faults()
     while statuses(shop, requests) == ["printed"] * 2:
         shop.clock.advance(0.5)
         shop.sync.run()
