@@ -30,7 +30,7 @@ class AcknowledgedIsKept(Invariant):
             self.fail(f"{letter.payload[:200]!r} is acknowledged, and no answer to it is recorded")
 
     def _refusal_waits(self, sale: Sale) -> bool:
-        """Whether the refusal is still to be published: on a day of leaps the PUBACK may leave later than it is kept."""
+        """Whether the refusal waits to be published: on a day of leaps its record may go before the PUBACK leaves."""
         refused = f'%"receipt_id":"{sale.receipt_id}",%"status":"rejected"%'
         return bool(self.world.rows("SELECT 1 FROM outbox WHERE CAST(payload AS TEXT) LIKE ?", refused))
 
