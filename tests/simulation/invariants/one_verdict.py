@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK
+from simulation.broker import Letter
 from simulation.invariants.invariant import Invariant
 from simulation.terminals import CONTRADICTING_TOTAL, CONTRADICTION, Sale
 
@@ -28,6 +29,17 @@ class OneVerdict(Invariant):
     """A verdict on a receipt that was taken never changes, whatever its POS asks, and agrees with the paper."""
 
     name = "one verdict"
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._refused_by_disk: set[int] = set()
+        """Garbled messages that came while the disk took nothing, by their identity."""
+
+    def acknowledged(self, letter: Letter | None) -> None:
+        if letter is not None and isinstance(letter.about, str):
+            refusal = self.recorded_refusal(letter)
+            if refusal is not None and refusal["error"]["code"] == "storage_unavailable":
+                self._refused_by_disk.add(id(letter))
 
     def answered(self, correlation: bytes, content: dict[str, Any]) -> None:
         """What contradicts a receipt is never taken for it."""
@@ -76,13 +88,14 @@ class OneVerdict(Invariant):
     def _check_questions(self) -> None:
         """Every question and every garbled message was answered at least once.
 
-        Garbled messages that are alike count as one: what is refused while the disk takes nothing is told again
-        later, once for all that are alike.
+        Of garbled messages that are the same to the byte, and came while the disk took nothing, one answer is kept.
         """
         for terminal in self.world.terminals.values():
             answers = len(terminal.heard)
             asked = sum(not letter.lost for _, letter in terminal.queries)
-            asked += len({letter.payload for letter in terminal.garbage if not letter.lost})
+            garbage = [letter for letter in terminal.garbage if not letter.lost]
+            asked += sum(id(letter) not in self._refused_by_disk for letter in garbage)
+            asked += len({letter.payload for letter in garbage if id(letter) in self._refused_by_disk})
             asked += sum(any(not letter.lost for letter in sale.letters) for sale in terminal.sales.values())
             if answers < asked:
                 self.fail(f"{terminal.name} was heard {asked} times, and answered {answers} times")
