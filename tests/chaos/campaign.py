@@ -91,7 +91,7 @@ def fire(plan: Plan, site: Site, killer: Killer, terminals: Iterable[Terminal], 
     """Kill until there are so many kills, the time is over, or a process ends by itself."""
     told_at = time.monotonic()
     while killer.kills < kills and not killer.is_late and not site.deaths:
-        time.sleep(min(killer.step(), TICK_S))
+        time.sleep(min(killer.step(), TICK_S))  # until the next fault is due; the plan and its end decide, not this
         site.watch()
         if time.monotonic() - told_at > PROGRESS_S:
             told_at = time.monotonic()

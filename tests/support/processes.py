@@ -39,7 +39,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks: the condition ends the wait, or the deadline
 
 
 class ChildProcess(ABC):

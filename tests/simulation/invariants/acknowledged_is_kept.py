@@ -1,6 +1,5 @@
 """1. A message is acknowledged to the broker only after its effect is committed."""
 
-from hashlib import blake2b
 from typing import Any
 
 from kkt_bridge.journal.commands import ONLY_ASK
@@ -20,13 +19,18 @@ class AcknowledgedIsKept(Invariant):
         about: Any = queued.about
         if isinstance(about, Sale):
             # A refusal given to an earlier delivery may have been kept for as long as refusals are.
-            told_before = queued.times > 1 and bool(about.replies)
+            told_before = queued.times > 1 and (bool(about.replies) or self._refusal_waits(about))
             if not (self._is_taken(about) or self._is_refused(queued) or told_before):
                 self.fail(f"receipt {about.key} is acknowledged, and the journal holds nothing of it")
         elif isinstance(about, tuple):
             self._check_command(queued, about[1])
         elif queued.topic.endswith("/receipt") and not self._is_answered(queued):
             self.fail(f"{queued.payload[:200]!r} is acknowledged, and no answer to it is recorded")
+
+    def _refusal_waits(self, sale: Sale) -> bool:
+        """Whether a refusal is still to be published."""
+        refused = f'%"receipt_id":"{sale.receipt_id}",%"status":"rejected"%'
+        return bool(self.world.rows("SELECT 1 FROM outbox WHERE CAST(payload AS TEXT) LIKE ?", refused))
 
     def _is_answered(self, queued: QueuedMessage) -> bool:
         # A refusal given to an earlier delivery may have been kept for as long as refusals are.
@@ -53,8 +57,7 @@ class AcknowledgedIsKept(Invariant):
         )
 
     def _is_refused(self, queued: QueuedMessage) -> bool:
-        digest = blake2b(queued.topic.encode() + b"\0" + queued.payload, digest_size=16).digest()
-        return bool(self.world.rows("SELECT 1 FROM refusals WHERE digest = ?", digest))
+        return self.recorded_refusal(queued) is not None
 
     def _check_command(self, queued: QueuedMessage, command_id: str) -> None:
         """It is taken, or answered: then the answer was told already, or is in the outbox.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ class Invariant:
     def is_another_sale(self, fn: str, document: FiscalDocument) -> bool:
         """Return whether an operator looked at it, and said that it is another sale under a receipt's mark."""
         return (fn, document.fd_number) in self.world.operator.passed
+
+    def recorded_refusal(self, queued: QueuedMessage) -> dict[str, Any] | None:
+        """The reply with which the journal says that this very message was refused; None where it says nothing."""
+        digest = blake2b(queued.topic.encode() + b"\0" + queued.payload, digest_size=16).digest()
+        rows = self.world.rows("SELECT reply FROM refusals WHERE digest = ?", digest)
+        return json.loads(rows[0][0]) if rows else None
 
     def fail(self, what: str) -> NoReturn:
         """It does not hold."""

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK
+from simulation.broker import QueuedMessage
 from simulation.invariants.invariant import Invariant
 from simulation.terminals import CONTRADICTING_TOTAL, CONTRADICTION, Sale
 
@@ -28,6 +29,17 @@ class OneVerdict(Invariant):
     """A verdict on a receipt that was taken never changes, whatever its POS asks, and agrees with the document."""
 
     name = "one verdict"
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._refused_by_disk: set[int] = set()
+        """Garbled messages that came while the disk took nothing, by their identity."""
+
+    def acknowledged(self, queued: QueuedMessage | None) -> None:
+        if queued is not None and isinstance(queued.about, str):
+            refusal = self.recorded_refusal(queued)
+            if refusal is not None and refusal["error"]["code"] == "storage_unavailable":
+                self._refused_by_disk.add(id(queued))
 
     def answered(self, correlation: bytes, content: dict[str, Any]) -> None:
         """Check that what contradicts a receipt was not taken for it."""
@@ -74,11 +86,16 @@ class OneVerdict(Invariant):
             self.fail(f"{sale.key} is printed, and the last that its POS heard was {verdicts[-1]['error']}")
 
     def _check_questions(self) -> None:
-        """Every question and every garbled message was answered at least once."""
+        """Every question and every garbled message was answered at least once.
+
+        Of garbled messages that are the same to the byte, and came while the disk took nothing, one answer is kept.
+        """
         for terminal in self.world.terminals.values():
             answers = len(terminal.heard)
             asked = sum(not queued.lost for _, queued in terminal.queries)
-            asked += sum(not queued.lost for queued in terminal.invalid)
+            invalid = [queued for queued in terminal.invalid if not queued.lost]
+            asked += sum(id(queued) not in self._refused_by_disk for queued in invalid)
+            asked += len({queued.payload for queued in invalid if id(queued) in self._refused_by_disk})
             asked += sum(any(not queued.lost for queued in sale.copies) for sale in terminal.sales.values())
             if answers < asked:
                 self.fail(f"{terminal.name} was heard {asked} times, and answered {answers} times")
