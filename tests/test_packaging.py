@@ -29,7 +29,7 @@ def test_the_wheel_runs_without_the_broker_and_with_it_the_demo(tmp_path):
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, sources / name)
-    output_of(sys.executable, "-m", "venv", "venv", cwd=tmp_path)
+    output_of(sys.executable, "-m", "venv", "venv", cwd=tmp_path, timeout_s=INSTALL_TIMEOUT_S)
     python = str(tmp_path / "venv" / "bin" / "python")
     bridge = str(tmp_path / "venv" / "bin" / "kkt-bridge")
 
