@@ -29,7 +29,7 @@ UNIT = "documents/s"
 
 
 def after_an_outage(site: Site) -> list[Row]:
-    """What waits on one register, and on eight, goes to an OFD that is back; how fast the server could take it."""
+    """Documents of one register, and of eight, to an OFD that is back; how fast the server could take them."""
     ofd = OfdProcess(site.directory)
     shops = [Shop(ofd.url, registers=number, terminals=number, settings=PROMPT) for number in (1, REGISTERS)]
     with site.bridge(shops[0]) as one, site.bridge(shops[1]) as eight:

@@ -228,7 +228,7 @@ class _Reader:
         del self._data[:start]
 
     def _end_of_packet(self, start: int) -> int | None:
-        """Where the packet at this place ends; None if that has not come yet (MQTT 3.1.1 section 2.2.3)."""
+        """Return the end of the packet at this place; None if it has not come yet (MQTT 3.1.1 section 2.2.3)."""
         length = 0
         for place, byte in enumerate(self._data[start + 1 : start + 5]):
             length |= (byte & 0x7F) << 7 * place

@@ -52,7 +52,7 @@ def start_with_pending(site: Site) -> list[Row]:
 
 
 def growth(site: Site) -> list[Row]:
-    """What memory a long day's receipts leave behind, and how the rate goes on the way."""
+    """Growth of memory over a long day's receipts, and the rate on the way."""
     load = replace(site.load(), answer_timeout_s=30)
     with site.bridge(Shop(site.away)) as bridge:
         load_bridge(bridge, replace(load, count=WARM_RECEIPTS))

@@ -30,7 +30,7 @@ FULL_RECORD_DAYS = 7
 TOMBSTONE_BYTES = 150
 """A tombstone's row, its indexes included."""
 POINTS = ("request", "reply")
-"""What passes the broker for each receipt beside its events."""
+"""Messages through the broker for each receipt, beside its events."""
 
 RATE = 20.0
 """Receipts a second: slow enough that each has its own commits and events, as in a shop."""
@@ -121,7 +121,7 @@ TRADES = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What it comes to; rates in the busiest minute."""
+    """The cost of a trade; rates in the busiest minute."""
 
     receipts_a_day: float
     receipts_a_s: float

@@ -1,4 +1,4 @@
-"""How long a POS waits for its `printed` reply."""
+"""The time from a request to its `printed` reply."""
 
 from dataclasses import replace
 from statistics import median

@@ -31,7 +31,7 @@ NOT_YET = b'"status":"buffered"'
 """In a reply that a final one follows."""
 
 TICK_S = 0.5
-"""How often connections are looked after, and the deadline is."""
+"""Between two looks after the connections and the deadline."""
 
 IDS_PER_S = 6000
 """Made before the clock starts: more than any bridge or echo has taken."""
@@ -145,7 +145,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What is to be sent, and what must come back."""
+    """Requests to send, and answers to expect."""
 
     port: int
     protocol: int
@@ -170,7 +170,7 @@ class LoadSpec:
 
 @dataclass
 class Loaded:
-    """What came back."""
+    """The result of a load."""
 
     answered: int
     """In all, warm-up included."""
@@ -183,7 +183,7 @@ class Loaded:
     samples: list[tuple[int, float]] = field(default_factory=list)
     """(answers so far, seconds since the measuring began)."""
     processor_ms: float = 0.0
-    """What each answer cost the process under load, where that is looked at."""
+    """Processor time of each answer in the process under load, where that is measured."""
     child_processor_ms: float = 0.0
     """The same of the process that speaks to the OFD: on another core, and on an account of its own."""
     family_mb: float = 0.0
@@ -202,7 +202,7 @@ class Load:
         ready = spec.count if spec.count is not None else int(IDS_PER_S * (spec.warm_up_s + spec.measure_s))
         self._ids = receipt_ids(ready)
         self._due: dict[bytes, float] = {}
-        """When each unanswered request was to be sent."""
+        """The time at which each unanswered request was to be sent."""
         self._idle: deque[int] = deque()
         """Terminals that may send, once for each request."""
         self._answered = 0
@@ -263,7 +263,7 @@ class Load:
         return count is not None and len(self._measured) >= count
 
     def _may_send(self) -> bool:
-        """Whether a count leaves room: the last answer to come is the last one wanted."""
+        """Return whether a count leaves room: the last answer to come is the last one wanted."""
         count = self._spec.count
         return count is None or len(self._measured) + len(self._due) < count
 

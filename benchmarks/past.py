@@ -142,7 +142,7 @@ def _insert(
 
 
 def _count(connection: sqlite3.Connection, pattern: Pattern, copies: int, commit_no: int) -> None:
-    """What the journal keeps beside its rows: its counters, its last commit, and what is news no more."""
+    """Set what the journal keeps beside its rows: its counters, its last commit, the last event published."""
     status, kkt = pattern.receipt["status"], pattern.receipt["kkt"]
     set_figure = "UPDATE figures SET value = ? WHERE kkt = ? AND name = ?"
     connection.execute(set_figure, (copies + 1, kkt, status))

@@ -77,7 +77,7 @@ class Row:
     """None where the figure stands for itself."""
     bound: Bound | None = None
     notes: dict[str, object] = field(default_factory=dict)
-    """What else was seen, for the JSON."""
+    """Further measurements, for the JSON."""
 
     @classmethod
     def against(

@@ -1,4 +1,4 @@
-"""Where measurements take place, and how a bridge or an echo is put under load there."""
+"""The place of all measurements, and the load on a bridge or an echo there."""
 
 import itertools
 import json
@@ -53,7 +53,7 @@ class Site:
     runs: int
     """Of each figure, interleaved with its reference."""
     quick: bool = False
-    """Whether the figures are for everyday use, so that short looks do."""
+    """Whether short measurements will do."""
     protocol: int = MQTT_5
     curves: Curves = field(default_factory=Curves)
     away: str = field(default_factory=lambda: f"http://{HOST}:{free_port()}")

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from kkt_bridge.cli.connection import add_asking, ask, describe
-from kkt_bridge.cli.screen import print_json
+from kkt_bridge.cli.output import print_result
 
 ANSWER_TIMEOUT_S: Final = 10.0
 
@@ -32,8 +32,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Send the command by whose name this was called; return the exit status."""
     result = ask(args, args.command)
-    if args.json:
-        print_json(result)
-    else:
-        print("paused: new receipts are refused" if result.get("paused") else "receipts are taken")
+    print_result(args, result, "paused: new receipts are refused" if result.get("paused") else "receipts are taken")
     return 0

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from kkt_bridge.cli.checkup.locks import holder
+from kkt_bridge.cli.checkup.journal import holder
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.screen import complain, print_json
+from kkt_bridge.cli.output import print_error, print_json
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.lock import lock_of
 from kkt_bridge.journal.permissions import not_allowed
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
         held = holder(lock_of(journal)) is not None
         made = back_up(journal, args.copy, held=held, replace=args.force)
     except PermissionError:
-        complain("backup", not_allowed(lock_of(journal)))
+        print_error("backup", not_allowed(lock_of(journal)))
         return 1
     except (JournalError, OSError) as error:
-        complain("backup", str(error))
+        print_error("backup", str(error))
         return 1
     if args.json:
         print_json({"ok": True, "copy": str(made.path), "size": made.size, "receipts": made.receipts})

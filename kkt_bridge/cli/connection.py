@@ -1,4 +1,4 @@
-"""What the operators' commands share: which bridge is meant, and a question to it with its answer."""
+"""The operators' connection to a bridge: the arguments that name it, and commands with their results."""
 
 import argparse
 import getpass
@@ -16,7 +16,7 @@ from typing import Any, Final, Self, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from kkt_bridge.cli.screen import print_json
+from kkt_bridge.cli.output import print_json
 from kkt_bridge.errors import BrokerAway, KktBridgeError, SettingsError
 from kkt_bridge.mqtt.client import BrokerClient, Received
 from kkt_bridge.receipts.model import Identifier
@@ -26,13 +26,13 @@ from kkt_bridge.wire.messages import Command, CommandError, CommandResult
 from kkt_bridge.wire.topics import Topics
 
 PRESENCE_WAIT_S: Final = 2.0
-"""How long a broker may take to hand over a retained `state/online`; only a bridge that was never there costs it."""
+"""For a broker to hand over a retained `state/online`; waited for in full only where no bridge ever was."""
 
-LAST_WORDS_WAIT_S: Final = 0.3
-"""How long the rest of the retained state may take after `state/online`."""
+OTHER_STATES_WAIT_S: Final = 0.3
+"""For the rest of the retained state after `state/online`."""
 
-LINK_CHECK_S: Final = 0.5
-"""How often a wait looks whether the connection still stands."""
+CONNECTION_CHECK_S: Final = 0.5
+"""Between two looks of a waiting command whether the connection still stands."""
 
 
 class BridgeAway(KktBridgeError):
@@ -44,7 +44,7 @@ class BridgeSilent(BridgeAway):
 
 
 class CommandRefused(KktBridgeError):
-    """The bridge answered that it did not do it."""
+    """The bridge answered with an error: it did not do it."""
 
     def __init__(self, error: CommandError) -> None:
         super().__init__(f"{error.code}: {error.message}")
@@ -62,7 +62,7 @@ class BridgeAddress:
     password: str | None = field(default=None, repr=False)
 
     def client(self) -> BrokerClient:
-        """A connection to the broker, not yet made."""
+        """Return a client of the broker, not yet connected."""
         return BrokerClient(self.host, self.port, username=self.username, password=self.password)
 
 
@@ -93,6 +93,14 @@ def add_asking(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     parser.add_argument("--json", action="store_true", help="print the answer as one line of JSON")
 
 
+def add_subcommand(subcommands: Any, name: str, summary: str, text: str, timeout_s: float) -> argparse.ArgumentParser:
+    """Add one of a command's own commands, with what every command to a bridge takes."""
+    parser: argparse.ArgumentParser = subcommands.add_parser(name, help=summary, description=summary)
+    describe(parser, text)
+    add_asking(parser, timeout_s)
+    return parser
+
+
 def add_timeout(parser: argparse.ArgumentParser, default_s: float, summary: str) -> None:
     """Add `--timeout` in seconds."""
     parser.add_argument(
@@ -101,16 +109,16 @@ def add_timeout(parser: argparse.ArgumentParser, default_s: float, summary: str)
 
 
 def argument(kind: Any) -> Callable[[str], Any]:
-    """A type for argparse that judges, and complains, as the bridge itself does."""
+    """Return a type for argparse that accepts, and refuses in the same words, as the bridge itself does."""
     adapter = TypeAdapter(kind)
 
-    def judge(text: str) -> Any:
+    def convert(text: str) -> Any:
         try:
             return adapter.validate_python(text)
         except ValidationError as error:
             raise argparse.ArgumentTypeError(f"{text!a}: {validation_faults(error)[0].message}") from None
 
-    return judge
+    return convert
 
 
 def describe(parser: argparse.ArgumentParser, text: str) -> None:
@@ -120,7 +128,7 @@ def describe(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def address(args: argparse.Namespace) -> BridgeAddress:
-    """The bridge that the arguments name; SettingsError if they do not, or name what cannot be used."""
+    """Return the bridge that the arguments name; SettingsError if they name none, or it cannot be used."""
     settings = load_settings(args.config) if args.config is not None else None
     bridge = args.bridge or (settings.bridge_id if settings else None)
     if bridge is None:
@@ -136,7 +144,7 @@ def address(args: argparse.Namespace) -> BridgeAddress:
 
 
 def address_in(mqtt: MqttSettings, bridge: str) -> BridgeAddress:
-    """The bridge of this id at the broker of these settings."""
+    """Return the address of the bridge of this id at the broker of these settings."""
     return BridgeAddress(
         host=mqtt.host,
         port=mqtt.port,
@@ -152,7 +160,7 @@ def ask(args: argparse.Namespace, name: str, command_args: Mapping[str, Any] | N
     Raises:
         BrokerAway, BridgeAway, CommandRefused: There is none.
     """
-    with BridgeLine(address(args)) as line:
+    with BridgeClient(address(args)) as line:
         try:
             return line.ask(name, command_args or {}, args.issued_by, args.timeout)
         except CommandRefused as refused:
@@ -162,19 +170,19 @@ def ask(args: argparse.Namespace, name: str, command_args: Mapping[str, Any] | N
 
 
 def receive(client: BrokerClient, deadline: float) -> Received | None:
-    """The next message before this monotonic time; BrokerAway as soon as there can be none."""
+    """Return the next message before this monotonic time, or None; BrokerAway as soon as there can be none."""
     while True:
         wait = deadline - time.monotonic()
         standing = client.connected
-        message = client.get(min(wait, LINK_CHECK_S))
+        message = client.get(min(wait, CONNECTION_CHECK_S))
         if message is not None or wait <= 0:
             return message
         if not standing:
             raise BrokerAway(f"{client.host}:{client.port}: the MQTT broker ended the connection")
 
 
-class BridgeLine:
-    """A connection on which one bridge is asked."""
+class BridgeClient:
+    """A connection on which commands go to one bridge."""
 
     def __init__(self, where: BridgeAddress) -> None:
         self.client = where.client()
@@ -193,7 +201,7 @@ class BridgeLine:
     def ask(self, name: str, args: Mapping[str, Any], issued_by: str, timeout_s: float) -> dict[str, Any]:
         """Send one command and return its result; nothing is sent to a bridge that is away.
 
-        A broker would keep it for the bridge, and a shift be closed hours after anybody wished it.
+        A broker would keep it for the bridge, and a shift would be closed hours after anybody wanted it.
         """
         self.listen(name)
         self.require_bridge()
@@ -204,7 +212,7 @@ class BridgeLine:
         self.client.subscribe([self._topics.command_result(name), self._topics.state("#"), *self._topics.states()])
 
     def exchange(self, name: str, args: Mapping[str, Any], issued_by: str, timeout_s: float) -> dict[str, Any]:
-        """Send a command whose results are listened to, and return what comes of it."""
+        """Send a command whose results are subscribed to, and return its result."""
         command = Command(command_id=str(uuid.uuid4()), issued_by=issued_by, args=dict(args))
         self.client.publish(self._topics.command(name), command.model_dump_json().encode())
         result = self._result(name, command.command_id, time.monotonic() + timeout_s)
@@ -218,13 +226,13 @@ class BridgeLine:
         return result.result or {}
 
     def retained_states(self) -> dict[str, Any]:
-        """The states that the broker has handed over so far, in the shape of the answer to `status`."""
+        """Return the states that the broker has handed over so far, in the shape of the answer to `status`."""
         states: dict[str, Any] = {name: state for name, state in self._states.items() if not name.startswith("kkt/")}
         registers = {name.removeprefix("kkt/"): state for name, state in self._states.items() if name not in states}
         return states | {"kkt": registers}
 
     def _receive(self, deadline: float) -> Received | None:
-        """The next message before this monotonic time; a state is remembered."""
+        """Return the next message before this monotonic time; remember it if it is a state."""
         message = receive(self.client, deadline)
         if message is not None and message.topic.startswith(prefix := self._topics.state("")):
             self._states[message.topic.removeprefix(prefix)] = object_in(message.payload)
@@ -233,26 +241,26 @@ class BridgeLine:
     def require_bridge(self) -> None:
         """Return when its retained state says that the bridge is online; BridgeAway, saying since when, if not."""
         deadline = time.monotonic() + PRESENCE_WAIT_S
-        last_word = ""
+        last_at = ""
         while message := self._receive(deadline):
             content = object_in(message.payload)
-            last_word = max(last_word, _time_in(content))
+            last_at = max(last_at, _time_in(content))
             if message.topic != self._topics.state("online"):
                 continue
             if content.get("online") is True:
                 return
-            raise BridgeAway(self._offline(last_word))
+            raise BridgeAway(self._offline(last_at))
         raise BridgeAway(
             f"no bridge {self._topics.bridge} has been seen at {self.client.host}:{self.client.port} under "
             f"{self._topics.root}: check its id and root, or start it"
         )
 
-    def _offline(self, last_word: str) -> str:
+    def _offline(self, last_at: str) -> str:
         # Its last will was written when the bridge came up: when it went is told by what it said last.
-        deadline = time.monotonic() + LAST_WORDS_WAIT_S
+        deadline = time.monotonic() + OTHER_STATES_WAIT_S
         while message := self._receive(deadline):
-            last_word = max(last_word, _time_in(object_in(message.payload)))
-        since = f" since about {last_word}" if last_word else ""
+            last_at = max(last_at, _time_in(object_in(message.payload)))
+        since = f" since about {last_at}" if last_at else ""
         return f"bridge {self._topics.bridge} is offline{since}: look at its log, or start it"
 
     def _result(self, name: str, command_id: str, deadline: float) -> CommandResult | None:
@@ -273,7 +281,7 @@ def _as_result(content: dict[str, Any]) -> CommandResult:
 
 
 def object_in(payload: bytes) -> dict[str, Any]:
-    """The JSON object in a payload; an empty one where there is none."""
+    """Return the JSON object in a payload; an empty one where there is none."""
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):
@@ -282,13 +290,13 @@ def object_in(payload: bytes) -> dict[str, Any]:
 
 
 def _time_in(content: Mapping[str, Any]) -> str:
-    """When this state was published, as written: the texts of one bridge sort as the times do."""
+    """Return the time of publication as written: the texts of one bridge sort as the times do."""
     value = content.get("at") or content.get("since")
     return value if isinstance(value, str) else ""
 
 
 def offset_in(content: Mapping[str, Any]) -> tzinfo | None:
-    """The offset of the shop's time, from when this was published; None where that is not told."""
+    """Return the offset of the shop's time, from the time of publication; None where there is none."""
     try:
         return datetime.fromisoformat(_time_in(content)).tzinfo
     except ValueError:
@@ -303,7 +311,7 @@ def _read_password(path: Path) -> str:
 
 
 def whoami() -> str:
-    """Who is at the keyboard, and where."""
+    """Return user and machine, as `user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number without a name

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import Field
 
-from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.screen import BAD, FAINT, PLAIN, Screen, line, print_json
-from kkt_bridge.cli.words import moment
+from kkt_bridge.cli.connection import add_subcommand, argument, ask, describe
+from kkt_bridge.cli.message_text import moment
+from kkt_bridge.cli.output import BAD, FAINT, PLAIN, Output, line, print_json, print_result
 from kkt_bridge.receipts.model import Identifier, ReceiptId
 from kkt_bridge.wire.commands import DiscardArgs
 
@@ -17,13 +17,12 @@ ANSWER_TIMEOUT_S: Final = 30.0
 PAGE_MAX: Final = 200
 """Letters in one answer of the bridge."""
 
-STATUS: Final = """\
+HELP: Final = """\
 exit status:
   0  done
   1  refused (`not_found`, `ambiguous`, ...), not answered in time, or bridge or broker away
   2  wrong arguments, or an unusable configuration
-"""
-EXAMPLE: Final = """
+
 example:
   kkt-bridge dlq list --config /etc/kkt-bridge/bridge.toml
   kkt-bridge dlq requeue --all --config /etc/kkt-bridge/bridge.toml
@@ -33,7 +32,7 @@ example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    describe(parser, STATUS + EXAMPLE)
+    describe(parser, HELP)
     works = parser.add_subparsers(dest="work", metavar="WORK", required=True)
     listing = _add_work(works, "list", "show the dead letters, the oldest first")
     listing.add_argument(
@@ -61,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_work(works: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = works.add_parser(name, help=summary, description=summary)
-    describe(parser, STATUS + EXAMPLE)
-    add_asking(parser, ANSWER_TIMEOUT_S)
-    return parser
+    return add_subcommand(works, name, summary, HELP, ANSWER_TIMEOUT_S)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -72,7 +68,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    out = Screen()
+    out = Output()
     for letter in found["letters"]:
         out.print(_letter_line(letter))
     out.print(line((f"dead letters: {found['total']}, shown: {len(found['letters'])}", FAINT)))
@@ -80,7 +76,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _letters(args: argparse.Namespace) -> dict[str, Any]:
-    """As many letters as are wanted, gathered page by page."""
+    """Return as many letters as are wanted, gathered page by page."""
     letters: list[Any] = []
     after = 0
     while True:
@@ -101,19 +97,13 @@ def _letter_line(letter: Mapping[str, Any]) -> Any:
 
 def _requeue(args: argparse.Namespace) -> int:
     result = ask(args, "dlq-requeue", {"all": True} if args.all else _one(args))
-    if args.json:
-        print_json(result)
-    else:
-        print(f"requeued: {result.get('requeued')}")
+    print_result(args, result, f"requeued: {result.get('requeued')}")
     return 0
 
 
 def _discard(args: argparse.Namespace) -> int:
     result = ask(args, "dlq-discard", {**_one(args), "reason": args.reason})
-    if args.json:
-        print_json(result)
-    else:
-        print(f"discarded: {result.get('discarded')}")
+    print_result(args, result, f"discarded: {result.get('discarded')}")
     return 0
 
 

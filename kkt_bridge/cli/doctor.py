@@ -7,17 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.broker import examine_broker
-from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
-from kkt_bridge.cli.checkup.journal_file import examine_journal
-from kkt_bridge.cli.checkup.locks import holder
-from kkt_bridge.cli.checkup.machine import examine_clock, examine_journal_directory
+from kkt_bridge.cli.checkup.journal import examine_journal, holder
+from kkt_bridge.cli.checkup.machine import (
+    Account,
+    account,
+    bridge_account,
+    examine_clock,
+    examine_journal_directory,
+    examine_rights,
+)
 from kkt_bridge.cli.checkup.ofd import examine_ofd
 from kkt_bridge.cli.checkup.registers import examine_registers
-from kkt_bridge.cli.checkup.rights import Account, account, bridge_account, examine_rights
+from kkt_bridge.cli.config_warnings import config_warnings
 from kkt_bridge.cli.connection import address_in, describe
-from kkt_bridge.cli.remarks import remarks_on
-from kkt_bridge.cli.screen import BAD, GOOD, PLAIN, WARNING, Screen, line, print_json
+from kkt_bridge.cli.output import BAD, GOOD, PLAIN, WARNING, Output, line, print_json
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.journal.lock import lock_of
@@ -56,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Examine everything; return the exit status."""
     findings = []
-    out = Screen()
+    out = Output()
     for finding in examine(args.config, args.user):
         findings.append(finding)
         if not args.json:
@@ -67,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def _show(out: Screen, finding: CheckupFinding) -> None:
+def _show(out: Output, finding: CheckupFinding) -> None:
     out.print(line((f"{finding.verdict:<5}", _STYLES[finding.verdict]), (f"{finding.check}: {finding.reason}", PLAIN)))
     if finding.advice:
         out.print(line((f"     > {finding.advice}", WARNING)))
@@ -84,7 +89,7 @@ def _account(name: str) -> Account:
 
 
 def examine(config: Path, user: Account | None = None) -> Iterator[CheckupFinding]:
-    """Every finding, as it is made; `user` is who runs the bridge, where that is known."""
+    """Yield every finding, as it is made; `user` is who runs the bridge, where that is known."""
     try:
         settings = load_settings(config)
     except SettingsError as error:
@@ -92,8 +97,8 @@ def examine(config: Path, user: Account | None = None) -> Iterator[CheckupFindin
         return
     registers = "1 register" if len(settings.kkt) == 1 else f"{len(settings.kkt)} registers"
     yield ok("configuration", f"{config}: bridge {settings.bridge_id}, {registers}")
-    for remark in remarks_on(settings):
-        yield warn("configuration", f"{remark.key}: {remark.message}", remark.advice)
+    for warning in config_warnings(settings):
+        yield warn("configuration", f"{warning.key}: {warning.message}", warning.advice)
     # First of all, as it may fork: nothing here has a thread yet.
     yield from examine_rights(config, settings, user or bridge_account(settings))
     yield from _examine_all(settings)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.screen import FAINT, PLAIN, Screen, line, print_json
-from kkt_bridge.cli.words import coloured, moment, reply_lines
+from kkt_bridge.cli.message_text import coloured, moment, reply_lines
+from kkt_bridge.cli.output import FAINT, PLAIN, Output, line, print_json
 from kkt_bridge.receipts.model import Identifier, ReceiptId
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(answer: Mapping[str, Any]) -> None:
-    out = Screen()
-    for told in reply_lines(answer["reply"]):
-        out.print(told)
+    out = Output()
+    for text in reply_lines(answer["reply"]):
+        out.print(text)
     for step in answer["history"]:
         document = f", FD {step['fd_number']}" if step.get("fd_number") else ""
         problem = f", {step['error']}" if step.get("error") else ""

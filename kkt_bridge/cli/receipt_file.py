@@ -34,7 +34,7 @@ class FileReceipt:
 
 
 def read_receipts(content: bytes, pos: str) -> list[FileReceipt]:
-    """Every receipt in a file; `pos` is for those that name no POS of their own.
+    """Return every receipt in a file; `pos` is for those that name no POS of their own.
 
     Raises:
         NotReceipts: Nothing of it should be sent.
@@ -52,7 +52,7 @@ def read_receipts(content: bytes, pos: str) -> list[FileReceipt]:
 
 
 def raw_receipt(content: bytes, pos: str | None, default_pos: str) -> FileReceipt:
-    """The whole file as one payload, whatever it is; without `pos`, on the topic of the POS that it names."""
+    """Return the whole file as one payload, whatever it is; without `pos`, on the topic of the POS that it names."""
     try:
         value = _DECODER.decode(content.decode())
     except (ValueError, RecursionError):
@@ -61,7 +61,7 @@ def raw_receipt(content: bytes, pos: str | None, default_pos: str) -> FileReceip
 
 
 def _values(text: str) -> Iterator[tuple[str, Any]]:
-    """Each value with the text that it stands in; the elements of an array one by one."""
+    """Yield each value with its text; the elements of an array one by one."""
     at = _skip_blank(text, 0)
     while at < len(text):
         if text[at] == "[":
@@ -74,7 +74,7 @@ def _values(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _elements(text: str, at: int) -> Generator[tuple[str, Any], None, int]:
-    """The elements of an array, whose bracket was just read; returns the place behind it."""
+    """Yield the elements of an array, whose bracket was just read; return the place behind it."""
     at = _skip_blank(text, at)
     if text[at : at + 1] == "]":
         return at + 1
@@ -108,11 +108,11 @@ def _completed(part: str, value: Any, pos: str) -> FileReceipt:
 
 
 def _with_field(part: str, name: str, value: str, *, more: bool) -> str:
-    """The object's text with one field more, in front: everything else stays as it was written."""
+    """Return the object's text with one field more, in front: everything else stays as it was written."""
     return f"{{{json.dumps(name)}: {json.dumps(value)}{', ' if more else ''}{part[1:]}"
 
 
 def _pos_in(value: Any) -> str | None:
-    """The POS that it names, if that can stand in a topic."""
+    """Return the POS that it names, if that can stand in a topic."""
     pos = value.get("pos_id") if isinstance(value, dict) else None
     return pos if isinstance(pos, str) and re.fullmatch(IDENTIFIER_PATTERN, pos) else None

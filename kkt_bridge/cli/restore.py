@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.screen import complain, print_json
+from kkt_bridge.cli.output import print_error, print_json
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.schema import known_schema
 from kkt_bridge.recovery.restore import restore
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         done = restore(journal, args.copy, settings.bridge_id, renamed=args.renamed)
     except JournalError as error:
-        complain("restore", str(error))
+        print_error("restore", str(error))
         return 1
     if args.json:
         print_json({"ok": True, "journal": str(journal), **asdict(done)})

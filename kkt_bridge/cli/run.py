@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from kkt_bridge.cli.remarks import remarks_on
+from kkt_bridge.cli.config_warnings import config_warnings
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `run`."""
+    """Add the options of the command."""
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the TOML file with the settings")
     parser.add_argument("--json", action="store_true", help="log as JSON, one object a line")
 
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
         stay_on_one_core()
     share_one_heap()
     configure_logging(settings.log.model_copy(update={"format": "json"}) if args.json else settings.log)
-    for remark in remarks_on(settings):
-        log.warning("%s: %s; %s", remark.key, remark.message, remark.advice)
+    for warning in config_warnings(settings):
+        log.warning("%s: %s; %s", warning.key, warning.message, warning.advice)
     bridge = Bridge(settings)
     try:
         bridge.start()

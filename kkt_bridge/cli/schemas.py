@@ -49,7 +49,7 @@ def _write(directory: Path) -> int:
 
 
 def contract_problems(directory: Path) -> list[str]:
-    """Each file that is missing, stale or superfluous in this directory, in a line of its own."""
+    """Return a line for each file that is missing, stale or superfluous in this directory."""
     wanted = contract_files()
     found = {
         path.name: path for path in directory.glob("*") if path.name.endswith(SCHEMA_SUFFIX) or path.name in wanted

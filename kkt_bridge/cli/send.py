@@ -18,9 +18,9 @@ from kkt_bridge.cli.connection import (
     object_in,
     receive,
 )
+from kkt_bridge.cli.message_text import reply_lines
+from kkt_bridge.cli.output import Output, print_error, print_json
 from kkt_bridge.cli.receipt_file import FileReceipt, NotReceipts, raw_receipt, read_receipts
-from kkt_bridge.cli.screen import Screen, complain, print_json
-from kkt_bridge.cli.words import reply_lines
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.client import BrokerClient, Received
 from kkt_bridge.receipts.model import Identifier
@@ -63,7 +63,7 @@ class Sent:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The name in messages."""
         return f"receipt {self.number} ({self.receipt_id or 'without a usable receipt_id'} of {self.pos})"
 
 
@@ -88,13 +88,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         receipts = _receipts(args)
     except (NotReceipts, OSError) as error:
-        complain("send", f"{args.file}: {getattr(error, 'strerror', None) or error}")
+        print_error("send", f"{args.file}: {getattr(error, 'strerror', None) or error}")
         return 2
     for number, receipt in enumerate(receipts, start=1):
         if receipt.made_id is not None:
-            complain("send", f"receipt {number} has no receipt_id: it is sent as {receipt.made_id}")
+            print_error("send", f"receipt {number} has no receipt_id: it is sent as {receipt.made_id}")
     with where.client() as client:
-        return Dialogue(client, where, args.timeout, as_json=args.json).conduct(receipts)
+        return Dialogue(client, where, args.timeout, as_json=args.json).run(receipts)
 
 
 def _receipts(args: argparse.Namespace) -> list[FileReceipt]:
@@ -108,26 +108,26 @@ def _receipts(args: argparse.Namespace) -> list[FileReceipt]:
 
 
 class Dialogue:
-    """Receipts going out, replies coming in."""
+    """Receipts sent, replies received."""
 
     def __init__(self, client: BrokerClient, where: BridgeAddress, timeout_s: float, *, as_json: bool) -> None:
         self._client = client
         self._topics = where.topics
         self._timeout_s = timeout_s
-        self._out = None if as_json else Screen()
+        self._out = None if as_json else Output()
         self._under_way: dict[int, Sent] = {}
         self._buffered: set[int] = set()
         self._rejected = 0
         self._offline = False
         self._deadline = 0.0
 
-    def conduct(self, receipts: list[FileReceipt]) -> int:
+    def run(self, receipts: list[FileReceipt]) -> int:
         """Send them all, and wait for the last final reply or too long; return the exit status."""
         replies = [self._topics.reply(pos) for pos in sorted({receipt.pos for receipt in receipts})]
         self._client.subscribe(replies)
         with suppress(BrokerAway):  # a POS may not be let read it, and does without
             self._client.subscribe([self._topics.state("online")])
-        self._put_off()
+        self._extend_deadline()
         unsent = 0
         for number, receipt in enumerate(receipts, start=1):
             if not self._make_room(receipt):
@@ -136,12 +136,12 @@ class Dialogue:
             self._send(number, receipt)
         while self._under_way and self._take_next():
             pass
-        return self._verdict(unsent)
+        return self._exit_status(unsent)
 
     def _send(self, number: int, receipt: FileReceipt) -> None:
         self._under_way[number] = Sent(number, receipt.pos, _id_in_replies(receipt))
         self._client.publish(self._topics.receipt(receipt.pos), receipt.payload, correlation=_correlation(number))
-        self._put_off()
+        self._extend_deadline()
 
     def _make_room(self, receipt: FileReceipt) -> bool:
         """Wait until this one may go out: few under way, and none with the same id, whose replies look the same."""
@@ -162,12 +162,12 @@ class Dialogue:
         content = object_in(message.payload)
         if message.topic == self._topics.state("online"):
             self._offline = content.get("online") is False
-        elif sent := self._whose(message, content):
+        elif sent := self._receipt_of(message, content):
             self._take_reply(sent, content)
         return True
 
-    def _whose(self, message: Received, content: dict[str, Any]) -> Sent | None:
-        """Which receipt this reply is for: by its id, or else its correlation, or else the first that has no id."""
+    def _receipt_of(self, message: Received, content: dict[str, Any]) -> Sent | None:
+        """Return the receipt of this reply: by its id, or else its correlation, or else the first without an id."""
         here = [sent for sent in self._under_way.values() if message.topic == self._topics.reply(sent.pos)]
         receipt_id = content.get("receipt_id")
         if receipt_id is None and message.correlation is not None:
@@ -178,24 +178,24 @@ class Dialogue:
         if self._out is None:
             print_json(reply)
         else:
-            for told in reply_lines(reply):
-                self._out.print(told)
+            for text in reply_lines(reply):
+                self._out.print(text)
             self._out.file.flush()
         if reply.get("final"):
             self._rejected += reply.get("status") != "printed"
             del self._under_way[sent.number]
-            self._put_off()
+            self._extend_deadline()
         else:
             self._buffered.add(sent.number)
 
-    def _put_off(self) -> None:
+    def _extend_deadline(self) -> None:
         self._deadline = time.monotonic() + self._timeout_s
 
-    def _verdict(self, unsent: int) -> int:
+    def _exit_status(self, unsent: int) -> int:
         for sent in self._under_way.values():
-            complain("send", f"{sent.name}: no final reply within {self._timeout_s:g} s: {self._why(sent)}")
+            print_error("send", f"{sent.name}: no final reply within {self._timeout_s:g} s: {self._why(sent)}")
         if unsent:
-            complain("send", f"the last {unsent} receipts were not sent")
+            print_error("send", f"the last {unsent} receipts were not sent")
         if self._under_way or unsent:
             return SOME_UNANSWERED
         return SOME_REJECTED if self._rejected else ALL_PRINTED
@@ -209,7 +209,7 @@ class Dialogue:
 
 
 def _id_in_replies(receipt: FileReceipt) -> str | None:
-    """The id that the bridge will call it by, as the bridge itself finds it."""
+    """Return the id that the bridge will call it by, as the bridge itself finds it."""
     try:
         return decode_receipt(receipt.payload, receipt.pos).receipt_id
     except Undecodable as bad:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import Field
 
-from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, Screen, line, print_json
-from kkt_bridge.cli.words import moment
+from kkt_bridge.cli.connection import add_subcommand, argument, ask, describe
+from kkt_bridge.cli.message_text import moment
+from kkt_bridge.cli.output import BAD, FAINT, GOOD, PLAIN, Output, line, print_json, print_result
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.receipts.model import Identifier, ReceiptId
 from kkt_bridge.wire.commands import AdoptedDocument, PassedDocument, SettleArgs
@@ -17,7 +17,7 @@ from kkt_bridge.wire.commands import AdoptedDocument, PassedDocument, SettleArgs
 ANSWER_TIMEOUT_S: Final = 60.0
 """A real register may be slow to show an old document."""
 
-STATUS: Final = """\
+HELP: Final = """\
 A receipt is in doubt when its register lost the answer, and its fiscal storage can no longer tell: it was swapped, or
 lost documents. Nothing is printed on that register until every doubt is settled. Find out: look at the paper, at the
 report of the old storage, at the OFD. `adopt` where a document exists, `print-again` only where there is none: a
@@ -32,8 +32,7 @@ exit status:
   1  refused (`not_in_doubt`, `document_mismatch`, `document_taken`, `no_document`, `not_in_the_way`, ...), not
      answered in time, or register, bridge or broker away
   2  wrong arguments, or an unusable configuration
-"""
-EXAMPLE: Final = """
+
 example:
   kkt-bridge settle list --config /etc/kkt-bridge/bridge.toml
   kkt-bridge settle adopt 0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11 --fd 412 --reason "seen on the roll" --bridge store-017
@@ -57,7 +56,7 @@ _ON_PAPER: Final = MappingProxyType(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    describe(parser, STATUS + EXAMPLE)
+    describe(parser, HELP)
     works = parser.add_subparsers(dest="work", metavar="WORK", required=True)
     _add_work(works, "list", "show the receipts in doubt, the oldest of each register")
     adopt = _add_decision(works, "adopt", "say which fiscal document a receipt has")
@@ -95,10 +94,7 @@ def _kind_of(model: type[AdoptedDocument | PassedDocument | SettleArgs], name: s
 
 
 def _add_work(works: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = works.add_parser(name, help=summary, description=summary)
-    describe(parser, STATUS + EXAMPLE)
-    add_asking(parser, ANSWER_TIMEOUT_S)
-    return parser
+    return add_subcommand(works, name, summary, HELP, ANSWER_TIMEOUT_S)
 
 
 def _add_decision(works: Any, name: str, summary: str) -> argparse.ArgumentParser:
@@ -130,7 +126,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"doubts": doubts, "total": total, "in_the_way": in_the_way})
         return 0
-    out = Screen()
+    out = Output()
     for doubt in doubts:
         out.print(_doubt_line(doubt))
     for each in in_the_way:
@@ -149,10 +145,10 @@ def _doubt_line(doubt: Mapping[str, Any]) -> Any:
 
 
 def _adopt(args: argparse.Namespace) -> int:
-    told = {name: value for name in _ON_PAPER if (value := getattr(args, name)) is not None}
-    if missing := [option for name, (option, _) in _ON_PAPER.items() if told and name not in told]:
+    given = {name: value for name in _ON_PAPER if (value := getattr(args, name)) is not None}
+    if missing := [option for name, (option, _) in _ON_PAPER.items() if given and name not in given]:
         raise SettingsError(f"settle adopt: a document on an old storage is told whole: {', '.join(missing)} missing")
-    return _settle(args, {"adopt": {"fd_number": args.fd, **told}})
+    return _settle(args, {"adopt": {"fd_number": args.fd, **given}})
 
 
 def _print_again(args: argparse.Namespace) -> int:
@@ -162,23 +158,17 @@ def _print_again(args: argparse.Namespace) -> int:
 def _settle(args: argparse.Namespace, decision: Mapping[str, Any]) -> int:
     pos = {"pos_id": args.pos} if args.pos else {}
     result = ask(args, "settle", {"receipt_id": args.receipt_id, **pos, **decision, "reason": args.reason})
-    if args.json:
-        print_json(result)
-        return 0
     mark = result.get("fiscal")
     outcome = f"has FD {mark['fd_number']} of FN {mark['fn_number']}" if mark else "is printed again"
-    Screen().print(line((f"{result['receipt_id']} of {result['pos_id']} ", PLAIN), (outcome, GOOD)))
+    print_result(args, result, line((f"{result['receipt_id']} of {result['pos_id']} ", PLAIN), (outcome, GOOD)))
     return 0
 
 
 def _pass(args: argparse.Namespace) -> int:
     document = {"fn_number": args.fn_number, "fd_number": args.fd_number}
     result = ask(args, "settle", {"pass_document": document, "reason": args.reason})
-    if args.json:
-        print_json(result)
-        return 0
     passed = f"FD {result['fd_number']} of FN {result['fn_number']} is passed"
-    Screen().print(line((f"{result['kkt']}: ", PLAIN), (passed, GOOD)))
+    print_result(args, result, line((f"{result['kkt']}: ", PLAIN), (passed, GOOD)))
     return 0
 
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import add_asking, argument, ask, describe
-from kkt_bridge.cli.screen import print_json
+from kkt_bridge.cli.output import print_result
 from kkt_bridge.receipts.model import Identifier
 
 ANSWER_TIMEOUT_S: Final = 60.0
@@ -38,12 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Have the work done; return the exit status."""
+    """Send the command; return the exit status."""
     result = ask(args, COMMANDS[args.work], {"kkt": args.kkt} if args.kkt else {})
-    if args.json:
-        print_json(result)
-    else:
-        print(_words(args.work, result))
+    print_result(args, result, _words(args.work, result))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from kkt_bridge.cli.connection import add_connection, address, argument
-from kkt_bridge.cli.screen import print_json
+from kkt_bridge.cli.output import print_json
 from kkt_bridge.settings import Seconds
 from kkt_bridge.simulators.pos import Terminals, TerminalSettings, Trade
 

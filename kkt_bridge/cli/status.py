@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from kkt_bridge.cli.connection import BridgeLine, BridgeSilent, CommandRefused, add_asking, address, describe
-from kkt_bridge.cli.screen import Screen, print_json
-from kkt_bridge.cli.words import alert_lines, state_line
+from kkt_bridge.cli.connection import BridgeClient, BridgeSilent, CommandRefused, add_asking, address, describe
+from kkt_bridge.cli.message_text import alert_lines, state_line
+from kkt_bridge.cli.output import Output, print_json
 
 ANSWER_TIMEOUT_S: Final = 5.0
 
@@ -39,25 +39,25 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(states)
     else:
-        out = Screen()
+        out = Output()
         for name, content in _shown(states):
             out.print(state_line(name, content))
-        for told in alert_lines(states.get("alerts") or {}):
-            out.print(told)
+        for text in alert_lines(states.get("alerts") or {}):
+            out.print(text)
     return 0 if is_answer and states.get("health", {}).get("status") == "healthy" else 1
 
 
 def _states(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
-    """The states as the bridge answers, or as it last published them where it cannot answer; and which of the two.
+    """Return the states by the bridge's answer, or as last published where it cannot answer; and which of the two.
 
     A bridge whose disk takes nothing cannot take a command either: what it has published tells why.
     """
-    with BridgeLine(address(args)) as line:
+    with BridgeClient(address(args)) as client:
         try:
-            return line.ask("status", {}, args.issued_by, args.timeout), True
+            return client.ask("status", {}, args.issued_by, args.timeout), True
         except (CommandRefused, BridgeSilent) as problem:
             print(f"kkt-bridge: {problem}; this is what the bridge has last published:", file=sys.stderr)
-            return line.retained_states(), False
+            return client.retained_states(), False
 
 
 def _shown(states: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from kkt_bridge.cli.connection import add_asking, ask, describe
-from kkt_bridge.cli.screen import print_json
+from kkt_bridge.cli.output import print_result
 
 ANSWER_TIMEOUT_S: Final = 300.0
 """A round may meet hundreds of documents and an OFD that lets each one wait."""
@@ -29,14 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Have one round made; return the exit status."""
+    """Make the bridge send what is due; return the exit status."""
     result = ask(args, "sync", {"force": args.force})
-    if args.json:
-        print_json(result)
-    else:
-        print(
-            f"sent {result.get('sent')}, failed {result.get('failed')}, not tried {result.get('skipped')}, "
-            f"in {result.get('duration_s', 0):.1f} s"
-        )
+    counts = f"sent {result.get('sent')}, failed {result.get('failed')}, not tried {result.get('skipped')}"
+    print_result(args, result, f"{counts}, in {result.get('duration_s', 0):.1f} s")
     nothing_went = not result.get("sent") and result.get("skipped")
     return 1 if result.get("failed") or nothing_went else 0

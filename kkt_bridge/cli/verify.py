@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.verify import AuditReport, audit
-from kkt_bridge.cli.checkup.locks import holder
+from kkt_bridge.cli.checkup.journal import holder
 from kkt_bridge.cli.connection import describe
-from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, WARNING, Screen, complain, line, print_json
+from kkt_bridge.cli.output import BAD, FAINT, GOOD, PLAIN, WARNING, Output, line, print_error, print_json
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.journal.lock import lock_of
@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
     except SettingsError:
         raise
     except PermissionError:
-        complain("verify", not_allowed(lock_of(journal)))
+        print_error("verify", not_allowed(lock_of(journal)))
         return 1
     except (KktBridgeError, OSError) as error:
-        complain("verify", str(error))
+        print_error("verify", str(error))
         return 1
     if args.json:
         print_json(_as_json(report))
@@ -92,15 +92,15 @@ def _rebuild(args: argparse.Namespace, settings: Settings, journal: Path) -> int
     if args.json:
         print_json({"ok": True, "rebuilt": asdict(rebuilt)})
         return 0
-    out = Screen()
-    for text, style in _told(rebuilt):
+    out = Output()
+    for text, style in _rebuilt_lines(rebuilt):
         out.print(line((text, style)))
     out.print(line((f"{journal} is there again: start the bridge, then run `kkt-bridge verify`", GOOD)))
     return 0
 
 
-def _told(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
-    """What was saved and what was not, a line each."""
+def _rebuilt_lines(rebuilt: Rebuilt) -> Iterator[tuple[str, str]]:
+    """Yield what was saved and what was not, a line each with its style."""
     if rebuilt.damaged:
         made_way = [name for name in rebuilt.moved if name.startswith(rebuilt.damaged + REPLACED)]
         where = f"now {made_way[0]}" if made_way else "which stays where it is"
@@ -143,7 +143,7 @@ def _finding(finding: Difference) -> dict[str, Any]:
 
 
 def _show(report: AuditReport) -> None:
-    out = Screen()
+    out = Output()
     for finding in report.findings:
         style = FAINT if finding.is_note else BAD
         what = " ".join(part for part in (finding.names() + ":" if finding.names() else "", finding.what) if part)

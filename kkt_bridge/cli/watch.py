@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from kkt_bridge.cli.connection import (
-    LINK_CHECK_S,
+    CONNECTION_CHECK_S,
     add_connection,
     address,
     argument,
@@ -21,8 +21,8 @@ from kkt_bridge.cli.connection import (
     offset_in,
     receive,
 )
-from kkt_bridge.cli.screen import FAINT, Screen, line, print_json, reader_has_left, until_reader_leaves
-from kkt_bridge.cli.words import message_lines
+from kkt_bridge.cli.message_text import message_lines
+from kkt_bridge.cli.output import FAINT, Output, line, print_json, reader_has_left, until_reader_leaves
 from kkt_bridge.mqtt.client import BrokerClient, Received
 
 HELP: Final = """\
@@ -55,11 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Follow until there is a reason to end; return the exit status."""
+    """Print messages until there is a reason to end; return the exit status."""
     where = address(args)
     with until_reader_leaves(), where.client() as client:
         client.subscribe([f"{where.topics.branch}/#", *where.topics.states()])
-        out, clock = Screen(), ShopClock()
+        out, clock = Output(), ShopClock()
         for number, message in enumerate(_followed(client, where.topics.branch, args.topics, clock), start=1):
             if args.json:
                 print_json({"topic": message.topic, "payload": _content(message.payload)})
@@ -71,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _followed(client: BrokerClient, branch: str, glob: str, clock: "ShopClock") -> Iterator[Received]:
-    """Every message that is wanted, until the reader of a pipe leaves."""
+    """Yield every message that is wanted, until the reader of a pipe leaves."""
     shown: dict[str, bytes] = {}
     while not reader_has_left():
-        message = receive(client, time.monotonic() + LINK_CHECK_S)
+        message = receive(client, time.monotonic() + CONNECTION_CHECK_S)
         if message is None:
             continue
         clock.note(message.payload)
@@ -89,30 +89,30 @@ def _followed(client: BrokerClient, branch: str, glob: str, clock: "ShopClock") 
 
 
 class ShopClock:
-    """The time of day in the shop, by the offset of the times that the bridge itself tells."""
+    """The time of day in the shop, by the offset of the times in the bridge's messages."""
 
     def __init__(self) -> None:
         self._offset: tzinfo | None = None
 
     def note(self, payload: bytes) -> None:
-        """Learn the offset from a message that tells its time."""
+        """Take the offset from a message with a time."""
         self._offset = offset_in(object_in(payload)) or self._offset
 
     def time(self) -> str:
-        """The time now as `12:03:00`; in this machine's zone until the shop's is known."""
+        """Return the time now as `12:03:00`; in this machine's zone until the shop's is known."""
         return f"{datetime.now(UTC).astimezone(self._offset):%H:%M:%S}"
 
 
-def _print(out: Screen, time_of_day: str, below: str, message: Received) -> None:
+def _print(out: Output, time_of_day: str, below: str, message: Received) -> None:
     now = line((f"{time_of_day} ", FAINT))
     kept = line((" (retained)" if message.retain else "", FAINT))
-    for told in message_lines(below, message.payload):
-        out.print(now + told + kept)
+    for text in message_lines(below, message.payload):
+        out.print(now + text + kept)
     out.file.flush()
 
 
 def _content(payload: bytes) -> Any:
-    """The payload's JSON; its text where it is none, or none that JSON could say again."""
+    """Return the payload's JSON; its text where it is none, or cannot be written as JSON again."""
     try:
         return json.loads(payload, parse_float=_number, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -105,7 +105,7 @@ class Dashboard:
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last message of each `state/...` topic but those of registers."""
     state_at: dict[str, float] = field(default_factory=dict)
-    """When each came."""
+    """The time of each."""
     breaker: str = "closed"
     network: str = "online"
     terminals: dict[str, PosTerminal] = field(default_factory=dict)

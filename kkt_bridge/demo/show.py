@@ -36,7 +36,7 @@ CLOSING_S: Final = 15.0
 """After Ctrl-C: for receipts under way to be printed and delivered, so that there is something to count."""
 
 LOOK_AROUND_S: Final = 1.0
-"""How long another's broker is listened to for a bridge of our name."""
+"""For a retained state of a bridge of our name on another's broker."""
 
 CHECK_S: Final = 0.25
 ENDLESS_CAPACITY_S: Final = 22.0
@@ -98,7 +98,7 @@ class Show:
 
     @property
     def began(self) -> bool:
-        """Whether the bridge was heard of, so that its files may tell something."""
+        """Whether the bridge ever published a state, so that its files may be worth keeping."""
         return bool(self.dashboard.states)
 
     def __enter__(self) -> Self:

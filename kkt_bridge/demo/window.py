@@ -63,7 +63,7 @@ STARTING_S: Final = 15.0
 """After so long a bridge that has not been well yet is no longer said to be starting."""
 
 EASE: Final = 0.35
-"""How much of the way to the new fill the bar goes in one frame."""
+"""The part of the way to the new fill that the bar goes in one frame."""
 
 BARS: Final = " ▁▂▃▄▅▆▇"
 BLINK_S: Final = 0.6

@@ -19,11 +19,11 @@ from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.simulators.shop import Shop
 
 STOP_POLL_S: Final = 0.2
-"""How often a waiting terminal looks whether the trade was stopped."""
+"""Between two looks of a waiting terminal whether the trade was stopped."""
 
 RECONNECT_S: Final = 0.5
 CATCH_UP_S: Final = 0.05
-"""How much lost time a rate makes up for: enough for a late thread, no crowd after a pause."""
+"""Lost time that a rate makes up for: enough for a late thread, no crowd after a pause."""
 
 STOP_TIMEOUT_S: Final = 3.0
 PERCENTILES: Final = (50, 95, 99)
@@ -31,7 +31,7 @@ PERCENTILES: Final = (50, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class TerminalSettings:
-    """Where the bridge is reached, and what the terminals are like."""
+    """The address of the bridge, and the options of the terminals."""
 
     host: str
     port: int
@@ -102,7 +102,7 @@ class Trade:
 
 
 class Tally:
-    """What all terminals together have sent and seen."""
+    """Counts of all terminals together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What is sold in the simulated shops: an optician's and a grocery, receipts drawn from a seed.
+"""The goods of the simulated shops: an optician's and a grocery, receipts drawn from a seed.
 
 Every VAT rate, payment kind and receipt type turns up now and then, so that a day of trade meets all of
 the contract; sums are in kopecks and exact.
@@ -94,11 +94,11 @@ _TYPES: Final[Sequence[tuple[ReceiptType, int]]] = (
     ("purchase_refund", 1),
 )
 _USUAL: Final = {"payment_method": "full_payment", "payment_subject": "commodity", "unit": "piece"}
-"""What a till leaves unsaid."""
+"""Fields that a POS leaves out."""
 
 _FIRST_CORRECTED: Final = date(2026, 1, 12)
 _NOTES: Final = (100_00, 500_00, 1000_00, 5000_00)
-"""What customers hand over, kopecks."""
+"""Banknotes, in kopecks."""
 
 
 class Shop:
@@ -166,7 +166,7 @@ class Shop:
         return f"010460{self._random.randrange(10**10):010d}215{serial}\x1d93{serial[:4]}"
 
     def _payments(self, kind: ReceiptType, total: int) -> list[tuple[PaymentType, int]]:
-        """How it is paid: mostly by card or in cash, with change; at times in two ways, or not at once."""
+        """Draw the payments: mostly by card or in cash, with change; at times in two ways, or not at once."""
         random = self._random
         if kind != "sale":
             return [(random.choice(("cash", "card")), total)]

@@ -14,7 +14,7 @@ from support.brokers import BrokerProcess, MosquittoProcess
 from support.processes import clean_environment, python, wait_until
 from support.simulated_ofd import OfdClient
 
-from kkt_bridge.cli.connection import BridgeAddress, BridgeLine
+from kkt_bridge.cli.connection import BridgeAddress, BridgeClient
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.registers.virtual.faults import write_faults
 from kkt_bridge.simulators.ofd import OfdSimulator
@@ -154,7 +154,7 @@ class Shop:
 
     def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Return when the bridge's state, asked for afresh each time, is so."""
-        with BridgeLine(BridgeAddress(self.broker.host, self.broker.port, Topics("kkt/v1", BRIDGE))) as line:
+        with BridgeClient(BridgeAddress(self.broker.host, self.broker.port, Topics("kkt/v1", BRIDGE))) as line:
             line.listen("status")
             wait_until(
                 lambda: condition(line.exchange("status", {}, "test", COMMAND_TIMEOUT_S)), COMMAND_TIMEOUT_S, what

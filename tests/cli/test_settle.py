@@ -6,7 +6,7 @@ import uuid
 import pytest
 from support.receipts import encoded, receipt
 
-from kkt_bridge.cli.words import message_lines, state_line
+from kkt_bridge.cli.message_text import message_lines, state_line
 from kkt_bridge.wire.examples import EXAMPLES
 
 ID = str(uuid.uuid4())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kkt_bridge.cli.remarks import remarks_on
+from kkt_bridge.cli.config_warnings import config_warnings
 from kkt_bridge.errors import SettingsError
 from kkt_bridge.settings import environment_for_children, load_settings
 
@@ -35,7 +35,7 @@ def refusal(load, tls="", **ofd):
 
 
 def remarks_about_ofd(settings):
-    return [remark for remark in remarks_on(settings) if remark.key.startswith("ofd.")]
+    return [remark for remark in config_warnings(settings) if remark.key.startswith("ofd.")]
 
 
 def test_a_private_authority_a_certificate_and_a_token_are_taken(load, authority, tmp_path):

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
-from kkt_bridge.cli.checkup.locks import LockHolder
-from kkt_bridge.cli.connection import BridgeAddress, BridgeAway, BridgeLine, CommandRefused, whoami
+from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
+from kkt_bridge.cli.checkup.journal import LockHolder
+from kkt_bridge.cli.connection import BridgeAddress, BridgeAway, BridgeClient, CommandRefused, whoami
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.client import BrokerClient
 from kkt_bridge.wire.topics import Topics
@@ -62,21 +62,21 @@ def echo_check(client: BrokerClient, topics: Topics, timeout_s: float = ECHO_TIM
 ROUND_TRIPS: Final = 3
 ANSWER_TIMEOUT_S: Final = 5.0
 SLOW_MS: Final = 40.0
-"""What the delayed acknowledgement of TCP costs at least where a side of the connection lacks TCP_NODELAY."""
+"""The least cost of TCP's delayed acknowledgement where a side of the connection lacks TCP_NODELAY."""
 
 _VERSIONS: Final = {5: "5", 4: "3.1.1"}
 
 
 @dataclass(slots=True)
 class BrokerCheckup:
-    """What was found, and the registers' states as the bridge told them; None if it told nothing."""
+    """Findings, and the registers' states by the bridge's answer; None without an answer."""
 
     findings: list[CheckupFinding] = field(default_factory=list)
     registers: dict[str, Any] | None = None
 
 
 def examine_broker(where: BridgeAddress, hold: LockHolder | None) -> BrokerCheckup:
-    """Whether the broker lets us in, and whether the bridge answers there; `hold` is that of its journal."""
+    """Check that the broker lets us in, and that the bridge answers there; `hold` is that of its journal."""
     checkup = BrokerCheckup()
     checkup.findings.extend(_examine(where, hold, checkup))
     return checkup
@@ -85,19 +85,19 @@ def examine_broker(where: BridgeAddress, hold: LockHolder | None) -> BrokerCheck
 def _examine(where: BridgeAddress, hold: LockHolder | None, checkup: BrokerCheckup) -> Iterator[CheckupFinding]:
     started = time.monotonic()
     try:
-        with BridgeLine(where) as line:
+        with BridgeClient(where) as client:
             took_ms = (time.monotonic() - started) * 1000
-            version = _VERSIONS[line.client.protocol]
+            version = _VERSIONS[client.client.protocol]
             yield ok("broker", f"{where.host}:{where.port} lets us in with MQTT {version}, in {took_ms:.0f} ms")
             yield _examine_echo(_echo(where))
-            yield from _examine_bridge(line, hold, checkup)
+            yield from _examine_bridge(client, hold, checkup)
     except BrokerAway as away:
         advice = "start the broker, or check mqtt.host, port, username and password; the bridge waits for it meanwhile"
         yield fail("broker", str(away), advice)
 
 
 def _echo(where: BridgeAddress) -> Echo:
-    """On a connection of its own: some brokers end it over a topic that they do not allow."""
+    """Send and receive on a connection of its own: some brokers end it over a topic that they do not allow."""
     with where.client() as client:
         return echo_check(client, where.topics)
 
@@ -121,10 +121,10 @@ def _examine_echo(echo: Echo) -> CheckupFinding:
     return warn("topics", f"{echo.topic} was taken by the broker and did not come back", advice)
 
 
-def _examine_bridge(line: BridgeLine, hold: LockHolder | None, checkup: BrokerCheckup) -> Iterator[CheckupFinding]:
-    line.listen("status")
+def _examine_bridge(client: BridgeClient, hold: LockHolder | None, checkup: BrokerCheckup) -> Iterator[CheckupFinding]:
+    client.listen("status")
     try:
-        line.require_bridge()
+        client.require_bridge()
     except BridgeAway as away:
         yield _examine_absence(str(away), hold)
         return
@@ -134,9 +134,9 @@ def _examine_bridge(line: BridgeLine, hold: LockHolder | None, checkup: BrokerCh
     else:
         yield ok("bridge", f"online at the broker, and running on this journal ({hold})")
     try:
-        yield _examine_round_trip(line, checkup)
+        yield _examine_round_trip(client, checkup)
     except BrokerAway as refused:
-        if not line.client.connected:
+        if not client.client.connected:
             raise
         # As it should be where there is an access list: the bridge carries commands out, and sends none.
         yield ok("bridge answers", f"not asked, as the bridge's own user may not send commands ({refused})")
@@ -151,12 +151,12 @@ def _examine_absence(how: str, hold: LockHolder | None) -> CheckupFinding:
     return fail("bridge", f"running on this journal ({hold}), but not at this broker: {how}", advice)
 
 
-def _examine_round_trip(line: BridgeLine, checkup: BrokerCheckup) -> CheckupFinding:
-    """The time from a command to its answer: twice through the broker, and two commits of the bridge."""
+def _examine_round_trip(client: BridgeClient, checkup: BrokerCheckup) -> CheckupFinding:
+    """Check the time from a command to its answer: twice through the broker, and two commits of the bridge."""
     times_ms = []
     for _ in range(ROUND_TRIPS):
         started = time.monotonic()
-        checkup.registers = line.exchange("status", {}, whoami(), ANSWER_TIMEOUT_S).get("kkt", {})
+        checkup.registers = client.exchange("status", {}, whoami(), ANSWER_TIMEOUT_S).get("kkt", {})
         times_ms.append((time.monotonic() - started) * 1000)
     took_ms = statistics.median(times_ms)
     reason = f"a command and its answer take {took_ms:.1f} ms"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
+from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.classify import line_failed
 from kkt_bridge.ofd.exchange import NO_HEALTH_CHECK, AnswerKind, OfdAnswer, OfdRequest

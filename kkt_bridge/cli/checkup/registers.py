@@ -5,8 +5,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from kkt_bridge.cli.checkup.findings import CheckupFinding, fail, ok, warn
-from kkt_bridge.cli.checkup.locks import holder
+from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
+from kkt_bridge.cli.checkup.journal import holder
 from kkt_bridge.cli.checkup.machine import local_time
 from kkt_bridge.clock import Clock
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
@@ -21,7 +21,7 @@ DRIFT_WARN_S: Final = 300.0
 
 
 def examine_registers(settings: Settings, states: Mapping[str, Any] | None, clock: Clock) -> Iterator[CheckupFinding]:
-    """Every register of the configuration; `states` are those of the bridge's answer, None where there was none."""
+    """Check every register of the configuration; `states` are from the bridge's answer, None where there was none."""
     for kkt in settings.kkt:
         check = f"register {kkt.id}"
         if isinstance(kkt, VirtualKktSettings):
@@ -31,7 +31,7 @@ def examine_registers(settings: Settings, states: Mapping[str, Any] | None, cloc
 
 
 def _examine_storage(check: str, path: Path, settings: Settings, clock: Clock) -> CheckupFinding:
-    """The file of a virtual fiscal storage, read beside whoever holds it."""
+    """Check the file of a virtual fiscal storage, read beside whoever holds it."""
     try:
         if not path.exists():
             return ok(check, f"virtual, {path} is made at the first start")
@@ -51,7 +51,7 @@ def _examine_storage(check: str, path: Path, settings: Settings, clock: Clock) -
 
 
 def _last_document(path: Path) -> tuple[str, FiscalDocument]:
-    """The FN's number and the last document; every line before it was read, and counted, on the way."""
+    """Return the FN's number and the last document; every line before it is read, and checked, on the way."""
     documents = read_documents(path)
     first = last = next(documents, None)
     if first is None or last is None:

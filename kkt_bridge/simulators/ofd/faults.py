@@ -17,7 +17,7 @@ DRIP_S = 0.3
 """Seconds between two bytes of an answer that drips."""
 
 PORTAL_URL = "http://portal.example/login"
-"""Where a redirection leads that nobody has given a place to."""
+"""The place of a redirection without a `location`."""
 
 Countdown = Literal["fail_next", "drop_answers_next", "close_kept_next"]
 Drip = Literal["head", "body", "continue"]
@@ -29,7 +29,7 @@ class InvalidOfdFaults(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OfdFaults:
-    """What is wrong with the OFD; the default is nothing. `FIELDS` says of each what it does."""
+    """The faults of the OFD; by default none. `FIELDS` says of each what it does."""
 
     outage: bool = False
     status: int | None = None
@@ -52,7 +52,7 @@ class OfdFaults:
     close_kept_next: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Only what is in force: a healthy OFD is an empty object, a used-up counter is gone."""
+        """Return only what is in force: a healthy OFD is an empty object, a used-up counter is gone."""
         return {
             field.name: list(value) if isinstance(value, tuple) else value
             for field in dataclasses.fields(self)
@@ -154,7 +154,7 @@ def parse_faults(content: Mapping[str, Any]) -> OfdFaults:
     """Return the faults that a JSON object asks for.
 
     Raises:
-        InvalidFaultsError: An unknown field or a value of the wrong kind; nothing is taken from the object.
+        InvalidOfdFaults: An unknown field or a value of the wrong kind; nothing is taken from the object.
     """
     for name, value in content.items():
         if name not in FIELDS:

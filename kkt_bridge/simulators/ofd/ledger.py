@@ -1,4 +1,4 @@
-"""The books of the simulated OFD: the documents it has, how often each came, the file that remembers."""
+"""The ledger of the simulated OFD: its documents, how often each came, and the file that keeps them."""
 
 import dataclasses
 import enum
@@ -20,7 +20,7 @@ class StateFileError(Exception):
 
 
 class TakeResult(enum.Enum):
-    """What the ledger says to a submission."""
+    """The ledger's verdict on a submission."""
 
     NEW = "new"
     REPEAT = "repeat"
@@ -41,7 +41,7 @@ class LedgerEntry:
     last_at: float
 
     def as_json(self, *, full: bool) -> dict[str, Any]:
-        """The entry as `/_received` shows it; `full` adds the last body."""
+        """Return the entry as `/_received` shows it; `full` adds the last body."""
         shown = {
             "key": self.last.key,
             "kkt": self.last.kkt,
@@ -67,7 +67,7 @@ class Conflict:
     at: float
 
     def as_json(self) -> dict[str, Any]:
-        """The conflict as `/_received` shows it."""
+        """Return the conflict as `/_received` shows it."""
         return {
             "key": self.accepted.key,
             "accepted": _shown(self.accepted),
@@ -176,12 +176,12 @@ class Ledger:
             self._requests += 1
 
     def take(self, at: float, submission: Submission) -> TakeResult:
-        """Judge a submission and remember it, on disk first.
+        """Decide on a submission and keep it, on disk first.
 
         Raises:
             OSError: The state file did not take it, so the ledger did not either.
         """
-        at = round(at, 3)  # as the file keeps it: the books must not change with a restart
+        at = round(at, 3)  # as the file keeps it: the ledger must not change with a restart
         with self._lock:
             if self._state is not None:
                 self._state.append(at, submission)
@@ -208,7 +208,7 @@ class Ledger:
         return TakeResult.REPEAT
 
     def as_json(self, *, full: bool) -> dict[str, Any]:
-        """The books as `/_received` shows them, documents in order of arrival."""
+        """Return the ledger as `/_received` shows it, documents in order of arrival."""
         with self._lock:
             entries, conflicts = list(self._entries.values()), list(self._conflicts)
             repeats, requests = self._repeats, self._requests

@@ -1,4 +1,4 @@
-"""What the simulated OFD answers: a request in, an answer out, no sockets."""
+"""The answers of the simulated OFD: a request in, an answer out, no sockets."""
 
 import dataclasses
 import hmac
@@ -27,7 +27,7 @@ LOGIN_PAGE = (
     b"<!DOCTYPE html>\n<html><head><title>Wi-Fi login</title></head>"
     b"<body><form>Your phone number: <input name=phone></form></body></html>\n"
 )
-"""What a captive portal says to everything."""
+"""The answer of a captive portal to everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class HttpResponse:
 
 
 def refusal(status: int, message: str) -> HttpResponse:
-    """An error answer that says why."""
+    """Return an error answer that says why."""
     return HttpResponse(status, {"error": message})
 
 
@@ -132,7 +132,7 @@ class OfdService:
         return _as_sent(answer, faults)
 
     def _instead(self, path: str, faults: OfdFaults) -> HttpResponse | None:
-        """The answer of a fault that keeps the request from being looked at, if one is in force."""
+        """Return the answer of a fault that keeps the request from being looked at, if one is in force."""
         if faults.outage:
             return refusal(faults.status or 503, "outage")
         if faults.login_page:
@@ -228,7 +228,7 @@ class OfdService:
 
 
 def _as_sent(answer: HttpResponse, faults: OfdFaults) -> HttpResponse:
-    """The answer with what faults do to every answer."""
+    """Return the answer with the faults that change every answer."""
     if faults == HEALTHY:
         return answer
     headers = dict(answer.headers)

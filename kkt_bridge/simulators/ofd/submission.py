@@ -1,4 +1,4 @@
-"""What a bridge hands in: one fiscal document under one idempotency key, checked as far as an OFD would."""
+"""A submission of a bridge: one fiscal document under one idempotency key, checked as far as an OFD would."""
 
 import json
 import re
@@ -31,7 +31,7 @@ class Submission:
 
     @property
     def document(self) -> tuple[str, int]:
-        """What tells one fiscal document from every other: the FN and the number inside it."""
+        """The identity of the fiscal document: the FN and the number inside it."""
         return self.fn_number, self.fd_number
 
 

@@ -1,4 +1,4 @@
-"""What a message says, in one line for people: by the topic below the bridge's branch.
+"""Messages as lines for people, by the topic below the bridge's branch.
 
 Messages are read as plain JSON, field by field: this may be an older or a newer program than the bridge.
 """
@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from kkt_bridge.cli.screen import BAD, FAINT, GOOD, PLAIN, WARNING, line
+from kkt_bridge.cli.output import BAD, FAINT, GOOD, PLAIN, WARNING, line
 
 Message = Mapping[str, Any]
 Part = tuple[object, str]
 
 RAW_SHOWN_MAX: Final = 300
-"""Characters of a payload that says nothing known."""
+"""Characters of a payload of an unknown kind."""
 
 _STYLES: Final = MappingProxyType(
     {
@@ -29,21 +29,21 @@ _STYLES: Final = MappingProxyType(
 
 
 def message_lines(below: str, payload: bytes) -> list[Text]:
-    """What this payload says on this topic below the branch: a line, or one for each step that it tells of."""
+    """Return the text of a payload on this topic below the branch: a line, or one for each step in it."""
     try:
-        told = _told(below, json.loads(payload))
+        lines = _parts_of(below, json.loads(payload))
     except (ValueError, RecursionError):
-        told = [[(payload[:RAW_SHOWN_MAX].decode(errors="replace"), PLAIN)]]
-    return [line((f"{below:<22} ", FAINT), *parts) for parts in told]
+        lines = [[(payload[:RAW_SHOWN_MAX].decode(errors="replace"), PLAIN)]]
+    return [line((f"{below:<22} ", FAINT), *parts) for parts in lines]
 
 
 def state_line(name: str, content: Any) -> Text:
-    """A line of the overview: what `state/{name}` says."""
-    return line((f"{name.removeprefix('kkt/'):<9} ", FAINT), *_told(f"state/{name}", content)[0])
+    """Return a line of the overview for `state/{name}`."""
+    return line((f"{name.removeprefix('kkt/'):<9} ", FAINT), *_parts_of(f"state/{name}", content)[0])
 
 
 def reply_lines(content: Message) -> list[Text]:
-    """What became of a receipt, a line, and below it each field that was wrong."""
+    """Return a reply as a line, and below it each field that was wrong."""
     fields = (content.get("error") or {}).get("fields") or []
     return [
         line(*_reply(content)),
@@ -52,28 +52,28 @@ def reply_lines(content: Message) -> list[Text]:
 
 
 def moment(text: str | None) -> str:
-    """A time of the contract as people read it: the bridge's own, to the second."""
+    """Return a time of the contract as people read it: the bridge's own, to the second."""
     return "never" if text is None else text[:19].replace("T", " ")
 
 
 def coloured(word: str) -> Part:
-    """A status in its colour."""
+    """Return a status in its colour."""
     return word, _STYLES.get(word, PLAIN)
 
 
-def _told(below: str, content: Any) -> list[list[Part]]:
-    """The parts of each line."""
+def _parts_of(below: str, content: Any) -> list[list[Part]]:
+    """Return the parts of each line."""
     try:
         if below == "event/receipt":
             return [_step(step) for step in content["steps"]]
-        teller = next(teller for pattern, teller in _TELLERS.items() if re.fullmatch(pattern, below))
-        return [teller(content)]
+        formatter = next(formatter for pattern, formatter in _FORMATTERS.items() if re.fullmatch(pattern, below))
+        return [formatter(content)]
     except (StopIteration, LookupError, TypeError, ValueError, AttributeError):
         return [_anything(content)]
 
 
 def _anything(content: Any) -> list[Part]:
-    """A message of a kind unknown here, or not as it is known."""
+    """Return a message of an unknown kind, or shape, field by field."""
     if not isinstance(content, dict):
         return [(json.dumps(content, ensure_ascii=False)[:RAW_SHOWN_MAX], PLAIN)]
     facts = (
@@ -140,8 +140,8 @@ def _alerts(state: Message) -> list[Part]:
 
 
 def alert_lines(state: Message) -> list[Text]:
-    """Each alert that is raised: what is the matter and since when, and below it what to do."""
-    return [told for alert in state.get("alerts") or () for told in _one_alert(alert)]
+    """Return each alert that is raised, with its time, and below it what to do."""
+    return [text for alert in state.get("alerts") or () for text in _one_alert(alert)]
 
 
 def _one_alert(alert: Message) -> list[Text]:
@@ -252,7 +252,7 @@ def _result(result: Message) -> list[Part]:
     return [(f"{result['error']['code']}: ", BAD), (result["error"]["message"], PLAIN)]
 
 
-_TELLERS: Final[Mapping[str, Callable[[Message], list[Part]]]] = MappingProxyType(
+_FORMATTERS: Final[Mapping[str, Callable[[Message], list[Part]]]] = MappingProxyType(
     {
         "state/online": _online,
         "state/health": _health,
@@ -272,4 +272,4 @@ _TELLERS: Final[Mapping[str, Callable[[Message], list[Part]]]] = MappingProxyTyp
         "command/[^/]+/result": _result,
     }
 )
-"""Who tells what, by the topic below the branch."""
+"""Formatters by the topic below the branch."""

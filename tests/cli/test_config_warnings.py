@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kkt_bridge.cli.remarks import remarks_on
+from kkt_bridge.cli.config_warnings import config_warnings
 from kkt_bridge.settings import load_settings
 
 CONFIG = """
@@ -29,7 +29,7 @@ def keys(tmp_path: Path, text: str, **environment: str) -> list[str]:
     file = tmp_path / "bridge.toml"
     file.write_text(text)
     variables = {f"KKT_BRIDGE__{name}": value for name, value in environment.items()}
-    return [remark.key for remark in remarks_on(load_settings(file, variables))]
+    return [remark.key for remark in config_warnings(load_settings(file, variables))]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_registers_that_do_not_say_from_whom_buyers_get_their_receipts(tmp_path)
     file = tmp_path / "bridge.toml"
     file.write_text(CONFIG + '[pos]\n"pos-1" = "kkt-1"\n' + REGISTER.format(1) + without.format(2))
 
-    (remark,) = remarks_on(load_settings(file, {}))
+    (remark,) = config_warnings(load_settings(file, {}))
 
     assert remark.key == "kkt.sender_email"
     assert remark.message.startswith("none for kkt-2: ")

@@ -1,5 +1,6 @@
-"""What the operators' commands put on the screen: colours on a terminal, plain lines anywhere else, JSON on demand."""
+"""Output of the operators' commands: colours on a terminal, plain lines anywhere else, JSON on demand."""
 
+import argparse
 import json
 import os
 import select
@@ -22,7 +23,7 @@ _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that move the cursor, turn the writing direction, or cannot be written at all."""
 
 
-class Screen(Console):
+class Output(Console):
     """Standard output for people: unwrapped, whatever its encoding."""
 
     def __init__(self) -> None:
@@ -30,36 +31,44 @@ class Screen(Console):
         super().__init__(highlight=False, soft_wrap=True, emoji=False)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command whether a reader that has left is a good end; rich would exit with 1."""
+        """Raise, so that the command decides whether that is a good end; rich would exit with 1."""
         raise BrokenPipeError
 
 
 def line(*parts: tuple[object, str]) -> Text:
-    """A line of parts, each with its style; nothing in them can reach the terminal as a command."""
+    """Return a line of parts, each with its style; nothing in them can reach the terminal as a command."""
     return Text.assemble(*((printable(str(part)), style) for part, style in parts))
 
 
 def printable(text: str) -> str:
-    """The text with control and direction characters shown as escapes: what others wrote must not steer a terminal."""
+    """Return the text with control and direction characters as escapes: a message must not steer a terminal."""
     if text.isprintable():
         return text
     return "".join(ascii(char)[1:-1] if unicodedata.category(char) in _HIDDEN else char for char in text)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on one line, at once."""
+    """Print a JSON value on one line, at once."""
     # In ASCII: some of what Unicode calls text ends a line or turns it round.
     print(json.dumps(value), flush=True)
 
 
-def complain(command: str, message: str) -> None:
-    """One line on standard error."""
+def print_result(args: argparse.Namespace, result: Any, text: str | Text) -> None:
+    """Print what came of a command: as JSON where `--json` asks for it, or else this text."""
+    if args.json:
+        print_json(result)
+    else:
+        Output().print(line((text, PLAIN)) if isinstance(text, str) else text)
+
+
+def print_error(command: str, message: str) -> None:
+    """Print one line on standard error."""
     print(f"kkt-bridge {command}: {printable(message)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def until_reader_leaves() -> Iterator[None]:
-    """For a command that follows for ever: Ctrl-C and a closed pipe are its good ends."""
+    """End the block in good order at Ctrl-C and at a closed pipe: for a command that runs for ever."""
     try:
         yield
     except KeyboardInterrupt:
@@ -70,7 +79,7 @@ def until_reader_leaves() -> Iterator[None]:
 
 
 def reader_has_left() -> bool:
-    """Whether standard output is a pipe that nobody reads any more: it may be long until a write would tell."""
+    """Return whether standard output is a pipe without a reader: it may be long until a write would tell."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkt_bridge.cli.screen import line, printable
-from kkt_bridge.cli.words import RAW_SHOWN_MAX, message_lines, reply_lines, state_line
+from kkt_bridge.cli.message_text import RAW_SHOWN_MAX, message_lines, reply_lines, state_line
+from kkt_bridge.cli.output import line, printable
 from kkt_bridge.wire.catalogue import CATALOGUE
 
 TOPICS = {entry.name: re.sub(r"{\w+}", "x-1", entry.topic).removeprefix("kkt/v1/x-1/") for entry in CATALOGUE}
