@@ -14,7 +14,7 @@ from kkt_bridge.journal.copying import require_whole
 from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.recovered import REMARK
 from kkt_bridge.journal.schema import known_schema, schema_of
-from kkt_bridge.journal.tombstones import OUTLINE_SQL, outline
+from kkt_bridge.journal.tombstones import SUMMARY_SQL, summary_of
 from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
@@ -102,8 +102,8 @@ def _live(connection: sqlite3.Connection) -> Iterator[Claim]:
 
 
 def _purged(connection: sqlite3.Connection) -> Iterator[Claim]:
-    for row in connection.execute(OUTLINE_SQL):
-        yield Claim(*outline(row), attempts=None, document=None)
+    for row in connection.execute(SUMMARY_SQL):
+        yield Claim(*summary_of(row), attempts=None, document=None)
 
 
 _LIVE = """

@@ -39,7 +39,7 @@ from kkt_bridge.journal.quarantine import (
     signs_of_lost_journal,
 )
 from kkt_bridge.journal.schema import known_schema, migrations
-from kkt_bridge.journal.settings import TAKE_UP
+from kkt_bridge.journal.settings import MARK_AS_RESTORED
 from kkt_bridge.settings import journal_path
 
 READER_CACHE_KIB: Final = 512
@@ -101,7 +101,7 @@ class Database:
         self._lock = JournalLock(self.path)
         self._writer: Connection | None = None
         self._readers: Engine | None = None
-        self.was_put_here = False
+        self.was_restored = False
         """Whether this start found another file than the one that was used here last: its memory may be an old one."""
 
     @property
@@ -143,7 +143,7 @@ class Database:
         """
         self._lock.take()
         try:
-            self._require_what_was_there()
+            self._require_no_lost_journal()
             require_one_name(self.path)
             require_own_log(self.path, self._lock.generations)
             in_file = generation_of_file(self.path)
@@ -182,7 +182,7 @@ class Database:
             self._writer = None
         self._lock.release()
 
-    def _require_what_was_there(self) -> None:
+    def _require_no_lost_journal(self) -> None:
         """Begin no empty journal in the place of one that is gone: it would not know what was printed.
 
         Errors: JournalDamaged, JournalLost.
@@ -275,18 +275,18 @@ class Database:
         source: Any = self.writer.connection.driver_connection
         row = source.execute("SELECT value FROM settings WHERE name = ?", (SETTING,)).fetchone()
         known, found = self._lock.generations, str(row[0]) if row else NAMELESS
-        self.was_put_here = found not in known or found + FOREIGN in known
+        self.was_restored = found not in known or found + FOREIGN in known
         if known and found not in known:
             log.warning("%s is not the file that was used here last: a copy was put back", self.path)
         new = new_generation()
         # The file may go without any of these into the next start, by a kill now or by a checkpoint later.
         old = {found} if in_file is None else {in_file, found}
-        foreign = {name + FOREIGN for name in old} if self.was_put_here else set()
+        foreign = {name + FOREIGN for name in old} if self.was_restored else set()
         if not self._lock.remember(frozenset({*old, *foreign, new})):
             return
         try:
             with self.transaction() as writer:
-                for statement in TAKE_UP if self.was_put_here else ():
+                for statement in MARK_AS_RESTORED if self.was_restored else ():
                     writer.exec_driver_sql(statement)
                 for name, value in ((SETTING, new), (BRIDGE, self._bridge)):
                     if value is not None:

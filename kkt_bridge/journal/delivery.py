@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, text, upda
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import IllegalTransition
-from kkt_bridge.journal.records import DeadLetter, DueDocument, Movable, Unfixed
+from kkt_bridge.journal.records import DeadLetter, DocumentWithoutBody, DueDocument, ReceiptRow
 from kkt_bridge.journal.statements import PreparedStatement, WhereIn
 from kkt_bridge.journal.tables import (
     IS_UNSENT,
@@ -36,14 +36,14 @@ def ready_documents(connection: Connection, kkt: str, after: int, limit: int) ->
     return [_due(row) for row in rows]
 
 
-def unfixed_documents(connection: Connection, after: int, limit: int) -> list[Unfixed]:
+def documents_without_body(connection: Connection, after: int, limit: int) -> list[DocumentWithoutBody]:
     """Documents that the OFD lacks and whose body was never made, of all registers, behind document `after`.
 
     They come from a journal of an earlier schema, from a repair, or from a storage's memory of a lost journal.
     """
     rows = _UNFIXED(connection, {"after": after, "limit": limit})
     return [
-        Unfixed(
+        DocumentWithoutBody(
             document=row.document,
             key=ReceiptKey(row.pos_id, row.receipt_id),
             kkt=row.kkt,
@@ -152,12 +152,12 @@ def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
     _give_up(tx, letter, letter.document, "discarded", reason)
 
 
-def expire(tx: Transaction, letter: Movable, document: int) -> None:
+def expire(tx: Transaction, letter: ReceiptRow, document: int) -> None:
     """Give up a dead letter that nobody has decided on: the receipt's last step tells so."""
     _give_up(tx, letter, document, "expired", "nobody requeued or discarded it in time")
 
 
-def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, reason: str) -> None:
+def _give_up(tx: Transaction, letter: ReceiptRow, document: int, delivery: str, reason: str) -> None:
     _change_dead(tx, _GIVEN_UP, letter, {"document": document, "new_delivery": delivery})
     # From now on, not from its death: what was decided is kept as long as the letter was.
     _DECIDED(tx.connection, {"row_id": letter.id, "new_ended": tx.instant.steady_ms})
@@ -173,7 +173,7 @@ def _give_up(tx: Transaction, letter: Movable, document: int, delivery: str, rea
     )
 
 
-def _change_dead(tx: Transaction, statement: PreparedStatement, letter: Movable, values: dict[str, Any]) -> None:
+def _change_dead(tx: Transaction, statement: PreparedStatement, letter: ReceiptRow, values: dict[str, Any]) -> None:
     """The stored letter guards itself: it may have been requeued or discarded since it was read."""
     if statement(tx.connection, values).rowcount != 1:
         raise IllegalTransition(f"{letter.key} is no longer a dead letter")

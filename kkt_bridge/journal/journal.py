@@ -19,7 +19,7 @@ from kkt_bridge.clock import Clock, Hlc
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.database import Database
-from kkt_bridge.journal.settings import taken_up_at
+from kkt_bridge.journal.settings import restored_at_commit
 from kkt_bridge.journal.transaction import (
     FD_MARK,
     ClockFigures,
@@ -90,7 +90,7 @@ class Journal:
         self._opened_at_s = 0.0
         self._wall_at_open_ms = 0
         self._damage: str | None = None
-        self.taken_up_at = 0
+        self.restored_at_commit = 0
         """The last commit of a memory that was put here, and may be an old one (see `memory.py`); 0 where none was."""
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
@@ -101,10 +101,10 @@ class Journal:
         with self._database.reader() as connection:
             figures = {(row.kkt, row.name): row.value for row in connection.execute(select(tables.figures))}
             awaited = connection.execute(select(tables.recovered.c.fd_number).limit(1)).first()
-            self.taken_up_at = taken_up_at(connection)
+            self.restored_at_commit = restored_at_commit(connection)
         clock = ClockFigures(**{name: figures.pop(("", name), 0) for name in ClockFigures._fields})
-        if self._database.was_put_here:  # also where the disk did not take that fact
-            self.taken_up_at = clock.commit_no
+        if self._database.was_restored:  # also where the disk did not take that fact
+            self.restored_at_commit = clock.commit_no
         marks = [name for kkt, name in figures if not kkt and name.startswith(FD_MARK)]
         fd_marks = {name.removeprefix(FD_MARK): figures.pop(("", name)) for name in marks}
         pending = sum(count for (_, kind), count in figures.items() if kind in PENDING)

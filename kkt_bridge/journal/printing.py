@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, text
 
 from kkt_bridge.clock import Hlc
-from kkt_bridge.journal.records import ID_BITS, Movable, PrintTask
+from kkt_bridge.journal.records import ID_BITS, PrintTask, ReceiptRow
 from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
@@ -27,7 +27,7 @@ def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit:
     """
     waiting = _TASKS(tx.connection, {"kkt": kkt, "status": Status.BUFFERED, "limit": limit}).fetchall()
     for row in waiting:
-        buffered = Movable(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status.BUFFERED)
+        buffered = ReceiptRow(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status.BUFFERED)
         tx.move(buffered, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
     return [_task(row, fn_number, last_fd_number) for row in waiting]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, LargeBinary, Text, bindparam, delete, func, insert, select, update
 
 from kkt_bridge.clock import Hlc
-from kkt_bridge.journal.records import NewReceipt, Original, PendingReceipt, StoredReceipt, WaitingReceipt
+from kkt_bridge.journal.records import NewReceipt, PendingReceipt, RefundedSale, StoredReceipt, WaitingReceipt
 from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import (
     IS_PENDING,
@@ -107,7 +107,7 @@ def record_of(connection: Connection, row_id: int) -> StoredReceipt | None:
     return None if row is None else _stored(row)
 
 
-def find_original(connection: Connection, key: ReceiptKey) -> Original | None:
+def find_refunded_sale(connection: Connection, key: ReceiptKey) -> RefundedSale | None:
     """The sale that a refund means which names this id and comes from this POS, with what was refunded of it so far.
 
     Several POS may have used the id: the refund means the sale of its own POS, and where that has none, the first.
@@ -121,7 +121,7 @@ def find_original(connection: Connection, key: ReceiptKey) -> Original | None:
     refunds += refunds_in_tombstones(connection, key.receipt_id)
     # A refund from the POS of another such sale was one of that sale.
     refunded = sum(kopecks for refunder, kopecks in refunds if refunder not in sellers)
-    return Original(status=sale.status, type=sale.type, total=sale.total, refunded=refunded)
+    return RefundedSale(status=sale.status, type=sale.type, total=sale.total, refunded=refunded)
 
 
 def readdress(tx: Transaction, stored: StoredReceipt, topic: str, correlation: bytes | None) -> None:

@@ -9,7 +9,7 @@ from kkt_bridge.receipts.lifecycle import Status
 
 
 @dataclass(frozen=True, slots=True)
-class Movable:
+class ReceiptRow:
     """What is needed of a receipt's row to move it on."""
 
     id: int
@@ -83,7 +83,7 @@ class PendingReceipt:
 
 
 @dataclass(frozen=True, slots=True)
-class PrintTask(Movable):
+class PrintTask(ReceiptRow):
     """A receipt that its register is to print, or was printing when something broke."""
 
     body: str
@@ -98,7 +98,7 @@ class PrintTask(Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class DueDocument(Movable):
+class DueDocument(ReceiptRow):
     """A fiscal document on its way to the OFD; `id` is the receipt's, `document` its own."""
 
     document: int
@@ -111,7 +111,7 @@ class DueDocument(Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class Unfixed:
+class DocumentWithoutBody:
     """A fiscal document of which the OFD's body is still to be made."""
 
     document: int
@@ -127,7 +127,7 @@ class Unfixed:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter(Movable):
+class DeadLetter(ReceiptRow):
     """A document that the OFD would not have."""
 
     document: int
@@ -139,7 +139,7 @@ class DeadLetter(Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
+class RefundedSale:
     """A sale that a refund names."""
 
     status: Status

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, select, text
 
 from kkt_bridge.journal.delivery import expire
 from kkt_bridge.journal.receipts import record_of
-from kkt_bridge.journal.records import Movable
+from kkt_bridge.journal.records import ReceiptRow
 from kkt_bridge.journal.statements import PreparedStatement
 from kkt_bridge.journal.tables import (
     IS_EVENT,
@@ -55,7 +55,7 @@ class Page(NamedTuple):
     """The row to go on from; None when there is nothing further that could be old enough."""
 
 
-class Trace(NamedTuple):
+class ExpiringRecords(NamedTuple):
     """A kind of record that belongs to no receipt, and how the old ones of it are found and dropped."""
 
     name: str
@@ -84,7 +84,9 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, aged: list[int]) -> int
     rows = [row for row_id in aged if (row := _row(tx, row_id)) is not None]
     overdue = [row for row in rows if _is_overdue(row, limits)]
     for row in overdue:
-        expire(tx, Movable(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status(row.status)), row.document)
+        expire(
+            tx, ReceiptRow(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status(row.status)), row.document
+        )
     going = [row for row in rows if not _is_overdue(row, limits) and _may_go(tx.connection, row, limits)]
     if going:
         _purge(tx, going)
@@ -100,15 +102,15 @@ def _purge(tx: Transaction, going: list[Any]) -> None:
         tx.counts[row.kkt, row.status] -= 1
 
 
-def old_traces(connection: Connection, trace: Trace, limits: PurgeLimits, batch: int) -> list[Any]:
+def expired_keys(connection: Connection, trace: ExpiringRecords, limits: PurgeLimits, batch: int) -> list[Any]:
     """The keys of the oldest records of this kind whose time is over."""
     rows = trace.find(connection, {"before": getattr(limits, trace.limit), "limit": batch})
     return [row[0] for row in rows]
 
 
-def drop_traces(tx: Transaction, trace: Trace, limits: PurgeLimits, batch: int) -> None:
+def drop_expired(tx: Transaction, trace: ExpiringRecords, limits: PurgeLimits, batch: int) -> None:
     """Drop so many of them."""
-    keys = old_traces(tx.connection, trace, limits, batch)
+    keys = expired_keys(tx.connection, trace, limits, batch)
     trace.drop(tx.connection, [{"key": key} for key in keys])
 
 
@@ -201,12 +203,12 @@ _OLD_EVENTS: Final = PreparedStatement(
     .limit(bindparam("limit"))
 )
 _DROP_EVENT: Final = PreparedStatement(delete(outbox).where(_o.id == bindparam("key")))
-TRACES: Final = (
-    Trace("commands that only asked", _OLD_QUESTIONS, _DROP_COMMAND, "synced_before_ms"),
-    Trace("commands", _OLD_COMMANDS, _DROP_COMMAND, "dead_before_ms"),
-    Trace("refusals", _OLD_REFUSALS, _DROP_REFUSAL, "synced_before_ms"),
-    Trace("steps of refused requests", _TOLD_LOOSE_STEPS, _DROP_STEP, "steps_published"),
-    Trace("events", _OLD_EVENTS, _DROP_EVENT, "events_before_ms"),
+EXPIRING_RECORDS: Final = (
+    ExpiringRecords("commands that only asked", _OLD_QUESTIONS, _DROP_COMMAND, "synced_before_ms"),
+    ExpiringRecords("commands", _OLD_COMMANDS, _DROP_COMMAND, "dead_before_ms"),
+    ExpiringRecords("refusals", _OLD_REFUSALS, _DROP_REFUSAL, "synced_before_ms"),
+    ExpiringRecords("steps of refused requests", _TOLD_LOOSE_STEPS, _DROP_STEP, "steps_published"),
+    ExpiringRecords("events", _OLD_EVENTS, _DROP_EVENT, "events_before_ms"),
 )
 """Replies are not among them: they wait for the broker for ever."""
 

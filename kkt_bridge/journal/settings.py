@@ -25,13 +25,13 @@ SET_SETTING: Final = BulkInsert(
 )
 
 
-TAKEN_UP: Final = "taken_up_at"
+RESTORED_AT_COMMIT: Final = "taken_up_at"
 """The row of `settings` with the last commit that was in the file when it was put here; missing where it never was."""
 
-HELD: Final = "held/"
+HELD_PREFIX: Final = "held/"
 """Before the name of a register: the row of `settings` with what `HeldStorage` says, as `commit FN`."""
 
-TAKE_UP: Final = (
+MARK_AS_RESTORED: Final = (
     """
     INSERT OR REPLACE INTO settings (name, value)
     SELECT 'taken_up_at', ifnull((SELECT value FROM figures WHERE kkt = '' AND name = 'commit_no'), 0)
@@ -52,14 +52,14 @@ class HeldStorage(NamedTuple):
     fn_number: str
 
 
-def taken_up_at(connection: Connection) -> int:
+def restored_at_commit(connection: Connection) -> int:
     """The last commit that was in the file when it was put here; 0 where it never was."""
-    return int(get_setting(connection, TAKEN_UP) or 0)
+    return int(get_setting(connection, RESTORED_AT_COMMIT) or 0)
 
 
 def storage_held_by(connection: Connection, kkt: str) -> HeldStorage | None:
     """What the register held when it was last read; None where it never was."""
-    value = get_setting(connection, HELD + kkt)
+    value = get_setting(connection, HELD_PREFIX + kkt)
     if value is None:
         return None
     commit_no, _, fn_number = value.partition(" ")
@@ -68,4 +68,4 @@ def storage_held_by(connection: Connection, kkt: str) -> HeldStorage | None:
 
 def note_held_storage(tx: Transaction, kkt: str, fn_number: str) -> None:
     """The register's storage has been read to its end under this memory."""
-    set_setting(tx, HELD + kkt, f"{tx.commit_no} {fn_number}")
+    set_setting(tx, HELD_PREFIX + kkt, f"{tx.commit_no} {fn_number}")

@@ -66,7 +66,7 @@ _NO_FIGURES: Final = dict.fromkeys(_Figures._fields)
 
 def write_tombstones(tx: Transaction, receipts: Sequence[StoredReceipt], originals: Sequence[str | None]) -> None:
     """Lay down the tombstones of these receipts, each with the sale that it refunds, if it names one."""
-    stones = [_stone(tx, receipt, original) for receipt, original in zip(receipts, originals, strict=True)]
+    stones = [_tombstone_row(tx, receipt, original) for receipt, original in zip(receipts, originals, strict=True)]
     _INSERT(tx.connection, stones)
 
 
@@ -93,7 +93,7 @@ def refunds_in_tombstones(connection: Connection, receipt_id: str) -> list[tuple
     return [(row.pos_id, row.total) for row in _REFUNDS(connection, values)]
 
 
-class Outline(NamedTuple):
+class TombstoneSummary(NamedTuple):
     """What an audit needs of a tombstone: cheaper than the whole of it."""
 
     key: ReceiptKey
@@ -107,25 +107,25 @@ class Outline(NamedTuple):
     fiscal_sign: str | None
 
 
-OUTLINE_SQL: Final = """
+SUMMARY_SQL: Final = """
 SELECT t.pos_id, t.receipt_id, s.kkt, t.status, t.type, t.total, t.operation, s.fn_number, t.fd_number, t.fiscal_sign,
     t.mark
 FROM tombstones AS t JOIN storages AS s ON s.id = t.storage
 """
 
 
-def outline(row: Sequence[Any]) -> Outline:
+def summary_of(row: Sequence[Any]) -> TombstoneSummary:
     """A row of `OUTLINE_SQL` in words."""
     pos_id, packed, kkt, status, kind, total, operation, fn_number, fd_number, sign, text = row
     word = _TYPES[kind]
     operation = word if word in _OPERATIONS else None if operation is None else _OPERATIONS[operation]
     named = (ReceiptKey(pos_id, _unpacked(packed)), kkt, _STATUSES[status], word, total, operation)
     if fd_number is not None:
-        return Outline(*named, fn_number, fd_number, str(sign)[1:])
+        return TombstoneSummary(*named, fn_number, fd_number, str(sign)[1:])
     if text is None:
-        return Outline(*named, None, None, None)
+        return TombstoneSummary(*named, None, None, None)
     mark = FiscalMark.model_validate_json(text)
-    return Outline(*named, mark.fn_number, mark.fd_number, mark.fiscal_sign)
+    return TombstoneSummary(*named, mark.fn_number, mark.fd_number, mark.fiscal_sign)
 
 
 def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[ReceiptKey]:
@@ -133,9 +133,9 @@ def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[ReceiptKey]:
     return [ReceiptKey(row["pos_id"], _unpacked(row["receipt_id"])) for row in rows]
 
 
-def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dict[str, Any]:
+def _tombstone_row(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dict[str, Any]:
     base_ms = receipt.hlc.wall_ms
-    parts = _taken_apart(receipt)
+    parts = _mark_figures(receipt)
     storage, figures = parts or (_Storage(receipt.kkt), None)
     return {
         "receipt_id": _packed(receipt.key.receipt_id),
@@ -159,14 +159,14 @@ def _stone(tx: Transaction, receipt: StoredReceipt, original: str | None) -> dic
     }
 
 
-def _taken_apart(receipt: StoredReceipt) -> tuple[_Storage, _Figures] | None:
+def _mark_figures(receipt: StoredReceipt) -> tuple[_Storage, _Figures] | None:
     """The parts of a receipt's mark; None where there is none, or they would not make up the same text."""
     if receipt.mark is None:
         return None
     base_s = receipt.hlc.wall_ms // 1000
     try:
         storage, figures = _parts(FiscalMark.model_validate_json(receipt.mark), receipt, base_s)
-        text = _put_together(storage, figures, receipt.type, receipt.total, base_s)
+        text = _mark_text(storage, figures, receipt.type, receipt.total, base_s)
     except _OF_ANOTHER_FORM:
         return None
     return (storage, figures) if text == receipt.mark else None
@@ -193,7 +193,7 @@ def _operation_of(mark: FiscalMark, total: int) -> Operation:
     return next(operation for operation in _OPERATIONS if _qr_of(mark, total, operation) == mark.qr)
 
 
-def _put_together(storage: _Storage, figures: _Figures, kind: str, total: int, base_s: int) -> str:
+def _mark_text(storage: _Storage, figures: _Figures, kind: str, total: int, base_s: int) -> str:
     """The mark as it was stored."""
     zone = timezone(timedelta(minutes=storage.utc_offset_min))
     at = (_EPOCH + timedelta(seconds=figures.dated_after_s + base_s)).astimezone(zone)
@@ -258,7 +258,7 @@ def _mark(row: Any) -> str | None:
         return None if row.mark is None else str(row.mark)
     storage = _Storage(*(getattr(row, name) for name in _Storage._fields))
     figures = _Figures(*(getattr(row, name) for name in _Figures._fields))
-    return _put_together(storage, figures, _TYPES[row.type], row.total, row.hlc_wall_ms // 1000)
+    return _mark_text(storage, figures, _TYPES[row.type], row.total, row.hlc_wall_ms // 1000)
 
 
 def _storage_id(tx: Transaction, storage: _Storage) -> int:

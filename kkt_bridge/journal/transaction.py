@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from kkt_bridge.clock import Hlc
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, Movable, Sale, Step, StoredReceipt
+from kkt_bridge.journal.records import ID_BITS, NO_SALE, Message, ReceiptRow, Sale, Step, StoredReceipt
 from kkt_bridge.journal.statements import (
     SIZES,
     BulkInsert,
@@ -88,7 +88,7 @@ class MoveKind(NamedTuple):
 class Move(NamedTuple):
     """A transition to be written."""
 
-    row: Movable
+    row: ReceiptRow
     values: tuple[Any, ...]
     """Of the columns."""
 
@@ -197,7 +197,7 @@ class Transaction:
 
     def move(
         self,
-        row: Movable,
+        row: ReceiptRow,
         target: Status,
         *,
         fd_number: int | None = None,

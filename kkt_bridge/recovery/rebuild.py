@@ -22,7 +22,7 @@ from kkt_bridge.journal.lock import JournalLock, lock_of
 from kkt_bridge.journal.quarantine import all_quarantined, finish_quarantine, quarantine
 from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, record_recovered
-from kkt_bridge.journal.settings import HELD
+from kkt_bridge.journal.settings import HELD_PREFIX
 from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import FD_MARK, Transaction
 from kkt_bridge.receipts.checks import print_warnings
@@ -230,9 +230,9 @@ def _storages_held(saved: Salvage, storages: Sequence[DocumentSource]) -> dict[s
     The registers' own storages come first among `storages`. What waits and may stand on a storage that was not read is
     left to a person by its lane (see `kkt_bridge.journal.settings`).
     """
-    held = {name: value for name, value in saved.settings.items() if name.startswith(HELD)}
+    held = {name: value for name, value in saved.settings.items() if name.startswith(HELD_PREFIX)}
     read = {storage.fn_number for storage in storages}
-    now = {HELD + storage.kkt: storage.fn_number for storage in reversed(storages)}
+    now = {HELD_PREFIX + storage.kkt: storage.fn_number for storage in reversed(storages)}
     return {
         name: f"0 {now[name]}" if name in now and value.partition(" ")[2] in read else value
         for name, value in held.items()

@@ -14,13 +14,13 @@ from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import steps_published
 from kkt_bridge.journal.retention import (
-    TRACES,
+    EXPIRING_RECORDS,
+    ExpiringRecords,
     PurgeLimits,
     Space,
-    Trace,
     aged_receipts,
-    drop_traces,
-    old_traces,
+    drop_expired,
+    expired_keys,
     purge_receipts,
     space_of,
     vacuum,
@@ -91,8 +91,8 @@ class Housekeeping:
     def _begin_round(self) -> Iterator[None]:
         """All that there is to do, with a stop after each step."""
         yield from self._purge_receipts()
-        for trace in TRACES:
-            yield from self._purge_traces(trace)
+        for trace in EXPIRING_RECORDS:
+            yield from self._purge_records(trace)
         yield from self._give_space_back()
 
     def _purge_receipts(self) -> Iterator[None]:
@@ -112,10 +112,10 @@ class Housekeeping:
         if expired:
             log.warning("dead letters that nobody requeued or discarded in time have expired: %d", expired)
 
-    def _purge_traces(self, trace: Trace) -> Iterator[None]:
+    def _purge_records(self, trace: ExpiringRecords) -> Iterator[None]:
         limits = self._limits()
-        while self._journal.read(lambda connection: old_traces(connection, trace, limits, 1)):
-            self._journal.write(lambda tx: drop_traces(tx, trace, limits, BATCH_MAX))
+        while self._journal.read(lambda connection: expired_keys(connection, trace, limits, 1)):
+            self._journal.write(lambda tx: drop_expired(tx, trace, limits, BATCH_MAX))
             yield
 
     def _give_space_back(self) -> Iterator[None]:

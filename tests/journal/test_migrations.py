@@ -11,10 +11,10 @@ from support.stages import a_mark, check_counts, new_journal, rows
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.commands import find_command, open_commands
-from kkt_bridge.journal.delivery import dead_letters, ready_documents, unfixed_documents
+from kkt_bridge.journal.delivery import dead_letters, documents_without_body, ready_documents
 from kkt_bridge.journal.outbox import history_of, messages_after, steps_after, with_sales
 from kkt_bridge.journal.printing import tasks_in_doubt
-from kkt_bridge.journal.receipts import find_original, find_receipt, find_refusal
+from kkt_bridge.journal.receipts import find_receipt, find_refunded_sale, find_refusal
 from kkt_bridge.journal.recovered import find_recovered
 from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.settings import get_setting
@@ -279,11 +279,11 @@ def test_the_tombstones_of_schema_1_answer_as_before(journal):
     assert (purged.status, purged.id, purged.digest, purged.type) == (Status.SYNCED, None, DIGEST, "sale")
     assert (purged.mark, purged.warnings) == (a_mark(2).model_dump_json(), "[]")
     assert (purged.printed_ms, purged.server_time) == (NOON_MS + 900, NOON_MS // 1000 + 60)
-    assert journal.read(lambda c: find_original(c, ReceiptKey("pos-1", PURGED))).total == 1000
+    assert journal.read(lambda c: find_refunded_sale(c, ReceiptKey("pos-1", PURGED))).total == 1000
 
 
 def test_the_documents_of_schema_1_go_on_their_way_to_the_ofd(journal):
-    unfixed = {each.document: each for each in journal.read(lambda c: unfixed_documents(c, 0, 9))}
+    unfixed = {each.document: each for each in journal.read(lambda c: documents_without_body(c, 0, 9))}
     assert unfixed.keys() == {3 * COMMIT + 2, 5 * COMMIT + 2}
     assert unfixed[3 * COMMIT + 2].request == '{"body": 3}'
     assert journal.read(lambda c: ready_documents(c, "kkt-1", 0, 9)) == []  # none goes out before its body is fixed

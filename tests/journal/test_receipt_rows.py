@@ -19,9 +19,9 @@ from kkt_bridge.journal.printing import (
 )
 from kkt_bridge.journal.receipts import (
     body_of,
-    find_original,
     find_receipt,
     find_receipts,
+    find_refunded_sale,
     find_refusal,
     insert_receipt,
     mark_notified,
@@ -31,7 +31,7 @@ from kkt_bridge.journal.receipts import (
     remember_refusal,
     unprinted_after,
 )
-from kkt_bridge.journal.transaction import Movable, Transaction
+from kkt_bridge.journal.transaction import ReceiptRow, Transaction
 from kkt_bridge.receipts.lifecycle import TRANSITIONS, Status
 
 FN = "9999078900000001"
@@ -200,7 +200,7 @@ def test_documents_of_others_are_told_from_ours(journal):
 def test_the_stored_row_guards_its_transitions(journal, tmp_path, current, target):
     """Moving from what the row is not, or to what may not follow, raises and changes nothing."""
     new = take(journal)
-    row = Movable(found(journal, new).id, new.key, "kkt-1", current)
+    row = ReceiptRow(found(journal, new).id, new.key, "kkt-1", current)
     legal = target in TRANSITIONS[current] and current is Status.BUFFERED
     before = contents(tmp_path), journal.counts()
     if legal:
@@ -253,7 +253,7 @@ def test_half_an_operation_is_none(journal, tmp_path):
 
 
 def original(journal, sale):
-    return journal.read(lambda connection: find_original(connection, sale.key))
+    return journal.read(lambda connection: find_refunded_sale(connection, sale.key))
 
 
 def test_a_sale_knows_what_was_refunded_of_it(journal):

@@ -12,19 +12,19 @@ from kkt_bridge.journal.printing import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import (
     REFUSALS_BYTES_MAX,
     REFUSALS_OF_POS_MAX,
-    find_original,
     find_receipt,
+    find_refunded_sale,
     find_refusal,
     insert_receipt,
     remember_refusal,
     trim_refusals,
 )
 from kkt_bridge.journal.retention import (
-    TRACES,
+    EXPIRING_RECORDS,
     PurgeLimits,
     aged_receipts,
-    drop_traces,
-    old_traces,
+    drop_expired,
+    expired_keys,
     purge_receipts,
 )
 from kkt_bridge.receipts.lifecycle import Status
@@ -195,7 +195,7 @@ def test_refunds_are_summed_over_what_was_purged(journal, clock, make):
     clock.advance(8 * DAY_S)
     purge(journal)
     make.synced(type="refund", original_receipt_id=sale.key.receipt_id, total=300)
-    original = journal.read(lambda c: find_original(c, sale.key))
+    original = journal.read(lambda c: find_refunded_sale(c, sale.key))
     assert (original.status, original.total, original.refunded) == (Status.SYNCED, 5000, 1500)
 
 
@@ -353,11 +353,11 @@ def test_two_purges_of_the_same_are_one(journal, clock, make):
 
 def drop(journal, name, batch=100, **how):
     """Drop the old ones of a kind, a batch at a time; the size of each batch."""
-    (trace,) = [trace for trace in TRACES if trace.name == name]
+    (trace,) = [trace for trace in EXPIRING_RECORDS if trace.name == name]
     sizes = []
-    while found := journal.read(lambda c: old_traces(c, trace, limits(journal, **how), batch)):
+    while found := journal.read(lambda c: expired_keys(c, trace, limits(journal, **how), batch)):
         sizes.append(len(found))
-        journal.write(lambda tx: drop_traces(tx, trace, limits(journal, **how), batch))
+        journal.write(lambda tx: drop_expired(tx, trace, limits(journal, **how), batch))
         assert len(sizes) < 100
     return sizes
 

@@ -13,7 +13,7 @@ from support.stages import ZONE, a_mark, a_receipt, meddle, new_journal, rows
 
 from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent
 from kkt_bridge.journal.printing import lease, record_printed, record_rejected
-from kkt_bridge.journal.receipts import find_original, find_receipt, find_receipts, insert_receipt
+from kkt_bridge.journal.receipts import find_receipt, find_receipts, find_refunded_sale, insert_receipt
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
 from kkt_bridge.receipts.fiscal_mark import qr_text
@@ -230,7 +230,7 @@ def test_refunds_are_summed_over_tombstones_except_the_rejected(yard):
         refund = a_receipt(type="refund", total=total, original_receipt_id=sale.key.receipt_id)
         yard.end(new=refund, mark=a_mark(number), end=end)
     yard.purge()
-    original = yard.journal.read(lambda c: find_original(c, sale.key))
+    original = yard.journal.read(lambda c: find_refunded_sale(c, sale.key))
     assert (original.total, original.refunded) == (5000, 1290)
 
 

@@ -8,7 +8,7 @@ from support.stages import TOPICS, ZONE, Line, a_receipt, break_disk, kill, mend
 
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.receipts import find_receipts, insert_receipt
-from kkt_bridge.journal.transaction import Movable
+from kkt_bridge.journal.transaction import ReceiptRow
 from kkt_bridge.mqtt.holds import HOLDS_MAX, INITIAL_WAIT_S, REFUSED_WAIT_MAX_S, HoldKind
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages.publishing import EVENT_BYTES_MAX, EVENT_DELAY_S, IN_FLIGHT_MAX, UNREADABLE_S, Publisher
@@ -233,7 +233,7 @@ def test_later_steps_tell_the_sale_too_with_its_own_time_of_arrival(up):
     up.run_past_the_delay()
     up.clock.advance(60)
     (stored,) = up.journal.read(lambda connection: find_receipts(connection, new.key.receipt_id))
-    taken = Movable(stored.id, stored.key, stored.kkt, stored.status)
+    taken = ReceiptRow(stored.id, stored.key, stored.kkt, stored.status)
     up.journal.write(lambda tx: tx.move(taken, Status.REJECTED, error="kkt_rejected"))
     ((step,),) = steps_in(up.run_past_the_delay())
     assert (step["to"], step["type"], step["total"]) == ("rejected", "sale", "10.00")

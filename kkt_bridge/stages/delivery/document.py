@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
-from kkt_bridge.journal.delivery import fix_body, last_document, note_unfit, unfixed_documents
+from kkt_bridge.journal.delivery import documents_without_body, fix_body, last_document, note_unfit
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.records import Unfixed
+from kkt_bridge.journal.records import DocumentWithoutBody
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.ffd_codes import TaxSystem
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
@@ -41,7 +41,7 @@ FIELDS_TOLD_MAX: Final = 5
 log = logging.getLogger(__name__)
 
 
-def body_or_none(unfixed: Unfixed, requisites: RegisterRequisites) -> bytes | None:
+def body_or_none(unfixed: DocumentWithoutBody, requisites: RegisterRequisites) -> bytes | None:
     """Return the body of `POST /ofd/v1/receipt`: `{"receipt", "fiscal", "hlc", "ffd"}`; request and mark byte for byte.
 
     None, with a line in the log, where none can be put together. `requisites` are the register's.
@@ -96,7 +96,7 @@ class MissingBodies:
         last = self._journal.read(last_document)
         if last <= self._done_to:
             return
-        while unfixed := self._journal.read(lambda at: unfixed_documents(at, self._done_to, BODIES_MAX)):
+        while unfixed := self._journal.read(lambda at: documents_without_body(at, self._done_to, BODIES_MAX)):
             bodies = [body_or_none(each, self._requisites.get(each.kkt, RegisterRequisites())) for each in unfixed]
             self._journal.write(partial(_keep_bodies, unfixed, bodies))
             self._done_to = unfixed[-1].document
@@ -107,7 +107,7 @@ class MissingBodies:
         self._done_to = max(self._done_to, last)
 
 
-def _keep_bodies(unfixed: list[Unfixed], bodies: list[bytes | None], tx: Transaction) -> None:
+def _keep_bodies(unfixed: list[DocumentWithoutBody], bodies: list[bytes | None], tx: Transaction) -> None:
     for each, body in zip(unfixed, bodies, strict=True):
         if body is None:
             note_unfit(tx, each.document, "it cannot be put together; see the log")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.records import Original
+from kkt_bridge.journal.records import RefundedSale
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.receipts.amounts import Kopecks, format_kopecks
 from kkt_bridge.receipts.lifecycle import Status
@@ -46,7 +46,7 @@ class Admission:
         return not self.paused and pending < self.capacity
 
 
-def refund_refusal(original_id: str, refund: Kopecks, original: Original | None) -> Error | None:
+def refund_refusal(original_id: str, refund: Kopecks, original: RefundedSale | None) -> Error | None:
     """Return why this much of a sale cannot be refunded now; None if it can."""
     path = "original_receipt_id"
     if original is None or original.status == Status.REJECTED:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import Final
 
-from kkt_bridge.journal.records import NewReceipt, Original, StoredReceipt, TakenCommand
+from kkt_bridge.journal.records import NewReceipt, RefundedSale, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
 from kkt_bridge.receipts.checks import correction_date_fault
@@ -90,7 +90,7 @@ class Facts:
     """The fiscal document that the receipt has although the journal does not know the receipt."""
     refusal: bytes | None = None
     """The reply with which these very bytes were refused before."""
-    original: Original | None = None
+    original: RefundedSale | None = None
     """The sale that a refund names."""
     command: TakenCommand | None = None
     """The command with this id."""

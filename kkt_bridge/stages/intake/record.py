@@ -5,8 +5,8 @@ import logging
 from kkt_bridge.journal.commands import find_command, take_command
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.receipts import (
-    find_original,
     find_receipt,
+    find_refunded_sale,
     find_refusal,
     insert_receipt,
     known_receipt,
@@ -81,7 +81,7 @@ class Recorder:
         if tx.may_be_recovered:
             document = find_recovered(tx.connection, requisite_1192(content.key))
         if content.original_receipt_id is not None:
-            original = find_original(tx.connection, ReceiptKey(content.pos_id, content.original_receipt_id))
+            original = find_refunded_sale(tx.connection, ReceiptKey(content.pos_id, content.original_receipt_id))
         return Facts(
             document=document,
             refusal=refusal,

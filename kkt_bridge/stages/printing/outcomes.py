@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kkt_bridge.errors import ReceiptRefused
 from kkt_bridge.journal.printing import record_printed, record_rejected, reply_addresses
-from kkt_bridge.journal.records import PrintTask, Unfixed
+from kkt_bridge.journal.records import DocumentWithoutBody, PrintTask
 from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.checks import print_warnings
@@ -47,7 +47,7 @@ def record_outcomes(
             mark, body = printed.mark, None
             if mark.kkt == task.kkt:  # else delivery puts the body together: it knows the requisites of every register
                 # The document gets its number when it is recorded.
-                unfixed = Unfixed(0, task.key, task.kkt, task.body, mark.model_dump_json(), task.hlc)
+                unfixed = DocumentWithoutBody(0, task.key, task.kkt, task.body, mark.model_dump_json(), task.hlc)
                 body = body_or_none(unfixed, requisites)
             record_printed(tx, task, mark, printed.warnings, outcome.remark, body=body)
             reply = replies.printed(task, mark, printed.warnings, tx.instant.wall_ms, zone)

@@ -90,16 +90,16 @@ class StorageVerdict(Enum):
 
 
 def judge_storage(
-    held: HeldStorage | None, taken_up_at: int, fn_number: str, was_read: Callable[[str], bool]
+    held: HeldStorage | None, restored_at_commit: int, fn_number: str, was_read: Callable[[str], bool]
 ) -> StorageVerdict:
     """Return what storage `fn_number` says, found in a register that held `held` by the journal.
 
-    `taken_up_at` is the last commit of a journal that was put here, 0 where it is the bridge's own; `was_read` says of
-    a storage whether this process has read it in any register.
+    `restored_at_commit` is the last commit of a journal that was put here, 0 where it is the bridge's own; `was_read`
+    says of a storage whether this process has read it in any register.
     """
-    if held is not None and held.commit_no > taken_up_at:
+    if held is not None and held.commit_no > restored_at_commit:
         return StorageVerdict.SAME if held.fn_number == fn_number else StorageVerdict.CAUGHT_UP
-    if taken_up_at == 0:
+    if restored_at_commit == 0:
         return StorageVerdict.CAUGHT_UP
     if held is not None and (held.fn_number == fn_number or was_read(held.fn_number)):
         return StorageVerdict.CAUGHT_UP
@@ -143,7 +143,7 @@ class StaleJournal:
         if not self._was_read:
             with suppress(JournalError):
                 held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
-                self._was_read = held is not None and held.commit_no > self._journal.taken_up_at
+                self._was_read = held is not None and held.commit_no > self._journal.restored_at_commit
         return self._was_read
 
     def catch_up(self, fn_number: str) -> bool:
@@ -159,7 +159,7 @@ class StaleJournal:
     def _examine(self, fn_number: str) -> tuple[StorageVerdict, HeldStorage | None]:
         """Return the verdict, noted where it leaves nothing open, and what the register held by the journal."""
         held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
-        verdict = judge_storage(held, self._journal.taken_up_at, fn_number, self._barrier.was_read)
+        verdict = judge_storage(held, self._journal.restored_at_commit, fn_number, self._barrier.was_read)
         if verdict is StorageVerdict.CAUGHT_UP:
             self._journal.write(lambda tx: note_held_storage(tx, self._kkt, fn_number))
         if verdict is not StorageVerdict.TAKEN_OUT:
@@ -172,7 +172,7 @@ class StaleJournal:
         remark = _remark(self._kkt, old)
 
         def operation(tx: Transaction) -> list[PrintTask]:
-            tasks = waiting_since_before(tx.connection, self._kkt, self._journal.taken_up_at)
+            tasks = waiting_since_before(tx.connection, self._kkt, self._journal.restored_at_commit)
             for task in tasks:
                 hold_in_doubt(tx, task, old, tx.fd_marks.get(old) if old else None, remark)
             if len(tasks) < IN_DOUBT_MAX:

@@ -69,7 +69,7 @@ def settle(shop, request, decision):
 
 
 @pytest.mark.parametrize(
-    ("held", "taken_up_at", "read", "verdict"),
+    ("held", "restored_at_commit", "read", "verdict"),
     [
         (
             HeldStorage(5, "A"),
@@ -92,8 +92,8 @@ def settle(shop, request, decision):
         (None, 9, ("B",), StorageVerdict.TAKEN_OUT),
     ],
 )
-def test_what_the_storage_says_of_the_journal(held, taken_up_at, read, verdict):
-    assert judge_storage(held, taken_up_at, "B", lambda fn_number: fn_number in read) is verdict
+def test_what_the_storage_says_of_the_journal(held, restored_at_commit, read, verdict):
+    assert judge_storage(held, restored_at_commit, "B", lambda fn_number: fn_number in read) is verdict
 
 
 def test_what_waits_in_a_backup_from_before_an_exchange_is_left_to_a_person(shop):
