@@ -49,16 +49,6 @@ def _unpack(made: Properties, data: bytes | bytearray) -> tuple[Properties, int]
 
 Properties.unpack = _unpack  # type: ignore[method-assign]
 
-_TABLES: Final = vars(Properties(PacketTypes.PUBLISH))  # type: ignore[no-untyped-call]
-
-
-def _of_type(made: Properties, packet_type: int) -> None:
-    """Replace paho's method, which makes the tables of all properties anew for every packet: half of its cost."""
-    vars(made).update(_TABLES, packetType=packet_type)
-
-
-Properties.__init__ = _of_type  # type: ignore[method-assign]
-
 
 def set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
     """Switch Nagle's algorithm off, as `on_socket_open`: with it a request and its reply take 40 ms and more."""
