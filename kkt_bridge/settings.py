@@ -317,9 +317,10 @@ class Settings(Section):
         """The time zone of the shop."""
         return ZoneInfo(self.timezone)
 
-    def kkt_for(self, pos: str) -> str | None:
-        """The register a POS is mapped to; where there is only one, that one."""
-        return self.pos.get(pos) or (self.kkt[0].id if len(self.kkt) == 1 else None)
+    @property
+    def only_kkt(self) -> str | None:
+        """The register of every POS that is mapped to none; None where there are several registers."""
+        return self.kkt[0].id if len(self.kkt) == 1 else None
 
 
 def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -18,9 +18,8 @@ from kkt_bridge.cli.main import COMMANDS
 from kkt_bridge.operations import components
 from kkt_bridge.operations.alert_table import CONDITIONS
 from kkt_bridge.operations.health import REGISTER
-from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import ReceiptKey
-from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
+from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt, print_warnings
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.flood import FLOOD_PER_S

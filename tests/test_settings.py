@@ -124,9 +124,9 @@ def test_settings_do_not_change(load):
 
 def test_a_pos_goes_to_the_register_it_is_mapped_to(load):
     settings = load(with_another("kkt-2", "/b") + '\n[pos]\n"pos-2" = "kkt-2"\n')
-    assert settings.kkt_for("pos-2") == "kkt-2"
-    assert settings.kkt_for("pos-1") is None, "which of the two, nobody said"
-    assert load().kkt_for("pos-9") == "kkt-1", "the only one"
+    assert settings.pos == {"pos-2": "kkt-2"}
+    assert settings.only_kkt is None, "which of the two, nobody said"
+    assert load().only_kkt == "kkt-1", "the only one"
 
 
 # -- the environment -----------------------------------------------------------------------------------------

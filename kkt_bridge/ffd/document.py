@@ -12,14 +12,15 @@ from typing import Any, Final
 
 from kkt_bridge.ffd.marking import product_code
 from kkt_bridge.ffd.vat import VAT_CODES, tax_within, vat_totals
-from kkt_bridge.receipts.amounts import MICRO, Kopecks
+from kkt_bridge.receipts.amounts import MICRO, Kopecks, format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
     OPERATION_CODES,
     PAYMENT_METHOD_CODES,
+    PAYMENT_SUBJECT_CODES,
     TAX_SYSTEM_BITS,
+    UNIT_CODES,
+    Operation,
     TaxSystem,
-    payment_subject_code,
-    unit_code,
 )
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.model import Correction, Item, Receipt
@@ -68,7 +69,20 @@ def ffd_document(
     `tax_system` holds where the receipt names none; `requisite` is tag 1192; `sender_email` is tag 1117, which
     stands only beside a buyer's e-mail.
     """
-    fields = _identity(receipt, mark, user_inn)
+    fields: dict[str, Any] = {
+        "code": FORM_RECEIPT if receipt.correction is None else FORM_CORRECTION,
+        "fiscalDocumentFormatVer": FORMAT_VERSION,
+        "kktRegId": mark.registration_number,  # 1037
+        "fiscalDriveNumber": mark.fn_number,  # 1041
+        "fiscalDocumentNumber": mark.fd_number,  # 1040
+        # 1012: seconds since 1970 as if the shop's own clock showed UTC, for the FFD's times have no zone.
+        "dateTime": int(datetime.fromisoformat(mark.datetime).replace(tzinfo=UTC).timestamp()),
+        "shiftNumber": mark.shift_number,  # 1038
+        "requestNumber": mark.receipt_number,  # 1042
+        "operationType": OPERATION_CODES[receipt.operation],  # 1054
+    }
+    if user_inn is not None:
+        fields["userInn"] = user_inn  # 1018
     fields["appliedTaxationType"] = TAX_SYSTEM_BITS[receipt.tax_system or tax_system]  # 1055
     fields |= _people(receipt, sender_email)
     fields["items"] = [_item(item) for item in receipt.items]
@@ -84,56 +98,33 @@ def ffd_document(
     return {"receiptCorrection": fields | _correction(receipt.correction)}
 
 
-def _identity(receipt: Receipt, mark: FiscalMark, user_inn: str | None) -> dict[str, Any]:
-    """Which document this is: form, register, storage and their numbers."""
-    fields: dict[str, Any] = {
-        "code": FORM_RECEIPT if receipt.correction is None else FORM_CORRECTION,
-        "fiscalDocumentFormatVer": FORMAT_VERSION,
-        "kktRegId": mark.registration_number,  # 1037
-        "fiscalDriveNumber": mark.fn_number,  # 1041
-        "fiscalDocumentNumber": mark.fd_number,  # 1040
-        # 1012: seconds since 1970 as if the shop's own clock showed UTC, for the FFD's times have no zone.
-        "dateTime": int(datetime.fromisoformat(mark.datetime).replace(tzinfo=UTC).timestamp()),
-        "shiftNumber": mark.shift_number,  # 1038
-        "requestNumber": mark.receipt_number,  # 1042
-        "operationType": OPERATION_CODES[receipt.operation],  # 1054
-    }
-    if user_inn is not None:
-        fields["userInn"] = user_inn  # 1018
-    return fields
-
-
 def _people(receipt: Receipt, sender_email: str | None) -> dict[str, str]:
     """Who sold and who bought, as far as the receipt says."""
     fields = {}
     if receipt.cashier is not None:
-        fields["operator"] = _text(receipt.cashier.name)  # 1021
+        fields["operator"] = to_cp866(receipt.cashier.name)  # 1021
         if receipt.cashier.inn is not None:
             fields["operatorInn"] = receipt.cashier.inn  # 1203
     if receipt.customer is not None:
-        fields["buyerPhoneOrAddress"] = _text(receipt.customer.contact)  # 1008
+        fields["buyerPhoneOrAddress"] = to_cp866(receipt.customer.contact)  # 1008
         if sender_email is not None and "@" in receipt.customer.contact:
-            fields["sellerAddress"] = _text(sender_email)  # 1117
+            fields["sellerAddress"] = to_cp866(sender_email)  # 1117
     return fields
-
-
-def _text(text: str) -> str:
-    return to_cp866(text)[0]
 
 
 def _item(item: Item) -> dict[str, Any]:
     """One line [1059]."""
     fields: dict[str, Any] = {
-        "name": _text(item.name),  # 1030
+        "name": to_cp866(item.name),  # 1030
         "price": item.price,  # 1079
         # 1023: at most 14 significant digits, and a binary double prints 15 unchanged, so it is exact as text,
         # but for the exponent that `plain_quantities` takes out of it.
         "quantity": item.quantity / MICRO if item.quantity % MICRO else item.quantity // MICRO,
         "sum": item.total,  # 1043
         "paymentType": PAYMENT_METHOD_CODES[item.payment_method],  # 1214
-        "productType": payment_subject_code(item.payment_subject),  # 1212
+        "productType": PAYMENT_SUBJECT_CODES[item.payment_subject],  # 1212
         "nds": VAT_CODES[item.vat],  # 1199
-        "itemsQuantityMeasure": unit_code(item.unit),  # 2108
+        "itemsQuantityMeasure": UNIT_CODES[item.unit],  # 2108
     }
     if item.vat != "none":
         fields["ndsSum"] = tax_within(item.total, item.vat)  # 1200
@@ -167,9 +158,20 @@ def _payments(receipt: Receipt) -> dict[str, Kopecks]:
 def _correction(correction: Correction) -> dict[str, Any]:
     base: dict[str, Any] = {"correctionDocumentDate": (correction.date - _EPOCH).days * _DAY_S}  # 1178
     if correction.document_number is not None:
-        base["correctionDocumentNumber"] = _text(correction.document_number)  # 1179
+        base["correctionDocumentNumber"] = to_cp866(correction.document_number)  # 1179
     return {
         "correctionType": CORRECTION_KIND_CODES[correction.kind],  # 1173
         # 1174; the tax service's own papers begin this key with a Cyrillic letter, this one is Latin.
         "correctionBase": base,
     }
+
+
+def qr_text(
+    *, datetime: str, total: Kopecks, fn_number: str, fd_number: int, fiscal_sign: str, operation: Operation
+) -> str:
+    """Return the text of the QR code (FFD tag 1196); `datetime` is RFC 3339."""
+    minute = datetime[:16].replace("-", "").replace(":", "")
+    return (
+        f"t={minute}&s={format_kopecks(total)}&fn={fn_number}&i={fd_number}"
+        f"&fp={fiscal_sign}&n={OPERATION_CODES[operation]}"
+    )

@@ -1,5 +1,6 @@
 """The contract's words and the FFD's code numbers for them (order ED-7-20/662@, tags in brackets)."""
 
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
@@ -37,64 +38,45 @@ TAX_SYSTEM_BITS: Final = MappingProxyType(
 )
 """[1055], one bit each; 8 (ENVD) was abolished in 2021."""
 
-PAYMENT_SUBJECT_CODES: Final = MappingProxyType(
+PAYMENT_SUBJECT_NAMES: Final = MappingProxyType(
     {
         "commodity": 1, "excise": 2, "job": 3, "service": 4, "payment": 10,
         "agent_commission": 11, "another": 13,
     }
 )  # fmt: skip
-"""[1212] by name."""
-
-PAYMENT_SUBJECTS: Final = frozenset({*range(1, 28), *range(30, 34)})
-"""[1212] every number that the FFD knows."""
-
-UNIT_CODES: Final = MappingProxyType(
+UNIT_NAMES: Final = MappingProxyType(
     {
         "piece": 0, "gram": 10, "kilogram": 11, "ton": 12, "centimeter": 20, "meter": 22,
         "square_meter": 32, "milliliter": 40, "liter": 41, "cubic_meter": 42, "day": 70, "hour": 71,
     }
 )  # fmt: skip
-"""[2108] by name."""
-
-UNITS: Final = frozenset(
-    {0, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 70, 71, 72, 73, 80, 81, 82, 83, 255}
-)
-"""[2108] every number that the FFD knows."""
+_UNIT_NUMBERS: Final = (0, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 70, 71, 72, 73, 80, 81, 82, 83, 255)
 
 
-def _name_or_number(names: MappingProxyType[str, int], numbers: frozenset[int], tag: int) -> PlainValidator:
+def _with_numbers(names: Mapping[str, int], numbers: Iterable[int]) -> Mapping[int | str, int]:
+    return MappingProxyType({**names, **{number: number for number in numbers}})
+
+
+PAYMENT_SUBJECT_CODES: Final = _with_numbers(PAYMENT_SUBJECT_NAMES, (*range(1, 28), *range(30, 34)))
+"""[1212] by name, and every number that the FFD knows by itself."""
+
+UNIT_CODES: Final = _with_numbers(UNIT_NAMES, _UNIT_NUMBERS)
+"""[2108] by name, and every number that the FFD knows by itself."""
+
+
+def _name_or_number(codes: Mapping[int | str, int], tag: int) -> PlainValidator:
+    names = ", ".join(name for name in codes if isinstance(name, str))
+
     def parse(value: object) -> int | str:
-        if isinstance(value, str) and value in names:
-            return value
         # A JSON number may come as 1e1; it is judged by its value. True is no number.
-        if isinstance(value, int | Decimal) and not isinstance(value, bool) and value in numbers:
-            return int(value)
-        raise ValueError(f"expected {', '.join(names)}, or a code number of FFD tag {tag}")
+        if isinstance(value, str | int | Decimal) and not isinstance(value, bool) and value in codes:
+            return value if isinstance(value, str) else int(value)
+        raise ValueError(f"expected {names}, or a code number of FFD tag {tag}")
 
     return PlainValidator(parse)
 
 
-def _name_or_number_schema(names: MappingProxyType[str, int], numbers: frozenset[int]) -> WithJsonSchema:
-    return WithJsonSchema({"enum": [*names, *sorted(numbers)]})
-
-
 PaymentSubject = Annotated[
-    int | str,
-    _name_or_number(PAYMENT_SUBJECT_CODES, PAYMENT_SUBJECTS, 1212),
-    _name_or_number_schema(PAYMENT_SUBJECT_CODES, PAYMENT_SUBJECTS),
+    int | str, _name_or_number(PAYMENT_SUBJECT_CODES, 1212), WithJsonSchema({"enum": list(PAYMENT_SUBJECT_CODES)})
 ]
-Unit = Annotated[
-    int | str,
-    _name_or_number(UNIT_CODES, UNITS, 2108),
-    _name_or_number_schema(UNIT_CODES, UNITS),
-]
-
-
-def payment_subject_code(subject: int | str) -> int:
-    """Tag 1212 for a word or number that the model has accepted."""
-    return subject if isinstance(subject, int) else PAYMENT_SUBJECT_CODES[subject]
-
-
-def unit_code(unit: int | str) -> int:
-    """Tag 2108 for a word or number that the model has accepted."""
-    return unit if isinstance(unit, int) else UNIT_CODES[unit]
+Unit = Annotated[int | str, _name_or_number(UNIT_CODES, 2108), WithJsonSchema({"enum": list(UNIT_CODES)})]

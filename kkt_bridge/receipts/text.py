@@ -30,19 +30,19 @@ def text_problem(text: str) -> str | None:
     """Say what makes this text unfit for a fiscal document; None if nothing does."""
     if match := _FORBIDDEN.search(text):
         return f"control or direction-changing character U+{ord(match[0]):04X} at position {match.start()}"
-    if not text.strip() or not to_cp866(text)[0].strip():
+    if not text.strip() or not to_cp866(text).strip():
         return "must not be blank"
     return None
 
 
-def to_cp866(text: str) -> tuple[str, bool]:
-    """Return the text with what CP866 lacks replaced by the nearest, and whether anything was.
+def to_cp866(text: str) -> str:
+    """Return the text with what CP866 lacks replaced by the nearest.
 
     The length never grows, so that limits counted in characters hold for the bytes of the FFD too.
     """
     if _FOREIGN.search(text) is None:
-        return text, False
-    return "".join(map(_nearest, text)), True
+        return text
+    return "".join(map(_nearest, text))
 
 
 @lru_cache(maxsize=1024)

@@ -294,7 +294,8 @@ def build_intake(base: Foundation, inbox: Inbox, link: BrokerSession, admission:
     return Intake(
         rules=Rules(
             registers=frozenset(kkt.id for kkt in settings.kkt),
-            register_of_pos=settings.kkt_for,
+            register_of_pos=settings.pos,
+            only_register=settings.only_kkt,
             command_names=COMMANDS,
             zone=settings.zone,
         ),

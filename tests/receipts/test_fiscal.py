@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.receipts.ffd_codes import Operation
-from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 
 MARK = {
     "kkt": "kkt-1",

@@ -109,20 +109,21 @@ def test_every_word_of_the_contract_has_its_code() -> None:
     assert set(codes.PAYMENT_METHOD_CODES) == set(get_args(codes.PaymentMethod))
     assert set(codes.TAX_SYSTEM_BITS) == set(get_args(codes.TaxSystem))
     assert set(VAT_PERCENT) == set(VAT_CODES) - {"0", "none"}
-    assert set(codes.PAYMENT_SUBJECT_CODES.values()) <= codes.PAYMENT_SUBJECTS
-    assert set(codes.UNIT_CODES.values()) == codes.UNITS - {21, 30, 31, 50, 51, 72, 73, 80, 81, 82, 83, 255}
+    assert set(codes.PAYMENT_SUBJECT_NAMES.values()) <= codes.PAYMENT_SUBJECT_CODES.keys()
+    nameless = {21, 30, 31, 50, 51, 72, 73, 80, 81, 82, 83, 255}
+    assert set(codes.UNIT_NAMES.values()) == {code for code in codes.UNIT_CODES if code in range(256)} - nameless
 
 
 def test_no_two_words_have_one_code() -> None:
-    for table in (VAT_CODES, codes.PAYMENT_METHOD_CODES, codes.PAYMENT_SUBJECT_CODES, codes.UNIT_CODES):
+    for table in (VAT_CODES, codes.PAYMENT_METHOD_CODES, codes.PAYMENT_SUBJECT_NAMES, codes.UNIT_NAMES):
         assert len(set(table.values())) == len(table)
 
 
 @pytest.mark.parametrize(("word", "code"), [("commodity", 1), ("another", 13), (33, 33)])
 def test_the_code_of_a_payment_subject(word: int | str, code: int) -> None:
-    assert codes.payment_subject_code(word) == code
+    assert codes.PAYMENT_SUBJECT_CODES[word] == code
 
 
 @pytest.mark.parametrize(("word", "code"), [("piece", 0), ("hour", 71), (255, 255)])
 def test_the_code_of_a_unit(word: int | str, code: int) -> None:
-    assert codes.unit_code(word) == code
+    assert codes.UNIT_CODES[word] == code

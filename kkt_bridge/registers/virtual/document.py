@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from typing import Final
 
+from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.ffd.vat import VAT_CODES
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
     PAYMENT_METHOD_CODES,
+    PAYMENT_SUBJECT_CODES,
     TAX_SYSTEM_BITS,
-    payment_subject_code,
-    unit_code,
+    UNIT_CODES,
 )
-from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.model import Cashier, Item, Receipt
 from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.registers.base import SALE_FORMS, PrintJob, StoredDocument
@@ -39,32 +40,32 @@ def _requisites(job: PrintJob) -> Iterator[tuple[int, str | int]]:
     yield 1192, job.requisite
     yield from cashier_requisites(receipt.cashier).items()
     if receipt.customer is not None:
-        yield 1008, _on_paper(receipt.customer.contact)
+        yield 1008, to_cp866(receipt.customer.contact)
     if receipt.correction is not None:
         yield 1173, _CORRECTION_KINDS[receipt.correction.kind]
         yield 1178, receipt.correction.date.isoformat()
         if receipt.correction.document_number is not None:
-            yield 1179, _on_paper(receipt.correction.document_number)
+            yield 1179, to_cp866(receipt.correction.document_number)
 
 
 def cashier_requisites(cashier: Cashier | None) -> dict[int, str]:
     """The cashier by FFD tag [1021, 1203]."""
     if cashier is None:
         return {}
-    named = {1021: _on_paper(cashier.name)}
+    named = {1021: to_cp866(cashier.name)}
     return named if cashier.inn is None else {**named, 1203: cashier.inn}
 
 
 def _line(item: Item) -> ItemLine:
     return ItemLine(
-        name=_on_paper(item.name),
+        name=to_cp866(item.name),
         price=item.price,
         quantity=item.quantity,
         total=item.total,
         vat=VAT_CODES[item.vat],
         payment_method=PAYMENT_METHOD_CODES[item.payment_method],
-        payment_subject=payment_subject_code(item.payment_subject),
-        unit=unit_code(item.unit),
+        payment_subject=PAYMENT_SUBJECT_CODES[item.payment_subject],
+        unit=UNIT_CODES[item.unit],
         marking_code=item.marking_code,
     )
 
@@ -77,10 +78,6 @@ def _payments(receipt: Receipt) -> Payments:
         credit=receipt.paid("credit"),
         provision=receipt.paid("other"),
     )
-
-
-def _on_paper(text: str) -> str:
-    return to_cp866(text)[0]
 
 
 def fiscal_mark(kkt_id: str, registration: Registration, document: FiscalDocument) -> FiscalMark:

@@ -16,8 +16,7 @@ from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterError, RegisterNotReady
-from kkt_bridge.receipts.checks import print_warnings
-from kkt_bridge.receipts.model import Cashier, Receipt
+from kkt_bridge.receipts.model import Cashier, Receipt, print_warnings
 from kkt_bridge.registers.base import (
     Expected,
     Mode,

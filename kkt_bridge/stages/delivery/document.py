@@ -52,7 +52,7 @@ def body_or_none(unfixed: DocumentWithoutBody, requisites: RegisterRequisites) -
         ffd: dict[str, Any] = ffd_document(
             receipt,
             FiscalMark.model_validate_json(unfixed.mark),
-            tax_system=receipt.tax_system or requisites.tax_system,
+            tax_system=requisites.tax_system,
             requisite=requisite_1192(unfixed.key),
             sender_email=requisites.sender_email,
         )

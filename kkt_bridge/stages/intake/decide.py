@@ -5,7 +5,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import Final
@@ -13,9 +13,8 @@ from typing import Final
 from kkt_bridge.journal.records import NewReceipt, RefundedSale, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
-from kkt_bridge.receipts.checks import correction_date_fault
 from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest, is_the_same
-from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt
+from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt, correction_date_fault
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.admission import refund_refusal
 from kkt_bridge.wire import refusals
@@ -73,7 +72,9 @@ class Rules:
     """What the configuration says about requests."""
 
     registers: Collection[str]
-    register_of_pos: Callable[[str], str | None]
+    register_of_pos: Mapping[str, str]
+    only_register: str | None
+    """Of a POS that is mapped to none; None where there are several."""
     command_names: Collection[str]
     zone: tzinfo
 
@@ -259,7 +260,7 @@ def _decide_receipt(request: Request, receipt: Receipt, facts: Facts, rules: Rul
         return Repeat(stored)
     if document is not None and document.could_be(receipt):
         return Adopt(_new_receipt(request, receipt, document.kkt), document, receipt)
-    kkt = receipt.kkt or rules.register_of_pos(receipt.pos_id)
+    kkt = receipt.kkt or rules.register_of_pos.get(receipt.pos_id, rules.only_register)
     if stored is not None or document is not None:
         return refuse(request, refusals.error("idempotency_conflict", receipt_id=receipt.receipt_id), facts)
     if refusal := _refusal_of_new(request, receipt, kkt, facts, rules):

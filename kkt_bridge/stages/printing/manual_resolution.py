@@ -13,6 +13,7 @@ from datetime import datetime, tzinfo
 from pydantic import ValidationError
 
 from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.printing import (
     document_owner,
@@ -26,7 +27,7 @@ from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt

@@ -12,9 +12,8 @@ from kkt_bridge.journal.printing import record_printed, record_rejected, reply_a
 from kkt_bridge.journal.records import DocumentWithoutBody, PrintTask
 from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.receipts.model import Receipt
+from kkt_bridge.receipts.model import Receipt, print_warnings
 from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM, Printed, StoredDocument
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
