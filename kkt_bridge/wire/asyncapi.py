@@ -99,7 +99,6 @@ _OFD_ANSWER: Final = MappingProxyType(
 def asyncapi_document(catalogue: Iterable[CatalogueEntry], schemas: Mapping[str, Mapping[str, Any]]) -> str:
     """The document as YAML, whole in itself; `schemas` are the JSON Schemas of the messages, by their names."""
     entries = list(catalogue)
-    used = sorted({name for entry in entries for name in _parameters_in(entry)})
     document = {
         "asyncapi": "3.0.0",
         "info": {
@@ -115,7 +114,7 @@ def asyncapi_document(catalogue: Iterable[CatalogueEntry], schemas: Mapping[str,
         "components": {
             "messages": {_id(entry.name): _message(entry) for entry in entries} | {_OFD_ANSWER_ID: dict(_OFD_ANSWER)},
             "schemas": {_id(entry.name): _bundled(_id(entry.name), schemas[entry.name]) for entry in entries},
-            "parameters": {name: dict(_PARAMETERS[name]) for name in used},
+            "parameters": dict(sorted(_PARAMETERS.items())),
             "securitySchemes": {
                 "brokerUser": {
                     "type": "userPassword",
@@ -153,24 +152,12 @@ def _servers() -> dict[str, Any]:
         "retain": True,
         "message": json.dumps(EXAMPLES["state-online"] | {"online": False}),
     }
+    shop = "The MQTT broker of the shop. The bridge tries MQTT 5 and falls back to 3.1.1."
+    browsers = "The same broker over WebSocket, for pages that watch; the broker must offer it."
+    bindings = {"mqtt": {"cleanSession": False, "lastWill": will, "bindingVersion": MQTT_BINDING}}
     return {
-        "broker": {
-            "host": "{host}:{port}",
-            "protocol": "mqtt",
-            "protocolVersion": "5",
-            "description": "The MQTT broker of the shop. The bridge tries MQTT 5 and falls back to 3.1.1.",
-            "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "1883"}},
-            "security": [_ref("components", "securitySchemes", "brokerUser")],
-            "bindings": {"mqtt": {"cleanSession": False, "lastWill": will, "bindingVersion": MQTT_BINDING}},
-        },
-        "brokerForBrowsers": {
-            "host": "{host}:{port}",
-            "protocol": "ws",
-            "protocolVersion": "5",
-            "description": "The same broker over WebSocket, for pages that watch; the broker must offer it.",
-            "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "9001"}},
-            "security": [_ref("components", "securitySchemes", "brokerUser")],
-        },
+        "broker": _broker("mqtt", "1883", shop) | {"bindings": bindings},
+        "brokerForBrowsers": _broker("ws", "9001", browsers),
         "ofd": {
             "host": "ofd.example.com",
             "protocol": "https",
@@ -180,13 +167,26 @@ def _servers() -> dict[str, Any]:
     }
 
 
+def _broker(protocol: str, port: str, description: str) -> dict[str, Any]:
+    return {
+        "host": "{host}:{port}",
+        "protocol": protocol,
+        "protocolVersion": "5",
+        "description": description,
+        "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": port}},
+        "security": [_ref("components", "securitySchemes", "brokerUser")],
+    }
+
+
 def _channel(entry: CatalogueEntry) -> dict[str, Any]:
-    servers = ["broker", "brokerForBrowsers"] if entry.carrier == "mqtt" else ["ofd"]
+    servers, names = ["broker", "brokerForBrowsers"], [_id(entry.name)]
+    if entry.carrier == "http":
+        servers, names = ["ofd"], [*names, _OFD_ANSWER_ID]
     channel: dict[str, Any] = {
         "address": entry.topic,
         "description": entry.summary,
         "servers": [_ref("servers", server) for server in servers],
-        "messages": {name: _ref("components", "messages", name) for name in _messages_on(entry)},
+        "messages": {name: _ref("components", "messages", name) for name in names},
     }
     if parameters := _parameters_in(entry):
         channel["parameters"] = {name: _ref("components", "parameters", name) for name in parameters}
@@ -194,27 +194,26 @@ def _channel(entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def _operation(entry: CatalogueEntry) -> dict[str, Any]:
+    channel = _id(entry.name)
+    binding: dict[str, Any] = {"mqtt": {"qos": 1, "retain": entry.retain, "bindingVersion": MQTT_BINDING}}
+    answer = (_id(entry.answer), _id(entry.answer)) if entry.answer is not None else None
+    if entry.carrier == "http":
+        binding = {"http": {"method": "POST", "bindingVersion": HTTP_BINDING}}
+        answer = channel, _OFD_ANSWER_ID
     operation: dict[str, Any] = {
         "action": "receive" if entry.direction == "in" else "send",
-        "channel": _ref("channels", _id(entry.name)),
+        "channel": _ref("channels", channel),
         "summary": entry.summary,
-        "messages": [_message_on_channel(entry.name)],
-        "bindings": _operation_binding(entry),
+        "messages": [_ref("channels", channel, "messages", channel)],
+        "bindings": binding,
     }
-    if entry.answer is not None:
+    if answer is not None:
+        place, message = answer
         operation["reply"] = {
-            "channel": _ref("channels", _id(entry.answer)),
-            "messages": [_message_on_channel(entry.answer)],
+            "channel": _ref("channels", place),
+            "messages": [_ref("channels", place, "messages", message)],
         }
-    elif entry.carrier == "http":
-        channel = _id(entry.name)
-        answer = _ref("channels", channel, "messages", _OFD_ANSWER_ID)
-        operation["reply"] = {"channel": _ref("channels", channel), "messages": [answer]}
     return operation
-
-
-def _messages_on(entry: CatalogueEntry) -> list[str]:
-    return [_id(entry.name), *([_OFD_ANSWER_ID] if entry.carrier == "http" else [])]
 
 
 def _bundled(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,12 +231,6 @@ def _moved(node: Any, place: str) -> Any:
         key: place + child.removeprefix(_OWN) if key == "$ref" and isinstance(child, str) else _moved(child, place)
         for key, child in node.items()
     }
-
-
-def _operation_binding(entry: CatalogueEntry) -> dict[str, Any]:
-    if entry.carrier == "http":
-        return {"http": {"method": "POST", "bindingVersion": HTTP_BINDING}}
-    return {"mqtt": {"qos": entry.qos, "retain": entry.retain, "bindingVersion": MQTT_BINDING}}
 
 
 def _message(entry: CatalogueEntry) -> dict[str, Any]:
@@ -262,18 +255,13 @@ def _parameters_in(entry: CatalogueEntry) -> list[str]:
 
 
 def _operation_id(entry: CatalogueEntry) -> str:
-    verb = "receive" if entry.direction == "in" else "send"
-    return _id(f"{verb}-{entry.name}")
+    return _id(f"{'receive' if entry.direction == 'in' else 'send'}-{entry.name}")
 
 
 def _id(name: str) -> str:
     """A name in camel case, as AsyncAPI's own examples and its code generators write ids."""
     first, *rest = name.split("-")
     return first + "".join(map(str.capitalize, rest))
-
-
-def _message_on_channel(name: str) -> dict[str, str]:
-    return _ref("channels", _id(name), "messages", _id(name))
 
 
 def _ref(*parts: str) -> dict[str, str]:

@@ -35,12 +35,14 @@ class CatalogueEntry:
     direction: Literal["in", "out"]
     summary: str
     carrier: Literal["mqtt", "http"] = "mqtt"
-    qos: Literal[0, 1, 2] = 1
     retain: bool = False
     answer: str | None = None
     """The name of the message that answers this one."""
-    id_field: str | None = None
-    """The field that a message and its answer have in common."""
+
+    @property
+    def id_field(self) -> str | None:
+        """The field that a message and its answer have in common."""
+        return _ID_FIELDS.get(self.answer or self.name)
 
     @property
     def example(self) -> Mapping[str, Any]:
@@ -48,10 +50,13 @@ class CatalogueEntry:
         return EXAMPLES[self.name]
 
 
+_ID_FIELDS: Final = MappingProxyType({"reply": "receipt_id", "command-result": "command_id"})
+"""By the name of the answer."""
+
+
 def _state(name: str, model: type[BaseModel], summary: str) -> CatalogueEntry:
-    return CatalogueEntry(
-        f"state-{name.split('/', maxsplit=1)[0]}", _TOPICS.state(name), model, "out", summary, retain=True
-    )
+    entry_name = f"state-{name.split('/', maxsplit=1)[0]}"
+    return CatalogueEntry(entry_name, _TOPICS.state(name), model, "out", summary, retain=True)
 
 
 def _event(kind: str, model: type[BaseModel], summary: str) -> CatalogueEntry:
@@ -62,15 +67,8 @@ def _command(name: str, args: type[Strict]) -> CatalogueEntry:
     needs_args = any(field.is_required() for field in args.model_fields.values())
     field = Field() if needs_args else Field(default_factory=args)
     model = create_model(f"Command {name}", __base__=messages.Command, args=(args, field))
-    return CatalogueEntry(
-        f"command-{name}",
-        _TOPICS.command(name),
-        model,
-        "in",
-        _COMMAND_SUMMARIES[name],
-        answer="command-result",
-        id_field="command_id",
-    )
+    topic, summary = _TOPICS.command(name), _COMMAND_SUMMARIES[name]
+    return CatalogueEntry(f"command-{name}", topic, model, "in", summary, answer="command-result")
 
 
 _COMMAND_SUMMARIES: Final = MappingProxyType(
@@ -100,7 +98,6 @@ CATALOGUE: Final = (
         "in",
         "A POS terminal asks for a receipt; (pos_id, receipt_id) is the idempotency key.",
         answer="reply",
-        id_field="receipt_id",
     ),
     CatalogueEntry(
         "query",
@@ -109,7 +106,6 @@ CATALOGUE: Final = (
         "in",
         "A POS terminal asks what became of a receipt.",
         answer="reply",
-        id_field="receipt_id",
     ),
     CatalogueEntry(
         "reply",
@@ -117,7 +113,6 @@ CATALOGUE: Final = (
         messages.Reply,
         "out",
         "The bridge tells a POS terminal what became of a receipt.",
-        id_field="receipt_id",
     ),
     CatalogueEntry(
         "command",
@@ -126,7 +121,6 @@ CATALOGUE: Final = (
         "in",
         "An operator asks the bridge to do something.",
         answer="command-result",
-        id_field="command_id",
     ),
     *(_command(name, args) for name, args in COMMANDS.items()),
     CatalogueEntry(
@@ -135,7 +129,6 @@ CATALOGUE: Final = (
         messages.CommandResult,
         "out",
         "The bridge tells an operator what came of a command.",
-        id_field="command_id",
     ),
     _state("online", messages.Online, "The bridge is there, or it is not; also the last will."),
     _state("health", messages.HealthState, "How the bridge is, with a reason for each part that is not healthy."),

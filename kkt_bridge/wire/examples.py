@@ -1,7 +1,13 @@
 """One example for each message: a sale, the outage it falls into, and what everyone is told of it."""
 
+import json
 from types import MappingProxyType
 from typing import Any, Final
+
+from kkt_bridge.ffd.document import ffd_document
+from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.identity import requisite_1192
+from kkt_bridge.wire.decode import decode_receipt
 
 _RECEIPT_ID: Final = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
 _COMMAND_ID: Final = "5f2d3c9e-2b64-4d0a-8f57-3a1c6f0e9b20"
@@ -41,42 +47,7 @@ _FISCAL: Final[dict[str, Any]] = {
 
 _HLC: Final[dict[str, Any]] = {"wall_ms": 1795345380123, "counter": 0, "server_time": None}
 
-_DEFAULTS: Final = {"payment_method": "full_payment", "payment_subject": "commodity", "unit": "piece"}
-"""What the bridge fills in before it stores a receipt and sends it on."""
-
-_ITEM_CODES: Final = {"paymentType": 4, "productType": 1, "nds": 11, "itemsQuantityMeasure": 0}
-
-_FFD: Final[dict[str, Any]] = {
-    "receipt": {
-        "code": 3,
-        "fiscalDocumentFormatVer": 4,
-        "kktRegId": "0000000001047959",
-        "fiscalDriveNumber": "9999078900000001",
-        "fiscalDocumentNumber": 412,
-        "dateTime": 1795356180,
-        "shiftNumber": 12,
-        "requestNumber": 34,
-        "operationType": 1,
-        "appliedTaxationType": 1,
-        "operator": "Иванова А. П.",
-        "operatorInn": "500100732259",
-        "buyerPhoneOrAddress": "buyer@example.com",
-        "items": [
-            {"name": "Оправа Ray-Ban RB5154", "price": 1299000, "quantity": 1, "sum": 1299000, "ndsSum": 234246}
-            | _ITEM_CODES,
-            {"name": "Линза 1.6 HMC", "price": 245050, "quantity": 2, "sum": 490100, "ndsSum": 88379} | _ITEM_CODES,
-        ],
-        "totalSum": 1789100,
-        "cashTotalSum": 789100,
-        "ecashTotalSum": 1000000,
-        "prepaidSum": 0,
-        "creditSum": 0,
-        "provisionSum": 0,
-        "amountsReceiptNds": {"amountsNds": [{"nds": 11, "ndsSum": 322625}]},
-        "propertiesData": "OLPLZILVASWPIRRT",
-        "fiscalSign": 2819546253,
-    }
-}
+_RECEIPT: Final = decode_receipt(json.dumps(_REQUEST).encode(), _POS)
 
 _COMMAND_ARGS: Final[dict[str, dict[str, Any]]] = {
     "status": {},
@@ -95,12 +66,8 @@ _COMMAND_ARGS: Final[dict[str, dict[str, Any]]] = {
     "settle": {
         "receipt_id": _RECEIPT_ID,
         "adopt": {
-            "fn_number": "9999078900000001",
-            "fd_number": 412,
-            "fiscal_sign": "2819546253",
-            "datetime": "2026-11-22T14:03:00+03:00",
-            "shift_number": 12,
-            "receipt_number": 34,
+            name: _FISCAL[name]
+            for name in ("fn_number", "fd_number", "fiscal_sign", "datetime", "shift_number", "receipt_number")
         },
         "reason": "on the paper that the buyer showed, the storage is with the service centre",
     },
@@ -275,11 +242,12 @@ EXAMPLES: Final = MappingProxyType(
             "at": _PUBLISHED_AT,
         },
         "ofd-document": {
-            "receipt": _REQUEST
-            | {"items": [item | {"quantity": str(item["quantity"])} | _DEFAULTS for item in _REQUEST["items"]]},
+            "receipt": json.loads(_RECEIPT.canonical()),
             "fiscal": _FISCAL,
             "hlc": _HLC,
-            "ffd": _FFD,
+            "ffd": ffd_document(
+                _RECEIPT, FiscalMark(**_FISCAL), tax_system="osn", requisite=requisite_1192(_RECEIPT.key)
+            ),
         },
     }
 )

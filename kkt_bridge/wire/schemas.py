@@ -22,7 +22,9 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 def contract_files() -> dict[str, str]:
     """Every file of `schemas/` by name, with its text; the same on every call and every machine."""
     schemas = {entry.name: message_schema(entry) for entry in CATALOGUE}
-    files = {schema_file(entry): _pretty(schemas[entry.name]) for entry in CATALOGUE}
+    files = {
+        schema_file(entry): json.dumps(schemas[entry.name], ensure_ascii=False, indent=2) + "\n" for entry in CATALOGUE
+    }
     return files | {ASYNCAPI_FILE: asyncapi_document(CATALOGUE, schemas)}
 
 
@@ -33,12 +35,10 @@ def message_schema(entry: CatalogueEntry) -> dict[str, Any]:
     """
     mode: Final = "validation" if entry.direction == "in" else "serialization"
     body = entry.model.model_json_schema(mode=mode, schema_generator=_Generator)
-    _without_noise(body)
+    _simplify(body, outgoing=entry.direction == "out")
     _describe(entry.model, body)
-    if entry.direction == "out":
-        _open_to_growth(body)
     definitions = {"$defs": body.pop("$defs")} if "$defs" in body else {}
-    _name_all(body, [*entry.name.split("-")])
+    _name_all(body, entry.name.split("-"))
     for name, definition in definitions.get("$defs", {}).items():
         definition.setdefault("title", name)
         _name_all(definition, [name])
@@ -94,35 +94,25 @@ _WANT_A_NAME: Final = frozenset({"enum", "anyOf", "oneOf", "properties", "additi
 """What a code generator makes a type of."""
 
 
-def _without_noise(node: Any) -> None:
-    """Drop `default: null`: that an absent field is absent needs no saying."""
-    for child in _children(node):
-        _without_noise(child)
-    if isinstance(node, dict) and "default" in node and node["default"] is None:
-        del node["default"]
+def _simplify(node: Any, *, outgoing: bool) -> None:
+    """Drop `default: null`, as an absent field is absent.
 
-
-def _open_to_growth(node: Any) -> None:
-    """Let consumers meet fields that they do not know, and miss those that no contract promises."""
-    for child in _children(node):
-        _open_to_growth(child)
+    Let the readers of what goes out meet fields that they do not know, and miss those that no contract promises.
+    """
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _simplify(child, outgoing=outgoing)
     if not isinstance(node, dict):
         return
     # What the bridge fills in by default is always there, so no reader needs the default.
-    node.pop("default", None)
+    if outgoing or node.get("default", "") is None:
+        node.pop("default", None)
+    if not outgoing:
+        return
     if node.get("additionalProperties") is False:
         del node["additionalProperties"]
     for name, field in node.get("properties", {}).items():
         if field.pop(BEYOND_PROMISE, False) and name in node["required"]:
             node["required"].remove(name)
-
-
-def _children(node: Any) -> list[Any]:
-    return list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
-
-
-def _pretty(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
 
 
 def models_in(model: type[BaseModel]) -> dict[str, type[BaseModel]]:

@@ -14,6 +14,8 @@ from kkt_bridge.cli.watch import ShopClock
 @contextmanager
 def watching(shop, *args):
     """A watch that runs, and has said its first line."""
+    # A job of a shell in the background has SIGINT ignored, and its children too: Ctrl-C is to be heard all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command("watch", "--config", shop.config, *args),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
