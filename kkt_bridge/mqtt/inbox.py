@@ -3,7 +3,7 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -42,12 +42,7 @@ class Excess(NamedTuple):
     length: int
     """Bytes."""
     digest: bytes
-    """`digest_of` the whole."""
-
-
-def digest_of(topic: str, payload: bytes) -> bytes:
-    """Return 16 bytes that a redelivery of the message shares with it."""
-    return blake2b(topic.encode() + b"\0" + payload, digest_size=16).digest()
+    """`Incoming.digest` of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +62,14 @@ class Incoming:
 
     @property
     def digest(self) -> bytes:
-        """16 bytes of topic and payload as they were received."""
-        return digest_of(self.topic, self.payload) if self.excess is None else self.excess.digest
+        """16 bytes of topic and payload as they were received, which a redelivery shares with it."""
+        if self.excess is not None:
+            return self.excess.digest
+        return blake2b(self.topic.encode() + b"\0" + self.payload, digest_size=16).digest()
+
+    def cut_to(self, size: int) -> "Incoming":
+        """Return the message with no more than the first `size` bytes of its payload."""
+        return replace(self, payload=self.payload[:size], excess=Excess(len(self.payload), self.digest))
 
     @property
     def size(self) -> int:

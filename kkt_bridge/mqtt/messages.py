@@ -8,14 +8,8 @@ from kkt_bridge.mqtt.holds import HoldKey, Holds, Occurrences
 from kkt_bridge.mqtt.inbox import AckToken
 
 
-class SessionListener(Protocol):
-    """Is notified by the session, in its thread: only to note it and to wake another thread."""
-
-    def link_up(self) -> None:
-        """Note that the session is online: retained state, and what is in the outbox, may go out."""
-
-    def link_down(self) -> None:
-        """Note that it is not; messages published and not yet acknowledged may be lost."""
+class PublicationOwner(Protocol):
+    """Is told by the session, in its thread, what becomes of messages; nothing of those lost with a connection."""
 
     def published(self, token: object) -> None:
         """Note that the broker has acknowledged the message with this token."""
@@ -49,13 +43,16 @@ class SessionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message to publish at QoS 1. One with a token is reported to the listeners when the broker has it."""
+    """A message to publish at QoS 1."""
 
     topic: str
     payload: bytes
     retain: bool = False
     correlation: bytes | None = None
     token: object = None
+    """Identifies the message to its owner: its number in the outbox, if it is an integer."""
+    owner: PublicationOwner | None = None
+    """Is told whether the broker takes it. A retained message without an owner gives way to the next on its topic."""
 
     @property
     def key(self) -> HoldKey:

@@ -14,7 +14,7 @@ import logging
 import select
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -28,8 +28,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from kkt_bridge.clock import Clock
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.holds import HoldKey, HoldKind, Holds, Occurrences, Suspects
-from kkt_bridge.mqtt.inbox import AckToken, Excess, Inbox, Incoming, digest_of
-from kkt_bridge.mqtt.messages import Publication, SessionListener, SessionStatus
+from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
+from kkt_bridge.mqtt.messages import Publication, SessionStatus
 from kkt_bridge.mqtt.paho_client import (
     BufferedSocket,
     Dial,
@@ -128,7 +128,7 @@ class Session:
         self._presence = presence
         self._inbox = inbox
         self._clock, self._dial, self._rng = clock, dial, rng or Random()  # noqa: S311 (jitter)
-        self._listeners: list[SessionListener] = []
+        self._listeners: list[Callable[[], None]] = []
         self._wakeup_out, self._wakeup_in = socket.socketpair()
         self._wakeup_in.setblocking(False)
         self._wakeup_out.setblocking(False)
@@ -159,7 +159,7 @@ class Session:
         self._refused_subscriptions: tuple[str, ...] = ()
         self._warnings = MessageWarnings(topics, clock)
         self.holds = Holds()
-        """Of messages with a token: their publisher tries them again."""
+        """Of messages with an owner, who tries them again."""
         self._held_states = Holds()
         """Of all other messages, by their topic: the session tries them again."""
         self._deadline = self._online_since = 0.0
@@ -174,8 +174,8 @@ class Session:
 
     # -- for other threads -------------------------------------------------------------------------
 
-    def listen(self, listener: SessionListener) -> None:
-        """Tell `listener` when the session comes online, goes offline, and delivers."""
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` in the session's thread when it has come online: retained state and the outbox may go out."""
         self._listeners.append(listener)
 
     @property
@@ -208,7 +208,7 @@ class Session:
         """Queue a message for this connection. Without one, or when it is lost first, so is the message."""
         if self._phase is not Phase.ONLINE:
             return
-        if message.retain and message.token is None:
+        if message.retain and message.owner is None:
             self._states[message.topic] = message
         else:
             self._outgoing.append(message)
@@ -315,29 +315,23 @@ class Session:
         if self._phase is not Phase.ONLINE:
             if now > max(self._deadline, self._not_reading_until + HANDSHAKE_TIMEOUT_S):
                 self._connection_lost("the broker does not answer the handshake")
-        elif self._is_puback_overdue(now):
-            waiting_s = now - next(iter(self._in_flight.values())).sent_at
-            why = f"the broker acknowledges nothing: a message waits for its PUBACK for {waiting_s:.0f} s"
-            self._connection_lost(why)
-        elif (planned := PLANNED_ENDS.get(self._redial.state)) and now - self._online_since > planned.after_s:
+            return
+        self._owed_since = None
+        if self._in_flight:
+            # While we do not read, whether the PUBACK is late cannot be told; while messages come, only in the end.
+            sent_at = next(iter(self._in_flight.values())).sent_at
+            self._owed_since = max(sent_at, self._not_reading_until)
+            silent_since = max(self._owed_since, self._received_at)
+            if now - silent_since > PUBACK_TIMEOUT_S or now - self._owed_since > PUBACK_TIMEOUT_MAX_S:
+                why = f"the broker acknowledges nothing: a message waits for its PUBACK for {now - sent_at:.0f} s"
+                self._connection_lost(why)
+                return
+        if (planned := PLANNED_ENDS.get(self._redial.state)) and now - self._online_since > planned.after_s:
             busy = self._in_flight or self._outgoing or self._states or self._pubacks or len(self._inbox)
             if not (planned.only_idle and busy):
                 self._end = planned.end
                 client.disconnect()
                 self._connection_lost(planned.reason)
-
-    def _is_puback_overdue(self, now: float) -> bool:
-        """Return True if the broker owes the oldest PUBACK for too long.
-
-        While we do not read, that cannot be told; while messages come, it is only told in the end.
-        """
-        if not self._in_flight:
-            self._owed_since = None
-            return False
-        oldest = next(iter(self._in_flight.values()))
-        self._owed_since = max(oldest.sent_at, self._not_reading_until)
-        silent_since = max(self._owed_since, self._received_at)
-        return now - silent_since > PUBACK_TIMEOUT_S or now - self._owed_since > PUBACK_TIMEOUT_MAX_S
 
     def _wait(self, reading: list[Any], writing: list[Any], timeout_s: float) -> list[Any]:
         """Wait for a socket, or until the session is woken; return what can be read."""
@@ -422,7 +416,7 @@ class Session:
             self._in_flight[info.mid] = _InFlight(message, self._clock.monotonic())
 
     def _holds_of(self, message: Publication) -> Holds:
-        return self._held_states if message.token is None else self.holds
+        return self._held_states if message.owner is None else self.holds
 
     def _hold(self, message: Publication, key: HoldKey, kind: HoldKind, why: str) -> None:
         """Hold a message back that the broker refuses, so that the rest goes on."""
@@ -433,9 +427,8 @@ class Session:
                 message.topic,
                 why,
             )
-        if message.token is not None:
-            for listener in self._listeners:
-                listener.refused(message.token)
+        if message.owner is not None:
+            message.owner.refused(message.token)
 
     # -- paho's callbacks: in the session's thread, inside loop_read or loop_misc ------------------------
 
@@ -487,7 +480,7 @@ class Session:
         self._takeover_detector.note_birth()
         self._publish_birth(client, self._online_since)
         for listener in self._listeners:
-            listener.link_up()
+            listener()
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         self._received_at = self._clock.monotonic()
@@ -503,17 +496,17 @@ class Session:
                 self._birth_wanted = True  # a will that came late, or somebody's forgery: ours must be the last
             return
         properties = message.properties
-        excess = Excess(len(payload), digest_of(topic, payload)) if len(payload) > REQUEST_BYTES_MAX else None
         incoming = Incoming(
             token=AckToken(self._epoch, message.mid, message.qos),
             topic=topic,
-            payload=payload[:ID_SOUGHT_BYTES] if excess else payload,
+            payload=payload,
             redelivered=bool(message.dup or message.retain),
             retained=bool(message.retain),
             response_topic=getattr(properties, "ResponseTopic", None),
             correlation=getattr(properties, "CorrelationData", None),
-            excess=excess,
         )
+        if len(payload) > REQUEST_BYTES_MAX:
+            incoming = incoming.cut_to(ID_SOUGHT_BYTES)
         self._warnings.check(topic, incoming.response_topic)
         if self._phase is Phase.ONLINE:
             self._inbox.put(incoming)
@@ -544,11 +537,10 @@ class Session:
         if reason.is_failure:
             key = message.key if reason.value in _OF_THE_MESSAGE else message.topic
             self._hold(message, key, HoldKind.REFUSED, f"the broker refused it: {reason}")
-        elif message.token is None:
+        elif message.owner is None:
             self._held_states.release(message.topic)
         else:
-            for listener in self._listeners:
-                listener.published(message.token)
+            message.owner.published(message.token)
 
     def _on_disconnect(
         self,
@@ -606,7 +598,6 @@ class Session:
 
     def _drop(self) -> None:
         client, self._client = self._client, None
-        was_online = self._phase is Phase.ONLINE
         self._phase = Phase.AWAY
         self._in_flight.clear()
         self._owed_since = None
@@ -616,9 +607,6 @@ class Session:
         self._refused_subscriptions = ()
         if client is not None:
             _close_socket(client)
-        if was_online:
-            for listener in self._listeners:
-                listener.link_down()
 
     def _schedule_redial(self, end: ConnectionEnd, complaint: str, lasted_s: float = 0.0) -> None:
         now = self._clock.monotonic()

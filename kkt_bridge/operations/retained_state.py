@@ -60,15 +60,6 @@ class RetainedState:
                 entry.published_at = None
                 self._publish_if_due(name, entry, self._clock.monotonic())
 
-    def link_down(self) -> None:
-        """Do nothing: everything is published again on the next connection."""
-
-    def published(self, token: object) -> None:
-        """Do nothing: these messages have no token."""
-
-    def refused(self, token: object) -> None:
-        """Do nothing, as above."""
-
     def step(self) -> float | None:
         """Publish what is due; return the seconds until the next step."""
         now = self._clock.monotonic()

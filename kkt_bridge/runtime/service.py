@@ -28,9 +28,8 @@ class Service:
         self.keep = Loop("keep", parts.notices.step, parts.housekeeping.step)
         # Apart from whatever writes: a disk that keeps those waiting must be shown.
         self.show = Loop("show", parts.telemetry.step)
-        parts.session.listen(parts.publisher)
-        parts.session.listen(parts.retained_topics)
-        parts.session.listen(parts.retained_state)
+        for part in (parts.publisher, parts.retained_topics, parts.retained_state):
+            parts.session.listen(part.link_up)
         parts.base.journal.listen(self._committed)
 
     def loops(self) -> Iterator[Loop]:

@@ -26,7 +26,7 @@ from kkt_bridge.journal.outbox import (
     with_sales,
 )
 from kkt_bridge.journal.records import Message, Step
-from kkt_bridge.journal.transaction import Committed, Transaction
+from kkt_bridge.journal.transaction import Committed
 from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S
 from kkt_bridge.mqtt.messages import BrokerSession, Publication
 from kkt_bridge.receipts.amounts import format_kopecks
@@ -61,7 +61,8 @@ class OutboxCursor(Generic[R]):
         self._read = read
         self._fresh: deque[R] = deque()
         self._behind = True
-        self._last = 0
+        self.position = 0
+        """The last row that was taken."""
 
     def committed(self, rows: Sequence[R]) -> None:
         """Take note of a commit; from the thread that committed."""
@@ -73,36 +74,31 @@ class OutboxCursor(Generic[R]):
 
     def start_over(self, after: int) -> None:
         """Begin again behind this row."""
-        self._last = after
+        self.position = after
         self._behind = True
-
-    @property
-    def position(self) -> int:
-        """The last row that was taken."""
-        return self._last
 
     def take(self, limit: int) -> list[R]:
         """The next rows, at most so many; fewer only if there are no more, or these came meanwhile.
 
         Errors: those of `read`.
         """
-        rows = self._catch_up(limit) if self._behind else self._from_memory(limit)
+        if self._behind:
+            rows = self._catch_up(limit)
+        else:
+            fresh = self._fresh
+            while fresh and fresh[0].id <= self.position:
+                fresh.popleft()  # committed while the journal was being read, and taken from there
+            rows = [fresh.popleft() for _ in range(min(limit, len(fresh)))]
         if rows:
-            self._last = rows[-1].id
+            self.position = rows[-1].id
         return rows
-
-    def _from_memory(self, limit: int) -> list[R]:
-        fresh = self._fresh
-        while fresh and fresh[0].id <= self._last:
-            fresh.popleft()  # committed while the journal was being read, and taken from there
-        return [fresh.popleft() for _ in range(min(limit, len(fresh)))]
 
     def _catch_up(self, limit: int) -> list[R]:
         # In this order: what is committed from here on is in memory, and what was before is in the journal.
         self._behind = False
         self._fresh.clear()
         try:
-            rows = self._read(self._last, limit)
+            rows = self._read(self.position, limit)
         except Exception:
             self._behind = True
             raise
@@ -180,7 +176,6 @@ class Publisher:
         self._zone = zone
         self._events_max_age_ms = int(events_max_age_s * 1000)
         self._clock = clock
-        self._up = False
         self._starting_over = False
         self._messages: OutboxCursor[Message] = OutboxCursor(self._read_messages)
         self._steps: OutboxCursor[Step] = OutboxCursor(self._read_steps)
@@ -208,11 +203,7 @@ class Publisher:
 
     def link_up(self) -> None:
         """Start over: what the broker has acknowledged is gone from the journal, the rest goes out."""
-        self._up = self._starting_over = True
-
-    def link_down(self) -> None:
-        """Wait for the next connection."""
-        self._up = False
+        self._starting_over = True
 
     def published(self, token: object) -> None:
         """The broker has a message: forget it, with the next commit."""
@@ -241,20 +232,23 @@ class Publisher:
     def step(self) -> float | None:
         """Hand over what is due. A journal that cannot be read must not silence the session: it has the same thread."""
         self._forget_delivered()
-        if not self._up or self._clock.monotonic() < self._unreadable_until:
-            return None if not self._up else UNREADABLE_S
+        if not self._link.online:
+            return None
+        if self._clock.monotonic() < self._unreadable_until:
+            return UNREADABLE_S
         try:
-            return self._publish()
+            if self._starting_over:
+                self._start_over()
+            waits = [
+                self._publish_messages(),
+                self._publish_held() if self._holds else None,
+                self._try_steps() if self._receipt_event in self._holds else self._publish_steps(),
+            ]
         except StorageUnavailable as problem:
             log.warning("what is to be published cannot be read: %s", problem)
             self._steps_wait_since = self._clock.monotonic()
             self._unreadable_until = self._clock.monotonic() + UNREADABLE_S
             return UNREADABLE_S
-
-    def _publish(self) -> float | None:
-        if self._starting_over:
-            self._start_over()
-        waits = [self._publish_messages(), self._publish_held(), self._publish_steps()]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _start_over(self) -> None:
@@ -286,8 +280,6 @@ class Publisher:
 
     def _publish_held(self) -> float | None:
         """Try again what the broker refused, where that is due."""
-        if not self._holds:
-            return None
         now = self._clock.monotonic()
         if self._holds.overflowed:
             self._holds.overflowed, self._all_again_at = False, now + REFUSED_WAIT_MAX_S
@@ -305,7 +297,7 @@ class Publisher:
     def _hand_over(self, message: Message) -> None:
         self._in_flight.add(message.id)
         self._link.publish(
-            Publication(message.topic, message.payload, correlation=message.correlation, token=message.id)
+            Publication(message.topic, message.payload, correlation=message.correlation, token=message.id, owner=self)
         )
 
     def _read_messages(self, after: int, limit: int) -> list[Message]:
@@ -315,9 +307,6 @@ class Publisher:
         return self._journal.read(lambda connection: steps_after(connection, after, limit))
 
     def _publish_steps(self) -> float | None:
-        return self._try_steps() if self._receipt_event in self._holds else self._publish_next_steps()
-
-    def _publish_next_steps(self) -> float | None:
         since = self._steps_wait_since
         if since is None or len(self._events) >= EVENTS_IN_FLIGHT_MAX:
             return None
@@ -376,7 +365,7 @@ class Publisher:
         sent = _Sent(steps[-1].step)
         self._events.append(sent)
         if bodies := [step.body for step in steps if step.body is not None]:
-            self._link.publish(Publication(self._receipt_event, _event(bodies), token=sent))
+            self._link.publish(Publication(self._receipt_event, _event(bodies), token=sent, owner=self))
         else:
             sent.acknowledged = True
         return sent
@@ -387,15 +376,10 @@ class Publisher:
         while self._events and self._events[0].acknowledged:
             published = self._events.popleft().last_step
         delivered, self._delivered = self._delivered, []
-        if delivered or published:
-            self._journal.post(lambda tx: _note_delivered(tx, delivered, published))
-
-
-def _note_delivered(tx: Transaction, messages: list[int], steps: int) -> None:
-    if messages:
-        forget_messages(tx, messages)
-    if steps:
-        set_steps_published(tx, steps)
+        if delivered:
+            self._journal.post(lambda tx: forget_messages(tx, delivered))
+        if published:
+            self._journal.post(lambda tx: set_steps_published(tx, published))
 
 
 def _divided(steps: list[Step]) -> tuple[list[Step], list[Step]]:

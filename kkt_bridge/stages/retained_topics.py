@@ -21,19 +21,16 @@ SETTING: Final = "retained_topics"
 log = logging.getLogger(__name__)
 
 
-class _ClearToken:
-    """The token of a message that clears a topic."""
-
-
 class RetainedTopics:
-    """Listens to the session, and clears what an earlier configuration left."""
+    """Clears what an earlier configuration left."""
 
     def __init__(self, *, journal: Journal, link: BrokerSession, topics: Topics, registers: Iterable[str]) -> None:
         self._journal = journal
         self._link = link
         self._topics = topics
         self._ours = [*topics.states(), *(topics.state(f"kkt/{kkt}") for kkt in registers)]
-        self._waiting: set[_ClearToken] = set()
+        self._waiting: set[object] = set()
+        """Topics that are being cleared."""
 
     def link_up(self) -> None:
         """Clear what is not ours any more, and remember what is."""
@@ -47,9 +44,8 @@ class RetainedTopics:
         if set(known) != set(self._ours):
             self._remember([*self._ours, *stale])
         for topic in stale:
-            token = _ClearToken()
-            self._waiting.add(token)
-            self._link.publish(Publication(topic, b"", retain=True, token=token))
+            self._waiting.add(topic)
+            self._link.publish(Publication(topic, b"", retain=True, token=topic, owner=self))
         if branches := self._other_branches(stale):
             log.info("the bridge was known as %s before: what it left there is cleared", ", ".join(branches))
             for branch in branches:
@@ -57,16 +53,11 @@ class RetainedTopics:
                 self._link.unsubscribe(Topics(root, bridge).subscriptions())
                 self._link.unsubscribe([Topics(root, bridge).state("online")])
 
-    def link_down(self) -> None:
-        """What is not cleared by now is cleared on the next connection."""
-        self._waiting.clear()
-
     def published(self, token: object) -> None:
         """A topic is cleared; when all are, they are forgotten."""
-        if isinstance(token, _ClearToken) and token in self._waiting:
-            self._waiting.remove(token)
-            if not self._waiting:
-                self._remember(self._ours)
+        self._waiting.discard(token)
+        if not self._waiting:
+            self._remember(self._ours)
 
     def refused(self, token: object) -> None:
         """It stays remembered, and is tried again on the next connection."""

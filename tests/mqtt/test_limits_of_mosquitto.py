@@ -58,7 +58,7 @@ class Shop:
             journal=self.journal, link=self.session, topics=TOPICS, zone=ZONE, events_max_age_s=1e6, clock=self.clock
         )
         self.journal.listen(self.publisher.committed)
-        self.session.listen(self.publisher)
+        self.session.listen(self.publisher.link_up)
 
     def until(self, condition: Callable[[], bool], what: str):
         deadline = time.monotonic() + SOON_S

@@ -51,17 +51,14 @@ def amqtt(tmp_path_factory):
         yield process
 
 
-class Ears:
-    """Who listens to the session."""
+class Owner:
+    """Listens to the session, and is told what becomes of its messages."""
 
     def __init__(self):
         self.heard = []
 
     def link_up(self):
         self.heard.append("up")
-
-    def link_down(self):
-        self.heard.append("down")
 
     def published(self, token):
         self.heard.append(token)
@@ -76,14 +73,14 @@ class Bench:
     def __init__(self, port, *, bridge=None, clock=None, inbox=100, boot_id=b"mine", hour=b"14", **settings):
         self.topics = Topics("kkt/v1", bridge or f"store-{uuid.uuid4().hex[:8]}")
         self.inbox = Inbox(inbox)
-        self.ears = Ears()
+        self.owner = Owner()
         self.clock = clock or SystemClock()
         online, offline = (said.replace(b"mine", boot_id).replace(b"T14", b"T" + hour) for said in (ONLINE, OFFLINE))
         since = json.loads(online)["since"]
         presence = Presence(self.topics.state("online"), online, offline, boot_id.decode(), since)
         mqtt = MqttSettings(host=HOST, port=port, **settings)
         self.session = Session(mqtt, self.topics, presence, self.inbox, self.clock)
-        self.session.listen(self.ears)
+        self.session.listen(self.owner.link_up)
 
     def until(self, condition, what, step=None):
         deadline = time.monotonic() + SOON_S
@@ -118,8 +115,8 @@ class Bench:
     def settle(self):
         """Let pass what is on its way: a message of our own to the broker and back to its acknowledgement."""
         token = object()
-        self.session.publish(Publication(self.topics.event("alert"), b"{}", token=token))
-        self.until(lambda: token in self.ears.heard, "a round trip")
+        self.session.publish(Publication(self.topics.event("alert"), b"{}", token=token, owner=self.owner))
+        self.until(lambda: token in self.owner.heard, "a round trip")
 
     def acknowledge(self, messages):
         self.session.acknowledge(message.token for message in messages)
@@ -163,7 +160,7 @@ def retained(broker, topic):
 def test_birth_is_retained_and_listeners_hear_of_it(broker, bench):
     assert bench.session.complaint == "not yet connected"
     bench.come_online()
-    assert bench.ears.heard == ["up"]
+    assert bench.owner.heard == ["up"]
     assert bench.session.complaint is None
     birth = retained(broker, bench.topics.state("online"))
     assert (birth.payload, birth.retain) == (ONLINE, True)
@@ -175,7 +172,7 @@ def test_a_lost_connection_is_told_by_the_will(broker, bench, pos):
     assert pos.get(SOON_S).payload == ONLINE
     bench.session.close()
     assert pos.get(SOON_S).payload == OFFLINE
-    assert bench.ears.heard == ["up", "down"]
+    assert bench.owner.heard == ["up"]
     assert retained(broker, bench.topics.state("online")).payload == OFFLINE
 
 
@@ -184,13 +181,13 @@ def test_a_farewell_says_all_that_is_queued_and_then_goodbye(broker, bench, pos)
     pos.subscribe([f"{bench.topics.branch}/#"])
     assert pos.get(SOON_S).payload == ONLINE
     for number in range(300):
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number, owner=bench.owner))
     bench.session.publish_offline()
     bench.until(lambda: bench.session.gone, "gone")
     received = [pos.get(SOON_S).payload for _ in range(301)]
     assert received == [*(b"%d" % number for number in range(300)), OFFLINE]
     assert retained(broker, bench.topics.state("online")).payload == OFFLINE
-    assert bench.ears.heard == ["up", *range(300), "down"]
+    assert bench.owner.heard == ["up", *range(300)]
     bench.session.step(0.01)
     assert bench.session.gone, "and it does not come back"
 
@@ -319,9 +316,9 @@ def test_messages_go_out_in_order_and_are_reported_when_the_broker_has_them(benc
     pos.subscribe([bench.topics.reply("pos-1")])
     count = 2 * WINDOW_MAX + 10
     for number in range(count):
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
-    bench.until(lambda: len(bench.ears.heard) == count + 1, "all acknowledgements")
-    assert bench.ears.heard == ["up", *range(count)]
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number, owner=bench.owner))
+    bench.until(lambda: len(bench.owner.heard) == count + 1, "all acknowledgements")
+    assert bench.owner.heard == ["up", *range(count)]
     assert [pos.get(SOON_S).payload for _ in range(count)] == [b"%d" % number for number in range(count)]
 
 
@@ -329,28 +326,29 @@ def test_a_message_has_its_correlation_and_its_retain_flag(broker, bench, pos):
     bench.come_online()
     pos.subscribe([bench.topics.reply("pos-1")])
     bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", correlation=b"\x00\x07"))
-    bench.session.publish(Publication(bench.topics.state("health"), b"well", retain=True, token="said"))
-    bench.until(lambda: "said" in bench.ears.heard, "the state")
+    well = Publication(bench.topics.state("health"), b"well", retain=True, token="said", owner=bench.owner)
+    bench.session.publish(well)
+    bench.until(lambda: "said" in bench.owner.heard, "the state")
     received = pos.get(SOON_S)
     assert (received.correlation, received.retain) == (b"\x00\x07", False)
     assert retained(broker, bench.topics.state("health")).payload == b"well"
 
 
 def test_without_a_connection_a_message_is_not_kept(bench):
-    bench.session.publish(Publication("topic", b"lost", token="lost"))
+    bench.session.publish(Publication("topic", b"lost", token="lost", owner=bench.owner))
     bench.come_online()
     bench.settle()
-    assert "lost" not in bench.ears.heard
+    assert "lost" not in bench.owner.heard
 
 
 def test_what_was_on_its_way_when_the_line_broke_is_not_reported(bench):
     bench.come_online()
     bench.session._client.buffered._line.shutdown(socket.SHUT_RDWR)
     for number in range(10):
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"%d" % number, token=number, owner=bench.owner))
     bench.until(lambda: not bench.session.online, "the loss")
     bench.come_online()
-    assert bench.ears.heard == ["up", "down", "up"]
+    assert bench.owner.heard == ["up", "up"]
 
 
 def test_a_ring_wakes_the_session(bench):
@@ -662,7 +660,7 @@ def test_the_brokers_own_limit_of_messages_on_their_way_is_kept():
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, receive_maximum_3), then=lambda: bench.session.online)
         for number in range(10):
-            bench.session.publish(Publication("topic", b"%d" % number, token=number))
+            bench.session.publish(Publication("topic", b"%d" % number, token=number, owner=bench.owner))
         for _ in range(5):
             bench.session.step(0.01)
         sent = [peer.read() for _ in range(3)]
@@ -694,10 +692,10 @@ def test_a_message_that_the_broker_refuses_is_told_held_and_no_end_of_the_rest(c
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener), then=lambda: bench.session.online)
         assert peer.read()[0] == 3
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1, owner=bench.owner))
         peer.send(b"\x40\x03" + mid_of(read_publish(bench, peer)) + bytes([reason]))
-        bench.until(lambda: ("refused", 1) in bench.ears.heard, "the answer")
-        assert 1 not in bench.ears.heard
+        bench.until(lambda: ("refused", 1) in bench.owner.heard, "the answer")
+        assert 1 not in bench.owner.heard
         assert bench.session.online
         assert bench.topics.reply("pos-1") in caplog.text
         refused = bench.session.status.refused_topics
@@ -712,9 +710,9 @@ def test_a_message_larger_than_the_broker_takes_does_not_cost_the_connection(cap
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, maximum_packet_size_256), then=lambda: bench.session.online)
         assert peer.read()[0] == 3
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), bytes(1000), token=1))
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"small", token=2))
-        bench.until(lambda: ("refused", 1) in bench.ears.heard, "an end of it")
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), bytes(1000), token=1, owner=bench.owner))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"small", token=2, owner=bench.owner))
+        bench.until(lambda: ("refused", 1) in bench.owner.heard, "an end of it")
         assert read_publish(bench, peer)[-5:] == b"small"
         assert bench.session.online
         assert bench.topics.reply("pos-1") in caplog.text
@@ -726,7 +724,7 @@ def test_a_limit_that_is_none_keeps_nobody_from_mqtt_5(limit):
     with peer_session() as (bench, listener):
         peer = play(bench, lambda: welcomed(listener, connack), then=lambda: bench.session.online)
         assert bench.session.status.protocol == "5"
-        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1))
+        bench.session.publish(Publication(bench.topics.reply("pos-1"), b"{}", token=1, owner=bench.owner))
         assert topic_of(read_publish(bench, peer)) == bench.topics.state("online")
         assert topic_of(read_publish(bench, peer)) == bench.topics.reply("pos-1")
 
@@ -755,7 +753,7 @@ def test_a_broker_that_refuses_receipts_is_served_with_nothing():
 
         play(bench, refuse, then=lambda: "check its access list" in (bench.session.complaint or ""))
         assert not bench.session.online
-        assert bench.ears.heard == []
+        assert bench.owner.heard == []
         assert bench.inbox.take(10) == []
         assert bench.session.status.protocol == "5", "that was no question of the protocol"
 
@@ -957,8 +955,8 @@ def test_while_the_inbox_is_full_nobody_owes_a_puback():
 @pytest.mark.parametrize("token", [1, object()])
 def test_a_message_over_which_the_broker_cuts_is_parked_and_the_rest_goes_on(token):
     clock = ManualClock()
-    poison = Publication("kkt/v1/poison", b"poison", token=token)
     with peer_session(clock=clock) as (bench, listener):
+        poison = Publication("kkt/v1/poison", b"poison", token=token, owner=bench.owner)
 
         def until_poison():
             peer = welcomed(listener)
@@ -976,7 +974,7 @@ def test_a_message_over_which_the_broker_cuts_is_parked_and_the_rest_goes_on(tok
             bench.until(lambda: bench.session.online, "online")
             bench.session.publish(poison)
             bench.until(lambda: not bench.session.online and not thread.is_alive(), "the cut")  # noqa: B023
-        assert ("refused", token) in bench.ears.heard
+        assert ("refused", token) in bench.owner.heard
         assert bench.session.status.parked.count == 1
         assert poison.topic in bench.session.status.parked.example
         assert poison.key in bench.session.holds

@@ -132,7 +132,6 @@ def test_nothing_is_said_to_nobody_and_everything_to_a_new_connection(bench):
 
 def test_a_new_connection_hears_everything_even_if_it_was_just_said(bench):
     bench.put("a")
-    bench.retained_state.link_down()
     bench.retained_state.link_up()
     assert bench.spoken() == [("health", "a"), ("health", "a")]
 

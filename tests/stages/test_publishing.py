@@ -102,6 +102,7 @@ def steps_in(messages):
 
 
 def test_nothing_goes_out_without_a_link(command_worker):
+    command_worker.line.online = False
     command_worker.say(b"1")
     assert command_worker.run() == []
     assert command_worker.publisher.step() is None
@@ -143,9 +144,10 @@ def test_what_the_broker_did_not_have_goes_out_again_on_the_next_connection(up):
     up.acknowledge([first])
     up.run()
     up.journal.flush()
-    up.publisher.link_down()
+    up.line.online = False
     up.say(b"4")
     assert up.run() == []
+    up.line.online = True
     up.publisher.link_up()
     assert payloads(up.run()) == [b"2", b"3", b"4"]
 
@@ -187,7 +189,6 @@ def test_a_disk_that_takes_nothing_makes_repeats_not_losses(up):
     up.run()
     up.journal.flush()
     mend_disk(up.journal)
-    up.publisher.link_down()
     up.publisher.link_up()
     assert payloads(up.run()) == [b"1"]
 
@@ -415,7 +416,6 @@ def test_what_is_held_is_learned_anew_after_a_restart(up):
 def test_a_new_connection_does_not_forget_what_is_held(up):
     up.say(b"1", topic="refused")
     hold(up, *up.run())
-    up.publisher.link_down()
     up.publisher.link_up()
     assert up.run() == []
     up.clock.advance(INITIAL_WAIT_S)
@@ -511,7 +511,6 @@ def test_a_trial_that_was_under_way_when_the_connection_was_lost_is_made_again(u
     hold(up, *up.run_past_the_delay())
     up.clock.advance(INITIAL_WAIT_S)
     assert len(up.run()) == 1
-    up.publisher.link_down()
     up.line.holds.link_down()
     up.publisher.link_up()
     (trial,) = up.run()
@@ -588,7 +587,6 @@ def test_the_cursor_survives_a_restart(up):
 def test_unacknowledged_steps_are_told_again(up):
     up.take_receipts(3)
     assert len(steps_in(up.run_past_the_delay())) == 1
-    up.publisher.link_down()
     up.publisher.link_up()
     assert [len(steps) for steps in steps_in(up.run())] == [3]
 

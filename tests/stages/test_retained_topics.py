@@ -36,7 +36,7 @@ class Run:
         settings = MqttSettings(host=HOST, port=port, client_id="retained-topics")
         self.session = Session(settings, self.topics, presence, self.inbox, ManualClock())
         self.retained = RetainedTopics(journal=self.journal, link=self.session, topics=self.topics, registers=registers)
-        self.session.listen(self.retained)
+        self.session.listen(self.retained.link_up)
         self.registers = registers
 
     def live(self):

@@ -10,7 +10,7 @@ from support.receipts import encoded, item, receipt, small_receipt
 from support.stages import TOPICS, Shop, check_counts, meddle
 
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
-from kkt_bridge.mqtt.inbox import AckToken, Excess, Incoming, digest_of
+from kkt_bridge.mqtt.inbox import AckToken, Incoming
 from kkt_bridge.receipts.identity import canonical_digest
 from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES
@@ -268,13 +268,12 @@ def test_a_redelivery_of_what_was_refused_gets_the_same_refusal(shop):
 def test_what_was_too_large_to_be_kept_is_refused_and_its_redelivery_known(shop):
     topic = TOPICS.receipt("pos-1")
     whole = b'{"receipt_id": "mine", "x": "'.ljust(300_000)
-    cut = Excess(len(whole), digest_of(topic, whole))
-    shop.inbox.put(Incoming(AckToken(1, 77, 1), topic, whole[:ID_SOUGHT_BYTES], redelivered=False, excess=cut))
+    shop.inbox.put(Incoming(AckToken(1, 77, 1), topic, whole, redelivered=False).cut_to(ID_SOUGHT_BYTES))
     shop.intake.step()
     refusal = last(shop.replies())
     assert (error_of(refusal), refusal["receipt_id"]) == ("too_large", "mine")
     assert "300000 bytes" in refusal["error"]["message"]
-    shop.inbox.put(Incoming(AckToken(1, 78, 1), topic, whole[:ID_SOUGHT_BYTES], redelivered=True, excess=cut))
+    shop.inbox.put(Incoming(AckToken(1, 78, 1), topic, whole, redelivered=True).cut_to(ID_SOUGHT_BYTES))
     shop.intake.step()
     assert shop.replies() == [refusal, refusal]
     assert shop.line.acknowledged == [77, 78]
