@@ -19,8 +19,7 @@ from kkt_bridge.clock import Clock
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.operations.alert_conditions import Finding, Severity
-from kkt_bridge.operations.alert_table import CONDITIONS, Condition
+from kkt_bridge.operations.alert_table import CONDITIONS, Condition, Finding, Severity
 from kkt_bridge.operations.health import Guard
 from kkt_bridge.wire.messages import Alert, AlertEvent, AlertsState, rfc3339
 from kkt_bridge.wire.topics import Topics
