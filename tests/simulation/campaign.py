@@ -129,7 +129,7 @@ def _hunt_one(seeds: Sequence[int], name: str) -> tuple[str, int, str | None]:
     """
     logging.disable(logging.CRITICAL)
     MUTATIONS[name]()
-    for seed in dict.fromkeys([SHOWN_ON.get(name, seeds[0]), *seeds]):
+    for seed in dict.fromkeys([SHOWN_ON[name], *seeds]):
         if (problem := live(seed).problem) is not None:
             return name, seed, problem
     return name, -1, None

@@ -26,9 +26,13 @@ FOUND_A_BUG = {
 
 
 def simulate(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return run_python("-m", "simulation", *arguments)
+
+
+def run_python(*arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     return subprocess.run(
-        [sys.executable, "-m", "simulation", *arguments],
+        [sys.executable, *arguments],
         env=environment | {"PYTHONPATH": str(ROOT / "tests"), "PYTHONHASHSEED": "0"},
         cwd=ROOT,
         capture_output=True,
@@ -53,6 +57,14 @@ def test_planted_bugs_are_caught(group):
     run = simulate("--mutation", *names, "--seeds", str(SEEDS_TO_CATCH_A_BUG))
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.findall(r"^(\w+): caught on day \d+: ", run.stdout, re.MULTILINE) == names
+
+
+def test_each_planted_bug_changes_what_the_program_has():
+    plant_all = "from simulation.mutations import MUTATIONS\nfor plant_bug in MUTATIONS.values(): plant_bug()"
+    run = run_python("-c", plant_all)
+    assert run.returncode == 0, run.stderr
+    misnamed = run_python("-c", "from simulation.mutations import intake, plant; plant(intake.Intake, 'gone', None)")
+    assert "AttributeError" in misnamed.stderr
 
 
 @pytest.mark.timeout(900)
