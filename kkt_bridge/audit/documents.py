@@ -8,9 +8,9 @@ from kkt_bridge.audit.differences import AWAITED, Difference, difference_of
 from kkt_bridge.audit.journal_claims import Claim
 from kkt_bridge.audit.scratch_database import ScratchDatabase, claim_of
 from kkt_bridge.receipts.amounts import format_kopecks
+from kkt_bridge.receipts.ffd_codes import CORRECTION_FORM, RECEIPT_FORM
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM
 
 _DOCUMENT: Final = "d.kkt, d.fn_number, d.fd_number, d.form, d.operation, d.total, d.requisite, d.fiscal_sign"
 

@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple, Self
 
 from kkt_bridge.audit.differences import Difference
 from kkt_bridge.audit.journal_claims import Claim, JournalClaims
+from kkt_bridge.receipts.ffd_codes import SALE_FORMS
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.base import SALE_FORMS, StoredDocument, UnreadableDocument
+from kkt_bridge.registers.base import StoredDocument, UnreadableDocument
 from kkt_bridge.registers.stored_documents import DocumentSource
 
 PRINTED: Final = (Status.PRINTED, Status.SYNCED, Status.DEAD)

@@ -5,8 +5,8 @@ from typing import Final
 
 from kkt_bridge.audit.deliveries import UNKNOWN_AT_OFD
 from kkt_bridge.audit.scratch_database import ScratchDatabase
+from kkt_bridge.receipts.ffd_codes import SALE_FORMS
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.base import SALE_FORMS
 
 
 @dataclass(frozen=True, slots=True)

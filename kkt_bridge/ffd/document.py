@@ -14,9 +14,11 @@ from kkt_bridge.ffd.marking import product_code
 from kkt_bridge.ffd.vat import VAT_CODES, tax_within, vat_totals
 from kkt_bridge.receipts.amounts import MICRO, Kopecks, format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
+    CORRECTION_FORM,
     OPERATION_CODES,
     PAYMENT_METHOD_CODES,
     PAYMENT_SUBJECT_CODES,
+    RECEIPT_FORM,
     TAX_SYSTEM_BITS,
     UNIT_CODES,
     Operation,
@@ -28,9 +30,6 @@ from kkt_bridge.receipts.text import to_cp866
 
 FORMAT_VERSION: Final = 4
 """[1209] FFD 1.2."""
-
-FORM_RECEIPT: Final = 3
-FORM_CORRECTION: Final = 31
 
 PAYMENT_KEYS: Final = MappingProxyType(
     {
@@ -70,7 +69,7 @@ def ffd_document(
     stands only beside a buyer's e-mail.
     """
     fields: dict[str, Any] = {
-        "code": FORM_RECEIPT if receipt.correction is None else FORM_CORRECTION,
+        "code": RECEIPT_FORM if receipt.correction is None else CORRECTION_FORM,
         "fiscalDocumentFormatVer": FORMAT_VERSION,
         "kktRegId": mark.registration_number,  # 1037
         "fiscalDriveNumber": mark.fn_number,  # 1041

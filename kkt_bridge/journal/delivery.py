@@ -1,10 +1,6 @@
 """The way of fiscal documents to the OFD: ready, waiting out a back-off, sent, dead.
 
-| delivery | may become |
-|---|---|
-| `ready` | `waiting` after a failure, `sent`, `dead` |
-| `waiting` | `ready` when its time has come, or at a forced sync |
-| `dead` | `ready` by requeue, `discarded`, `expired` when nobody has decided in time |
+Which state may follow which is `DELIVERY_TRANSITIONS` in `kkt_bridge.receipts.lifecycle`.
 """
 
 from typing import Any, Final
@@ -25,7 +21,7 @@ from kkt_bridge.journal.tables import (
 )
 from kkt_bridge.journal.transaction import DLQ, Transaction
 from kkt_bridge.receipts.identity import ReceiptKey
-from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
 _FOR_EVER_MS: Final = 2**62
 
@@ -50,7 +46,7 @@ def documents_without_body(connection: Connection, after: int, limit: int) -> li
             request=row.request,
             mark=row.mark,
             hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
-            is_dead=row.delivery == "dead",
+            is_dead=row.delivery == DeliveryState.DEAD,
         )
         for row in rows
     ]
@@ -103,7 +99,7 @@ def record_failure(tx: Transaction, due: DueDocument, error: str, *, strike: boo
         tx.connection,
         {
             "document": due.document,
-            "new_delivery": "waiting" if wait_ms else "ready",
+            "new_delivery": DeliveryState.WAITING if wait_ms else DeliveryState.READY,
             "new_attempts": due.attempts + 1,
             "new_strikes": due.strikes + strike,
             "new_not_before": tx.instant.steady_ms + wait_ms if wait_ms else 0,
@@ -149,15 +145,15 @@ def requeue(tx: Transaction, letter: DeadLetter) -> None:
 
 def discard(tx: Transaction, letter: DeadLetter, reason: str) -> None:
     """Give it up for good: it stays `dead`, but no longer asks for a decision."""
-    _give_up(tx, letter, letter.document, "discarded", reason)
+    _give_up(tx, letter, letter.document, DeliveryState.DISCARDED, reason)
 
 
 def expire(tx: Transaction, letter: ReceiptRow, document: int) -> None:
     """Give up a dead letter that nobody has decided on: the receipt's last step tells so."""
-    _give_up(tx, letter, document, "expired", "nobody requeued or discarded it in time")
+    _give_up(tx, letter, document, DeliveryState.EXPIRED, "nobody requeued or discarded it in time")
 
 
-def _give_up(tx: Transaction, letter: ReceiptRow, document: int, delivery: str, reason: str) -> None:
+def _give_up(tx: Transaction, letter: ReceiptRow, document: int, delivery: DeliveryState, reason: str) -> None:
     _change_dead(tx, _GIVEN_UP, letter, {"document": document, "new_delivery": delivery})
     # From now on, not from its death: what was decided is kept as long as the letter was.
     _DECIDED(tx.connection, {"row_id": letter.id, "new_ended": tx.instant.steady_ms})
@@ -209,7 +205,7 @@ def _dead(row: Any) -> DeadLetter:
 
 _r, _d = receipts.c, documents.c
 _joined = documents.join(receipts, _r.id == _d.receipt)
-_is_ready = (_d.delivery == "ready") & (_d.kkt == bindparam("kkt"))
+_is_ready = (_d.delivery == DeliveryState.READY) & (_d.kkt == bindparam("kkt"))
 _READY: Final = PreparedStatement(
     select(
         _r.id,
@@ -228,7 +224,7 @@ _READY: Final = PreparedStatement(
     .limit(bindparam("limit"))
 )
 # With the sign no index is used but that of the ids: what is new is at its end.
-_IS_OWED: Final = text("+documents.delivery IN ('ready', 'waiting', 'dead')")
+_IS_OWED: Final = text(f"+{IS_UNSENT.text}")
 _UNFIXED: Final = PreparedStatement(
     select(
         _d.id.label("document"),
@@ -248,7 +244,7 @@ _UNFIXED: Final = PreparedStatement(
 )
 _FAILING: Final = PreparedStatement(
     select(_d.id)
-    .where(IS_UNSENT, _d.attempts > 0, text("(documents.delivery != 'dead' OR documents.reason = 'max_attempts')"))
+    .where(IS_UNSENT, _d.attempts > 0, (_d.delivery != DeliveryState.DEAD) | (_d.reason == "max_attempts"))
     .order_by(_d.id)
     .limit(bindparam("limit"))
 )
@@ -259,18 +255,18 @@ _FIX: Final = PreparedStatement(
 _END_WAITING: Final = PreparedStatement(
     update(documents)
     .where(IS_WAITING, _d.not_before_steady_ms <= bindparam("now"))
-    .values(delivery="ready", not_before_steady_ms=0)
+    .values(delivery=DeliveryState.READY, not_before_steady_ms=0)
 )
 _FIRST_WAIT: Final = PreparedStatement(
     select(_d.not_before_steady_ms).where(IS_WAITING).order_by(_d.not_before_steady_ms).limit(1)
 )
 _of_document = update(documents).where(_d.id == bindparam("document"))
-_SENT: Final = WhereIn(update(documents).values(delivery="sent", last_error=None), _d.id)
+_SENT: Final = WhereIn(update(documents).values(delivery=DeliveryState.SENT, last_error=None), _d.id)
 _DROP_BODIES: Final = WhereIn(delete(bodies), bodies.c.document)
 _UNFIT: Final = PreparedStatement(_of_document.values(last_error=bindparam("new_error")))
 _FAILED: Final = PreparedStatement(
     # Only what is still to be sent: an outcome that is written down twice must not bring back what the OFD has.
-    _of_document.where(_d.delivery == "ready").values(
+    _of_document.where(_d.delivery == DeliveryState.READY).values(
         delivery=bindparam("new_delivery"),
         attempts=bindparam("new_attempts"),
         strikes=bindparam("new_strikes"),
@@ -280,7 +276,7 @@ _FAILED: Final = PreparedStatement(
 )
 _BURIED: Final = PreparedStatement(
     _of_document.values(
-        delivery="dead",
+        delivery=DeliveryState.DEAD,
         attempts=bindparam("new_attempts"),
         strikes=bindparam("new_strikes"),
         reason=bindparam("new_reason"),
@@ -302,7 +298,7 @@ _letter_columns = (
     _d.failed_ms,
 )
 _letters = select(*_letter_columns).select_from(_joined)
-_is_dead = _d.delivery == "dead"
+_is_dead = _d.delivery == DeliveryState.DEAD
 _DEAD_LETTERS: Final = PreparedStatement(
     _letters.where(IS_UNSENT, _is_dead, _d.kkt == bindparam("kkt"), _d.id > bindparam("after"))
     .order_by(_d.id)
@@ -314,7 +310,7 @@ _DEAD_LETTERS_OF: Final = PreparedStatement(
     .where(_r.receipt_id == bindparam("receipt_id"), _is_dead)
 )
 _of_dead = _of_document.where(_is_dead)
-_REQUEUED: Final = PreparedStatement(_of_dead.values(delivery="ready", not_before_steady_ms=0, strikes=0))
+_REQUEUED: Final = PreparedStatement(_of_dead.values(delivery=DeliveryState.READY, not_before_steady_ms=0, strikes=0))
 _GIVEN_UP: Final = PreparedStatement(_of_dead.values(delivery=bindparam("new_delivery")))
 _DECIDED: Final = PreparedStatement(
     update(receipts).where(_r.id == bindparam("row_id")).values(ended_steady_ms=bindparam("new_ended"))

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select, text
+from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.records import ID_BITS, PrintTask, ReceiptRow
 from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, WhereIn, prepared_insert
-from kkt_bridge.journal.tables import IS_PENDING, bodies, documents, receipts, requests
+from kkt_bridge.journal.tables import IS_PENDING, IS_UNPRINTED, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import ReceiptKey
@@ -190,9 +190,7 @@ _KNOWN_FDS: Final = PreparedStatement(
         documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number > bindparam("after_fd")
     )
 )
-_UNPRINTED: Final = PreparedStatement(
-    select(_r.id, _r.receipt_id, _r.pos_id).where(IS_PENDING, text("receipts.status IN ('buffered', 'printing')"))
-)
+_UNPRINTED: Final = PreparedStatement(select(_r.id, _r.receipt_id, _r.pos_id).where(IS_PENDING, IS_UNPRINTED))
 _TASK: Final = PreparedStatement(_tasks.where(_r.id == bindparam("receipt")))
 _LAST_BEFORE: Final = PreparedStatement(
     select(documents.c.mark)

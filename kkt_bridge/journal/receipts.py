@@ -25,7 +25,7 @@ from kkt_bridge.journal.tombstones import (
 )
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import ReceiptKey
-from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
 REFUSALS_OF_POS_MAX: Final = 1000
 """Refusals of one POS that are kept for redeliveries, the newest ones."""
@@ -318,7 +318,7 @@ _OLDEST: Final = PreparedStatement(select(_r.received_ms).where(IS_PENDING, _of_
 _OLDEST_DEAD: Final = PreparedStatement(
     select(_r.printed_ms)
     .select_from(documents.join(receipts, _r.id == documents.c.receipt))
-    .where(IS_UNSENT, documents.c.delivery == "dead", documents.c.kkt == bindparam("kkt"))
+    .where(IS_UNSENT, documents.c.delivery == DeliveryState.DEAD, documents.c.kkt == bindparam("kkt"))
     .order_by(documents.c.id)
     .limit(1)
 )

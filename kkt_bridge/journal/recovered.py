@@ -17,9 +17,6 @@ from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 
-RECEIPT_FORM, CORRECTION_FORM = 3, 31
-"""FFD forms."""
-
 REMARK: Final = "recovered: its fiscal document was made before the journal was lost"
 """What the history of an adopted receipt says."""
 
@@ -37,8 +34,7 @@ class RecoveredDocument:
 
     def could_be(self, receipt: Receipt) -> bool:
         """Whether form, operation and total are this receipt's: under one key there may be two different sales."""
-        form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
-        return (self.form, self.operation, self.total) == (form, receipt.operation, receipt.total)
+        return (self.form, self.operation, self.total) == (receipt.form, receipt.operation, receipt.total)
 
     def supersedes(self, known: "RecoveredDocument") -> bool:
         """Whether, of two documents with one mark, this one is rather the receipt's.

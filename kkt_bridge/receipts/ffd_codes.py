@@ -22,6 +22,17 @@ PaymentMethod = Literal[
 ]
 TaxSystem = Literal["osn", "usn_income", "usn_income_expense", "eshn", "patent"]
 
+RECEIPT_FORM: Final = 3
+CORRECTION_FORM: Final = 31
+BSO_FORM: Final = 4
+BSO_CORRECTION_FORM: Final = 41
+SHIFT_OPEN_FORM: Final = 2
+SHIFT_CLOSE_FORM: Final = 5
+"""Forms of fiscal documents, by their numbers in the FFD (a BSO is a receipt for services on a form of its own)."""
+
+SALE_FORMS: Final = frozenset({RECEIPT_FORM, CORRECTION_FORM, BSO_FORM, BSO_CORRECTION_FORM})
+"""Those that a receipt can have become: each of them has an operation and a total, and may carry tag 1192."""
+
 OPERATION_CODES: Final = MappingProxyType({"sale": 1, "refund": 2, "purchase": 3, "purchase_refund": 4})
 """[1054]"""
 

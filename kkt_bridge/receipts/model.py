@@ -25,6 +25,8 @@ from pydantic_core import PydanticCustomError
 
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, MICRO, Kopecks, Quantity, format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
+    CORRECTION_FORM,
+    RECEIPT_FORM,
     Operation,
     PaymentMethod,
     PaymentSubject,
@@ -230,6 +232,11 @@ class Receipt(Strict):
             assert self.correction is not None
             return self.correction.operation
         return self.type
+
+    @property
+    def form(self) -> int:
+        """The FFD's number of the form of its fiscal document."""
+        return CORRECTION_FORM if self.type == "correction" else RECEIPT_FORM
 
     @property
     def total(self) -> Kopecks:

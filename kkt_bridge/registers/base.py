@@ -48,17 +48,6 @@ from kkt_bridge.receipts.model import Cashier, Receipt
 CALL_MAX_S: Final = 8.0
 """Seconds that one call may wait for its register: the program has to be able to stop within 10."""
 
-RECEIPT_FORM: Final = 3
-CORRECTION_FORM: Final = 31
-BSO_FORM: Final = 4
-BSO_CORRECTION_FORM: Final = 41
-SHIFT_OPEN_FORM: Final = 2
-SHIFT_CLOSE_FORM: Final = 5
-"""Forms of fiscal documents, by their numbers in the FFD (a BSO is a receipt for services on a form of its own)."""
-
-SALE_FORMS: Final = frozenset({RECEIPT_FORM, CORRECTION_FORM, BSO_FORM, BSO_CORRECTION_FORM})
-"""Those that a receipt can have become: each of them has an operation and a total, and may carry tag 1192."""
-
 Mode = Literal["shift_open", "shift_closed", "shift_expired", "document_open", "blocked"]
 
 

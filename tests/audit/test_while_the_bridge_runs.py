@@ -9,9 +9,10 @@ from kkt_bridge.audit.journal_claims import Claim, JournalClaims
 from kkt_bridge.audit.scratch_database import OfdDocument, ScratchDatabase
 from kkt_bridge.audit.sums import sum_up
 from kkt_bridge.audit.verify import differences
+from kkt_bridge.receipts.ffd_codes import RECEIPT_FORM
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.registers.base import RECEIPT_FORM, StoredDocument
+from kkt_bridge.registers.base import StoredDocument
 
 FN = "9999078900000001"
 CLAIM = Claim(

@@ -9,13 +9,14 @@ from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
     PAYMENT_METHOD_CODES,
     PAYMENT_SUBJECT_CODES,
+    SALE_FORMS,
     TAX_SYSTEM_BITS,
     UNIT_CODES,
 )
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.model import Cashier, Item, Receipt
 from kkt_bridge.receipts.text import to_cp866
-from kkt_bridge.registers.base import SALE_FORMS, PrintJob, StoredDocument
+from kkt_bridge.registers.base import PrintJob, StoredDocument
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
 from kkt_bridge.registers.virtual.model import ItemLine, Payments, RegisterModel
 

@@ -14,7 +14,7 @@ from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recover
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.model import Receipt, print_warnings
-from kkt_bridge.registers.base import CORRECTION_FORM, RECEIPT_FORM, Printed, StoredDocument
+from kkt_bridge.registers.base import Printed, StoredDocument
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery.document import RegisterRequisites, body_or_none
 
@@ -94,8 +94,7 @@ def mark_conflict(found: RecoveredDocument | None, task: PrintTask) -> str | Non
 
 def could_be(document: StoredDocument, receipt: Receipt) -> bool:
     """Return whether a document has the form, the operation and the total of this receipt."""
-    form = CORRECTION_FORM if receipt.type == "correction" else RECEIPT_FORM
-    return (document.form, document.operation, document.total) == (form, receipt.operation, receipt.total)
+    return (document.form, document.operation, document.total) == (receipt.form, receipt.operation, receipt.total)
 
 
 def as_printed(document: StoredDocument, receipt: Receipt) -> Printed:

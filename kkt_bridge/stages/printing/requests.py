@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from kkt_bridge.errors import RegisterNotReady
+from kkt_bridge.receipts.ffd_codes import SHIFT_CLOSE_FORM, SHIFT_OPEN_FORM
 from kkt_bridge.registers.base import (
-    SHIFT_CLOSE_FORM,
-    SHIFT_OPEN_FORM,
     FiscalRegister,
     ShiftReport,
     StoredDocument,

@@ -37,12 +37,10 @@ from kkt_bridge.journal.recovered import (
 )
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.ffd_codes import SALE_FORMS, SHIFT_CLOSE_FORM, SHIFT_OPEN_FORM
 from kkt_bridge.receipts.identity import is_requisite, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import (
-    SALE_FORMS,
-    SHIFT_CLOSE_FORM,
-    SHIFT_OPEN_FORM,
     FiscalRegister,
     RegisterStatus,
     ShiftReport,
