@@ -188,6 +188,10 @@ class Journal:
         """Receipts by register and status, and dead letters by register: as committed, without a query."""
         return dict(self._state.counts)
 
+    def total(self, kind: str) -> int:
+        """Return how many receipts of all registers have this status, or how many dead letters there are."""
+        return sum(count for (_, of_kind), count in self._state.counts.items() if of_kind == kind)
+
     def pending(self) -> int:
         """Receipts that fill the buffer, as committed."""
         return self._state.pending

@@ -207,7 +207,7 @@ class Commands:
         page = self._dead_letters(args.after, args.limit)
         return {
             "letters": [self._shown_letter(letter) for letter in page],
-            "total": self._dlq_size(),
+            "total": self._journal.total(DLQ),
             "next": page[-1].document if len(page) == args.limit else None,
         }
 
@@ -257,9 +257,6 @@ class Commands:
             pos = ", ".join(letter.key.pos_id for letter in letters)
             raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
         return letters[0]
-
-    def _dlq_size(self) -> int:
-        return sum(n for (_, kind), n in self._journal.counts().items() if kind == DLQ)
 
     def _shown_letter(self, letter: DeadLetter) -> dict[str, Any]:
         return {

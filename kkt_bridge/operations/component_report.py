@@ -1,8 +1,8 @@
 """The report of a component: its health, its state messages, and the facts that alerts are judged by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.stages.intake.flood import FloodStatus
@@ -84,14 +84,5 @@ class ComponentReport:
     """For the conditions of alerts."""
 
 
-class Component(Protocol):
-    """A part of the bridge that reports its state every second."""
-
-    @property
-    def name(self) -> str:
-        """Its name in `state/health`."""
-        ...
-
-    def report(self) -> ComponentReport:
-        """Return its present state. Whatever this raises is shown as the component's trouble."""
-        ...
+Report = Callable[[], ComponentReport]
+"""Returns a component's present state. Whatever it raises is shown as the component's trouble."""

@@ -1,20 +1,20 @@
-"""The components of a bridge, each reporting on itself; registers are in `register_component.py`.
+"""The components of a bridge, each reporting on itself.
 
 A report costs O(1) and asks the journal for what lies in memory wherever it can. A figure that must be read from the
 disk and cannot be is left out of the message; the rest of the message stands.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.receipts import oldest_pending_ms
-from kkt_bridge.journal.transaction import DLQ, CountKey
+from kkt_bridge.journal.receipts import first_unsent_ms, oldest_pending_ms
+from kkt_bridge.journal.transaction import DLQ
 from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.ofd.breaker import Breaker
 from kkt_bridge.operations.clock_watch import DRIFT_S, ClockWatch
@@ -25,19 +25,28 @@ from kkt_bridge.operations.component_report import (
     ComponentReport,
     FloodFacts,
     JournalFacts,
+    RegisterFacts,
 )
-from kkt_bridge.operations.health import BUFFER, JOURNAL, degraded_by, part
+from kkt_bridge.operations.health import REGISTER, WELL, degraded_by, part
+from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.lifecycle import PENDING, Status
+from kkt_bridge.registers.base import RegisterStatus
 from kkt_bridge.stages.delivery.delivery import DeliveryStatus
 from kkt_bridge.stages.intake.admission import Admission
-from kkt_bridge.stages.printing.status import LaneStatus
+from kkt_bridge.stages.printing.status import NOT_YET_REACHED, InDoubtReceipt, LaneStatus
 from kkt_bridge.wire.messages import (
+    DOUBTS_SHOWN_MAX,
     BreakerState,
     BufferState,
     ComponentHealth,
+    DoubtState,
+    KktState,
+    ShiftState,
     SyncState,
     rfc3339,
 )
+
+DAY_MS: Final = 86_400_000
 
 FILL_WINDOW_S: Final = 300.0
 """Seconds over which the growth of the buffer is measured."""
@@ -98,50 +107,30 @@ class Trend:
         return (value - then) / (now_s - since)
 
 
-class JournalComponent:
-    """The journal, and what lies in it for a person to decide on."""
-
-    name = JOURNAL
-
-    def __init__(self, journal: Journal, registers: Sequence[str]) -> None:
-        self._journal = journal
-        self._registers = frozenset(registers)
-
-    def report(self) -> ComponentReport:
-        """See `Component`."""
-        counts = self._journal.counts()
-        known = self._registers | {kkt for kkt, _ in counts}
-        orphaned = dict.fromkeys(sorted(known), 0) | _orphaned_queues(counts, self._registers)
-        facts = JournalFacts(
-            failing=self._journal.failing,
-            dead_letters={kkt: counts.get((kkt, DLQ), 0) for kkt in known},
-            orphaned=orphaned,
-        )
-        if facts.failing is not None:
-            return ComponentReport(part("unhealthy", facts.failing), facts=(facts,))
-        waiting = [f"receipts wait for {kkt}, which is not configured" for kkt, n in sorted(orphaned.items()) if n]
-        return ComponentReport(degraded_by(waiting), facts=(facts,))
+def journal_report(journal: Journal, registers: Collection[str]) -> ComponentReport:
+    """Report on the journal, and what lies in it for a person to decide on."""
+    counts = journal.counts()
+    orphaned = dict.fromkeys(sorted({*registers, *(kkt for kkt, _ in counts)}), 0)
+    for (kkt, kind), count in counts.items():
+        if kind in {Status.BUFFERED, Status.PRINTING} and kkt not in registers:
+            orphaned[kkt] += count
+    dead_letters = {kkt: counts.get((kkt, DLQ), 0) for kkt in orphaned}
+    facts = JournalFacts(journal.failing, dead_letters, orphaned)
+    if facts.failing is not None:
+        return ComponentReport(part("unhealthy", facts.failing), facts=(facts,))
+    waiting = [f"receipts wait for {kkt}, which is not configured" for kkt, count in orphaned.items() if count]
+    return ComponentReport(degraded_by(waiting), facts=(facts,))
 
 
-class DeadLettersComponent:
-    """The documents that the OFD refused."""
-
-    name = "dead_letters"
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def report(self) -> ComponentReport:
-        """See `Component`."""
-        count = _dead_letters(self._journal)
-        waits = "1 waits" if count == 1 else f"{count} wait"
-        return ComponentReport(part("degraded", f"{waits} for a decision: `kkt-bridge dlq list`" if count else None))
+def dead_letters_report(journal: Journal) -> ComponentReport:
+    """Report on the documents that the OFD refused."""
+    count = journal.total(DLQ)
+    waits = "1 waits" if count == 1 else f"{count} wait"
+    return ComponentReport(part("degraded", f"{waits} for a decision: `kkt-bridge dlq list`" if count else None))
 
 
 class BufferComponent:
     """The buffer: how full, how old, how long it will last, and whether receipts are taken."""
-
-    name = BUFFER
 
     def __init__(self, journal: Journal, admission: Admission, time: ShopTime) -> None:
         self._journal = journal
@@ -151,7 +140,7 @@ class BufferComponent:
         self._level = 0
 
     def report(self) -> ComponentReport:
-        """See `Component`."""
+        """Return the present state."""
         pending, capacity = self._journal.pending(), self._admission.capacity
         percent = 100 * pending / capacity
         self._level = fill_level(percent, self._level)
@@ -167,8 +156,8 @@ class BufferComponent:
             paused=self._admission.paused,
             oldest_pending_at=self._time.at(oldest),
             full_at=full_at,
-            dlq_size=_dead_letters(self._journal),
-            by_status=self._by_status(),
+            dlq_size=self._journal.total(DLQ),
+            by_status={status: self._journal.total(status) for status in Status},
             at=self._time.now(),
         )
         facts = BufferFacts(pending, capacity, self._level, full_at)
@@ -182,13 +171,6 @@ class BufferComponent:
         if facts.pending >= facts.capacity:
             return part("unhealthy", "full: receipts are refused")
         return part("degraded", f"more than {facts.level} % full" if facts.level else None)
-
-    def _by_status(self) -> dict[Status, int]:
-        by_status = dict.fromkeys(Status, 0)
-        for (_, kind), n in self._journal.counts().items():
-            if kind != DLQ:
-                by_status[Status(kind)] += n
-        return by_status
 
     def _full_at(self, pending: int, capacity: int) -> str | None:
         now = self._time.clock.monotonic()
@@ -213,8 +195,6 @@ def fill_level(percent: float, before: int) -> int:
 class OfdComponent:
     """The way to the OFD: the breaker, the network, and what its answers say together."""
 
-    name = "ofd"
-
     def __init__(self, view: Callable[[], DeliveryStatus], breaker: Breaker, time: ShopTime) -> None:
         self._view = view
         self._breaker = breaker
@@ -222,7 +202,7 @@ class OfdComponent:
         self._sent = Trend(RATE_WINDOW_S)
 
     def report(self) -> ComponentReport:
-        """See `Component`."""
+        """Return the present state."""
         view = self._view()
         states = {"breaker": self.breaker_state(), "sync": self._sync(view)}
         return ComponentReport(self._health(view), states, (view,))
@@ -276,14 +256,12 @@ class OfdComponent:
 class BrokerComponent:
     """The session at the broker."""
 
-    name = "broker"
-
     def __init__(self, session: Callable[[], SessionStatus]) -> None:
         self._session = session
         self._unroutable = 0
 
     def report(self) -> ComponentReport:
-        """See `Component`."""
+        """Return the present state."""
         session = self._session()
         refused, parked = session.refused_topics, session.parked
         filters = ", ".join(session.refused_subscriptions)
@@ -301,51 +279,28 @@ class BrokerComponent:
         )
 
 
-class IntakeComponent:
-    """The intake of what terminals send."""
-
-    name = "intake"
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-
-    def report(self) -> ComponentReport:
-        """See `Component`."""
-        flood = self._admission.flood
-        return ComponentReport(
-            part("degraded", f"flooded by {flood.pos}" if flood else None), facts=(FloodFacts(flood),)
-        )
+def intake_report(admission: Admission) -> ComponentReport:
+    """Report on the intake of what terminals send."""
+    flood = admission.flood
+    health = part("degraded", f"flooded by {flood.pos}" if flood else None)
+    return ComponentReport(health, facts=(FloodFacts(flood),))
 
 
-class ClockComponent:
-    """The system clock."""
-
-    name = "clock"
-
-    def __init__(self, watch: ClockWatch, journal: Journal, views: Callable[[], Sequence[LaneStatus]]) -> None:
-        self._watch = watch
-        self._journal = journal
-        self._views = views
-
-    def report(self) -> ComponentReport:
-        """See `Component`."""
-        # A virtual register goes by the very clock that is in question: that it agrees says nothing.
-        drifts = {
-            view.kkt: view.clock_drift_s
-            for view in self._views()
-            if view.clock_drift_s is not None and (view.driver != "virtual" or abs(view.clock_drift_s) > DRIFT_S)
-        }
-        verdict = self._watch.check(self._journal.hlc_wall_ms, drifts)
-        return ComponentReport(part("degraded", verdict.wrong), facts=(verdict,))
+def clock_report(watch: ClockWatch, journal: Journal, views: Iterable[LaneStatus]) -> ComponentReport:
+    """Report on the system clock; `views` are of the registers that it is compared with."""
+    # A virtual register goes by the very clock that is in question: that it agrees says nothing.
+    drifts = {
+        view.kkt: view.clock_drift_s
+        for view in views
+        if view.clock_drift_s is not None and (view.driver != "virtual" or abs(view.clock_drift_s) > DRIFT_S)
+    }
+    verdict = watch.check(journal.hlc_wall_ms, drifts)
+    return ComponentReport(part("degraded", verdict.wrong), facts=(verdict,))
 
 
 def _unsendable(count: int) -> str | None:
     documents = "1 document" if count == 1 else f"{count} documents"
     return f"{documents} cannot be put together for it" if count else None
-
-
-def _dead_letters(journal: Journal) -> int:
-    return sum(n for (_, kind), n in journal.counts().items() if kind == DLQ)
 
 
 def read_time(journal: Journal, query: Callable[[Any], int | None]) -> tuple[int | None, str | None]:
@@ -356,10 +311,74 @@ def read_time(journal: Journal, query: Callable[[Any], int | None]) -> tuple[int
         return None, str(error)
 
 
-def _orphaned_queues(counts: Mapping[CountKey, int], registers: Collection[str]) -> dict[str, int]:
-    """Count receipts not printed yet whose register the settings no longer name, by that register."""
-    orphans: dict[str, int] = {}
-    for (kkt, kind), count in counts.items():
-        if kind in {Status.BUFFERED, Status.PRINTING} and count and kkt not in registers:
-            orphans[kkt] = orphans.get(kkt, 0) + count
-    return orphans
+def register_report(view: LaneStatus, journal: Journal, time: ShopTime) -> ComponentReport:
+    """Report on a register, its fiscal storage, and its documents on their way to the OFD."""
+    counts, status = journal.counts(), view.status
+    printed, dead = counts.get((view.kkt, Status.PRINTED), 0), counts.get((view.kkt, DLQ), 0)
+    first_ms, unreadable = (
+        read_time(journal, lambda connection: first_unsent_ms(connection, view.kkt))
+        if printed or dead
+        else (None, None)
+    )
+    state = KktState(
+        kkt=view.kkt,
+        driver=view.driver,
+        ready=status is not None and view.problem is None,
+        mode=status.mode if status else None,
+        model=status.model if status else None,
+        serial=status.serial if status else None,
+        registration_number=status.registration_number if status else None,
+        fn_number=status.fn_number if status else None,
+        fn_expires=status.fn_expires if status else None,
+        last_fd_number=view.last_fd_number,
+        ofd_unsent=printed + dead,
+        ofd_first_unsent_at=time.at(first_ms),
+        queue=counts.get((view.kkt, Status.BUFFERED), 0) + counts.get((view.kkt, Status.PRINTING), 0),
+        shift=_shift(status) if status else None,
+        paper=status.paper if status else None,
+        clock_drift_s=view.clock_drift_s,
+        problem=view.problem,
+        detail=view.detail,
+        doubts=[_doubt(doubt, time) for doubt in (view.doubts or ())[:DOUBTS_SHOWN_MAX]],
+        doubts_total=len(view.doubts or ()),
+        parked=sum(doubt.parked for doubt in view.doubts or ()),
+        journal_behind=view.journal_behind,
+        at=time.now(),
+    )
+    health = _lane_health(view)
+    if unreadable is not None and health is WELL:
+        health = part("degraded", f"its documents cannot be read: {unreadable}")
+    waited_ms = 0 if first_ms is None else max(0, time.clock.now_ms() - first_ms)
+    days_left = (status.fn_expires - time.today()) // timedelta(days=1) if status else None
+    facts = RegisterFacts(view, printed + dead, waited_ms / DAY_MS, days_left)
+    return ComponentReport(health, {REGISTER + view.kkt: state}, (facts,))
+
+
+def _doubt(doubt: InDoubtReceipt, time: ShopTime) -> DoubtState:
+    task = doubt.task
+    return DoubtState(
+        **task.key._asdict(),
+        doubt=doubt.number,
+        fn_number=task.fn_before or "",
+        fd_number=task.fd_before or 0,
+        total=format_kopecks(doubt.total),
+        since=rfc3339(doubt.since_ms, time.zone),
+        reason=doubt.reason,
+        parked=doubt.parked,
+    )
+
+
+def _lane_health(view: LaneStatus) -> ComponentHealth:
+    if view.problem == NOT_YET_REACHED:
+        return part("degraded", "starting: not asked yet")
+    reason = f"{view.problem}: {view.detail}" if view.detail else view.problem
+    return part("unhealthy", reason)
+
+
+def _shift(status: RegisterStatus) -> ShiftState:
+    opened_at = status.shift_opened_at
+    return ShiftState(
+        number=status.shift_number,
+        open=status.mode in {"shift_open", "shift_expired", "document_open"},
+        opened_at=opened_at.isoformat(timespec="seconds") if opened_at else None,
+    )

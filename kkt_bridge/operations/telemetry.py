@@ -1,12 +1,12 @@
 """Telemetry: one loop collects the reports of all components, and publishes state, health and alerts."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 from kkt_bridge.operations.alerts import Alerts
-from kkt_bridge.operations.component_report import BrokenParts, Component, ComponentReport
+from kkt_bridge.operations.component_report import BrokenParts, ComponentReport, Report
 from kkt_bridge.operations.components import ShopTime
 from kkt_bridge.operations.health import Guard, part, whole
 from kkt_bridge.operations.retained_state import RetainedState
@@ -23,7 +23,7 @@ class Telemetry:
         self,
         *,
         retained_state: RetainedState,
-        components: Sequence[Component],
+        components: Mapping[str, Report],
         alerts: Alerts,
         online: Online,
         time: ShopTime,
@@ -50,7 +50,7 @@ class Telemetry:
     def collect(self) -> None:
         """Put the present state of every component into the retained state, health and alerts first."""
         with self._collecting:
-            reports = {each.name: self._guard.run(each.name, each.report) for each in self._components}
+            reports = {name: self._guard.run(name, report) for name, report in self._components.items()}
             self._retained_state.put("health", whole(self._health(reports), self._time.now()))
             self._guard.run("alerts", partial(self._update_alerts, reports))
             for name, report in reports.items():

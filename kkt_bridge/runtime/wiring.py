@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,18 +20,19 @@ from kkt_bridge.operations.alerts import Alerts
 from kkt_bridge.operations.clock_watch import ClockWatch
 from kkt_bridge.operations.command_worker import CommandWorker
 from kkt_bridge.operations.commands import Commands
-from kkt_bridge.operations.component_report import Component
+from kkt_bridge.operations.component_report import Report
 from kkt_bridge.operations.components import (
     BrokerComponent,
     BufferComponent,
-    ClockComponent,
-    DeadLettersComponent,
-    IntakeComponent,
-    JournalComponent,
     OfdComponent,
     ShopTime,
+    clock_report,
+    dead_letters_report,
+    intake_report,
+    journal_report,
+    register_report,
 )
-from kkt_bridge.operations.register_component import RegisterComponent
+from kkt_bridge.operations.health import BUFFER, JOURNAL, REGISTER
 from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.runtime.ports import Ports
@@ -48,7 +49,7 @@ from kkt_bridge.stages.intake.decide import Rules
 from kkt_bridge.stages.intake.intake import Intake
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.stale_journal import StartBarrier
-from kkt_bridge.stages.printing.status import LaneSettings, LaneStatus
+from kkt_bridge.stages.printing.status import LaneSettings
 from kkt_bridge.stages.publishing import Publisher
 from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.wire.commands import COMMANDS
@@ -183,24 +184,23 @@ def components(
     lanes: Mapping[str, PrintLane],
     session: Callable[[], SessionStatus],
     ofd: OfdComponent,
-) -> Sequence[Component]:
-    """Build the components that the telemetry collects reports of."""
+) -> dict[str, Report]:
+    """Return the components that the telemetry collects reports of, by their names in `state/health`."""
     clock, journal = base.ports.clock, base.journal
-    time = ShopTime(clock, base.settings.zone)
-    return (
-        JournalComponent(journal, list(lanes)),
-        BufferComponent(journal, admission, time),
-        IntakeComponent(admission),
-        BrokerComponent(session),
-        ofd,
-        DeadLettersComponent(journal),
-        ClockComponent(ClockWatch(clock, base.settings.zone), journal, lambda: [lane.view for lane in lanes.values()]),
-        *(RegisterComponent(kkt, partial(_view, lane), journal, time) for kkt, lane in lanes.items()),
-    )
-
-
-def _view(lane: PrintLane) -> LaneStatus:
-    return lane.view
+    time, watch = ShopTime(clock, base.settings.zone), ClockWatch(clock, base.settings.zone)
+    return {
+        JOURNAL: partial(journal_report, journal, lanes.keys()),
+        BUFFER: BufferComponent(journal, admission, time).report,
+        "intake": partial(intake_report, admission),
+        "broker": BrokerComponent(session).report,
+        "ofd": ofd.report,
+        "dead_letters": partial(dead_letters_report, journal),
+        "clock": lambda: clock_report(watch, journal, [lane.view for lane in lanes.values()]),
+        **{
+            REGISTER + kkt: lambda lane=lane: register_report(lane.view, journal, time)  # type: ignore[misc]
+            for kkt, lane in lanes.items()
+        },
+    }
 
 
 def _presence(base: Foundation, online: Online) -> Presence:
@@ -309,13 +309,13 @@ def build_intake(base: Foundation, inbox: Inbox, link: BrokerSession, admission:
 
 
 def build_telemetry(
-    base: Foundation, retained_state: RetainedState, parts: Sequence[Component], online: Online
+    base: Foundation, retained_state: RetainedState, reports: Mapping[str, Report], online: Online
 ) -> Telemetry:
     """Build what looks at these components, and raises alerts."""
     settings, clock = base.settings, base.ports.clock
     return Telemetry(
         retained_state=retained_state,
-        components=parts,
+        components=reports,
         alerts=Alerts(
             journal=base.journal,
             topics=base.topics,

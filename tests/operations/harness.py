@@ -35,7 +35,7 @@ class OperationsHarness:
             link=shop.line, topics=TOPICS, interval_s=shop.settings.telemetry.interval_s, clock=shop.clock
         )
         ofd = OfdComponent(self._delivery_view, shop.sync.breaker, ShopTime(shop.clock, ZONE))
-        self.components = list(components(shop.base, shop.admission, shop.lanes, lambda: self.session, ofd))
+        self.components = components(shop.base, shop.admission, shop.lanes, lambda: self.session, ofd)
         self.telemetry = build_telemetry(shop.base, self.retained_state, self.components, online)
         self.woken: list[str] = []
         self.command_worker = build_command_worker(

@@ -246,7 +246,6 @@ def test_status_is_every_state_in_one_answer(ops):
 class Oracle:
     """A component that cannot be looked at for a while."""
 
-    name = "oracle"
     is_dark = True
 
     def report(self):
@@ -257,7 +256,7 @@ class Oracle:
 
 def test_a_component_that_fails_is_shown_and_silences_no_other(ops, caplog):
     oracle = Oracle()
-    ops.components.insert(0, oracle)
+    ops.components["oracle"] = oracle.report
     ops.shop.print_all()
     sell(ops)
     for _ in range(5):

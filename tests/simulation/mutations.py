@@ -20,10 +20,10 @@ from kkt_bridge.errors import JournalError
 from kkt_bridge.journal import database, journal, printing, retention
 from kkt_bridge.mqtt import holds, paho_client, redial, session
 from kkt_bridge.ofd.exchange import AnswerKind
-from kkt_bridge.operations import components
 from kkt_bridge.receipts import identity
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 from kkt_bridge.registers.virtual import driver as virtual
+from kkt_bridge.runtime import wiring
 from kkt_bridge.stages import publishing
 from kkt_bridge.stages.delivery import delivery, disposition, failure_attribution, trial
 from kkt_bridge.stages.delivery import outcomes as delivery_outcomes
@@ -525,11 +525,11 @@ def wait_for_a_puback_for_ever() -> None:
 def overlook_dead_letters() -> None:
     """Everything of the OFD's is dead, and the state of the bridge says that it is well."""
 
-    def without_dead_letters(self: Any) -> Any:
-        report = real(self)
+    def without_dead_letters(*args: Any) -> Any:
+        report = real(*args)
         return dataclasses.replace(report, facts=[dataclasses.replace(fact, dead_letters={}) for fact in report.facts])
 
-    real = plant(components.JournalComponent, "report", without_dead_letters)
+    real = plant(wiring, "journal_report", without_dead_letters)
 
 
 @shown_on(day=78)

@@ -465,9 +465,10 @@ class Delivery:
 
         Refused documents are there as long as nobody has decided on them: requeued, they show whether they are taken.
         """
-        evidence, counts = self._uplink.evidence, self._journal.counts()
-        refuses_all = evidence.refuses_all is not None and not any(n for (_, kind), n in counts.items() if kind == DLQ)
-        return evidence.bridge_refused is not None or refuses_all
+        evidence = self._uplink.evidence
+        return evidence.bridge_refused is not None or (
+            evidence.refuses_all is not None and not self._journal.total(DLQ)
+        )
 
     def _take_back_refusals(self) -> None:
         if self._is_refusal_told() and not self._sendable():
@@ -479,7 +480,7 @@ class Delivery:
         return self._journal.read(lambda connection: ready_documents(connection, kkt, after, limit))
 
     def _pending(self) -> int:
-        return sum(n for (_, kind), n in self._journal.counts().items() if kind == Status.PRINTED)
+        return self._journal.total(Status.PRINTED)
 
     def _sendable(self) -> int:
         """Return how many documents the OFD lacks that can be sent, now or after a back-off."""
