@@ -31,10 +31,8 @@ RETRY_S: Final = 1.0
 """Seconds before answers are written again, where the disk took none."""
 
 Answer = dict[str, Any]
-Handler = Callable[[Any], "Answer | Future[Answer]"]
-"""Takes the command's validated args; answers at once, or later."""
-TakenHandler = Callable[[Any, TakenCommand], "Answer | Future[Answer]"]
-"""The same, of a command that must know what was begun of it before a restart: takes its row too."""
+Handler = Callable[[Any, TakenCommand], "Answer | Future[Answer]"]
+"""Takes the command's validated args, and its row; answers at once, or later."""
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +53,12 @@ class CommandWorker:
         *,
         journal: Journal,
         handlers: Mapping[str, Handler],
-        taken_handlers: Mapping[str, TakenHandler],
         topics: Topics,
         zone: tzinfo,
         wake: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._handlers = handlers
-        self._taken_handlers = taken_handlers
         self._topics = topics
         self._zone = zone
         self._wake = wake
@@ -92,9 +88,7 @@ class CommandWorker:
 
     def _begin(self, command: TakenCommand) -> "Answer | CommandError | Future[Answer]":
         try:
-            if (of_taken := self._taken_handlers.get(command.name)) is not None:
-                return of_taken(_parsed(command), command)
-            return self._handlers[command.name](_parsed(command))
+            return self._handlers[command.name](_parsed(command), command)
         except ValidationError as error:
             fields = [FaultyField(path=f"args.{path}", message=text) for path, text in validation_faults(error)]
             message = f"{fields[0].path}: {fields[0].message}"
@@ -118,24 +112,20 @@ class CommandWorker:
         self._unanswered = (command, outcome)  # until it is on the disk
         self._journal.write(lambda tx: self._write_answer(tx, command, outcome))
         self._unanswered = None
-        log.info("command %s by %s: %s", command.name, command.issued_by, _in_a_word(outcome))
+        how = outcome.code if isinstance(outcome, CommandError) else "done"
+        log.info("command %s by %s: %s", command.name, command.issued_by, how)
 
     def _write_answer(self, tx: Transaction, command: TakenCommand, outcome: Answer | CommandError) -> None:
         at = rfc3339(tx.instant.wall_ms, self._zone)
-        failed = isinstance(outcome, CommandError)
-        result = CommandResult(
-            command_id=command.command_id,
-            ok=not failed,
-            result=None if isinstance(outcome, CommandError) else outcome,
-            error=outcome if isinstance(outcome, CommandError) else None,
-            at=at,
-        ).payload()
+        answer, error = (None, outcome) if isinstance(outcome, CommandError) else (outcome, None)
+        ok = error is None
+        result = CommandResult(command_id=command.command_id, ok=ok, result=answer, error=error, at=at).payload()
         event = CommandEvent(
             command_id=command.command_id,
             name=command.name,
             issued_by=command.issued_by,
-            ok=not failed,
-            error=outcome.code if isinstance(outcome, CommandError) else None,
+            ok=ok,
+            error=error.code if error is not None else None,
             reason=_reason_of(command),
             at=at,
         )
@@ -163,7 +153,3 @@ def _reason_of(command: TakenCommand) -> str | None:
         return getattr(_parsed(command), "reason", None)
     except (ValidationError, KeyError):
         return None
-
-
-def _in_a_word(outcome: Answer | CommandError) -> str:
-    return outcome.code if isinstance(outcome, CommandError) else "done"

@@ -1,27 +1,27 @@
 """The operators' commands: a table from a command's name to a function of its arguments."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kkt_bridge.journal.commands import note_command
 from kkt_bridge.journal.delivery import dead_letters, dead_letters_of, discard, requeue
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.receipts import body_of, find_receipts, last_refusal_of, pending_page
-from kkt_bridge.journal.records import DeadLetter, Step, StoredReceipt, TakenCommand
+from kkt_bridge.journal.records import DeadLetter, StoredReceipt, TakenCommand
 from kkt_bridge.journal.transaction import DLQ, Transaction
-from kkt_bridge.operations.command_worker import Answer, CommandFailed, Handler, TakenHandler
+from kkt_bridge.operations.command_worker import Answer, CommandFailed, Handler
 from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.receipts.lifecycle import PENDING, Status
 from kkt_bridge.registers.base import FiscalRegister, ShiftReport
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.delivery.delivery import Delivery
-from kkt_bridge.stages.delivery.sync_pass import SyncInProgress, SyncResult
+from kkt_bridge.stages.delivery.sync_pass import SyncInProgress
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.manual_resolution import (
@@ -55,6 +55,8 @@ REQUEUE_BATCH: Final = 100
 BEGUN: Final = "begun"
 """Beside a command's args in its row: how the register stood when the command was begun."""
 
+Found = TypeVar("Found", StoredReceipt, DeadLetter)
+
 
 class Commands:
     """The operators' commands."""
@@ -81,7 +83,7 @@ class Commands:
         self._zone = zone
 
     def table(self) -> Mapping[str, Handler]:
-        """Return the commands that need only their arguments, by name."""
+        """Return the handlers by the name of the command."""
         return {
             "status": self._status,
             "sync": self._sync,
@@ -95,39 +97,34 @@ class Commands:
             "resume": self._resume,
             "reprint": self._reprint,
             "settle": self._settle,
-        }
-
-    def taken_table(self) -> Mapping[str, TakenHandler]:
-        """Return the commands that record their progress in their row, by name."""
-        return {
             "shift-open": partial(self._work_shift, opens=True),
             "shift-close": partial(self._work_shift, opens=False),
         }
 
     # -- the bridge ------------------------------------------------------------------------------------
 
-    def _status(self, _args: NoArgs) -> Answer:
+    def _status(self, _args: NoArgs, _command: TakenCommand) -> Answer:
         return self._telemetry.status()
 
-    def _sync(self, args: SyncArgs) -> "Future[Answer]":
+    def _sync(self, args: SyncArgs, _command: TakenCommand) -> "Future[Answer]":
         try:
             result = self._delivery.request(force=args.force)
         except SyncInProgress:
             raise CommandFailed("sync_in_progress", "a sync is running already: wait for its result") from None
         self._wake_delivery()
-        return _then(result, _as_answer)
+        return _then(result, asdict)
 
-    def _pause(self, _args: NoArgs) -> Answer:
+    def _pause(self, _args: NoArgs, _command: TakenCommand) -> Answer:
         self._admission.set_paused(self._journal, paused=True)
         return {"paused": True}
 
-    def _resume(self, _args: NoArgs) -> Answer:
+    def _resume(self, _args: NoArgs, _command: TakenCommand) -> Answer:
         self._admission.set_paused(self._journal, paused=False)
         return {"paused": False}
 
     # -- receipts --------------------------------------------------------------------------------------
 
-    def _receipt(self, args: ReceiptArgs) -> Answer:
+    def _receipt(self, args: ReceiptArgs, _command: TakenCommand) -> Answer:
         stored = self._the_one(args.receipt_id, args.pos_id)
         row_id = stored.id
         body = self._journal.read(lambda connection: body_of(connection, row_id)) if row_id is not None else None
@@ -137,23 +134,25 @@ class Commands:
             "status": stored.status,
             "reply": replies.stored(stored, self._zone, duplicate=False).model_dump(mode="json"),
             "server_time": stored.server_time,
-            "history": [self._shown_step(step) for step in steps],
+            "history": [
+                {
+                    "from": step.from_status,
+                    "to": step.to_status,
+                    "at": rfc3339(step.at_ms, self._zone),
+                    "fd_number": step.fd_number,
+                    "error": step.error,
+                }
+                for step in steps
+            ],
             "purged": row_id is None,
         }
 
     def _the_one(self, receipt_id: str, pos_id: str | None) -> StoredReceipt:
-        found = [
-            stored
-            for stored in self._journal.read(lambda connection: find_receipts(connection, receipt_id))
-            if pos_id in {None, stored.key.pos_id}
-        ]
-        if not found:
+        stored = _the_one_of(pos_id, self._journal.read(lambda connection: find_receipts(connection, receipt_id)))
+        if stored is None:
             known = self._refusal_in_words(receipt_id, pos_id)
             raise CommandFailed("not_found", f"no receipt {receipt_id} was ever taken here; {known}")
-        if len(found) > 1:
-            pos = ", ".join(stored.key.pos_id for stored in found)
-            raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
-        return found[0]
+        return stored
 
     def _refusal_in_words(self, receipt_id: str, pos_id: str | None) -> str:
         """Return when and why a receipt that is not here was refused, as far as it is known."""
@@ -165,16 +164,7 @@ class Commands:
         error = reply["error"]
         return f"it was refused {ago} ago of {reply['pos_id']}: {error['code']}: {error['message']}"
 
-    def _shown_step(self, step: Step) -> dict[str, Any]:
-        return {
-            "from": step.from_status,
-            "to": step.to_status,
-            "at": rfc3339(step.at_ms, self._zone),
-            "fd_number": step.fd_number,
-            "error": step.error,
-        }
-
-    def _buffer_list(self, args: PageArgs) -> Answer:
+    def _buffer_list(self, args: PageArgs, _command: TakenCommand) -> Answer:
         queues = [(Status(kind), kkt) for (kkt, kind), n in self._journal.counts().items() if kind in PENDING and n]
         found = self._journal.read(
             lambda connection: [
@@ -203,10 +193,21 @@ class Commands:
 
     # -- dead letters ----------------------------------------------------------------------------------
 
-    def _dlq_list(self, args: PageArgs) -> Answer:
+    def _dlq_list(self, args: PageArgs, _command: TakenCommand) -> Answer:
         page = self._dead_letters(args.after, args.limit)
         return {
-            "letters": [self._shown_letter(letter) for letter in page],
+            "letters": [
+                {
+                    **letter.key._asdict(),
+                    "kkt": letter.kkt,
+                    "stage": "ofd",
+                    "attempts": letter.strikes,
+                    "reason": letter.reason,
+                    "last_error": letter.last_error,
+                    "failed_at": rfc3339(letter.failed_ms, self._zone),
+                }
+                for letter in page
+            ],
             "total": self._journal.total(DLQ),
             "next": page[-1].document if len(page) == args.limit else None,
         }
@@ -218,17 +219,16 @@ class Commands:
         )
         return sorted(found, key=lambda letter: letter.document)[:limit]
 
-    def _dlq_requeue(self, args: RequeueArgs) -> Answer:
+    def _dlq_requeue(self, args: RequeueArgs, _command: TakenCommand) -> Answer:
         if args.all == (args.receipt_id is not None):
             raise CommandFailed("invalid_command", "name a receipt_id, or say all: true")
-        requeued = self._requeue_all() if args.receipt_id is None else self._requeue_one(args.receipt_id, args.pos_id)
+        if args.receipt_id is None:
+            requeued = self._requeue_all()
+        else:
+            letter, requeued = self._the_letter(args.receipt_id, args.pos_id), 1
+            self._journal.write(lambda tx: requeue(tx, letter))
         self._wake_delivery()
         return {"requeued": requeued}
-
-    def _requeue_one(self, receipt_id: str, pos_id: str | None) -> int:
-        letter = self._the_letter(receipt_id, pos_id)
-        self._journal.write(lambda tx: requeue(tx, letter))
-        return 1
 
     def _requeue_all(self) -> int:
         """Requeue all in batches: a receipt that comes in between must not wait for thousands of them."""
@@ -240,34 +240,16 @@ class Commands:
             after = letters[-1].document
         return requeued
 
-    def _dlq_discard(self, args: DiscardArgs) -> Answer:
+    def _dlq_discard(self, args: DiscardArgs, _command: TakenCommand) -> Answer:
         letter = self._the_letter(args.receipt_id, args.pos_id)
         self._journal.write(lambda tx: discard(tx, letter, args.reason))
         return {"discarded": 1}
 
     def _the_letter(self, receipt_id: str, pos_id: str | None) -> DeadLetter:
-        letters = [
-            letter
-            for letter in self._journal.read(lambda connection: dead_letters_of(connection, receipt_id))
-            if pos_id in {None, letter.key.pos_id}
-        ]
-        if not letters:
+        letter = _the_one_of(pos_id, self._journal.read(lambda connection: dead_letters_of(connection, receipt_id)))
+        if letter is None:
             raise CommandFailed("not_found", f"receipt {receipt_id} is no dead letter")
-        if len(letters) > 1:
-            pos = ", ".join(letter.key.pos_id for letter in letters)
-            raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
-        return letters[0]
-
-    def _shown_letter(self, letter: DeadLetter) -> dict[str, Any]:
-        return {
-            **letter.key._asdict(),
-            "kkt": letter.kkt,
-            "stage": "ofd",
-            "attempts": letter.strikes,
-            "reason": letter.reason,
-            "last_error": letter.last_error,
-            "failed_at": rfc3339(letter.failed_ms, self._zone),
-        }
+        return letter
 
     # -- registers -------------------------------------------------------------------------------------
 
@@ -281,10 +263,10 @@ class Commands:
 
         return self._on_register(args.kkt, ShiftOrder(opens, ShiftBaseline(**begun) if begun else None, note))
 
-    def _x_report(self, args: RegisterArgs) -> "Future[Answer]":
+    def _x_report(self, args: RegisterArgs, _command: TakenCommand) -> "Future[Answer]":
         return self._on_register(args.kkt, lambda register: register.x_report())
 
-    def _reprint(self, args: ReprintArgs) -> "Future[Answer]":
+    def _reprint(self, args: ReprintArgs, _command: TakenCommand) -> "Future[Answer]":
         return self._on_register(args.kkt, lambda register: register.print_copy(args.fd_number))
 
     def _on_register(self, kkt: str | None, job: Callable[[FiscalRegister], ShiftReport | None]) -> "Future[Answer]":
@@ -294,7 +276,7 @@ class Commands:
         self._wake_lane(name)
         return _then(result, lambda report: {"kkt": name, **(asdict(report) if report is not None else {})})
 
-    def _settle(self, args: SettleArgs) -> "Future[Answer]":
+    def _settle(self, args: SettleArgs, _command: TakenCommand) -> "Future[Answer]":
         if args.pass_document is not None:
             return self._pass(args.pass_document, args.reason)
         assert args.receipt_id is not None  # the model asks for it
@@ -329,6 +311,15 @@ class Commands:
         if lane is None:
             raise CommandFailed("unknown_kkt", f"no register {kkt} here; there is {there_is}")
         return lane
+
+
+def _the_one_of(pos_id: str | None, found: Iterable[Found]) -> Found | None:
+    """Return the one of this POS, the only one where none is named, None where there is none."""
+    of_pos = [each for each in found if pos_id in {None, each.key.pos_id}]
+    if len(of_pos) > 1:
+        pos = ", ".join(each.key.pos_id for each in of_pos)
+        raise CommandFailed("ambiguous", f"several POS used this id ({pos}): say which in pos_id")
+    return of_pos[0] if of_pos else None
 
 
 def _requeue_letters(letters: Sequence[DeadLetter], tx: Transaction) -> None:
@@ -370,10 +361,6 @@ def _shown_settled(settled: ManuallyResolved) -> Answer:
 
 def _refused(refusal: SettleRefused) -> CommandFailed:
     return CommandFailed(refusal.code, str(refusal))
-
-
-def _as_answer(result: SyncResult) -> Answer:
-    return asdict(result)
 
 
 def _then(future: "Future[Any]", shape: Callable[[Any], Answer]) -> "Future[Answer]":

@@ -353,7 +353,6 @@ def build_command_worker(
     return CommandWorker(
         journal=base.journal,
         handlers=commands.table(),
-        taken_handlers=commands.taken_table(),
         topics=base.topics,
         zone=base.settings.zone,
         wake=wake_commands,

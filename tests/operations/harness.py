@@ -48,7 +48,7 @@ class OperationsHarness:
             wake_lane=self.woken.append,
             wake_commands=lambda: self.woken.append("commands"),
         )
-        self.table, self.taken_table = self.command_worker._handlers, self.command_worker._taken_handlers
+        self.table = self.command_worker._handlers
 
     def _delivery_view(self) -> DeliveryStatus:
         sync = self.shop.sync
