@@ -34,10 +34,9 @@ class Bridge:
     def __init__(self, settings: Settings, ports: Ports = SYSTEM) -> None:
         self._clock = ports.clock
         self._service = Service(settings, ports)
-        self._parts = self._service.parts
-        workers = {loop: Worker(loop) for loop in self._service.loops()}
+        workers = {loop: Worker(loop) for loop in self._service.loops}
         self._workers = tuple(workers.values())
-        self._lanes = {kkt: workers[loop] for kkt, loop in self._service.lanes.items()}
+        self._lanes = {kkt: workers[loop] for kkt, loop in self._service.lane_loops.items()}
         self._session_thread = threading.Thread(target=self._talk, name="mqtt", daemon=True)
         self._bridge_id = settings.bridge_id
         self._silent = False
@@ -75,9 +74,9 @@ class Bridge:
         stuck = self._join(self._lanes.values(), STOP_LANES_S) + self._join(self._workers, STOP_OTHERS_S)
         if stuck:
             log.warning("did not end in time, and is settled at the next start: %s", ", ".join(sorted(set(stuck))))
-        if self._service.delivery.name not in stuck:
+        if self._service.delivery_loop.name not in stuck:
             _within(CLOSE_S, "writing down what was sent", self._service.write_down_what_was_sent)
-        idle = [lane for kkt, lane in self._parts.lanes.items() if self._lanes[kkt].name not in stuck]
+        idle = [lane for kkt, lane in self._service.lanes.items() if self._lanes[kkt].name not in stuck]
         _within(CLOSE_S, "closing the registers", lambda: _close_lanes(idle))
 
     def _join(self, workers: Iterable[Worker], within_s: float) -> list[str]:
@@ -86,12 +85,12 @@ class Bridge:
         return [worker.name for worker in workers if not worker.join(deadline - self._clock.monotonic())]
 
     def _publish_offline(self) -> None:
-        self._parts.session.publish_offline()
+        self._service.session.publish_offline()
         deadline = self._clock.monotonic() + OFFLINE_S
-        while not self._parts.session.gone and self._clock.monotonic() < deadline:
+        while not self._service.session.gone and self._clock.monotonic() < deadline:
             self._session_thread.join(0.02)
         self._silent = True
-        self._parts.session.wake()
+        self._service.session.wake()
         self._session_thread.join(CLOSE_S)
 
 

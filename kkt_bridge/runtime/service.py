@@ -1,19 +1,47 @@
-"""A bridge without threads: its parts, the loops that step them, and the wake-ups after a commit."""
+"""A bridge without threads: its parts wired together, the loops that step them, and the wake-ups after a commit."""
 
-from collections.abc import Iterator
+import threading
+import uuid
 from contextlib import suppress
+from typing import Final
 
+from kkt_bridge import __version__
 from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.journal.database import Database
+from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.transaction import Committed
+from kkt_bridge.mqtt.inbox import Inbox
+from kkt_bridge.operations.components import OfdComponent, ShopTime
+from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.runtime.ports import Ports
-from kkt_bridge.runtime.wiring import build
+from kkt_bridge.runtime.wiring import (
+    Foundation,
+    build_admission,
+    build_command_worker,
+    build_delivery,
+    build_intake,
+    build_lane,
+    build_publisher,
+    build_session,
+    build_telemetry,
+    components,
+)
 from kkt_bridge.runtime.worker import Loop
 from kkt_bridge.settings import Settings
+from kkt_bridge.stages.buffered_replies import BufferedReplies
+from kkt_bridge.stages.housekeeping import Housekeeping
+from kkt_bridge.stages.printing.stale_journal import StartBarrier
+from kkt_bridge.stages.retained_topics import RetainedTopics
+from kkt_bridge.wire.messages import Online, rfc3339
+from kkt_bridge.wire.topics import Topics
 
-SESSION_STEP_S = 1.0
+INBOX_MAX: Final = 30_000
+"""Messages read and not yet decided on; beyond that the socket is left unread."""
+
+SESSION_STEP_S: Final = 1.0
 """Seconds that the session waits for the broker in one step, at most."""
 
-LAST_BATCH_S = 0.4
+LAST_BATCH_S: Final = 0.4
 """Seconds that a stop waits for the batch under way to the OFD: what is not answered then is sent again."""
 
 
@@ -21,43 +49,78 @@ class Service:
     """A whole bridge as loops to be turned; nothing runs by itself."""
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
-        self.settings = settings
-        self.parts = parts = build(settings, ports)
-        self.intake = Loop("intake", parts.intake.step, wakeup=parts.inbox.arrived)
-        self.lanes, self.delivery, self.command_worker = parts.lane_loops, parts.delivery_loop, parts.command_loop
-        self.keep = Loop("keep", parts.notices.step, parts.housekeeping.step)
-        # Apart from whatever writes: a disk that keeps those waiting must be shown.
-        self.show = Loop("show", parts.telemetry.step)
-        for part in (parts.publisher, parts.retained_topics, parts.retained_state):
-            parts.session.listen(part.link_up)
-        parts.base.journal.listen(self._committed)
-
-    def loops(self) -> Iterator[Loop]:
-        """Yield every loop but the session's, which waits for its socket."""
-        yield self.intake
-        yield from self.lanes.values()
-        yield self.delivery
-        yield self.command_worker
-        yield self.keep
-        yield self.show
+        clock, registers = ports.clock, [kkt.id for kkt in settings.kkt]
+        database = Database(settings.journal.url, bridge=settings.bridge_id, new_engine=ports.new_engine)
+        self.journal = journal = Journal(database, clock)
+        topics = Topics(settings.mqtt.topic_root, settings.bridge_id)
+        base = Foundation(settings, ports, topics, journal)
+        boot_id = uuid.UUID(int=ports.rng_for("boot id").getrandbits(128), version=4)
+        since = rfc3339(clock.now_ms(), settings.zone)
+        online = Online(online=True, since=since, version=__version__, boot_id=str(boot_id))
+        inbox = Inbox(INBOX_MAX)
+        self.session = session = build_session(base, online, inbox)
+        barrier = StartBarrier(registers)
+        self.lanes = {kkt.id: build_lane(base, kkt, barrier) for kkt in settings.kkt}
+        self._admission = build_admission(base, self.lanes)
+        intake = build_intake(base, inbox, session, self._admission)
+        self.publisher = build_publisher(base, session)
+        retained_topics = RetainedTopics(journal=journal, link=session, topics=topics, registers=registers)
+        retained_state = RetainedState(
+            link=session, topics=topics, interval_s=settings.telemetry.interval_s, clock=clock
+        )
+        # The breaker is built before what shows it: this finds it when a change comes.
+        self.delivery = build_delivery(base, lambda _change: retained_state.put("breaker", ofd.breaker_state()))
+        breaker = self.delivery.uplink.breaker
+        ofd = OfdComponent(lambda: self.delivery.status, breaker, ShopTime(clock, settings.zone))
+        reports = components(base, self._admission, self.lanes, lambda: session.status, ofd)
+        telemetry = build_telemetry(base, retained_state, reports, online)
+        replies = BufferedReplies(journal=journal, buffered_after_s=settings.reply.buffered_after_s, zone=settings.zone)
+        housekeeping = Housekeeping(settings=settings.retention, journal=journal, clock=clock)
+        self.lane_loops = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in self.lanes.items()}
+        self.delivery_loop = Loop("deliver", self.delivery.step, wakeup=self.delivery.exchange.wakeup)
+        commands_wakeup = threading.Event()
+        command_worker = build_command_worker(
+            base,
+            telemetry,
+            self._admission,
+            self.delivery,
+            self.lanes,
+            wake_delivery=self.delivery_loop.wakeup.set,
+            wake_lane=lambda kkt: self.lane_loops[kkt].wakeup.set(),
+            wake_commands=commands_wakeup.set,
+        )
+        self._command_loop = Loop("command", command_worker.step, wakeup=commands_wakeup)
+        self.loops = (
+            Loop("intake", intake.step, wakeup=inbox.arrived),
+            *self.lane_loops.values(),
+            self.delivery_loop,
+            self._command_loop,
+            Loop("keep", replies.step, housekeeping.step),
+            # Apart from whatever writes: a disk that keeps those waiting must be shown.
+            Loop("show", telemetry.step),
+        )
+        """Every loop but the session's, which waits for its socket."""
+        for part in (self.publisher, retained_topics, retained_state):
+            session.listen(part.link_up)
+        journal.listen(self._committed)
 
     def open(self) -> None:
         """Open the journal, and load what outlives the process. Errors: see `Database.open`."""
-        self.parts.base.journal.open()
-        self.parts.admission.recall(self.parts.base.journal)
+        self.journal.open()
+        self._admission.recall(self.journal)
 
     def talk(self, timeout_s: float = SESSION_STEP_S) -> None:
         """Publish what is committed and take a step of the session, which waits up to `timeout_s` for the broker.
 
         Publisher and session share a thread: what is committed goes out without another hand-over.
         """
-        wait = self.parts.publisher.step()
-        self.parts.session.step(timeout_s if wait is None else min(wait, timeout_s))
+        wait = self.publisher.step()
+        self.session.step(timeout_s if wait is None else min(wait, timeout_s))
 
     def write_down_what_was_sent(self) -> None:
         """Record the exchange's answers after delivery has stopped; without that the documents are sent again."""
         with suppress(KktBridgeError):
-            delivery, wakeup = self.parts.ofd.delivery, self.parts.ofd.exchange.wakeup
+            delivery, wakeup = self.delivery, self.delivery.exchange.wakeup
             wakeup.clear()  # it was set for the stop
             delivery.take_in()
             if delivery.in_progress:
@@ -66,19 +129,19 @@ class Service:
 
     def close(self) -> None:
         """Close everything."""
-        self.parts.session.close()
-        self.parts.ofd.exchange.close()
-        self.parts.base.journal.close()
+        self.session.close()
+        self.delivery.exchange.close()
+        self.journal.close()
 
     def _committed(self, touched: Committed) -> None:
         """Wake the loops that a commit concerns. Runs in whichever thread committed."""
         for kkt in touched.queues:
-            if (lane := self.lanes.get(kkt)) is not None:
-                lane.wakeup.set()
+            if (loop := self.lane_loops.get(kkt)) is not None:
+                loop.wakeup.set()
         if touched.documents:
-            self.delivery.wakeup.set()
+            self.delivery_loop.wakeup.set()
         if touched.commands:
-            self.command_worker.wakeup.set()
+            self._command_loop.wakeup.set()
         if touched.messages or touched.steps:
-            self.parts.publisher.committed(touched)
-            self.parts.session.wake()
+            self.publisher.committed(touched)
+            self.session.wake()

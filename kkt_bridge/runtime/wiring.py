@@ -1,21 +1,16 @@
-"""Every part of a bridge, built once and wired together; nothing is opened or started here."""
+"""The parts of a bridge as its settings want them; nothing is opened or started here."""
 
-import threading
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from kkt_bridge import __version__
-from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.inbox import Inbox
 from kkt_bridge.mqtt.messages import BrokerSession, SessionStatus
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
-from kkt_bridge.ofd.exchange import Exchange
 from kkt_bridge.operations.alerts import Alerts
 from kkt_bridge.operations.clock_watch import ClockWatch
 from kkt_bridge.operations.command_worker import CommandWorker
@@ -36,14 +31,10 @@ from kkt_bridge.operations.health import BUFFER, JOURNAL, REGISTER
 from kkt_bridge.operations.retained_state import RetainedState
 from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.runtime.ports import Ports
-from kkt_bridge.runtime.worker import Loop
 from kkt_bridge.settings import Settings, VirtualKktSettings
-from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.delivery.delivery import Delivery
 from kkt_bridge.stages.delivery.document import RegisterRequisites
-from kkt_bridge.stages.delivery.network import Network
-from kkt_bridge.stages.delivery.uplink import Uplink
-from kkt_bridge.stages.housekeeping import Housekeeping
+from kkt_bridge.stages.delivery.uplink import Network, Uplink
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Rules
 from kkt_bridge.stages.intake.intake import Intake
@@ -51,13 +42,9 @@ from kkt_bridge.stages.printing.lane import PrintLane
 from kkt_bridge.stages.printing.stale_journal import StartBarrier
 from kkt_bridge.stages.printing.status import LaneSettings
 from kkt_bridge.stages.publishing import Publisher
-from kkt_bridge.stages.retained_topics import RetainedTopics
 from kkt_bridge.wire.commands import COMMANDS
-from kkt_bridge.wire.messages import Online, rfc3339
+from kkt_bridge.wire.messages import Online
 from kkt_bridge.wire.topics import Topics
-
-INBOX_MAX: Final = 30_000
-"""Messages read and not yet decided on; beyond that the socket is left unread."""
 
 DAY_S: Final = 86_400.0
 
@@ -73,109 +60,6 @@ class Foundation:
     ports: Ports
     topics: Topics
     journal: Journal
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryParts:
-    """The way to the OFD."""
-
-    exchange: Exchange
-    breaker: Breaker
-    network: Network
-    uplink: Uplink
-    delivery: Delivery
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A whole bridge, not yet started."""
-
-    base: Foundation
-    inbox: Inbox
-    session: Session
-    publisher: Publisher
-    retained_topics: RetainedTopics
-    retained_state: RetainedState
-    admission: Admission
-    intake: Intake
-    lanes: Mapping[str, PrintLane]
-    notices: BufferedReplies
-    ofd: DeliveryParts
-    housekeeping: Housekeeping
-    telemetry: Telemetry
-    command_worker: CommandWorker
-    lane_loops: Mapping[str, Loop]
-    """By register."""
-    delivery_loop: Loop
-    command_loop: Loop
-
-
-def build(settings: Settings, ports: Ports) -> Parts:
-    """Build every part of the bridge that these settings describe, behind these doors."""
-    clock = ports.clock
-    database = Database(settings.journal.url, bridge=settings.bridge_id, new_engine=ports.new_engine)
-    base = Foundation(settings, ports, Topics(settings.mqtt.topic_root, settings.bridge_id), Journal(database, clock))
-    boot_id = uuid.UUID(int=ports.rng_for("boot id").getrandbits(128), version=4)
-    since = rfc3339(clock.now_ms(), settings.zone)
-    online = Online(online=True, since=since, version=__version__, boot_id=str(boot_id))
-    inbox = Inbox(INBOX_MAX)
-    session = Session(
-        settings.mqtt,
-        base.topics,
-        _presence(base, online),
-        inbox,
-        clock,
-        dial=ports.dial,
-        rng=ports.rng_for("session"),
-    )
-    retained_state = RetainedState(
-        link=session, topics=base.topics, interval_s=settings.telemetry.interval_s, clock=clock
-    )
-    barrier = StartBarrier(kkt.id for kkt in settings.kkt)
-    lanes = {kkt.id: build_lane(base, kkt, barrier) for kkt in settings.kkt}
-    admission = build_admission(base, lanes)
-    # The breaker is built before what shows it: this finds it when a change comes.
-    way = build_delivery(base, lambda _change: retained_state.put("breaker", ofd.breaker_state()))
-    ofd = OfdComponent(lambda: way.delivery.status, way.breaker, ShopTime(clock, settings.zone))
-    telemetry = build_telemetry(
-        base, retained_state, components(base, admission, lanes, lambda: session.status, ofd), online
-    )
-    lane_loops = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in lanes.items()}
-    delivery_loop = Loop("deliver", way.delivery.step, wakeup=way.exchange.wakeup)
-    commands_wakeup = threading.Event()
-    command_worker = build_command_worker(
-        base,
-        telemetry,
-        admission,
-        way.delivery,
-        lanes,
-        wake_delivery=delivery_loop.wakeup.set,
-        wake_lane=lambda kkt: lane_loops[kkt].wakeup.set(),
-        wake_commands=commands_wakeup.set,
-    )
-    return Parts(
-        base=base,
-        inbox=inbox,
-        session=session,
-        publisher=_publisher(base, session),
-        retained_topics=RetainedTopics(
-            journal=base.journal, link=session, topics=base.topics, registers=[kkt.id for kkt in settings.kkt]
-        ),
-        retained_state=retained_state,
-        admission=admission,
-        intake=build_intake(base, inbox, session, admission),
-        lanes=lanes,
-        notices=BufferedReplies(
-            journal=base.journal, buffered_after_s=settings.reply.buffered_after_s, zone=settings.zone
-        ),
-        ofd=way,
-        housekeeping=Housekeeping(settings=settings.retention, journal=base.journal, clock=clock),
-        telemetry=telemetry,
-        command_worker=command_worker,
-        lane_loops=lane_loops,
-        delivery_loop=delivery_loop,
-        command_loop=Loop("command", command_worker.step, wakeup=commands_wakeup),
-    )
 
 
 def components(
@@ -203,8 +87,9 @@ def components(
     }
 
 
-def _presence(base: Foundation, online: Online) -> Presence:
-    return Presence(
+def build_session(base: Foundation, online: Online, inbox: Inbox) -> Session:
+    """Build the session at the broker, which fills this inbox; `online` is its birth message."""
+    presence = Presence(
         topic=base.topics.state("online"),
         online=online.payload(),
         offline=online.model_copy(update={"online": False}).payload(),
@@ -212,6 +97,9 @@ def _presence(base: Foundation, online: Online) -> Presence:
         since=online.since,
         repeat_s=base.settings.telemetry.interval_s,
     )
+    ports = base.ports
+    rng = ports.rng_for("session")
+    return Session(base.settings.mqtt, base.topics, presence, inbox, ports.clock, dial=ports.dial, rng=rng)
 
 
 def _requisites(kkt: VirtualKktSettings) -> RegisterRequisites:
@@ -250,7 +138,7 @@ def build_lane(base: Foundation, kkt: VirtualKktSettings, barrier: StartBarrier)
     )
 
 
-def build_delivery(base: Foundation, on_breaker_change: Callable[[BreakerChange], None]) -> DeliveryParts:
+def build_delivery(base: Foundation, on_breaker_change: Callable[[BreakerChange], None]) -> Delivery:
     """Build the way to the OFD."""
     settings, clock = base.settings, base.ports.clock
 
@@ -258,26 +146,24 @@ def build_delivery(base: Foundation, on_breaker_change: Callable[[BreakerChange]
         uplink.note_breaker(change)
         on_breaker_change(change)
 
-    exchange = base.ports.new_exchange(settings.ofd, clock)
-    network = Network(settings.sync.network_hold_s)
-    breaker = Breaker(settings.breaker, clock, breaker_changed)
+    breaker, network = Breaker(settings.breaker, clock, breaker_changed), Network(settings.sync.network_hold_s)
     uplink = Uplink(breaker=breaker, network=network, settings=settings.sync, clock=clock)
-    delivery = Delivery(
+    return Delivery(
         settings=settings.sync,
         ofd=settings.ofd,
         requisites={kkt.id: _requisites(kkt) for kkt in settings.kkt},
         journal=base.journal,
-        exchange=exchange,
+        exchange=base.ports.new_exchange(settings.ofd, clock),
         uplink=uplink,
         topics=base.topics,
         zone=settings.zone,
         clock=clock,
         rng=base.ports.rng_for("delivery"),
     )
-    return DeliveryParts(exchange, breaker, network, uplink, delivery)
 
 
-def _publisher(base: Foundation, session: Session) -> Publisher:
+def build_publisher(base: Foundation, session: Session) -> Publisher:
+    """Build what publishes committed messages over this session."""
     return Publisher(
         journal=base.journal,
         link=session,

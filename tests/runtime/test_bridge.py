@@ -106,7 +106,7 @@ def test_a_stop_does_not_wait_for_ever_and_leaves_a_doubt_not_a_loss(settings, t
     assert time.monotonic() - started < 3
     assert "did not end in time" in caplog.text
     wait_until(lambda: ours() == [], SOON_S, "the end of the stuck thread")
-    bridge._parts.lanes["kkt-1"]._register.close()
+    bridge._service.lanes["kkt-1"]._register.close()
     shop = Shop(tmp_path)
     shop.print_patiently(2)
     assert shop.status(request) == "printed"

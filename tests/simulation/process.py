@@ -28,25 +28,25 @@ class Process:
         self._on_the_stack: list[str] = []
         self.exchange = SimulatedExchange(world.ofd, world.rng_for("exchange"))
         self.service = Service(world.settings, world.ports(self.exchange))
-        self._loops: dict[str, Loop] = {loop.name: loop for loop in self.service.loops()}
+        self._loops: dict[str, Loop] = {loop.name: loop for loop in self.service.loops}
         now = world.clock.monotonic()
         self._due: dict[str, float | None] = {SESSION: now, **dict.fromkeys(self._loops, now)}
         self._woken = True
-        parts = self.service.parts
-        parts.session.wake = self._wake  # type: ignore[method-assign]
-        acknowledge = parts.session.acknowledge
+        session = self.service.session
+        session.wake = self._wake  # type: ignore[method-assign]
+        acknowledge = session.acknowledge
 
         def acknowledge_and_perhaps_talk(tokens: Any) -> None:
             acknowledge(tokens)
             world.effects.at("acknowledge", may_switch=True)
 
-        parts.session.acknowledge = acknowledge_and_perhaps_talk  # type: ignore[method-assign]
+        session.acknowledge = acknowledge_and_perhaps_talk  # type: ignore[method-assign]
 
     def start(self) -> None:
         """Open the journal. Errors: as `Service.open`."""
         with self._world.effects.of_the_bridge():
             self.service.open()
-        driver: Any = self.service.parts.base.journal._database.writer.connection.driver_connection
+        driver: Any = self.service.journal._database.writer.connection.driver_connection
         self._world.disk.writer = driver
         self._world.disk.set(self._world.disk.state)
 
@@ -91,7 +91,7 @@ class Process:
             self.service.talk(0)
         except Exception as error:  # noqa: BLE001 (the same)
             self._world.fail("no input ends a loop", f"the session raised {error!r}", error)
-        return 0.05 if self.service.parts.publisher._steps_wait_since is not None else SESSION_POLL_S
+        return 0.05 if self.service.publisher._steps_wait_since is not None else SESSION_POLL_S
 
     def carry(self) -> None:
         """Let the exchange carry out one request; the bridge may be killed meanwhile."""
@@ -114,10 +114,10 @@ class Process:
         """A stop in good order, as `Bridge.stop` makes it."""
         with self._world.effects.of_the_bridge():
             self.service.write_down_what_was_sent()
-            for lane in self.service.parts.lanes.values():
+            for lane in self.service.lanes.values():
                 with suppress(KktBridgeError):
                     lane.close()
-            session = self.service.parts.session
+            session = self.service.session
             session.publish_offline()
             for _ in range(20):
                 self.service.talk(0)
@@ -129,13 +129,13 @@ class Process:
     def end(self) -> None:
         """Let the operating system have everything back; the program does nothing more."""
         self._world.disk.writer = None
-        parts = self.service.parts
-        parts.session._drop = lambda: None  # type: ignore[method-assign]
-        if (client := parts.session._client) is not None and (sock := client.socket()) is not None:
+        session = self.service.session
+        session._drop = lambda: None  # type: ignore[method-assign]
+        if (client := session._client) is not None and (sock := client.socket()) is not None:
             sock.close()
-        parts.session._wakeup_in.close()
-        parts.session._wakeup_out.close()
-        parts.base.journal._database.close()
+        session._wakeup_in.close()
+        session._wakeup_out.close()
+        self.service.journal._database.close()
         self._world.broker.cut()
 
 

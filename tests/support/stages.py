@@ -338,15 +338,10 @@ class Sync:
 
     def __init__(self, shop: Shop) -> None:
         self.changes: list[BreakerChange] = []
-        parts = build_delivery(shop.base, self.changes.append)
-        assert isinstance(parts.exchange, InlineExchange)
-        self.exchange = parts.exchange
-        self.breaker, self.network, self.uplink, self.delivery = (
-            parts.breaker,
-            parts.network,
-            parts.uplink,
-            parts.delivery,
-        )
+        self.delivery = build_delivery(shop.base, self.changes.append)
+        assert isinstance(self.delivery.exchange, InlineExchange)
+        self.exchange, self.uplink = self.delivery.exchange, self.delivery.uplink
+        self.breaker, self.network = self.uplink.breaker, self.uplink.network
         self._clock = shop.clock
 
     def step(self) -> float | None:

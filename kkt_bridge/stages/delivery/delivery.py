@@ -24,11 +24,10 @@ from kkt_bridge.ofd.exchange import NO_HEALTH_CHECK, AnswerKind, Exchange, OfdAn
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 from kkt_bridge.settings import OfdSettings, SyncSettings
 from kkt_bridge.stages.delivery.backoff import DocumentBackoff
-from kkt_bridge.stages.delivery.disposition import ANSWER_RULES, Circumstances, Disposition, dispose
+from kkt_bridge.stages.delivery.disposition import ANSWER_RULES, Circumstances, Disposition, NetworkState, dispose
 from kkt_bridge.stages.delivery.document import MissingBodies, RegisterRequisites
 from kkt_bridge.stages.delivery.failure_attribution import TAKES_NOTHING_S
 from kkt_bridge.stages.delivery.lane import Lane, Lanes, LaneState
-from kkt_bridge.stages.delivery.network import NetworkState
 from kkt_bridge.stages.delivery.next_action import Action, Situation, next_action
 from kkt_bridge.stages.delivery.outcomes import DeliveryOutcome, OutcomeRecorder
 from kkt_bridge.stages.delivery.pacing import Pace
@@ -110,8 +109,8 @@ class Delivery:
         self._has_health_check = bool(ofd.health_path)
         self._lost_after_s = LOST_AFTER_S + LOST_AFTER_FACTOR * ofd.timeout_s
         self._journal = journal
-        self._exchange = exchange
-        self._uplink = uplink
+        self.exchange = exchange
+        self.uplink = uplink
         self._clock = clock
         self._pace = Pace(clock)
         self._backoff = DocumentBackoff(settings, rng)
@@ -138,15 +137,15 @@ class Delivery:
     @property
     def status(self) -> DeliveryStatus:
         """The state of delivery now."""
-        evidence, since = self._uplink.evidence, self._uplink.evidence.takes_nothing_since
+        evidence, since = self.uplink.evidence, self.uplink.evidence.takes_nothing_since
         is_long = since is not None and self._clock.monotonic() - since >= TAKES_NOTHING_S and self._sendable() > 0
         return DeliveryStatus(
-            network=self._uplink.network.state,
+            network=self.uplink.network.state,
             in_progress=self.in_progress,
             sent_total=self.outcomes.sent_total,
             failed_total=self.outcomes.failed_total,
             last_success_ms=self.outcomes.last_success_ms,
-            paused_until=self._uplink.paused_until,
+            paused_until=self.uplink.paused_until,
             bridge_refused=evidence.bridge_refused,
             refuses_all=evidence.refuses_all,
             takes_nothing_since=since if is_long else None,
@@ -179,7 +178,7 @@ class Delivery:
 
     def take_in(self) -> None:
         """Decide on the answers that came back, and record the outcomes. Errors: StorageUnavailable."""
-        for batch, answers in self._exchange.take():
+        for batch, answers in self.exchange.take():
             self._note_answers(batch, answers)
         self._give_up_lost()
         self.outcomes.write()
@@ -196,10 +195,10 @@ class Delivery:
             case Action.AWAIT_ANSWERS:
                 wait_s = self._until_deadline_s()
             case Action.AWAIT_PAUSE_END:
-                wait_s = self._uplink.paused_s()
+                wait_s = self.uplink.paused_s()
             case Action.AWAIT_TRIAL:
                 until_trial_s = self._until_trial_s()
-                is_closed = self._uplink.breaker.state == "closed"
+                is_closed = self.uplink.breaker.state == "closed"
                 wait_s = min(until_trial_s, self._until_ready_s() or until_trial_s) if is_closed else until_trial_s
             case Action.BEGIN_TRIAL:
                 wait_s = self._begin_trial()
@@ -212,11 +211,11 @@ class Delivery:
     def _situation(self) -> Situation:
         return Situation(
             sync=None if self._sync is None else self._sync.state,
-            paused_s=self._uplink.paused_s(),
+            paused_s=self.uplink.paused_s(),
             under_way=self._under_way(),
             sendable=self._sendable(),
-            breaker=self._uplink.breaker.state,
-            is_suspicious=self._uplink.evidence.is_suspicious,
+            breaker=self.uplink.breaker.state,
+            is_suspicious=self.uplink.evidence.is_suspicious,
             trial=self._trials.state,
             trial_in_s=self._until_trial_s(),
         )
@@ -273,7 +272,7 @@ class Delivery:
                 self._note_lane_check(lane, None)
             else:
                 # Nobody knows what became of it: the exchange's fault, not the document's, so nothing overtakes.
-                self._uplink.breaker.fail(LOST.text)
+                self.uplink.breaker.fail(LOST.text)
                 held = Disposition(DeliveryState.READY, "failure")
                 self._note_outcome(lane, DeliveryOutcome(lane.documents[0], LOST, held))
                 lane.become(LaneState.IDLE)
@@ -295,7 +294,7 @@ class Delivery:
         self._note_outcome(lane, DeliveryOutcome(due, answer, disposition, wait_s))
 
     def _dispose(self, lane: Lane, due: DueDocument, answer: OfdAnswer, *, health_ok: bool | None) -> Disposition:
-        evidence = self._uplink.evidence
+        evidence = self.uplink.evidence
         disposition = dispose(
             answer,
             Circumstances(
@@ -308,7 +307,7 @@ class Delivery:
                 service_fails=evidence.service_fails(due.document),
             ),
         )
-        self._uplink.note(due.document, answer, disposition, sent_at=lane.sent_at, health_ok=health_ok)
+        self.uplink.note(due.document, answer, disposition, sent_at=lane.sent_at, health_ok=health_ok)
         return disposition
 
     def _note_outcome(self, lane: Lane, outcome: DeliveryOutcome) -> None:
@@ -317,7 +316,7 @@ class Delivery:
         disposition, now = outcome.disposition, self._clock.monotonic()
         is_taken = disposition.delivery is DeliveryState.SENT
         if disposition.delivery is DeliveryState.READY:
-            lane.hold_until = now + self._uplink.hold_s()
+            lane.hold_until = now + self.uplink.hold_s()
         if lane.sync is not None:
             lane.sync.note(outcome.due, disposition)
         if is_taken:
@@ -326,7 +325,7 @@ class Delivery:
         if self._trials.state is TrialState.TRYING and self._trials.note_outcome(
             outcome.due, is_taken=is_taken, is_pause=disposition.uplink == "pause"
         ):
-            self._trials.next_at = now + self._uplink.hold_s()
+            self._trials.next_at = now + self.uplink.hold_s()
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -341,13 +340,13 @@ class Delivery:
     def _send(self, lane: Lane, documents: Sequence[DueDocument], sync: SyncPass | None = None) -> None:
         lane.become(LaneState.SENDING)
         lane.documents, lane.sync = documents, sync
-        lane.sent_at = self._uplink.evidence.next_moment()
+        lane.sent_at = self.uplink.evidence.next_moment()
         lane.deadline = self._clock.monotonic() + self._lost_after_s
         lane.batch = self._submit([OfdRequest("receipt", str(due.key), due.body) for due in documents])
 
     def _submit(self, requests: list[OfdRequest]) -> int:
         self._batch += 1
-        self._exchange.submit(self._batch, requests)
+        self.exchange.submit(self._batch, requests)
         return self._batch
 
     def _submit_check(self) -> PendingCheck:
@@ -360,7 +359,7 @@ class Delivery:
             sync.last_document = self._journal.read(last_document)
             if self._trials.state is not TrialState.NONE:
                 self._trials.end()
-        if sync.may_send(self._uplink):
+        if sync.may_send(self.uplink):
             for lane in self._idle_lanes():
                 if lane.kkt in sync.finished:
                     continue
@@ -380,10 +379,10 @@ class Delivery:
     def _begin_trial(self) -> float | None:
         """Choose a trial's documents, and ask the health check first where the breaker is half-open."""
         candidates = self._trial_candidates()
-        is_half_open = self._uplink.breaker.state != "closed"
+        is_half_open = self.uplink.breaker.state != "closed"
         self._trials.begin(candidates, checks_first=is_half_open and self._has_health_check)
         if is_half_open:
-            self._uplink.breaker.begin_probe()
+            self.uplink.breaker.begin_probe()
         if self._trials.state is TrialState.TRYING:
             return self._continue_trial()
         self._trial_check = self._submit_check()
@@ -419,15 +418,15 @@ class Delivery:
         """Take the health check's answer at the beginning of a trial."""
         self._trial_check = None
         health_ok = _health_ok(answer)
-        self._trials.note_check(health_ok=health_ok, is_contradicted=self._uplink.evidence.health_contradicted)
+        self._trials.note_check(health_ok=health_ok, is_contradicted=self.uplink.evidence.health_contradicted)
         if health_ok is None:
             return  # there is none: documents show it
-        self._uplink.observe(ANSWER_RULES[answer.kind].network)
+        self.uplink.observe(ANSWER_RULES[answer.kind].network)
         if self._trials.state is TrialState.NONE:
             if health_ok:
-                self._uplink.breaker.succeed()
+                self.uplink.breaker.succeed()
             else:
-                self._uplink.breaker.fail(f"its health check: {answer.text}")
+                self.uplink.breaker.fail(f"its health check: {answer.text}")
 
     # -- with nothing to send --------------------------------------------------------------------------------
 
@@ -436,10 +435,10 @@ class Delivery:
 
         Return how long to wait.
         """
-        if self._uplink.network.state == "online" and not self._is_refusal_told():
+        if self.uplink.network.state == "online" and not self._is_refusal_told():
             return None
         if not self._has_health_check:
-            self._uplink.reconsider()
+            self.uplink.reconsider()
             self._take_back_refusals()
             self.outcomes.write()
             return self._settings.interval_s
@@ -454,9 +453,9 @@ class Delivery:
     def _note_idle_check(self, answer: OfdAnswer) -> None:
         health_ok = _health_ok(answer)
         if health_ok is None:
-            self._uplink.reconsider()
+            self.uplink.reconsider()
         else:
-            self._uplink.observe(ANSWER_RULES[answer.kind].network)
+            self.uplink.observe(ANSWER_RULES[answer.kind].network)
         if health_ok is not False:
             self._take_back_refusals()
 
@@ -465,14 +464,14 @@ class Delivery:
 
         Refused documents are there as long as nobody has decided on them: requeued, they show whether they are taken.
         """
-        evidence = self._uplink.evidence
+        evidence = self.uplink.evidence
         return evidence.bridge_refused is not None or (
             evidence.refuses_all is not None and not self._journal.total(DLQ)
         )
 
     def _take_back_refusals(self) -> None:
         if self._is_refusal_told() and not self._sendable():
-            self._uplink.evidence.clear_refusals()
+            self.uplink.evidence.clear_refusals()
 
     # -- small questions ----------------------------------------------------------------------------------
 
@@ -523,7 +522,7 @@ class Delivery:
 
     def _until_trial_s(self) -> float:
         """Return the time until the next trial may begin; not above 0 if it may."""
-        return max(self._uplink.breaker.seconds_to_probe(), self._trials.next_at - self._clock.monotonic())
+        return max(self.uplink.breaker.seconds_to_probe(), self._trials.next_at - self._clock.monotonic())
 
     def _until_due_s(self, now: float) -> float | None:
         """Return the time until something is due by itself; new documents, and whatever comes back, wake delivery.
@@ -533,7 +532,7 @@ class Delivery:
         holds = [until - now for until in self._lanes.held_until()]
         waits = [self._until_ready_s(), self._until_deadline_s(), *(wait for wait in holds if wait > 0)]
         if not self._sendable() and not self._under_way():
-            self._uplink.evidence.takes_nothing_since = None
+            self.uplink.evidence.takes_nothing_since = None
             waits.append(self._check_when_idle())
         return min((wait for wait in waits if wait is not None), default=None)
 

@@ -7,7 +7,9 @@ from typing import Final, Literal, NamedTuple
 
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 from kkt_bridge.receipts.lifecycle import DeliveryState
-from kkt_bridge.stages.delivery.network import NetworkState
+
+NetworkState = Literal["online", "degraded", "offline"]
+"""`degraded`: the OFD answers with errors; `offline`: it does not answer."""
 
 UplinkEffect = Literal["success", "failure", "pause", "nothing"]
 """The breaker counts successes and failures, a pause stops everything for a while."""

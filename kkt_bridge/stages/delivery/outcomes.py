@@ -18,8 +18,7 @@ from kkt_bridge.receipts.lifecycle import DeliveryState
 from kkt_bridge.stages.delivery.backoff import DocumentBackoff
 from kkt_bridge.stages.delivery.disposition import Disposition
 from kkt_bridge.stages.delivery.failure_attribution import REMEMBERED_MAX
-from kkt_bridge.stages.delivery.network import NetworkChange
-from kkt_bridge.stages.delivery.uplink import Uplink
+from kkt_bridge.stages.delivery.uplink import NetworkChange, Uplink
 from kkt_bridge.wire.messages import BreakerEvent, NetworkEvent, rfc3339
 from kkt_bridge.wire.topics import Topics
 

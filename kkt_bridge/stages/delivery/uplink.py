@@ -1,6 +1,7 @@
 """The way to the OFD, shared by all lanes: pauses, breaker, network, and the evidence of all answers together."""
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 from kkt_bridge.clock import Clock
@@ -10,9 +11,8 @@ from kkt_bridge.ofd.retry_after import RETRY_AFTER_MAX_S
 from kkt_bridge.receipts.lifecycle import DeliveryState
 from kkt_bridge.settings import SyncSettings
 from kkt_bridge.stages.delivery.backoff import backoff_s
-from kkt_bridge.stages.delivery.disposition import ANSWER_RULES, Disposition
+from kkt_bridge.stages.delivery.disposition import ANSWER_RULES, Disposition, NetworkState
 from kkt_bridge.stages.delivery.failure_attribution import FailureAttribution
-from kkt_bridge.stages.delivery.network import Network, NetworkChange, NetworkState
 
 SLOW_DOWN_FIRST_S: Final = 1.0
 """Seconds of the first pause where the OFD asks for patience and not for how much; each further one doubles."""
@@ -23,7 +23,45 @@ REFUSED_PAUSE_MAX_S: Final = 3600.0
 QUICK_FAILURES_MAX: Final = 8
 """Failures in a row that are followed by another attempt at once; the breaker usually opens before that."""
 
+EQUAL_OBSERVATIONS: Final = 3
+"""A new state is believed when it was seen this often in a row."""
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChange:
+    """A change of state, as it goes into `event/network`."""
+
+    previous: NetworkState
+    current: NetworkState
+
+
+class Network:
+    """Observations in, a debounced state out; used by one thread, `state` may be read by others."""
+
+    def __init__(self, hold_s: float) -> None:
+        """`hold_s`: seconds that a state lasts at least."""
+        self._hold_s = hold_s
+        self._changed_at_s: float | None = None
+        self._seen: NetworkState = "online"
+        self._times = 0
+        self.state: NetworkState = "online"
+
+    def observe(self, seen: NetworkState, now_s: float) -> NetworkState | None:
+        """Take one observation at a time of the monotonic clock; return the previous state if it changed."""
+        self._times = self._times + 1 if seen == self._seen else 1
+        self._seen = seen
+        return self.reconsider(now_s)
+
+    def reconsider(self, now_s: float) -> NetworkState | None:
+        """Believe what was seen often enough, if the hold is over by now; return the previous state if it changed."""
+        seen = self._seen
+        held = self._changed_at_s is None or now_s - self._changed_at_s >= self._hold_s
+        if seen == self.state or self._times < EQUAL_OBSERVATIONS or not held:
+            return None
+        previous, self.state, self._changed_at_s = self.state, seen, now_s
+        return previous
 
 
 class Uplink:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kkt_bridge.stages.delivery.network import EQUAL_OBSERVATIONS, Network
+from kkt_bridge.stages.delivery.uplink import EQUAL_OBSERVATIONS, Network
 
 HOLD_S = 90.0
 
