@@ -1,0 +1,6 @@
+"""For all tests: what they start keeps the compiled program on disk, as an installed one does."""
+
+import os
+
+# With it set, each of some six hundred starts would compile the program anew, which takes a quarter of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
