@@ -7,7 +7,6 @@ here, into the modules of this process; the program itself knows nothing of them
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -107,7 +106,7 @@ def forget_the_poison() -> None:
     def commit(self: Any, requests: list[Any]) -> float:
         kept = [request for request in requests if request.error is None or request.error.code != "invalid_json"]
         if len(kept) < len(requests):
-            self._journal.write(functools.partial(self._decide, requests))
+            self._write(requests)
             self._acknowledge(request.token for request in kept)
             return 0.0
         return real(self, requests)

@@ -40,6 +40,8 @@ class Request:
     retained: bool
     digest: bytes
     """16 bytes of topic and payload: what a redelivery repeats."""
+    sender: str
+    """The POS, or `command` of an operator."""
     id: str | None = None
     """The receipt's or command's id, as far as the payload holds one that can be read."""
     key: ReceiptKey | None = None
@@ -51,11 +53,6 @@ class Request:
     """Of a receipt's canonical form: what an equal one shares with it, whatever its spelling."""
     error: Error | None = None
     """Why there is no content."""
-
-    @property
-    def sender(self) -> str:
-        """Who sent it: the POS, or `command` of an operator."""
-        return "command" if self.kind == "command" else self.name
 
     @property
     def ids(self) -> dict[str, str | None]:
@@ -176,15 +173,17 @@ def understand(topics: Topics, message: Incoming) -> Request | None:
     if route is None:
         log.debug("a message on %.100s asks for nothing", message.topic)
         return None
+    name = route.name[:NAME_CHARS_MAX]
     request = Request(
         token=message.token,
         kind=route.kind,
-        name=route.name[:NAME_CHARS_MAX],
+        name=name,
         answer_topic=topics.answer_topic(route, message.response_topic),
         correlation=message.correlation,
         redelivered=message.redelivered,
         retained=message.retained,
         digest=message.digest,
+        sender="command" if route.kind == "command" else name,
     )
     try:
         return _decode(request, route, message)

@@ -35,7 +35,10 @@ class FloodStatus:
 
 
 class FloodWatch:
-    """Counts messages by sender in windows of `WINDOW_S`; noted in the intake's thread, looked at from any."""
+    """Counts messages by sender in windows of `WINDOW_S`; noted in the intake's thread, looked at from any.
+
+    A window ends when it is looked at: telemetry does that every second.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -50,7 +53,6 @@ class FloodWatch:
     def note(self, senders: Mapping[str, int], *, left_waiting: bool) -> None:
         """So many messages of these senders were taken up together, and more were left waiting or not."""
         with self._lock:
-            self._close_window()
             self._counts.update(senders)
             if left_waiting and len(senders) > 1:
                 self._harmful.update(senders)
@@ -58,7 +60,6 @@ class FloodWatch:
     def note_refusal(self, sender: str) -> None:
         """A message of this sender was refused."""
         with self._lock:
-            self._close_window()
             self._harmful.add(sender)
 
     @property
@@ -108,7 +109,7 @@ class RefusalLog:
 
     def note(self, request: "Request", code: str, message: str) -> None:
         """A request was refused."""
-        self._turn_the_second()
+        self.step()
         sender = request.sender
         if self._lines.total() >= LINES_MAX:
             self._untold[sender if sender in self._lines else ""] += 1
@@ -121,15 +122,12 @@ class RefusalLog:
 
     def step(self) -> float | None:
         """Tell the sum when its second is over; return in how many seconds there is one to tell."""
-        self._turn_the_second()
-        return self._began + PERIOD_S - self._clock.monotonic() if self._untold else None
-
-    def _turn_the_second(self) -> None:
         now = self._clock.monotonic()
         if now - self._began < PERIOD_S:
-            return
+            return self._began + PERIOD_S - now if self._untold else None
         for sender, count in self._untold.items():
             log.warning("%d more refused of %s within a second", count, sender or "others")
         self._began = now
         self._lines.clear()
         self._untold.clear()
+        return None

@@ -101,23 +101,10 @@ class Intake:
 
     def step(self) -> float | None:
         """Decide on what has arrived."""
-        wait = self._work()
-        due = self._refusal_log.step()
-        return wait if due is None else due if wait is None else min(wait, due)
-
-    def _work(self) -> float | None:
-        if self._unrecorded:
-            if not self._record_some():
-                if len(self._unrecorded) < KEPT_MAX:
-                    self._refuse_past_the_journal(self._take())
-                return STORAGE_RETRY_S
-            if self._unrecorded:
-                return 0.0
-            log.info("the journal takes again; all that was refused meanwhile is recorded")
-            requests = self._take()
-            return self._commit(requests) if requests else 0.0
-        requests = self._take()
-        return self._commit(requests) if requests else None
+        wait = self._record_what_was_refused() if self._unrecorded else None
+        if not self._unrecorded and (requests := self._take()):
+            wait = self._commit(requests)
+        return min((due for due in (wait, self._refusal_log.step()) if due is not None), default=None)
 
     def _take(self) -> list[Request]:
         """Return the next messages, each decoded once. One that asks for nothing is acknowledged, and that is all."""
@@ -127,7 +114,7 @@ class Intake:
             self._acknowledge(ignored)
         requests = [request for _, request in understood if request is not None]
         senders = Counter(request.sender for request in requests)
-        self._watch.note(senders, left_waiting=len(self._inbox) > 0)
+        self._watch.note(senders, left_waiting=self._inbox.arrived.is_set())
         return requests
 
     def _acknowledge(self, tokens: Iterable[AckToken]) -> None:
@@ -139,19 +126,29 @@ class Intake:
 
     def _commit(self, requests: list[Request]) -> float:
         try:
-            verdicts = self._journal.write(partial(self._decide, requests))
+            self._write(requests)
         except StorageUnavailable as problem:
             return self._while_storage_fails(requests, problem)
         except Exception:
             log.exception("a batch of %d messages could not be taken together", len(requests))
             return self._commit_one_by_one(requests)
-        self._note(requests, verdicts)
         self._acknowledge(request.token for request in requests)
         return 0.0
 
-    def _decide(self, requests: Sequence[Request], tx: Transaction) -> list[Verdict]:
+    def _write(self, requests: Sequence[Request]) -> None:
+        """Decide on them, write that in one transaction, and log what was refused once it is committed."""
+        is_trim_due = self._refused_since_trim >= TRIM_AFTER and self._inbox.pubacks_held_back <= HELD_BACK_MAX
+        verdicts = self._journal.write(partial(self._decide, requests, is_trim_due=is_trim_due))
+        if is_trim_due:
+            self._refused_since_trim = 0
+        for request, verdict in zip(requests, verdicts, strict=True):
+            if isinstance(verdict, Refuse | RefuseCommand):
+                self._refused_since_trim += 1
+                self._note_refusal(request, verdict.error)
+
+    def _decide(self, requests: Sequence[Request], tx: Transaction, *, is_trim_due: bool = False) -> list[Verdict]:
         """Decide on each, and write that; in their order, as each may depend on what came before."""
-        if self._is_trim_due:
+        if is_trim_due:
             trim_refusals(tx)
         look_up(tx, [request.key for request in requests if request.key is not None])
         verdicts: list[Verdict] = []
@@ -160,20 +157,6 @@ class Intake:
             self._recorder.apply(tx, request, verdict)
             verdicts.append(verdict)
         return verdicts
-
-    @property
-    def _is_trim_due(self) -> bool:
-        """The same before and after a commit: only then it is known what may be acknowledged."""
-        return self._refused_since_trim >= TRIM_AFTER and self._inbox.pubacks_held_back <= HELD_BACK_MAX
-
-    def _note(self, requests: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
-        """Log what was refused, now that it is committed."""
-        if self._is_trim_due:
-            self._refused_since_trim = 0
-        for request, verdict in zip(requests, verdicts, strict=True):
-            if isinstance(verdict, Refuse | RefuseCommand):
-                self._refused_since_trim += 1
-                self._note_refusal(request, verdict.error)
 
     def _note_refusal(self, request: Request, error: Error | CommandError) -> None:
         self._watch.note_refusal(request.sender)
@@ -194,16 +177,14 @@ class Intake:
         Errors: JournalError where not even the refusal can be written.
         """
         try:
-            verdicts = self._journal.write(partial(self._decide, [request]))
+            self._write([request])
         except StorageUnavailable:
             raise
         except Exception:
             log.exception(
                 "a message of %s could not be handled; it is answered and set aside", request.sender, extra=request.ids
             )
-            request = replace(request.without_content(), error=refusals.error("internal"))
-            verdicts = self._journal.write(partial(self._decide, [request]))
-        self._note([request], verdicts)
+            self._write([replace(request.without_content(), error=refusals.error("internal"))])
 
     # -- while the disk takes nothing -------------------------------------------------------------------
 
@@ -245,6 +226,16 @@ class Intake:
             return None
         verdict = decide(request, facts, self._rules) if facts.receipt is not None else None
         return verdict if isinstance(verdict, Repeat | Answer) else None
+
+    def _record_what_was_refused(self) -> float:
+        """Refuse on while the journal still takes nothing; return the seconds until the next attempt."""
+        if not self._record_some():
+            if len(self._unrecorded) < KEPT_MAX:
+                self._refuse_past_the_journal(self._take())
+            return STORAGE_RETRY_S
+        if not self._unrecorded:
+            log.info("the journal takes again; all that was refused meanwhile is recorded")
+        return 0.0
 
     def _record_some(self) -> bool:
         """Write down some of what was refused while the journal took nothing; return False if it still does not."""

@@ -28,6 +28,7 @@ def a_request(name="pos-1", kind="receipt", receipt_id="0b9f"):
         redelivered=False,
         retained=False,
         digest=b"",
+        sender="command" if kind == "command" else name,
         id=receipt_id,
     )
 
