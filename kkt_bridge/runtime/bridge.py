@@ -8,8 +8,7 @@ from typing import Final
 
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.runtime.ports import SYSTEM, Ports
-from kkt_bridge.runtime.service import Service
-from kkt_bridge.runtime.worker import AFTER_A_BUG_S, Worker
+from kkt_bridge.runtime.service import Loop, Service, Step
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages.printing.lane import PrintLane
 
@@ -25,7 +24,55 @@ OFFLINE_S: Final = 1.2
 CLOSE_S: Final = 0.5
 """Seconds that it waits for each of the last writes to the disk; the next start does without."""
 
+AFTER_A_BUG_S: Final = 1.0
+"""Seconds before the next step of a loop that failed unexpectedly."""
+
 log = logging.getLogger(__name__)
+
+
+class Worker:
+    """A thread that turns a loop, and sleeps as long as its steps say or until it is woken."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
+
+    @property
+    def name(self) -> str:
+        """The thread's name."""
+        return self._thread.name
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let it end after the present step."""
+        self._stopping = True
+        self._loop.wakeup.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its end; return False if it does not end in time."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            wait = self._loop.turn(self._take)
+            # A stop whose wake-up was cleared by the turn is seen here.
+            if (wait is None or wait > 0) and not self._stopping:
+                self._loop.wakeup.wait(wait)
+
+    def _take(self, step: Step) -> float | None:
+        try:
+            return step()
+        except Exception:
+            # No input, and no bug that one brings to light, ends a loop.
+            log.exception("%s failed; it goes on", self.name)
+            return AFTER_A_BUG_S
 
 
 class Bridge:

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -26,7 +27,6 @@ from kkt_bridge.runtime.wiring import (
     build_telemetry,
     components,
 )
-from kkt_bridge.runtime.worker import Loop
 from kkt_bridge.settings import Settings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.housekeeping import Housekeeping
@@ -43,6 +43,25 @@ SESSION_STEP_S: Final = 1.0
 
 LAST_BATCH_S: Final = 0.4
 """Seconds that a stop waits for the batch under way to the OFD: what is not answered then is sent again."""
+
+Step = Callable[[], float | None]
+"""One bounded piece of work; returns after how many seconds to take it again, None for when it is woken."""
+
+
+class Loop:
+    """Steps taken one after the other, again and again: by a thread of their own, or by a scheduler of all loops."""
+
+    def __init__(self, name: str, *steps: Step, wakeup: threading.Event | None = None) -> None:
+        self.name = name
+        self.steps = steps
+        self.wakeup = wakeup or threading.Event()
+        """Set it to have the steps taken again at once."""
+
+    def turn(self, take: Callable[[Step], float | None]) -> float | None:
+        """Take every step once; return the seconds until the next turn. `take` runs a step and handles its errors."""
+        self.wakeup.clear()
+        waits = [wait for step in self.steps if (wait := take(step)) is not None]
+        return min(waits, default=None)
 
 
 class Service:

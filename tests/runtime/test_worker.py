@@ -6,8 +6,9 @@ import time
 import pytest
 from support.processes import wait_until
 
-from kkt_bridge.runtime import worker as worker_module
-from kkt_bridge.runtime.worker import Loop, Worker
+from kkt_bridge.runtime import bridge as bridge_module
+from kkt_bridge.runtime.bridge import Worker
+from kkt_bridge.runtime.service import Loop
 
 SOON_S = 10.0
 
@@ -62,7 +63,7 @@ def test_the_shortest_of_several_waits_counts(started):
 
 
 def test_a_step_that_fails_rests_and_ends_nothing(started, caplog, monkeypatch):
-    monkeypatch.setattr(worker_module, "AFTER_A_BUG_S", 0.01)
+    monkeypatch.setattr(bridge_module, "AFTER_A_BUG_S", 0.01)
     other = Counted(None)
 
     def bug():

@@ -8,8 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.runtime.service import Service
-from kkt_bridge.runtime.worker import Loop, Step
+from kkt_bridge.runtime.service import Loop, Service, Step
 from simulation.exchange import SimulatedExchange
 
 if TYPE_CHECKING:
