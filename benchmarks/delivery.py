@@ -10,7 +10,7 @@ from support.processes import wait_until
 from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import BenchmarkError
-from benchmarks.programs import Bridge, Shop, run_json
+from benchmarks.programs import Bridge, BridgeConfig, run_json
 from benchmarks.report import Bound, Row
 from benchmarks.site import Site, interleaved, load_bridge
 
@@ -31,8 +31,8 @@ UNIT = "documents/s"
 def after_an_outage(site: Site) -> list[Row]:
     """Documents of one register, and of eight, to an OFD that is back; how fast the server could take them."""
     ofd = OfdProcess(site.directory)
-    shops = [Shop(ofd.url, registers=number, terminals=number, settings=PROMPT) for number in (1, REGISTERS)]
-    with site.bridge(shops[0]) as one, site.bridge(shops[1]) as eight:
+    configs = [BridgeConfig(ofd.url, registers=number, terminals=number, settings=PROMPT) for number in (1, REGISTERS)]
+    with site.bridge(configs[0]) as one, site.bridge(configs[1]) as eight:
         contenders = [
             lambda: _drain(site, ofd, one, 1, DOCUMENTS),
             lambda: _drain(site, ofd, eight, REGISTERS, DOCUMENTS),
@@ -59,7 +59,7 @@ def after_its_return(site: Site) -> list[Row]:
     """From an OFD that listens again to the last of 200 documents that have waited."""
     ofd = OfdProcess(site.directory)
     took_s = []
-    with site.bridge(Shop(ofd.url, settings=PROMPT)) as bridge:
+    with site.bridge(BridgeConfig(ofd.url, settings=PROMPT)) as bridge:
         for _ in range(site.runs):
             _print(site, bridge, 1, RETURN_DOCUMENTS)
             with ofd:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from paho.mqtt.client import MQTTMessage
 
 from benchmarks.load import HOST, NOT_YET, BenchmarkError, Connection, Receipts, answered_id, percentile, receipt_ids
-from benchmarks.programs import Bridge, Shop, run_json
+from benchmarks.programs import Bridge, BridgeConfig, run_json
 from benchmarks.report import Bound, Row
 from benchmarks.site import PRINTED, Site
 
@@ -63,7 +63,7 @@ def others_during_a_flood(site: Site) -> list[Row]:
 def _rows(site: Site, name: str, count: int, size: int) -> list[Row]:
     runs = []
     for _ in range(min(site.runs, RUNS_MAX)):
-        with site.bridge(Shop(site.away, terminals=2)) as bridge:
+        with site.bridge(BridgeConfig(site.away, terminals=2)) as bridge:
             runs.append(_run(site, bridge, FloodSpec(site.broker.port, bridge.branch, FLOODER, count, size)))
     took_ms = [sorted(sale.took * 1000 for sale in sales) for sales, _ in runs]
     notes: dict[str, object] = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.past import PENDING, past_of
-from benchmarks.programs import Shop, processor_s, resident_mb
+from benchmarks.programs import BridgeConfig, processor_s, resident_mb
 from benchmarks.report import Bound, Row
 from benchmarks.site import Site, load_bridge
 
@@ -20,7 +20,7 @@ GROWTH_SAMPLES = 40
 def idle(site: Site) -> list[Row]:
     """Memory and processor time of a bridge to which nobody sends anything, the OFD away."""
     watch_s = IDLE_QUICK_S if site.quick else IDLE_S
-    with site.bridge(Shop(site.away)) as bridge:
+    with site.bridge(BridgeConfig(site.away)) as bridge:
         time.sleep(CALM_S)
         own = bridge.own_process()
         memory = resident_mb(own)
@@ -39,7 +39,7 @@ def start_with_pending(site: Site) -> list[Row]:
     directory = past_of(site, "pending", PENDING, pending=True)
     starts_s, memory = [], []
     for _ in range(site.runs):
-        with site.bridge(Shop(site.away), directory) as bridge:
+        with site.bridge(BridgeConfig(site.away), directory) as bridge:
             starts_s.append(bridge.start_s)
             time.sleep(CALM_S if len(starts_s) == 1 else 0)
             memory.append(resident_mb(bridge.own_process()))
@@ -54,7 +54,7 @@ def start_with_pending(site: Site) -> list[Row]:
 def growth(site: Site) -> list[Row]:
     """Growth of memory over a long day's receipts, and the rate on the way."""
     load = replace(site.load(), answer_timeout_s=30)
-    with site.bridge(Shop(site.away)) as bridge:
+    with site.bridge(BridgeConfig(site.away)) as bridge:
         load_bridge(bridge, replace(load, count=WARM_RECEIPTS))
         time.sleep(CALM_S)
         before = resident_mb(bridge.own_process())

@@ -15,7 +15,7 @@ from support.processes import wait_until
 from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import HOST, BenchmarkError
-from benchmarks.programs import Bridge, Shop
+from benchmarks.programs import Bridge, BridgeConfig
 from benchmarks.report import GROWTH, fill, number
 from benchmarks.site import Site, load_bridge
 
@@ -59,7 +59,7 @@ class Sizes:
 def measure_sizes(site: Site) -> Sizes:
     """Let a bridge take receipts one by one, deliver them, and stop; and count what it took."""
     ofd = OfdProcess(site.directory)
-    bridge = site.bridge(Shop(ofd.url))
+    bridge = site.bridge(BridgeConfig(ofd.url))
     with ofd:
         with MqttClient(HOST, site.broker.port, [f"{bridge.branch}/#"]) as client, bridge:
             # Files are as large as that before the first receipt.

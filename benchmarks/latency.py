@@ -3,7 +3,7 @@
 from dataclasses import replace
 from statistics import median
 
-from benchmarks.programs import Shop
+from benchmarks.programs import BridgeConfig
 from benchmarks.references import commit_p50_ms
 from benchmarks.report import Bound, Row
 from benchmarks.site import Site, load_bridge, load_echo
@@ -20,7 +20,7 @@ def one_at_a_time(site: Site) -> list[Row]:
     """One request, its reply, the next: against the way through the broker and the commits that it needs."""
     load = replace(site.load(), window=1, measure_s=ALONE_S)
     printed, echoed, commits = [], [], []
-    with site.echo() as echo, site.bridge(Shop(site.away)) as bridge:
+    with site.echo() as echo, site.bridge(BridgeConfig(site.away)) as bridge:
         for _ in range(site.runs):
             printed.append(load_bridge(bridge, load).p50_ms)
             echoed.append(load_echo(echo.branch, load).p50_ms)
@@ -42,7 +42,7 @@ def one_at_a_time(site: Site) -> list[Row]:
 def at_half_of_the_top(site: Site) -> list[Row]:
     """Requests at fixed times, each timed from when it was due, so that a stall shows in all that it delays."""
     load = replace(site.load(), measure_s=TOP_S)
-    with site.bridge(Shop(site.away)) as bridge:
+    with site.bridge(BridgeConfig(site.away)) as bridge:
         top = median(load_bridge(bridge, load).rate for _ in range(min(site.runs, 3)))
         busy = replace(load, rate=top * SHARE_OF_TOP, measure_s=BUSY_S)
         runs = [load_bridge(bridge, busy) for _ in range(site.runs)]

@@ -15,7 +15,7 @@ from support.processes import wait_until
 from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import BenchmarkError
-from benchmarks.programs import Bridge, Shop
+from benchmarks.programs import Bridge, BridgeConfig
 from benchmarks.site import Site, load_bridge
 
 STORED = 1_000_000
@@ -46,7 +46,7 @@ def past_of(site: Site, name: str, copies: int, *, pending: bool) -> Path:
         directory.mkdir()
         with ExitStack() as stack:
             url = site.away if pending else stack.enter_context(OfdProcess(directory)).url
-            bridge = stack.enter_context(site.bridge(Shop(url), directory))
+            bridge = stack.enter_context(site.bridge(BridgeConfig(url), directory))
             load_bridge(bridge, replace(site.load(), window=1, count=1))
             wanted = "printed" if pending else "synced"
             wait_until(lambda: _is_published(bridge, wanted), PUBLISHED_S, f"a receipt that is {wanted} and published")

@@ -74,7 +74,7 @@ class Printed:
 
 
 @dataclass(frozen=True)
-class Shop:
+class BridgeConfig:
     """Configuration of a bridge, beside its broker and directory."""
 
     ofd_url: str
@@ -88,23 +88,23 @@ class Shop:
 class Bridge(BridgeProcess):
     """`kkt-bridge run`, its journal and fiscal storages in a directory of its own, where it may find some."""
 
-    def __init__(self, name: str, directory: Path, broker_port: int, shop: Shop) -> None:
+    def __init__(self, name: str, directory: Path, broker_port: int, config: BridgeConfig) -> None:
         directory.mkdir(exist_ok=True)
         self.journal = directory / "journal.db"
-        kkts = [f"kkt-{number}" for number in range(1, shop.registers + 1)]
+        kkts = [f"kkt-{number}" for number in range(1, config.registers + 1)]
         self.storages = [directory / f"{kkt}.fn" for kkt in kkts]
-        register = {"driver": "virtual", "print_time_s": shop.print_time_s}
-        config = {
+        register = {"driver": "virtual", "print_time_s": config.print_time_s}
+        values = {
             "bridge_id": name,
             "mqtt": {"host": HOST, "port": broker_port},
             "journal": {"url": f"sqlite:///{self.journal}"},
             "buffer": {"capacity": CAPACITY},
-            "ofd": {"url": shop.ofd_url},
-            "pos": {f"pos-{number + 1}": kkts[number % shop.registers] for number in range(shop.terminals)},
+            "ofd": {"url": config.ofd_url},
+            "pos": {f"pos-{number + 1}": kkts[number % config.registers] for number in range(config.terminals)},
             "kkt": [{"id": kkt, "state": str(path)} | register for kkt, path in zip(kkts, self.storages, strict=True)],
-            **shop.settings,
+            **config.settings,
         }
-        super().__init__(config, directory)
+        super().__init__(values, directory)
         self.start_s = 0.0
         """From its process to its word on the broker that it is there."""
         self.printed = Printed()

@@ -10,7 +10,7 @@ from typing import TypeVar
 from support.brokers import BrokerProcess, free_port
 
 from benchmarks.load import HOST, BenchmarkError, Loaded, LoadSpec
-from benchmarks.programs import TOPIC_ROOT, Bridge, Echo, Shop, processor_s, resident_mb, run_json
+from benchmarks.programs import TOPIC_ROOT, Bridge, BridgeConfig, Echo, processor_s, resident_mb, run_json
 
 T = TypeVar("T")
 
@@ -60,10 +60,10 @@ class Site:
     """The address of an OFD that is never there: nobody listens, as after the loss of a network."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def bridge(self, shop: Shop, directory: Path | None = None) -> Bridge:
+    def bridge(self, config: BridgeConfig, directory: Path | None = None) -> Bridge:
         """Return a bridge with a name that the broker does not know yet; not started."""
         name = f"bench-{next(self._numbers)}"
-        return Bridge(name, directory or self.directory / name, self.broker.port, shop)
+        return Bridge(name, directory or self.directory / name, self.broker.port, config)
 
     def echo(self) -> Echo:
         """Return an echo; not started."""

@@ -9,7 +9,7 @@ from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import BenchmarkError, Loaded
 from benchmarks.past import PENDING, STORED, past_of
-from benchmarks.programs import Shop
+from benchmarks.programs import BridgeConfig
 from benchmarks.report import Bound, Row
 from benchmarks.site import MQTT_311, LoadPoint, Site, interleaved, load_bridge, load_echo
 
@@ -31,7 +31,7 @@ WINDOWS = (1, 4, 16, 64, 128)
 def ofd_away_and_there(site: Site) -> list[Row]:
     """64 in flight from one terminal, with the OFD away, and with documents going there all the while."""
     load = site.load()
-    with site.echo() as echo, site.bridge(Shop(site.away)) as bridge:
+    with site.echo() as echo, site.bridge(BridgeConfig(site.away)) as bridge:
         away, there, echoed = interleaved(
             [lambda: load_bridge(bridge, load), lambda: _with_ofd(site), lambda: load_echo(echo.branch, load)],
             site.runs,
@@ -63,7 +63,7 @@ def ofd_away_and_there(site: Site) -> list[Row]:
 
 def _with_ofd(site: Site) -> Loaded:
     # Both are new for each run: what is left to deliver must not burden the echo that is next.
-    with OfdProcess(site.directory) as ofd, site.bridge(Shop(ofd.url)) as bridge:
+    with OfdProcess(site.directory) as ofd, site.bridge(BridgeConfig(ofd.url)) as bridge:
         loaded = load_bridge(bridge, replace(site.load(), warm_up_s=WARM_UP_S))
         if not ofd.received()["total"]:
             raise BenchmarkError(f"no document has reached the OFD\n{bridge.tail()}")
@@ -73,7 +73,7 @@ def _with_ofd(site: Site) -> Loaded:
 def eight_registers(site: Site) -> list[Row]:
     """64 terminals with a request each, mapped to 8 registers; the echo answers 64 terminals too."""
     load = replace(site.load(), terminals=64)
-    with site.echo() as echo, site.bridge(Shop(site.away, registers=8, terminals=64)) as bridge:
+    with site.echo() as echo, site.bridge(BridgeConfig(site.away, registers=8, terminals=64)) as bridge:
         printed, echoed = interleaved(
             [lambda: load_bridge(bridge, load), lambda: load_echo(echo.branch, load)], site.runs
         )
@@ -86,7 +86,7 @@ def through_embedded(site: Site) -> list[Row]:
     with AmqttProcess(directory) as broker:
         inner = Site(directory, broker, site.runs, protocol=MQTT_311)
         load = inner.load()
-        with inner.echo() as echo, inner.bridge(Shop(inner.away)) as bridge:
+        with inner.echo() as echo, inner.bridge(BridgeConfig(inner.away)) as bridge:
             printed, echoed = interleaved(
                 [lambda: load_bridge(bridge, load), lambda: load_echo(echo.branch, load)], inner.runs
             )
@@ -95,7 +95,7 @@ def through_embedded(site: Site) -> list[Row]:
 
 def fifty_slow_registers(site: Site) -> list[Row]:
     """50 registers that take 1 s for each receipt, each with a terminal that always has the next one waiting."""
-    shop = Shop(site.away, registers=SLOW_REGISTERS, terminals=SLOW_REGISTERS, print_time_s=PRINT_TIME_S)
+    config = BridgeConfig(site.away, registers=SLOW_REGISTERS, terminals=SLOW_REGISTERS, print_time_s=PRINT_TIME_S)
     load = replace(
         site.load(),
         terminals=SLOW_REGISTERS,
@@ -104,7 +104,7 @@ def fifty_slow_registers(site: Site) -> list[Row]:
         measure_s=SLOW_MEASURE_S,
     )
     most = SLOW_REGISTERS / PRINT_TIME_S
-    with site.bridge(shop) as bridge:
+    with site.bridge(config) as bridge:
         rates = [load_bridge(bridge, load).rate for _ in range(min(site.runs, SLOW_RUNS_MAX))]
     ratio = sorted(rates)[len(rates) // 2] / most
     return [Row("50 registers that take 1 s each", UNIT, rates, f"{most:g} receipts/s", (), ratio, Bound(0.97))]
@@ -112,11 +112,11 @@ def fifty_slow_registers(site: Site) -> list[Row]:
 
 def with_a_past(site: Site) -> list[Row]:
     """64 in flight, OFD away: an empty journal, a million delivered receipts, and 100,000 that wait for the OFD."""
-    load, shop = site.load(), Shop(site.away)
+    load, config = site.load(), BridgeConfig(site.away)
     with (
-        site.bridge(shop, past_of(site, "stored", STORED, pending=False)) as stored,
-        site.bridge(shop, past_of(site, "pending", PENDING, pending=True)) as pending,
-        site.bridge(shop) as empty,
+        site.bridge(config, past_of(site, "stored", STORED, pending=False)) as stored,
+        site.bridge(config, past_of(site, "pending", PENDING, pending=True)) as pending,
+        site.bridge(config) as empty,
     ):
         columns = interleaved([lambda b=bridge: load_bridge(b, load) for bridge in (empty, stored, pending)], site.runs)
     without, with_stored, with_pending = map(_rates, columns)
@@ -129,7 +129,7 @@ def with_a_past(site: Site) -> list[Row]:
 
 def against_load(site: Site) -> list[Row]:
     """From one request at a time to more than the bridge can use, the OFD away: points for a plot, no row."""
-    with site.bridge(Shop(site.away)) as bridge:
+    with site.bridge(BridgeConfig(site.away)) as bridge:
         for window in WINDOWS:
             loaded = load_bridge(bridge, replace(site.load(), window=window))
             site.curves.load.append(LoadPoint(window, loaded.rate, loaded.p50_ms, loaded.p99_ms))
@@ -140,8 +140,8 @@ def on_every_core(site: Site) -> list[Row]:
     """The bridge's threads on every core, against all of them on one, which is the default (not in a full run)."""
     load = site.load()
     alone = replace(load, window=1)
-    everywhere = Shop(site.away, settings={"process": {"cores": "all"}})
-    with site.bridge(everywhere) as spread, site.bridge(Shop(site.away)) as bridge:
+    everywhere = BridgeConfig(site.away, settings={"process": {"cores": "all"}})
+    with site.bridge(everywhere) as spread, site.bridge(BridgeConfig(site.away)) as bridge:
         busy = interleaved([lambda: load_bridge(spread, load), lambda: load_bridge(bridge, load)], site.runs)
         calm = interleaved([lambda: load_bridge(spread, alone), lambda: load_bridge(bridge, alone)], site.runs)
     rates, rates_on_one = map(_rates, busy)

@@ -6,7 +6,7 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
 from support.simulated_ofd import OfdClient
-from support.stages import Shop, a_print_job, meddle
+from support.stages import InProcessBridge, a_print_job, meddle
 
 from kkt_bridge.audit.differences import KINDS
 from kkt_bridge.audit.verify import audit
@@ -315,7 +315,7 @@ def test_ofd_differs(shop, sold):
 
 
 def test_what_other_shops_hand_in_is_not_ours_to_judge(shop, sold, ofd, tmp_path):
-    other = Shop(tmp_path / "other", registers=("kkt-9",), ofd={"url": ofd.url})
+    other = InProcessBridge(tmp_path / "other", registers=("kkt-9",), ofd={"url": ofd.url})
     other.sell(receipt())
     other.print_all()
     other.sync.run()
@@ -377,7 +377,7 @@ def test_a_damaged_journal_still_lets_the_storages_be_checked(shop, sold):
 
 
 def test_where_there_is_no_journal_nothing_can_be_checked(tmp_path):
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     shop.kill()
     with pytest.raises(JournalError, match="there is no journal"):
         audit(shop.settings, tmp_path / "nowhere.db", [], running=False)

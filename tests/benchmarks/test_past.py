@@ -11,7 +11,7 @@ from support.simulated_ofd import OfdProcess
 
 from benchmarks.load import HOST
 from benchmarks.past import past_of
-from benchmarks.programs import Shop
+from benchmarks.programs import BridgeConfig
 from benchmarks.site import Site, load_bridge
 
 COPIES = 40
@@ -22,7 +22,7 @@ def test_a_bridge_goes_on_from_a_pending_past_and_delivers_it(site: Site) -> Non
     directory = past_of(site, "pending", COPIES, pending=True)
     check_whole(directory / "journal.db", "printed")
     ofd = OfdProcess(directory)
-    shop = Shop(ofd.url, settings={"breaker": {"reset_timeout_s": 0.1}})
+    shop = BridgeConfig(ofd.url, settings={"breaker": {"reset_timeout_s": 0.1}})
     with site.bridge(shop, directory) as bridge:
         assert pending(site, bridge.branch) == COPIES + 1
         load_bridge(bridge, replace(site.load(), count=MORE))
@@ -34,7 +34,7 @@ def test_a_bridge_goes_on_from_a_pending_past_and_delivers_it(site: Site) -> Non
 def test_a_delivered_past_is_nothing_to_do(site: Site) -> None:
     directory = past_of(site, "stored", COPIES, pending=False)
     check_whole(directory / "journal.db", "synced")
-    with site.bridge(Shop(site.away), directory) as bridge:
+    with site.bridge(BridgeConfig(site.away), directory) as bridge:
         assert pending(site, bridge.branch) == 0
         load_bridge(bridge, replace(site.load(), count=MORE))
 

@@ -7,7 +7,7 @@ import threading
 from contextlib import closing
 
 import pytest
-from cli.shop import run
+from cli.running_bridge import run
 from support.bridge import as_toml
 from support.clocks import ManualClock
 from support.stages import a_receipt, check_counts, kill, new_journal, rows

@@ -3,7 +3,7 @@ import re
 import uuid
 
 import pytest
-from cli.shop import BRIDGE
+from cli.running_bridge import BRIDGE
 from support.receipts import encoded, receipt
 
 

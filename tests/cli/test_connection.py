@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from cli.shop import BRIDGE, run
+from cli.running_bridge import BRIDGE, run
 
 ID = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
 COMMANDS = [

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from cli.shop import run
+from cli.running_bridge import run
 from support.receipts import encoded, receipt
 from support.rights import needs_root
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cli.shop import run
+from cli.running_bridge import run
 from support.clocks import ManualClock
 from support.stages import a_receipt, kill, new_journal, rows
 

@@ -3,7 +3,7 @@ import subprocess
 import uuid
 
 import pytest
-from cli.shop import BRIDGE, ENVIRONMENT, command, run
+from cli.running_bridge import BRIDGE, ENVIRONMENT, command, run
 from support.receipts import encoded, item, receipt, small_receipt
 
 

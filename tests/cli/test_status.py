@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from cli.shop import BRIDGE, run
+from cli.running_bridge import BRIDGE, run
 
 
 def test_a_healthy_bridge_at_a_glance(shop):

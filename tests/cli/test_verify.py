@@ -3,7 +3,7 @@
 import json
 import threading
 
-from cli.shop import run
+from cli.running_bridge import run
 from support.mqtt_client import MqttClient
 from support.receipts import encoded, small_receipt
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cli.shop import BRIDGE, ENVIRONMENT, STOP_TIMEOUT_S, command
+from cli.running_bridge import BRIDGE, ENVIRONMENT, STOP_TIMEOUT_S, command
 from support.receipts import encoded, receipt
 
 from kkt_bridge.cli.watch import ShopClock

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli.shop import run
+from cli.running_bridge import run
 from support.bridge import BridgeProcess
 from support.brokers import HOST, MosquittoProcess, left_out
 from support.processes import wait_until

@@ -12,9 +12,9 @@ from support.lossy_line import LossyLine
 from support.mqtt_client import MqttClient
 from support.processes import wait_until
 from support.receipts import cash, receipt, small_receipt
-from support.shops import MakeWorld
 from support.stages import rows
 from support.world import World
+from support.world_fixtures import MakeWorld
 
 SOON_S = 20.0
 STATES = ("online", "health", "buffer", "breaker", "sync", "kkt/kkt-1", "kkt/kkt-2")

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from cli.shop import run
+from cli.running_bridge import run
 from support.receipts import receipt, small_receipt
 
 PAGE = 4096

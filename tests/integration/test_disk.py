@@ -16,8 +16,8 @@ import pytest
 from support.lossy_line import LossyLine
 from support.processes import wait_until
 from support.receipts import receipt, small_receipt
-from support.shops import MakeWorld
 from support.world import World
+from support.world_fixtures import MakeWorld
 
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
@@ -34,7 +34,7 @@ BULK = 2 * 1024 * 1024
 """More than the journal's files ever have in a test: a limit here meets the fiscal storage alone."""
 
 
-class Shop:
+class BridgeOnBadDisk:
     """Two registers on one bridge, and a line to the broker that counts the bridge's acknowledgements."""
 
     def __init__(self, world: World, line: LossyLine) -> None:
@@ -100,18 +100,18 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(calm_shop: MakeWorld, mosquitto: Any) -> Iterator[Shop]:
+def shop(calm_shop: MakeWorld, mosquitto: Any) -> Iterator[BridgeOnBadDisk]:
     with LossyLine(mosquitto.port) as line:
         settings = {"telemetry.interval_s": 0.5}
         world = calm_shop(settings=settings, registers=TILLS.values(), pos=TILLS, print_time_s=0.5, mqtt_port=line.port)
-        yield Shop(world, line)
+        yield BridgeOnBadDisk(world, line)
 
 
 def a_request(pos: str = "pos-1") -> dict[str, Any]:
     return receipt(pos_id=pos)
 
 
-def test_a_full_disk(shop: Shop) -> None:
+def test_a_full_disk(shop: BridgeOnBadDisk) -> None:
     world = shop.world
     sold = world.sell()
     mine, theirs = a_request(), a_request("pos-2")
@@ -124,7 +124,7 @@ def test_a_full_disk(shop: Shop) -> None:
     shop.check_healed(mine, theirs)
 
 
-def test_a_full_disk_with_hundreds_waiting(shop: Shop) -> None:
+def test_a_full_disk_with_hundreds_waiting(shop: BridgeOnBadDisk) -> None:
     """More than a commit takes: each is refused, and taken when it comes again; nobody restarts anything."""
     world, requests = shop.world, [small_receipt(pos_id="pos-1") for _ in range(300)]
     since = len(world.observer.messages)
@@ -138,7 +138,7 @@ def test_a_full_disk_with_hundreds_waiting(shop: Shop) -> None:
     shop.check_healed(requests[0], requests[150], requests[-1])
 
 
-def test_a_disk_that_is_full_when_the_document_exists(shop: Shop) -> None:
+def test_a_disk_that_is_full_when_the_document_exists(shop: BridgeOnBadDisk) -> None:
     """It cannot be written down at once: neither forgotten nor made again."""
     world, request = shop.world, a_request()
     receipt_id = world.publish_receipt(request)
@@ -153,7 +153,7 @@ def test_a_disk_that_is_full_when_the_document_exists(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("frames", [0, 2])
-def test_a_disk_that_fails_in_the_middle_of_a_commit(shop: Shop, frames: int) -> None:
+def test_a_disk_that_fails_in_the_middle_of_a_commit(shop: BridgeOnBadDisk, frames: int) -> None:
     """The log of writes takes so many pages of the commit, and half of another."""
     request = small_receipt()
     log_size = (shop.world.directory / "journal.db-wal").stat().st_size
@@ -162,7 +162,7 @@ def test_a_disk_that_fails_in_the_middle_of_a_commit(shop: Shop, frames: int) ->
     shop.check_healed(request)
 
 
-def test_a_slow_disk_makes_receipts_late_and_nothing_else(shop: Shop) -> None:
+def test_a_slow_disk_makes_receipts_late_and_nothing_else(shop: BridgeOnBadDisk) -> None:
     """A writer of another program that takes two seconds: the session and the registers go on, nobody is refused."""
     world, requests = shop.world, [a_request(), a_request("pos-2")]
     since = len(world.observer.messages)
@@ -179,7 +179,7 @@ def test_a_slow_disk_makes_receipts_late_and_nothing_else(shop: Shop) -> None:
     assert not [message for message in world.observer.messages[since:] if b"storage_unavailable" in message.payload]
 
 
-def test_a_journal_that_another_program_does_not_let_go(shop: Shop) -> None:
+def test_a_journal_that_another_program_does_not_let_go(shop: BridgeOnBadDisk) -> None:
     request = a_request()
     with shop.held(), shop.nothing_is_acknowledged():
         shop.check_refused(request)

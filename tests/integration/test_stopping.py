@@ -20,9 +20,9 @@ from support.brokers import HOST, MosquittoProcess
 from support.clocks import ManualClock
 from support.processes import wait_until
 from support.receipts import encoded, receipt, small_receipt
-from support.shops import MakeWorld
-from support.stages import TOPICS, Shop, a_receipt, rows
+from support.stages import TOPICS, InProcessBridge, a_receipt, rows
 from support.world import World
+from support.world_fixtures import MakeWorld
 
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.journal.receipts import insert_receipt
@@ -146,7 +146,7 @@ def test_a_start_that_is_stopped_at_any_moment(make_world: MakeWorld) -> None:
 
 def take_in_an_earlier_life(directory: Path) -> None:
     """Receipts that an earlier process has taken and not printed."""
-    shop = Shop(directory, clock=ManualClock(SystemClock().now_ms()))
+    shop = InProcessBridge(directory, clock=ManualClock(SystemClock().now_ms()))
     body = Receipt.model_validate_json(encoded(small_receipt())).canonical().decode()
     sample = json.loads(body)["receipt_id"]
     for _ in range(MANY // 1000):

@@ -1,7 +1,7 @@
 """What keeps documents from the OFD is seen: by the health, by the alerts, and by the exit status of `status`."""
 
 import pytest
-from cli.shop import run
+from cli.running_bridge import run
 from support.stages import meddle, rows
 
 

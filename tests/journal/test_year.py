@@ -78,7 +78,7 @@ class Fate:
     reply: dict | None = None
 
 
-class Shop:
+class JournalYear:
     """A shop over its journal, a day at a time."""
 
     def __init__(self, folder):
@@ -280,7 +280,7 @@ def without_server_time(reply):
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """The shop after its year."""
-    opened = Shop(tmp_path_factory.mktemp("journal"))
+    opened = JournalYear(tmp_path_factory.mktemp("journal"))
     try:
         for number in range(DAYS):
             opened.day(number)

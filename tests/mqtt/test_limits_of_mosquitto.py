@@ -42,7 +42,7 @@ class LimitedMosquitto(MosquittoProcess):
         return command
 
 
-class Shop:
+class PublishingBridge:
     """A journal, its publisher and a session, in one thread; the clock stands unless it is advanced."""
 
     def __init__(self, folder, port, **settings):
@@ -81,7 +81,7 @@ def open_shop(tmp_path):
     shops = []
 
     def make(port, **settings):
-        shops.append(Shop(tmp_path, port, **settings))
+        shops.append(PublishingBridge(tmp_path, port, **settings))
         return shops[-1].until(lambda: shops[-1].session.online, "online")
 
     yield make

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from support.stages import TOPICS, ZONE, Shop
+from support.stages import TOPICS, ZONE, InProcessBridge
 
 from kkt_bridge.mqtt.messages import SessionStatus
 from kkt_bridge.operations.components import OfdComponent, ShopTime
@@ -19,10 +19,10 @@ ROUNDS_MAX = 20
 
 
 class OperationsHarness:
-    """Retained state, telemetry and the command worker over a `Shop`."""
+    """Retained state, telemetry and the command worker over a `InProcessBridge`."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.shop = Shop(folder, **settings)
+        self.shop = InProcessBridge(folder, **settings)
         self.session = SessionStatus(online=True)
         self.evidence: dict[str, Any] = {}
         """What the delivery's view says otherwise than it would by itself."""

@@ -11,7 +11,7 @@ from support.killed import killed_at
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
 from support.simulated_ofd import OfdClient
-from support.stages import Shop, a_print_job, check_counts, meddle, rows
+from support.stages import InProcessBridge, a_print_job, check_counts, meddle, rows
 
 from kkt_bridge.audit.verify import audit
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, JournalLost, StorageUnreadable
@@ -405,7 +405,7 @@ def test_while_a_bridge_runs_nothing_is_rebuilt(shop, sold):
 
 
 def test_without_anything_left_there_is_nothing_to_make_it_from(tmp_path):
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     lose(shop)
     with pytest.raises(JournalError, match="nothing is left to make it from: only if a new, empty one"):
         rebuild(shop.settings, tmp_path / "journal.db", [], shop.clock)

@@ -8,7 +8,7 @@ import pytest
 from support.clocks import ManualClock
 from support.old_journals import of_the_first_release
 from support.receipts import encoded, receipt
-from support.stages import Shop, a_receipt, meddle, new_journal
+from support.stages import InProcessBridge, a_receipt, meddle, new_journal
 
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.journal.tables import metadata
@@ -78,7 +78,7 @@ def test_what_only_the_log_holds_is_read_and_the_original_is_not_touched(tmp_pat
     ],
 )
 def test_rows_that_cannot_be_true_are_left_out(tmp_path, model, folder, change, table):
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     for _ in range(3):
         shop.sell(receipt())
     shop.print_all()
@@ -113,7 +113,7 @@ def test_a_table_whose_root_is_gone_does_not_take_the_others_along(tmp_path, mod
 
 
 def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, folder):
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     for _ in range(3):
         shop.sell(receipt())
     shop.print_all()
@@ -131,7 +131,7 @@ def test_a_whole_file_of_the_first_release_gives_all_its_rows(tmp_path, model, f
 
 def test_columns_that_cannot_be_added_any_more_are_done_without(tmp_path, model, folder):
     """A migration has to write; where damage is in its way, what the file has is still read."""
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     shop.sell(receipt())
     shop.kill()
     old = of_the_first_release(tmp_path / "journal.db", tmp_path / "old.db")

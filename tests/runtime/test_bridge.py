@@ -7,7 +7,7 @@ import pytest
 from support.brokers import free_port
 from support.processes import wait_until
 from support.receipts import receipt
-from support.stages import Shop, settings_for
+from support.stages import InProcessBridge, settings_for
 
 from kkt_bridge.errors import JournalInUse
 from kkt_bridge.registers.virtual.faults import write_faults
@@ -32,7 +32,7 @@ def ours():
 
 def taken_before(tmp_path, count=1):
     """Receipts that an earlier run has taken; it was killed."""
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     requests = [receipt() for _ in range(count)]
     for request in requests:
         shop.sell(request)
@@ -71,7 +71,7 @@ def test_what_an_earlier_run_has_taken_is_printed_without_being_asked(settings, 
     bridge.start()
     wait_until(lambda: receipts_printed(tmp_path) == 3, SOON_S, "three documents")
     bridge.stop()
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     assert len(shop.replies()) == 3
     shop.kill()
 
@@ -88,7 +88,7 @@ def test_a_stop_waits_for_the_document_on_the_line(settings, tmp_path):
     bridge.start()
     wait_until(lambda: receipts_printed(tmp_path) == 1, SOON_S, "the first document")
     bridge.stop()
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     assert [reply["status"] for reply in shop.replies()] == ["printed"]
     assert shop.journal.counts()["kkt-1", "printing"] == 0, "what was leased is given back"
     shop.kill()
@@ -107,7 +107,7 @@ def test_a_stop_does_not_wait_for_ever_and_leaves_a_doubt_not_a_loss(settings, t
     assert "did not end in time" in caplog.text
     wait_until(lambda: ours() == [], SOON_S, "the end of the stuck thread")
     bridge._service.lanes["kkt-1"]._register.close()
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     shop.print_patiently(2)
     assert shop.status(request) == "printed"
     assert len(shop.documents()) == 1

@@ -1,4 +1,4 @@
-from support.shops import (  # noqa: F401
+from support.world_fixtures import (  # noqa: F401
     amqtt,
     any_broker,
     calm_shop,

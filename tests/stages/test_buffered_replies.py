@@ -2,7 +2,7 @@
 
 import pytest
 from support.receipts import receipt
-from support.stages import TOPICS, Shop, break_disk, mend_disk, run
+from support.stages import TOPICS, InProcessBridge, break_disk, mend_disk, run
 
 from kkt_bridge.journal.printing import lease, release
 from kkt_bridge.stages.buffered_replies import BATCH_MAX, IDLE_S
@@ -10,7 +10,7 @@ from kkt_bridge.stages.buffered_replies import BATCH_MAX, IDLE_S
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    opened = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
     yield opened
     opened.kill()
 

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from support.clocks import NOON_MS
 from support.receipts import receipt
-from support.stages import RETRY_S, Shop, check_counts, key_of
+from support.stages import RETRY_S, InProcessBridge, check_counts, key_of
 
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.virtual.storage_file import read_documents
@@ -25,7 +25,7 @@ JUMPS = {
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 from support.receipts import receipt, small_receipt
-from support.stages import TOPICS, Shop, a_receipt, break_disk, check_counts, mend_disk
+from support.stages import TOPICS, InProcessBridge, a_receipt, break_disk, check_counts, mend_disk
 
 from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
 from kkt_bridge.journal.journal import COMMIT_OPERATIONS_MAX
@@ -32,7 +32,7 @@ class Keeper:
     """A shop and its housekeeping."""
 
     def __init__(self, folder, **retention):
-        self.shop = Shop(folder, buffer={"capacity": 1000})
+        self.shop = InProcessBridge(folder, buffer={"capacity": 1000})
         self.retention = RetentionSettings(**retention)
         self._open()
 

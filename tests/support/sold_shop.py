@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from support.receipts import full_receipt, receipt, small_receipt
-from support.stages import Shop
+from support.stages import InProcessBridge
 
 from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.stages.housekeeping import Housekeeping
@@ -21,9 +21,9 @@ def ofd(tmp_path) -> Iterator[OfdSimulator]:
 
 
 @pytest.fixture
-def shop(tmp_path, ofd) -> Iterator[Shop]:
+def shop(tmp_path, ofd) -> Iterator[InProcessBridge]:
     """Two registers, nothing sold yet."""
-    shop = Shop(
+    shop = InProcessBridge(
         tmp_path,
         registers=("kkt-1", "kkt-2"),
         pos={"pos-1": "kkt-1", "pos-2": "kkt-2"},

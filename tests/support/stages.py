@@ -126,8 +126,8 @@ def settings_for(folder: Path, registers: Iterable[str], *, print_time_s: float 
     return Settings.model_validate(values | sections)
 
 
-class Shop:
-    """One bridge's stages, as one process would hold them; `restart` is the next process."""
+class InProcessBridge:
+    """One bridge's stages in the test's process, stepped by hand; `restart` is the bridge's next process."""
 
     def __init__(
         self,
@@ -336,7 +336,7 @@ class Shop:
 class Sync:
     """The way to the OFD: breaker, network, road and delivery over an exchange that needs no process."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: InProcessBridge) -> None:
         self.changes: list[BreakerChange] = []
         self.delivery = build_delivery(shop.base, self.changes.append)
         assert isinstance(self.delivery.exchange, InlineExchange)

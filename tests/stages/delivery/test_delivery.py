@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from support.delivery import HOUR_S, WEEK_S, documents, key, letters, printed, statuses
 from support.receipts import receipt
-from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk
+from support.stages import TOPICS, InProcessBridge, break_disk, check_counts, meddle, mend_disk
 
 from kkt_bridge.journal.delivery import ready_documents, requeue
 from kkt_bridge.stages.delivery.delivery import RETRY_S
@@ -18,7 +18,7 @@ def open_shop(tmp_path, ofd):
     shops = []
 
     def opened(health_path="/ofd/v1/health", **settings):
-        shop = Shop(
+        shop = InProcessBridge(
             tmp_path,
             ofd={"url": ofd.url, "timeout_s": 2, "health_path": health_path},
             pos={"pos-1": "kkt-1"},
@@ -634,7 +634,7 @@ def test_an_ofd_that_answers_with_errors_is_degraded_not_offline(open_shop, ofd,
 
 
 def test_nobody_at_the_ofds_address_is_offline(tmp_path):
-    shop = Shop(tmp_path)
+    shop = InProcessBridge(tmp_path)
     printed(shop, 3)
     shop.sync.run()
     assert shop.sync.network.state == "offline"

@@ -2,7 +2,7 @@
 
 import pytest
 from support.delivery import HOUR_S, documents, key, letters, printed, statuses
-from support.stages import Shop, check_counts, meddle
+from support.stages import InProcessBridge, check_counts, meddle
 
 from kkt_bridge.journal.delivery import discard
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
@@ -12,7 +12,7 @@ from kkt_bridge.stages.delivery.disposition import Circumstances, Disposition, d
 
 @pytest.fixture
 def shop(tmp_path, ofd):
-    opened = Shop(
+    opened = InProcessBridge(
         tmp_path,
         ofd={"url": ofd.url, "timeout_s": 2},
         pos={"pos-1": "kkt-1"},
@@ -92,7 +92,7 @@ def test_an_ofd_that_refused_everything_is_believed_again_when_all_that_it_refus
     tmp_path, ofd, health_path
 ):
     (tmp_path / "other").mkdir()
-    shop = Shop(tmp_path / "other", ofd={"url": ofd.url, "timeout_s": 2, "health_path": health_path})
+    shop = InProcessBridge(tmp_path / "other", ofd={"url": ofd.url, "timeout_s": 2, "health_path": health_path})
     ofd.set_faults(post_status=422)
     printed(shop, 10)
     shop.sync.run_for(HOUR_S, at_once=20)
@@ -312,7 +312,7 @@ def slow_down(wait_s):
 def test_registers_that_have_nothing_ready_take_nobodys_place(tmp_path, ofd):
     names = [f"kkt-{number}" for number in range(1, 11)]
     (tmp_path / "many").mkdir()
-    shop = Shop(
+    shop = InProcessBridge(
         tmp_path / "many",
         registers=names,
         ofd={"url": ofd.url, "timeout_s": 2},
@@ -333,7 +333,7 @@ def test_registers_with_a_backlog_take_turns_on_the_road(tmp_path, ofd):
     """Eight at a time: those behind them come before any of the eight comes again."""
     names = [f"kkt-{number:02}" for number in range(1, 11)]
     (tmp_path / "many").mkdir()
-    shop = Shop(
+    shop = InProcessBridge(
         tmp_path / "many",
         registers=names,
         ofd={"url": ofd.url, "timeout_s": 2},
@@ -370,7 +370,7 @@ def test_an_outcome_that_cannot_be_written_down_costs_its_document_an_attempt_an
 
 def test_an_outcome_that_cannot_be_written_down_takes_no_event_with_it(tmp_path, ofd):
     (tmp_path / "two").mkdir()
-    shop = Shop(
+    shop = InProcessBridge(
         tmp_path / "two",
         registers=("kkt-1", "kkt-2"),
         ofd={"url": ofd.url, "timeout_s": 2, "health_path": ""},

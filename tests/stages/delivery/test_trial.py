@@ -2,7 +2,7 @@
 
 import pytest
 from support.delivery import HOUR_S, key, printed, statuses
-from support.stages import Shop, check_counts
+from support.stages import InProcessBridge, check_counts
 
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.receipts.identity import ReceiptKey
@@ -15,7 +15,7 @@ def open_shop(tmp_path, ofd):
     shops = []
 
     def opened(health_path, **settings):
-        shop = Shop(
+        shop = InProcessBridge(
             tmp_path,
             registers=("kkt-1", "kkt-2"),
             ofd={"url": ofd.url, "timeout_s": 2, "health_path": health_path},

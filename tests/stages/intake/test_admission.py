@@ -2,14 +2,14 @@
 
 import pytest
 from support.receipts import receipt, small_receipt
-from support.stages import TOPICS, Shop, check_counts
+from support.stages import TOPICS, InProcessBridge, check_counts
 
 from kkt_bridge.journal.delivery import dead_letter, dead_letters, ready_documents, record_sent, requeue
 
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    opened = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()

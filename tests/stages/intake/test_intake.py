@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 from support.receipts import encoded, item, receipt, small_receipt
-from support.stages import TOPICS, Shop, check_counts, meddle
+from support.stages import TOPICS, InProcessBridge, check_counts, meddle
 
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
@@ -18,7 +18,7 @@ from kkt_bridge.wire.messages import ID_SOUGHT_BYTES
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()
@@ -660,7 +660,7 @@ def test_permutations_of_a_sale_its_repeat_and_its_query_never_print_twice(tmp_p
     orders = sorted(set(itertools.permutations(("sale", "repeat", "query", "print", "print"))))
     for number, order in enumerate(orders):
         folder = tmp_path / str(number)
-        shop = Shop(folder)
+        shop = InProcessBridge(folder)
         request = receipt()
         for what in order:
             match what:

@@ -5,14 +5,14 @@ import uuid
 
 import pytest
 from support.receipts import encoded, item, receipt
-from support.stages import TOPICS, Shop, break_disk, check_counts, meddle, mend_disk, run
+from support.stages import TOPICS, InProcessBridge, break_disk, check_counts, meddle, mend_disk, run
 
 from kkt_bridge.stages.intake.intake import BATCH_MAX, STORAGE_RETRY_S
 
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     mend_disk(opened.journal)
     check_counts(opened.journal, tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 from support.clocks import ManualClock
 from support.receipts import changed, full_receipt, item, receipt, small_receipt
-from support.stages import TOPICS, Shop, check_counts, key_of
+from support.stages import TOPICS, InProcessBridge, check_counts, key_of
 
 from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered
 from kkt_bridge.receipts.identity import requisite_1192
@@ -15,7 +15,7 @@ from kkt_bridge.stages.intake.decide import Adopt, understand
 
 @pytest.fixture
 def shop(tmp_path):
-    shop = Shop(tmp_path, clock=ManualClock())
+    shop = InProcessBridge(tmp_path, clock=ManualClock())
     yield shop
     shop.kill()
 

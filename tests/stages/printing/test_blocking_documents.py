@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, check_counts, key_of, meddle, run
+from support.stages import InProcessBridge, a_print_job, check_counts, key_of, meddle, run
 
 from kkt_bridge.errors import JournalError
 from kkt_bridge.receipts.identity import requisite_1192
@@ -23,7 +23,7 @@ from kkt_bridge.stages.printing.storage_reader import FINDINGS_SHOWN_S
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()
@@ -32,7 +32,7 @@ def shop(tmp_path):
 @pytest.fixture
 def two(tmp_path):
     """A shop of two registers, one of which is known from the start."""
-    opened = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    opened = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 from support.receipts import item, receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk
+from support.stages import InProcessBridge, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk
 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.journal.journal import Journal
@@ -73,7 +73,9 @@ def doomed_journal(fate):
 
 
 def doomed_shop(folder, fate, **settings):
-    return Shop(folder, journal_kind=doomed_journal(fate), wrap_register=partial(DoomedRegister, fate), **settings)
+    return InProcessBridge(
+        folder, journal_kind=doomed_journal(fate), wrap_register=partial(DoomedRegister, fate), **settings
+    )
 
 
 def survive(shop, story):
@@ -178,7 +180,7 @@ def test_a_second_kill_while_settling_changes_nothing(tmp_path):
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     mend_disk(opened.journal)
     check_counts(opened.journal, tmp_path)
@@ -284,7 +286,7 @@ def test_an_answer_read_back_is_the_one_that_was_lost(tmp_path):
     request = receipt(items=[item(name="Линза €")], payments=[{"type": "cash", "amount": "15.00"}])
     replies = []
     for number, faults in enumerate(({}, {"lose_answer_next": 1})):
-        shop = Shop(tmp_path / str(number))
+        shop = InProcessBridge(tmp_path / str(number))
         shop.sell(request)
         shop.break_register(**faults)
         shop.print_patiently(3)
@@ -298,7 +300,7 @@ def test_an_answer_read_back_is_the_one_that_was_lost(tmp_path):
 
 def test_another_fiscal_storage_settles_nothing_and_stops_that_lane_alone(tmp_path, caplog):
     caplog.set_level("INFO")
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
     doubtful, behind, other = receipt(), receipt(), receipt(pos_id="pos-2")
     leave_in_doubt(shop, doubtful)
     shop.kill()
@@ -515,7 +517,7 @@ def test_a_document_left_open_is_cancelled_before_anything_is_read(shop, step):
 
 def test_a_receipt_in_doubt_that_grew_too_old_is_settled_not_rejected(tmp_path):
     for step, status in (("after_close", "printed"), ("line", "rejected")):
-        shop = Shop(tmp_path / step, print={"max_age_s": 60})
+        shop = InProcessBridge(tmp_path / step, print={"max_age_s": 60})
         request = receipt()
         leave_in_doubt(shop, request, power_cut={"at": step})
         shop.heal_register()

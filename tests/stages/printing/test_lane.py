@@ -5,7 +5,17 @@ from datetime import datetime, timedelta
 import pytest
 from support.receipts import item, receipt, small_receipt
 from support.registers import print_on
-from support.stages import TOPICS, Shop, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk, run
+from support.stages import (
+    TOPICS,
+    InProcessBridge,
+    a_print_job,
+    break_disk,
+    check_counts,
+    key_of,
+    meddle,
+    mend_disk,
+    run,
+)
 
 from kkt_bridge.errors import RegisterNotReady
 from kkt_bridge.receipts.identity import requisite_1192
@@ -19,7 +29,7 @@ HOUR_S = 3600
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     mend_disk(opened.journal)
     check_counts(opened.journal, tmp_path)
@@ -78,7 +88,7 @@ def test_a_fast_register_shares_commits_and_a_slow_one_does_not_wait_for_company
 
 
 def test_a_slow_register_leases_one_at_a_time(tmp_path):
-    shop = Shop(tmp_path, print_time_s=1.5)
+    shop = InProcessBridge(tmp_path, print_time_s=1.5)
     sell(shop, 3)
     for printed in range(1, 4):
         shop.lane.step()
@@ -136,7 +146,7 @@ def test_replaced_letters_are_told(shop):
 
 
 def test_registers_do_not_wait_for_each_other(tmp_path):
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
     shop.break_register("kkt-1", offline=True)
     (first,) = sell(shop)
     (second,) = sell(shop, pos_id="pos-2")
@@ -275,7 +285,7 @@ def test_documents_of_another_program_in_between_do_not_disturb(shop):
 
 
 def test_a_receipt_too_old_when_its_turn_comes_is_rejected_unprinted(tmp_path):
-    shop = Shop(tmp_path, print={"max_age_s": 60})
+    shop = InProcessBridge(tmp_path, print={"max_age_s": 60})
     shop.break_register(offline=True)
     (old,) = sell(shop)
     shop.clock.advance(50)
@@ -293,7 +303,7 @@ def test_a_receipt_too_old_when_its_turn_comes_is_rejected_unprinted(tmp_path):
 
 @pytest.mark.parametrize("jump_s", [1_000_000, -1_000_000])
 def test_a_wall_clock_that_jumps_makes_no_receipt_old(tmp_path, jump_s):
-    shop = Shop(tmp_path, print={"max_age_s": 60})
+    shop = InProcessBridge(tmp_path, print={"max_age_s": 60})
     (request,) = sell(shop)
     shop.clock.jump(jump_s)
     shop.print_patiently(2)
@@ -380,7 +390,7 @@ def test_a_busy_lane_changes_shifts_between_two_receipts(shop):
 
 def test_a_queue_that_never_ends_does_not_keep_a_shift_open(tmp_path):
     """Nor does a register that is seldom asked how it is."""
-    shop = Shop(tmp_path, print_time_s=0.5 * HOUR_S, telemetry={"interval_s": 30 * 24 * HOUR_S})
+    shop = InProcessBridge(tmp_path, print_time_s=0.5 * HOUR_S, telemetry={"interval_s": 30 * 24 * HOUR_S})
     sell(shop, 120)
     shop.print_all()
     receipts_in_shift = [0]

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from support.clocks import NOON_MS
 from support.receipts import POS, receipt, small_receipt
 from support.registers import print_on
-from support.stages import ZONE, Shop, a_print_job, break_disk, check_counts, mend_disk
+from support.stages import ZONE, InProcessBridge, a_print_job, break_disk, check_counts, mend_disk
 
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
@@ -134,7 +134,7 @@ def doomed_journal(fate):
     return DoomedJournal
 
 
-class DoomedShop(Shop):
+class DoomedBridge(InProcessBridge):
     """A shop whose fate may also come while paper is running."""
 
     def __init__(self, folder, fate):
@@ -153,7 +153,7 @@ class LaneMachine(RuleBasedStateMachine):
     def open_the_shop(self):
         self.folder = Path(tempfile.mkdtemp(prefix="lane-"))
         self.fate = Fate()
-        self.shop = DoomedShop(self.folder, self.fate)
+        self.shop = DoomedBridge(self.folder, self.fate)
         self.taken = {}
         self.offer(REQUESTS["plain"]())
         self.shop.print_all()

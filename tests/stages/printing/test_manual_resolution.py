@@ -11,7 +11,7 @@ from support.stages import (
     RETRY_S,
     TOPICS,
     ZONE,
-    Shop,
+    InProcessBridge,
     a_print_job,
     break_disk,
     check_counts,
@@ -42,7 +42,7 @@ REMARK = "settled by hand: seen on the roll"
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     mend_disk(opened.journal)
     check_counts(opened.journal, tmp_path)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, check_counts, key_of, meddle
+from support.stages import InProcessBridge, a_print_job, check_counts, key_of, meddle
 
 from kkt_bridge.errors import InDoubt, JournalError, ReceiptRefused, RegisterAway, RegisterNotReady
 from kkt_bridge.journal.journal import Journal
@@ -20,7 +20,7 @@ from kkt_bridge.stages.printing.manual_resolution import ManualResolution, Print
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()
@@ -67,7 +67,9 @@ class LateRegister:
 
 @pytest.mark.parametrize(("looks", "says_busy"), [(0, False), (1, True), (3, True)])
 def test_a_document_that_comes_after_the_answer_was_given_up_is_found(tmp_path, looks, says_busy):
-    shop = Shop(tmp_path, wrap_register=lambda register: LateRegister(register, looks=looks, says_busy=says_busy))
+    shop = InProcessBridge(
+        tmp_path, wrap_register=lambda register: LateRegister(register, looks=looks, says_busy=says_busy)
+    )
     request, behind = receipt(), receipt()
     shop.sell(request)
     shop.sell(behind)
@@ -249,7 +251,7 @@ class StubbornJournal(Journal):
 
 @pytest.mark.parametrize("error", [JournalError("no"), MemoryError()], ids=lambda error: type(error).__name__)
 def test_receipts_that_could_not_be_given_back_are_not_lost_until_a_restart(tmp_path, error):
-    shop = Shop(tmp_path, journal_kind=StubbornJournal)
+    shop = InProcessBridge(tmp_path, journal_kind=StubbornJournal)
     requests = [receipt() for _ in range(5)]
     for request in requests:
         shop.sell(request)
@@ -351,7 +353,7 @@ def test_an_outcome_that_cannot_be_recorded_does_not_take_the_others_along(shop,
 
 
 def test_a_quick_refusal_makes_a_slow_register_lease_no_more(tmp_path):
-    shop = Shop(tmp_path, print_time_s=1.5)
+    shop = InProcessBridge(tmp_path, print_time_s=1.5)
     shop.break_register(refuse_names=["дефект"])
     for _ in range(3):
         shop.sell(small_receipt({"name": "дефект"}))
@@ -399,7 +401,7 @@ def test_another_programs_receipt_in_the_making_is_left_to_it(shop):
 
 
 def test_time_in_which_the_bridge_was_down_counts_for_the_age_of_a_receipt(tmp_path):
-    shop = Shop(tmp_path, print={"max_age_s": 3600})
+    shop = InProcessBridge(tmp_path, print={"max_age_s": 3600})
     shop.break_register(offline=True)
     request = receipt()
     shop.sell(request)

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from stages.printing.test_storage_ahead import back_up, lose_journal, marks_of, put_back
 from support.receipts import receipt
-from support.stages import TOPICS, ZONE, Shop, check_counts, key_of
+from support.stages import TOPICS, ZONE, InProcessBridge, check_counts, key_of
 
 from kkt_bridge.journal.settings import HeldStorage
 from kkt_bridge.registers.virtual.fiscal_document import Registration, registration_of
@@ -19,7 +19,7 @@ NEW_FN = "9999000000000042"
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()
@@ -180,7 +180,7 @@ def test_once_its_storage_was_read_a_memory_that_was_put_back_is_the_last(shop):
 
 def test_a_lost_journal_waits_for_a_register_that_is_away_and_was_never_read(tmp_path):
     """The register is switched on a little later than the bridge, and its POS is mapped to another one by now."""
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1"}, lanes_wait=True)
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1"}, lanes_wait=True)
     request = receipt()
     shop.sell(request)
     shop.print_patiently(2)
@@ -201,7 +201,7 @@ def test_a_lost_journal_waits_for_a_register_that_is_away_and_was_never_read(tmp
 
 
 def test_the_others_sell_on_after_a_minute(tmp_path):
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-2"}, lanes_wait=True)
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-2"}, lanes_wait=True)
     shop.break_register("kkt-1", offline=True)
     request = receipt()
     shop.sell(request)
@@ -214,7 +214,7 @@ def test_the_others_sell_on_after_a_minute(tmp_path):
 
 
 def test_a_register_that_this_memory_has_read_is_not_waited_for(tmp_path):
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-2"}, lanes_wait=True)
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-2"}, lanes_wait=True)
     shop.print_patiently(2)
     shop.break_register("kkt-1", offline=True)
     shop.restart()

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.receipts import receipt, small_receipt
 from support.registers import print_on
-from support.stages import Shop, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk, run
+from support.stages import InProcessBridge, a_print_job, break_disk, check_counts, key_of, meddle, mend_disk, run
 
 from kkt_bridge.errors import RegisterAway
 from kkt_bridge.receipts.identity import requisite_1192
@@ -20,7 +20,7 @@ from kkt_bridge.stages.printing.storage_reader import FINDINGS_SHOWN_S
 
 @pytest.fixture
 def shop(tmp_path):
-    opened = Shop(tmp_path)
+    opened = InProcessBridge(tmp_path)
     yield opened
     check_counts(opened.journal, tmp_path)
     opened.kill()
@@ -256,13 +256,13 @@ def test_a_date_that_is_weeks_ahead_hides_nothing_before_it(shop):
 def test_no_lane_prints_before_the_others_have_looked_into_their_storages(tmp_path):
     """A new machine, and a POS mapped anew: its receipt is on the storage of the register that it had before."""
     registers, request = ("kkt-1", "kkt-2"), receipt()
-    before = Shop(tmp_path, registers=registers, pos={"pos-1": "kkt-1"})
+    before = InProcessBridge(tmp_path, registers=registers, pos={"pos-1": "kkt-1"})
     before.sell(request)
     before.print_all()
     before.kill()
     for path in tmp_path.glob("journal.db*"):
         path.unlink()
-    shop = Shop(tmp_path, registers=registers, pos={"pos-1": "kkt-2"}, lanes_wait=True)
+    shop = InProcessBridge(tmp_path, registers=registers, pos={"pos-1": "kkt-2"}, lanes_wait=True)
     shop.sell(request)
     for _ in range(5):
         shop.lanes["kkt-2"].step()
@@ -396,7 +396,7 @@ def test_a_shift_that_was_opened_and_not_told_of_is_told_of_once(shop):
 
 def test_a_receipt_of_another_register_is_known_by_its_document_wherever_it_is(tmp_path):
     """The backup has it waiting for kkt-2 by another mapping; kkt-1 printed it."""
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1"})
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1"})
     request = receipt()
     shop.print_all()
     shop.break_register("kkt-1", offline=True)
@@ -535,7 +535,7 @@ def test_an_unreadable_document_is_adopted_from_its_paper_and_then_proves_the_ot
 
 def test_a_document_found_by_another_lane_settles_a_doubt_whose_storage_went_to_another_register(tmp_path):
     """The ports of two registers are swapped after a crash: each lane meets the other one's storage."""
-    shop = Shop(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
     sell_and_print(shop, receipt())
     shop.sell(receipt(pos_id="pos-2"), pos="pos-2")
     shop.print_all()

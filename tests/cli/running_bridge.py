@@ -58,8 +58,8 @@ def run(*args: object, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]"
     return outcome
 
 
-class Shop:
-    """A bridge on a broker, with everything that it keeps in a directory of its own."""
+class RunningBridge:
+    """A bridge in a process of its own, on a broker, with everything that it keeps in one directory."""
 
     def __init__(self, directory: Path, broker: BrokerProcess) -> None:
         self.directory = directory
@@ -200,10 +200,10 @@ def says_offline(client: BrokerClient) -> bool:
 
 
 @contextmanager
-def opened(directory: Path, kind: type[BrokerProcess] = MosquittoProcess) -> Iterator[Shop]:
-    """A shop with a broker of its own."""
+def opened(directory: Path, kind: type[BrokerProcess] = MosquittoProcess) -> Iterator[RunningBridge]:
+    """A bridge with a broker of its own."""
     with kind(directory / "broker") as broker:
-        shop = Shop(directory, broker)
+        shop = RunningBridge(directory, broker)
         try:
             shop.start()
             yield shop
