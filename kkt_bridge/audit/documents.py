@@ -104,16 +104,7 @@ def _place(fn_number: str, fd_number: int) -> str:
 
 
 def _about_document(kind: str, what: str, document: tuple[Any, ...], claim: Claim | None = None) -> Difference:
-    kkt, fn_number, fd_number = document
-    return Difference(
-        kind,
-        what,
-        pos_id=claim.key.pos_id if claim else None,
-        receipt_id=claim.key.receipt_id if claim else None,
-        kkt=kkt,
-        fn_number=fn_number,
-        fd_number=fd_number,
-    )
+    return Difference(kind, what, *(claim.key if claim else (None, None)), *document)
 
 
 _CLAIM_OF: Final = "SELECT {claim:a} FROM {after} AS a WHERE a.requisite = ?"

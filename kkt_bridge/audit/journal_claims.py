@@ -34,7 +34,7 @@ class Claim(NamedTuple):
     fd_number: int | None
     fiscal_sign: str | None
     attempts: int | None
-    """How often its document was sent in vain; None where it is no longer known, as after a journal was lost."""
+    """Attempts to send its document that failed; None where it is no longer known, as after a journal was lost."""
     document: int | None
     """The row of the document: the order in which documents were recorded. None once purged."""
 

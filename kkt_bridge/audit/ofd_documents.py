@@ -13,7 +13,7 @@ from kkt_bridge.settings import OfdSettings, masked_url
 
 PATH: Final = "/_received"
 _LIST: Final = '"documents": ['
-"""Where the documents begin in its answer."""
+"""The beginning of the documents in its answer."""
 
 _CHUNK: Final = 1 << 16
 """Bytes of the answer that are read at once: it may be long, and is never kept whole."""

@@ -11,7 +11,7 @@ from kkt_bridge.receipts.lifecycle import Status
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many there are of each."""
+    """The numbers of receipts and documents."""
 
     taken: int
     rejected: int

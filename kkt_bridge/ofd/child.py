@@ -4,7 +4,7 @@ Batches of requests come in over a socket from the bridge, answers go back. What
 ended; what takes processor time takes it from another interpreter than the receipts'.
 
 It is kept small: the standard library, h11 and certifi, and nothing of this program but its neighbours `exchange`,
-`frames`, `classify`, `retry_after` and `http_client` (a contract in pyproject.toml holds it to that).
+`frames`, `classify` and `http_client` (a contract in pyproject.toml holds it to that).
 """
 
 import argparse

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, Literal, Protocol, Self
 
 RECEIPT_PATH: Final = "/ofd/v1/receipt"
-"""Where documents are posted, below `ofd.url`."""
+"""The path to which documents are posted, below `ofd.url`."""
 
 NO_HEALTH_CHECK: Final = frozenset({404, 405})
 """Statuses of a health check that is none."""

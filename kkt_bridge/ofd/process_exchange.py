@@ -40,7 +40,7 @@ GRACE_S: Final = 5.0
 """Seconds beyond its deadlines after which the child is taken to hang. It also has to start in them."""
 
 REPEATS_MAX: Final = 1
-"""How often a batch is given to another child because one ended: a batch that ends each must not go on doing so."""
+"""Times that a batch is given to another child because one ended: a batch that ends each must not go on doing so."""
 
 SHORT_LIFE_S: Final = 10.0
 """Seconds of life below which an end counts as one of a row."""
@@ -125,7 +125,7 @@ class ProcessExchange:
         self._short_lives = 0
         self._restart_at = 0.0
         self._last_end = ""
-        """How the last child ended, or why none could be started."""
+        """The end of the last child in words, or the reason why none could be started."""
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._wakeup: tuple[socket.socket, socket.socket] | None = None

@@ -38,7 +38,10 @@ def back_up(journal: Path, copy: Path, *, held: bool, replace: bool) -> Copy:
         except (OSError, sqlite3.OperationalError) as error:
             raise StorageUnavailable(f"{copy}: the copy of {journal} failed: {error}") from None
         except sqlite3.DatabaseError as error:
-            raise _damaged(journal, str(error)) from None
+            raise JournalDamaged(
+                f"{journal}: the journal is damaged, and was not copied: {error}; keep the copies that there are: the "
+                "next start of the bridge moves the journal aside and says what to do"
+            ) from None
     return Copy(copy, size, receipts)
 
 
@@ -61,10 +64,3 @@ def count_receipts(connection: sqlite3.Connection) -> int:
     """Count the receipts of a journal, purged ones included."""
     counted = connection.execute("SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM tombstones)")
     return int(counted.fetchone()[0])
-
-
-def _damaged(journal: Path, how: str) -> JournalDamaged:
-    return JournalDamaged(
-        f"{journal}: the journal is damaged, and was not copied: {how}; keep the copies that there are: the next start "
-        "of the bridge moves the journal aside and says what to do"
-    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kkt_bridge.clock import Hlc
+from kkt_bridge.journal import tables
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest, content_digest, requisite_1192
@@ -133,6 +134,7 @@ class RecoveryPlanner:
         """Return the row that such a receipt would have, as far as it can be known."""
         status = STATUS_OF[DeliveryState(document["delivery"])] if document is not None else Status.PRINTED
         return {
+            **dict.fromkeys(column.name for column in tables.receipts.columns),
             "id": number,
             **receipt.key._asdict(),
             "kkt": found.document.kkt,
@@ -142,20 +144,13 @@ class RecoveryPlanner:
             "total": receipt.total,
             "original_receipt_id": receipt.original_receipt_id,
             "reply_topic": self._reply_topic(receipt.pos_id),
-            "correlation": None,
             "notified": 1,
             "hlc_wall_ms": found.at_ms,
             "hlc_counter": number & 0xFFFF,
-            "server_time": None,
             "received_ms": found.at_ms,
             "received_steady_ms": 0,
-            "fn_before": None,
-            "fd_before": None,
-            "document": None,
             "printed_ms": found.at_ms,
             "ended_steady_ms": None if status == Status.PRINTED else 0,
-            "error_code": None,
-            "error_message": None,
         }
 
     def _keep(self, row: Row, body: Row | None, document: Row | None) -> None:

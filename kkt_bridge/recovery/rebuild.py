@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -272,13 +273,12 @@ def _record_adopted(journal: Journal, plan: RecoveryPlan, settings: Settings) ->
 
 def _insert_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> None:
     for start in range(0, len(documents), _BATCH):
-        batch = documents[start : start + _BATCH]
+        journal.write(partial(_insert_batch, documents[start : start + _BATCH]))
 
-        def operation(tx: Transaction) -> None:
-            for document in batch:  # noqa: B023 (run before the next turn)
-                insert_recovered(tx, document)
 
-        journal.write(operation)
+def _insert_batch(documents: Sequence[RecoveredDocument], tx: Transaction) -> None:
+    for document in documents:
+        insert_recovered(tx, document)
 
 
 def _outcome(source: Path | None, saved: Salvage, plan: RecoveryPlan, given: set[str]) -> Rebuilt:

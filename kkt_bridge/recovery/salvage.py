@@ -27,7 +27,7 @@ _UUID_TOP: Final = 2**128 - 1
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How a table is walked: by a key that stands for a number."""
+    """A table to be walked by a key that stands for a number."""
 
     name: str
     key: str
@@ -187,7 +187,7 @@ def _read_table(connection: sqlite3.Connection, shape: _Shape) -> tuple[list[Row
 
 
 def _joined(gaps: list[tuple[int, int, int]]) -> int:
-    """How many gaps these are when neighbours count as one."""
+    """Count these gaps, neighbours as one."""
     ends = {high for _, _, high in gaps}
     return sum(low not in ends for _, low, _ in gaps)
 

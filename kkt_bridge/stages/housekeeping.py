@@ -41,7 +41,7 @@ INTERVAL_S: Final = 600.0
 """Between two rounds."""
 
 FLUSH_S: Final = 1.0
-"""How long a posted change may wait for a commit to go along with."""
+"""Seconds that a posted change may wait for a commit to go along with."""
 
 FREE_PAGES_MIN: Final = 1000
 """Empty pages that are left alone in any case: the next receipts fill them."""

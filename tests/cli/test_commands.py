@@ -39,14 +39,17 @@ def test_sync_tells_what_the_round_did(own_shop):
 
 
 def test_a_second_sync_is_refused(own_shop):
-    own_shop.break_ofd({"latency_s": 1.5})
-    sold(own_shop)
+    own_shop.break_ofd({"outage": True})
+    for _ in range(6):
+        sold(own_shop)
+    own_shop.break_ofd({"drip": "head", "drip_s": 1})  # each document keeps the pass until its deadline
     with own_shop.client("command/sync/result") as line:
         order = {"command_id": str(uuid.uuid4()), "issued_by": "test", "args": {"force": True}}
         line.publish(f"kkt/v1/{BRIDGE}/command/sync", json.dumps(order).encode())
         own_shop.until(lambda state: state["sync"]["in_progress"], "a sync under way")
 
         done = own_shop.run("sync", "--json")
+        own_shop.break_ofd({})
 
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "sync_in_progress"

@@ -66,7 +66,7 @@ _PROBLEMS: Final = MappingProxyType(
         **dict.fromkeys(_FN_EXHAUSTED, "fn_exhausted"),
     }
 )
-"""What heals, by error code; any other refusal is the receipt's own fault."""
+"""Problems that heal, by error code; any other refusal is the receipt's own fault."""
 
 _HINTS: Final = MappingProxyType(
     {

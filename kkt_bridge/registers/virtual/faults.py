@@ -10,14 +10,14 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 _log = logging.getLogger(__name__)
 
 Step = Literal["open", "requisites", "line", "subtotal", "before_close", "after_close", "print"]
-"""Where in a document a power cut can come; `after_close`: the fiscal document exists, its answer is lost."""
+"""Steps of a document at which power can fail; `after_close`: the fiscal document exists, its answer is lost."""
 
 Countdown = Literal["busy_next", "refuse_next", "lose_answer_next"]
 
@@ -40,7 +40,7 @@ class PowerCut(_Strict):
 
 
 class RegisterFaults(_Strict):
-    """What is wrong with the register; the default is nothing."""
+    """The faults of the register; by default none."""
 
     offline: bool = False
     """It answers nothing at all."""
@@ -59,13 +59,13 @@ class RegisterFaults(_Strict):
     lose_answer_next: Count = 0
     """So many documents are made while the answer that says so gets lost."""
     clock_offset_s: Annotated[float, Field(ge=-3_155_760_000, le=3_155_760_000, allow_inf_nan=False)] = 0
-    """How far the register's own clock goes ahead of the system's."""
+    """Seconds that the register's own clock is ahead of the system's."""
     print_time_s: Annotated[float, Field(ge=0, le=3600)] | None = None
     """Instead of the configured one."""
 
 
 def faults_path(state: Path) -> Path:
-    """Where the faults of the register with this state file stand."""
+    """Return the file for the faults of the register with this state file."""
     return state.with_name(f"{state.name}.faults")
 
 
@@ -132,7 +132,7 @@ class FaultSwitch:
 
     @property
     def any_in_force(self) -> bool:
-        """Whether the last poll found any."""
+        """True if the last poll found any."""
         return self.current is not _NONE
 
     def poll(self) -> RegisterFaults:
@@ -160,11 +160,7 @@ class FaultSwitch:
 
     def _enforce(self, faults: RegisterFaults) -> None:
         self.current = faults
-        self._left = {
-            "busy_next": faults.busy_next,
-            "refuse_next": faults.refuse_next,
-            "lose_answer_next": faults.lose_answer_next,
-        }
+        self._left = {name: getattr(faults, name) for name in get_args(Countdown)}
         self._cuts_left = faults.power_cut.times if faults.power_cut else 0
         self._sheets_left = faults.paper_out_after
 
@@ -176,7 +172,7 @@ class FaultSwitch:
         return True
 
     def cuts_power_at(self, step: Step) -> bool:
-        """Whether the power fails at this step, now; counted."""
+        """Return whether the power fails at this step now, and count it."""
         cut = self.current.power_cut
         if cut is None or cut.at != step or self._cuts_left == 0:
             return False
@@ -185,7 +181,7 @@ class FaultSwitch:
 
     @property
     def paper_is_out(self) -> bool:
-        """Whether there is no paper to print on."""
+        """True if there is no paper to print on."""
         return self.current.paper_out or (self._sheets_left is not None and self._sheets_left < 0)
 
     def feed_paper(self) -> bool:

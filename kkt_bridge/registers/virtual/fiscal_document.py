@@ -34,7 +34,7 @@ DocumentType = Literal["registration", "shift_open", "shift_close"] | ReceiptTyp
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a register gives to its fiscal storage to make a document of."""
+    """The content of a document, as a register gives it to its fiscal storage."""
 
     form: int
     type: DocumentType
@@ -102,7 +102,7 @@ class FiscalDocument:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """Whose fiscal storage it is: what stands in document 1 (FFD tags 1041, 1013, 1037, 1018)."""
+    """The owner of a fiscal storage, as document 1 holds it (FFD tags 1041, 1013, 1037, 1018)."""
 
     fn_number: str
     kkt_serial: str

@@ -36,7 +36,7 @@ class Shift:
     receipts: int = 0
 
     def is_over(self, now: datetime) -> bool:
-        """Whether it is open and has been for too long."""
+        """Return whether it is open and has been for too long."""
         return self.opened_at is not None and now - self.opened_at >= SHIFT_LIMIT
 
 

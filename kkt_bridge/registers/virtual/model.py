@@ -55,7 +55,7 @@ class ItemLine(NamedTuple):
 
 
 class Payments(NamedTuple):
-    """What was handed over [FF45: payments 1, 2-13, 14, 15, 16], kopecks."""
+    """The money handed over [FF45: payments 1, 2-13, 14, 15, 16], kopecks."""
 
     cash: int = 0
     electronic: int = 0
@@ -77,7 +77,7 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """What 10h and 11h say."""
+    """The state of the register, as 10h and 11h say it."""
 
     mode: Mode
     submode: Submode
@@ -138,7 +138,7 @@ class RegisterModel:
         return Mode.SHIFT_EXPIRED if self.storage.shift.is_over(self.now) else Mode.SHIFT_OPEN
 
     def status(self) -> ModelStatus:
-        """How the register is [10h, 11h, FF01]; never refused, but it counts as a command of `busy_next`."""
+        """Return the register's state [10h, 11h, FF01]; never refused, but it counts as a command of `busy_next`."""
         faults = self._receive()
         return ModelStatus(
             mode=self.mode,

@@ -27,7 +27,7 @@ class Printer:
 
     @property
     def submode(self) -> Submode:
-        """How the printer is, by the faults last polled."""
+        """The state of the printer, by the faults last polled."""
         if self._sheet is not None:
             return Submode.PRINTING
         if self.interrupted is not None:
@@ -41,7 +41,7 @@ class Printer:
 
     @property
     def is_due(self) -> bool:
-        """Whether something is being printed that by the clock should be on paper now."""
+        """True if something is being printed that by the clock should be on paper now."""
         return self._sheet is not None and self._clock.monotonic() >= self._sheet.done_at
 
     def start(self, fd_number: int) -> None:

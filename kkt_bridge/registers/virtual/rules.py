@@ -1,4 +1,4 @@
-"""What a Shtrih-M register allows when: modes, submodes, commands and refusals, as tables.
+"""The rules of a Shtrih-M register: modes, submodes, commands and refusals, as tables.
 
 Codes and numbers are the Shtrih-M protocol's own, so that a byte-level emulator can send them as they are.
 """

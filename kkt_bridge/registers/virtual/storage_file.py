@@ -43,7 +43,7 @@ class DocumentFile:
         self._path = path
         self._fd = -1
         self._ends = array("Q", [0])
-        """Where each line ends; the line of document n lies between the ends n-1 and n."""
+        """The end of each line; the line of document n lies between the ends n-1 and n."""
         self._torn = False
 
     def open(self) -> None:
@@ -95,7 +95,7 @@ class DocumentFile:
             raise _not_a_storage(self._path)
 
     def __len__(self) -> int:
-        """How many documents there are, which is also the last one's number."""
+        """Return the number of documents, which is also the last one's."""
         return len(self._ends) - 1
 
     def read(self, fd_number: int) -> FiscalDocument:

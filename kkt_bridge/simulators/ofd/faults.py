@@ -27,43 +27,6 @@ class InvalidOfdFaults(Exception):
     """A fault object that is not understood; the message names the field."""
 
 
-@dataclass(frozen=True, slots=True)
-class OfdFaults:
-    """The faults of the OFD; by default none. `FIELDS` says of each what it does."""
-
-    outage: bool = False
-    status: int | None = None
-    fail_next: int = 0
-    latency_s: float = 0.0
-    drop_answers_next: int = 0
-    refuse_keys: tuple[str, ...] = ()
-    error_keys: tuple[str, ...] = ()
-    retry_after_s: int | None = None
-    post_status: int | None = None
-    health_status: int | None = None
-    location: str = PORTAL_URL
-    login_page: bool = False
-    rate_limit_per_s: float | None = None
-    drip: Drip | None = None
-    drip_s: float = DRIP_S
-    body_bytes: int = 0
-    deep_json: int = 0
-    garbage: bool = False
-    close_kept_next: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return only what is in force: a healthy OFD is an empty object, a used-up counter is gone."""
-        return {
-            field.name: list(value) if isinstance(value, tuple) else value
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        }
-
-
-HEALTHY = OfdFaults()
-"""Nothing is wrong."""
-
-
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= COUNT_MAX
 
@@ -110,43 +73,78 @@ class Field:
 _STATUS = "an HTTP status from 300 to 599"
 _KEYS = 'a list of keys "pos:uuid"'
 
-FIELDS: Mapping[str, Field] = {
-    "outage": Field(_is_flag, "true or false", "answer `status` (503) to everything, the health check included"),
-    "status": Field(_is_status, _STATUS, "what an outage answers, and fail_next (500)"),
-    "fail_next": Field(_is_count, "a whole number of requests, 0 or more", "answer `status` to so many documents"),
-    "latency_s": Field(_is_latency, f"seconds from 0 to {LATENCY_MAX_S}", "wait before each answer"),
-    "drop_answers_next": Field(
-        _is_count, "a whole number of answers, 0 or more", "take so many documents, and close without an answer"
-    ),
-    "refuse_keys": Field(_is_keys, _KEYS, "answer 422 to these documents"),
-    "error_keys": Field(_is_keys, _KEYS, "answer 500 to these documents"),
-    "retry_after_s": Field(
-        _is_count, "whole seconds, 0 or more (Retry-After knows no fractions)", "say Retry-After with each error"
-    ),
-    "post_status": Field(_is_status, _STATUS, "answer so to every document; the health check is as it is"),
-    "health_status": Field(_is_status, _STATUS, "answer so to the health check (404: there is none); documents go in"),
-    "location": Field(_is_location, "an address of printable ASCII", "where a 3xx leads"),
-    "login_page": Field(_is_flag, "true or false", "be a captive portal: 200 and a web page to everything"),
-    "rate_limit_per_s": Field(
-        _is_rate, f"a number above 0, up to {RATE_MAX_PER_S}", "answer 429 to documents beyond so many a second"
-    ),
-    "drip": Field(
+
+def _fault(default: Any, is_valid: Callable[[Any], bool], expected: str, does: str) -> Any:
+    return dataclasses.field(default=default, metadata={"field": Field(is_valid, expected, does)})
+
+
+@dataclass(frozen=True, slots=True)
+class OfdFaults:
+    """The faults of the OFD; by default none."""
+
+    outage: bool = _fault(
+        False, _is_flag, "true or false", "answer `status` (503) to everything, the health check included"
+    )
+    status: int | None = _fault(None, _is_status, _STATUS, "what an outage answers, and fail_next (500)")
+    fail_next: int = _fault(
+        0, _is_count, "a whole number of requests, 0 or more", "answer `status` to so many documents"
+    )
+    latency_s: float = _fault(0.0, _is_latency, f"seconds from 0 to {LATENCY_MAX_S}", "wait before each answer")
+    drop_answers_next: int = _fault(
+        0, _is_count, "a whole number of answers, 0 or more", "take so many documents, and close without an answer"
+    )
+    refuse_keys: tuple[str, ...] = _fault((), _is_keys, _KEYS, "answer 422 to these documents")
+    error_keys: tuple[str, ...] = _fault((), _is_keys, _KEYS, "answer 500 to these documents")
+    retry_after_s: int | None = _fault(
+        None, _is_count, "whole seconds, 0 or more (Retry-After knows no fractions)", "say Retry-After with each error"
+    )
+    post_status: int | None = _fault(
+        None, _is_status, _STATUS, "answer so to every document; the health check is as it is"
+    )
+    health_status: int | None = _fault(
+        None, _is_status, _STATUS, "answer so to the health check (404: there is none); documents go in"
+    )
+    location: str = _fault(PORTAL_URL, _is_location, "an address of printable ASCII", "where a 3xx leads")
+    login_page: bool = _fault(False, _is_flag, "true or false", "be a captive portal: 200 and a web page to everything")
+    rate_limit_per_s: float | None = _fault(
+        None, _is_rate, f"a number above 0, up to {RATE_MAX_PER_S}", "answer 429 to documents beyond so many a second"
+    )
+    drip: Drip | None = _fault(  # noqa: RUF009 (a field)
+        None,
         lambda value: value in ("head", "body", "continue"),
         '"head", "body" or "continue"',
         "send the head or the body byte by byte; or `100 Continue` again and again, and nothing else",
-    ),
-    "drip_s": Field(_is_latency, f"seconds from 0 to {LATENCY_MAX_S}", f"how long between two of them ({DRIP_S:g})"),
-    "body_bytes": Field(
-        _is_up_to(BODY_BYTES_MAX), f"bytes, up to {BODY_BYTES_MAX}", "make each answer's object at least so long"
-    ),
-    "deep_json": Field(_is_up_to(DEPTH_MAX), f"a depth, up to {DEPTH_MAX}", "answer 200 with so many opening brackets"),
-    "garbage": Field(_is_flag, "true or false", "answer with bytes that are not HTTP"),
-    "close_kept_next": Field(
+    )
+    drip_s: float = _fault(
+        DRIP_S, _is_latency, f"seconds from 0 to {LATENCY_MAX_S}", f"how long between two of them ({DRIP_S:g})"
+    )
+    body_bytes: int = _fault(
+        0, _is_up_to(BODY_BYTES_MAX), f"bytes, up to {BODY_BYTES_MAX}", "make each answer's object at least so long"
+    )
+    deep_json: int = _fault(
+        0, _is_up_to(DEPTH_MAX), f"a depth, up to {DEPTH_MAX}", "answer 200 with so many opening brackets"
+    )
+    garbage: bool = _fault(False, _is_flag, "true or false", "answer with bytes that are not HTTP")
+    close_kept_next: int = _fault(
+        0,
         _is_count,
         "a whole number of connections, 0 or more",
         "close so many kept-alive connections as the next request comes in, and do not take it",
-    ),
-}
+    )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return only what is in force: a healthy OFD is an empty object, a used-up counter is gone."""
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+
+
+HEALTHY = OfdFaults()
+"""Nothing is wrong."""
+
+FIELDS: Mapping[str, Field] = {field.name: field.metadata["field"] for field in dataclasses.fields(OfdFaults)}
 """Every fault; an empty object heals them all."""
 
 

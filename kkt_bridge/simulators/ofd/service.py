@@ -39,7 +39,7 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes
     kept: bool = False
-    """Whether the connection served another request before."""
+    """True if the connection served another request before."""
 
     @property
     def path(self) -> str:
@@ -64,7 +64,7 @@ class HttpResponse:
     drip_s: float = 0.0
     """Seconds between two bytes."""
     garbage: bool = False
-    """Whether something is sent in its place that is not HTTP."""
+    """True if something is sent in its place that is not HTTP."""
 
     def encode(self) -> bytes:
         """The body as bytes; empty where HTTP allows none."""

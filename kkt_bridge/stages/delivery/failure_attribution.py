@@ -1,4 +1,4 @@
-"""Whose fault failures are, by all answers together: who fails, since when, and whether anything was taken meanwhile.
+"""Attribution of failures, by all answers together: who fails, since when, and whether anything was taken meanwhile.
 
 Order is told by *moments*, numbers that grow with every batch sent and every answer judged. Nothing here outlives the
 process but what the journal's rows tell: documents that failed before are failing when it starts, with nothing known to
