@@ -47,11 +47,9 @@ def run(args: argparse.Namespace) -> int:
         held = holder(lock_of(journal)) is not None
         made = back_up(journal, args.copy, held=held, replace=args.force)
     except PermissionError:
-        print_error("backup", not_allowed(lock_of(journal)))
-        return 1
+        return print_error("backup", not_allowed(lock_of(journal)))
     except (JournalError, OSError) as error:
-        print_error("backup", str(error))
-        return 1
+        return print_error("backup", str(error))
     if args.json:
         print_json({"ok": True, "copy": str(made.path), "size": made.size, "receipts": made.receipts})
     else:

@@ -2,26 +2,25 @@
 
 import argparse
 import json
-import signal
-import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from kkt_bridge.cli.output import print_error
 from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.runtime.process import block_stop_signals, wait_for_stop_signal
 
 if TYPE_CHECKING:
     from kkt_bridge.simulators.mqtt_broker import EmbeddedBroker
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PORT_MAX = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=1883, help="TCP port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--port", type=any_port, default=1883, help="TCP port, 0 for a free one (default: %(default)s)")
     parser.add_argument(
-        "--ws-port", type=_port, default=9001, help="WebSockets port, 0 for a free one (default: %(default)s)"
+        "--ws-port", type=any_port, default=9001, help="WebSockets port, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument("--no-ws", action="store_true", help="do not listen for WebSockets")
     parser.add_argument("--json", action="store_true", help="print one JSON line with host and ports when ready")
@@ -33,17 +32,13 @@ def run(args: argparse.Namespace) -> int:
     from kkt_bridge.simulators.mqtt_broker import BrokerStartError, EmbeddedBroker  # noqa: PLC0415 (of an extra)
 
     broker = EmbeddedBroker(args.host, args.port, None if args.no_ws else args.ws_port)
-    # Blocked before any thread exists, the signals wait for sigwait below whenever they come.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    block_stop_signals()  # before there are threads
     try:
         with broker:
-            print(_ready_line(broker) if args.json else _greeting(broker), flush=True)
-            signal.sigwait(STOP_SIGNALS)
+            print(_as_json(broker) if args.json else _greeting(broker), flush=True)
+            wait_for_stop_signal()
     except BrokerStartError as error:
-        print(f"kkt-bridge broker: {error}", file=sys.stderr)
-        return 1
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return print_error("broker", str(error))
     return 0
 
 
@@ -53,13 +48,14 @@ def require_broker() -> None:
         raise KktBridgeError("the embedded broker is not installed: pip install 'kkt-bridge[broker]'")
 
 
-def _port(text: str) -> int:
+def any_port(text: str) -> int:
+    """Return the port to listen on that an argument names, 0 for a free one."""
     if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {PORT_MAX}")
     return int(text)
 
 
-def _ready_line(broker: "EmbeddedBroker") -> str:
+def _as_json(broker: "EmbeddedBroker") -> str:
     return json.dumps({"host": broker.host, "port": broker.port, "ws_port": broker.ws_port})
 
 

@@ -8,17 +8,15 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from kkt_bridge.cli.output import print_json
 from kkt_bridge.errors import BrokerAway, KktBridgeError, SettingsError
-from kkt_bridge.mqtt.client import BrokerClient, Received
+from kkt_bridge.mqtt.client import BridgeAddress, BrokerClient, Received
 from kkt_bridge.receipts.model import Identifier
 from kkt_bridge.settings import MqttSettings, Port, Seconds, load_settings
 from kkt_bridge.wire.decode import validation_faults
@@ -49,21 +47,6 @@ class CommandRefused(KktBridgeError):
     def __init__(self, error: CommandError) -> None:
         super().__init__(f"{error.code}: {error.message}")
         self.error = error
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeAddress:
-    """A bridge, and the broker that it is found at."""
-
-    host: str
-    port: int
-    topics: Topics
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    def client(self) -> BrokerClient:
-        """Return a client of the broker, not yet connected."""
-        return BrokerClient(self.host, self.port, username=self.username, password=self.password)
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +102,11 @@ def argument(kind: Any) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"{text!a}: {validation_faults(error)[0].message}") from None
 
     return convert
+
+
+def named_receipt(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the receipt that the arguments name, as the bridge's commands name it."""
+    return {"receipt_id": args.receipt_id, **({"pos_id": args.pos} if args.pos else {})}
 
 
 def describe(parser: argparse.ArgumentParser, text: str) -> None:
@@ -193,9 +181,7 @@ class BridgeClient:
         self.client.connect()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.client.close()
 
     def ask(self, name: str, args: Mapping[str, Any], issued_by: str, timeout_s: float) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from rich.text import Text
 
 from kkt_bridge.cli.broker import require_broker
 from kkt_bridge.cli.connection import argument
-from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, NoScreen, require_writable
+from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, require_writable
 from kkt_bridge.demo.show import Show, ShowSettings
-from kkt_bridge.demo.site import BRISK, WATCHABLE, BrokerAt, ChildEnded, Stopped
+from kkt_bridge.demo.site import BRISK, TOPICS, WATCHABLE, ChildEnded, Stopped
 from kkt_bridge.demo.summary import Summary
+from kkt_bridge.mqtt.client import BridgeAddress
+from kkt_bridge.runtime.process import STOP_SIGNALS
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 INTERRUPTED: Final = 130
 SCREENSHOT_RECEIPTS: Final = 120
 
@@ -114,11 +115,11 @@ def run(args: argparse.Namespace) -> int:
     return INTERRUPTED if show.cut_short and settings.receipts is not None else 0
 
 
-def _broker(text: str) -> BrokerAt:
+def _broker(text: str) -> BridgeAddress:
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) <= 65_535):
         raise argparse.ArgumentTypeError(f'{text!r} is no HOST:PORT such as "127.0.0.1:1883"')
-    return BrokerAt(host.removeprefix("[").removesuffix("]"), int(port))
+    return BridgeAddress(host.removeprefix("[").removesuffix("]"), int(port), TOPICS)
 
 
 def _has_colours(console: Console) -> bool:
@@ -151,7 +152,7 @@ def _settings(args: argparse.Namespace, directory: Path) -> ShowSettings:
 
 def _screen(args: argparse.Namespace, console: Console, show: Show) -> DemoScreen:
     if args.json:
-        return NoScreen()
+        return DemoScreen()
     # Neither lines nor paper can be drawn in ASCII, and no Cyrillic in Latin-1.
     if console.is_terminal and not console.is_dumb_terminal and _speaks_unicode(console):
         return LiveScreen(console, show.window)

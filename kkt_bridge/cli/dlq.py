@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import Field
 
-from kkt_bridge.cli.connection import add_subcommand, argument, ask, describe
+from kkt_bridge.cli.connection import add_subcommand, argument, ask, describe, named_receipt
 from kkt_bridge.cli.message_text import moment
 from kkt_bridge.cli.output import BAD, FAINT, PLAIN, Output, line, print_json, print_result
 from kkt_bridge.receipts.model import Identifier, ReceiptId
@@ -96,19 +96,15 @@ def _letter_line(letter: Mapping[str, Any]) -> Any:
 
 
 def _requeue(args: argparse.Namespace) -> int:
-    result = ask(args, "dlq-requeue", {"all": True} if args.all else _one(args))
+    result = ask(args, "dlq-requeue", {"all": True} if args.all else named_receipt(args))
     print_result(args, result, f"requeued: {result.get('requeued')}")
     return 0
 
 
 def _discard(args: argparse.Namespace) -> int:
-    result = ask(args, "dlq-discard", {**_one(args), "reason": args.reason})
+    result = ask(args, "dlq-discard", {**named_receipt(args), "reason": args.reason})
     print_result(args, result, f"discarded: {result.get('discarded')}")
     return 0
-
-
-def _one(args: argparse.Namespace) -> dict[str, Any]:
-    return {"receipt_id": args.receipt_id, **({"pos_id": args.pos} if args.pos else {})}
 
 
 _WORKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = MappingProxyType(

@@ -1,7 +1,7 @@
 """`kkt-bridge`: finds the command, and loads only its module."""
 
 import argparse
-import importlib
+import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ COMMANDS: Final = {
     "send": ("send", "publish receipts from a file and print the replies"),
     "status": ("status", "show the state of a bridge"),
     "watch": ("watch", "follow everything that a bridge says"),
-    "sync": ("sync", "have pending documents sent to the OFD now"),
-    "receipt": ("receipt", "show one receipt's whole history"),
+    "sync": ("bridge_commands:SYNC", "have pending documents sent to the OFD now"),
+    "receipt": ("bridge_commands:RECEIPT", "show one receipt's whole history"),
     "dlq": ("dlq", "list, requeue or discard dead letters"),
     "settle": ("settle", "say what became of receipts of which a register cannot tell"),
-    "shift": ("shift", "open or close a shift, or print an X report"),
-    "pause": ("admission", "stop taking receipts"),
-    "resume": ("admission", "take receipts again"),
+    "shift": ("bridge_commands:SHIFT", "open or close a shift, or print an X report"),
+    "pause": ("bridge_commands:ADMISSION", "stop taking receipts"),
+    "resume": ("bridge_commands:ADMISSION", "take receipts again"),
     "doctor": ("doctor", "check the configuration and everything that it names"),
     "verify": ("verify", "hold journal, fiscal storages and OFD against each other; make a lost journal anew"),
     "backup": ("backup", "copy the journal, also while the bridge runs"),
@@ -81,6 +81,6 @@ def _add(parsers: Any, table: dict[str, tuple[str, str]], wanted: list[str]) -> 
     for name, (module, summary) in table.items():
         parser = parsers.add_parser(name, help=summary, description=summary)
         if name in wanted:
-            loaded = importlib.import_module(f"kkt_bridge.cli.{module}")
+            loaded: Any = pkgutil.resolve_name(f"kkt_bridge.cli.{module}")
             loaded.add_arguments(parser)
             parser.set_defaults(run=loaded.run)

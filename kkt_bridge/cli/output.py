@@ -61,9 +61,10 @@ def print_result(args: argparse.Namespace, result: Any, text: str | Text) -> Non
         Output().print(line((text, PLAIN)) if isinstance(text, str) else text)
 
 
-def print_error(command: str, message: str) -> None:
-    """Print one line on standard error."""
+def print_error(command: str, message: str) -> int:
+    """Print one line on standard error; return the exit status of a command that could not do it."""
     print(f"kkt-bridge {command}: {printable(message)}", file=sys.stderr, flush=True)
+    return 1
 
 
 @contextmanager
@@ -74,8 +75,12 @@ def until_reader_leaves() -> Iterator[None]:
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
-        # What is still buffered must not meet the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_buffered_output()
+
+
+def forget_buffered_output() -> None:
+    """Let what is still buffered not meet a pipe at exit that its reader has closed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def reader_has_left() -> bool:

@@ -53,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         done = restore(journal, args.copy, settings.bridge_id, renamed=args.renamed)
     except JournalError as error:
-        print_error("restore", str(error))
-        return 1
+        return print_error("restore", str(error))
     if args.json:
         print_json({"ok": True, "journal": str(journal), **asdict(done)})
         return 0

@@ -1,9 +1,9 @@
 """`kkt-bridge schemas`: write the published description of the wire contract, or check that it is up to date."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from kkt_bridge.cli.output import print_error
 from kkt_bridge.wire.asyncapi import SCHEMA_SUFFIX
 from kkt_bridge.wire.schemas import contract_files
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _check(args.out) if args.check else _write(args.out)
     except OSError as error:
-        return _fail(f"{error.filename or args.out}: {error.strerror}")
+        return print_error("schemas", f"{error.filename or args.out}: {error.strerror}")
 
 
 def _check(directory: Path) -> int:
@@ -33,7 +33,7 @@ def _check(directory: Path) -> int:
         return 0
     for problem in problems:
         print(problem)
-    return _fail(f"run `kkt-bridge schemas --out {directory}` and commit what it writes")
+    return print_error("schemas", f"run `kkt-bridge schemas --out {directory}` and commit what it writes")
 
 
 def _write(directory: Path) -> int:
@@ -61,8 +61,3 @@ def contract_problems(directory: Path) -> list[str]:
         elif path.read_bytes() != wanted[name].encode():
             problems.append(f"{path}: stale")
     return problems
-
-
-def _fail(message: str) -> int:
-    print(f"kkt-bridge schemas: {message}", file=sys.stderr)
-    return 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from kkt_bridge.cli.connection import (
-    BridgeAddress,
     add_connection,
     add_timeout,
     address,
@@ -22,7 +21,7 @@ from kkt_bridge.cli.message_text import reply_lines
 from kkt_bridge.cli.output import Output, print_error, print_json
 from kkt_bridge.cli.receipt_file import FileReceipt, NotReceipts, raw_receipt, read_receipts
 from kkt_bridge.errors import BrokerAway
-from kkt_bridge.mqtt.client import BrokerClient, Received
+from kkt_bridge.mqtt.client import BridgeAddress, BrokerClient, Received
 from kkt_bridge.receipts.model import Identifier
 from kkt_bridge.wire.decode import Undecodable, decode_receipt
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import Field
 
-from kkt_bridge.cli.connection import add_subcommand, argument, ask, describe
+from kkt_bridge.cli.connection import add_subcommand, argument, ask, describe, named_receipt
 from kkt_bridge.cli.message_text import moment
 from kkt_bridge.cli.output import BAD, FAINT, GOOD, PLAIN, Output, line, print_json, print_result
 from kkt_bridge.errors import SettingsError
@@ -156,8 +156,7 @@ def _print_again(args: argparse.Namespace) -> int:
 
 
 def _settle(args: argparse.Namespace, decision: Mapping[str, Any]) -> int:
-    pos = {"pos_id": args.pos} if args.pos else {}
-    result = ask(args, "settle", {"receipt_id": args.receipt_id, **pos, **decision, "reason": args.reason})
+    result = ask(args, "settle", {**named_receipt(args), **decision, "reason": args.reason})
     mark = result.get("fiscal")
     outcome = f"has FD {mark['fd_number']} of FN {mark['fn_number']}" if mark else "is printed again"
     print_result(args, result, line((f"{result['receipt_id']} of {result['pos_id']} ", PLAIN), (outcome, GOOD)))

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from kkt_bridge.cli.output import forget_buffered_output, print_error
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.registers.virtual.fiscal_document import FiscalDocument, Registration
 from kkt_bridge.registers.virtual.storage_file import StorageError, read_documents
@@ -23,11 +23,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         _dump(args.file)
     except (StorageError, ValueError) as error:
-        print(f"kkt-bridge sim kkt-dump: {error}", file=sys.stderr)
-        return 1
+        return print_error("sim kkt-dump", str(error))
     except BrokenPipeError:
-        # The reader has seen enough. What is still buffered must not meet the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_buffered_output()
     return 0
 
 

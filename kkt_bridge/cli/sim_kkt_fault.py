@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from kkt_bridge.cli.output import print_error
 from kkt_bridge.registers.virtual.faults import InvalidRegisterFaults, RegisterFaults, clear_faults, write_faults
 
 
@@ -30,14 +30,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_faults(args.file, json.loads(args.set))
     except json.JSONDecodeError as error:
-        return _fail(f"--set: not JSON: {error}")
+        return print_error("sim kkt-fault", f"--set: not JSON: {error}")
     except InvalidRegisterFaults as error:
-        return _fail(f"--set: {error}")
+        return print_error("sim kkt-fault", f"--set: {error}")
     except OSError as error:
-        return _fail(f"{args.file}: cannot change the faults: {error.strerror}")
+        return print_error("sim kkt-fault", f"{args.file}: cannot change the faults: {error.strerror}")
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"kkt-bridge sim kkt-fault: {message}", file=sys.stderr)
-    return 1

@@ -2,16 +2,13 @@
 
 import argparse
 import json
-import signal
-import sys
 from pathlib import Path
 
+from kkt_bridge.cli.broker import any_port
+from kkt_bridge.cli.output import print_error
+from kkt_bridge.runtime.process import block_stop_signals, wait_for_stop_signal
 from kkt_bridge.simulators.ofd import OfdSimulator, StateFileError
 from kkt_bridge.simulators.ofd.faults import FIELDS
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-PORT_MAX = 65535
-
 
 EPILOG = """\
 it can fail in every way. Faults are put in force, and healed by an empty object, while it runs:
@@ -32,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=_port, default=9000, help="port to listen on, 0 for a free one (default: %(default)s)"
+        "--port", type=any_port, default=9000, help="port to listen on, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument(
         "--state", type=Path, metavar="FILE", help="remember the received documents in FILE over restarts"
@@ -52,33 +49,21 @@ def run(args: argparse.Namespace) -> int:
         token = args.token_file.read_text(encoding="utf-8").strip() if args.token_file else None
         simulator = OfdSimulator(args.host, args.port, args.state, token=token, tls=args.tls)
     except (OSError, ValueError) as error:
-        return _fail(f"--token-file or --tls: {error}; name files that can be read, in PEM form and belonging together")
-    # Blocked before any thread exists, the signals wait for sigwait below whenever they come.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        problem = f"--token-file or --tls: {error}; name files that can be read, in PEM form and belonging together"
+        return print_error("sim ofd", problem)
+    block_stop_signals()  # before there are threads
     try:
         with simulator as ofd:
             print(json.dumps({"url": ofd.url}) if args.json else _greeting(ofd, args.state), flush=True)
-            signal.sigwait(STOP_SIGNALS)
+            wait_for_stop_signal()
     except StateFileError as error:
-        return _fail(f"state file {error}")
+        return print_error("sim ofd", f"state file {error}")
     except OSError as error:
-        return _fail(f"cannot listen on {args.host}:{args.port}: {error.strerror}; choose another --host or --port")
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        problem = f"cannot listen on {args.host}:{args.port}: {error.strerror}; choose another --host or --port"
+        return print_error("sim ofd", problem)
     return 0
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {PORT_MAX}")
-    return int(text)
 
 
 def _greeting(ofd: OfdSimulator, state: Path | None) -> str:
     memory = f"remembering in {state}" if state else "remembering nothing after the end"
     return f"simulated OFD at {ofd.url}, {memory}; Ctrl-C ends it"
-
-
-def _fail(message: str) -> int:
-    print(f"kkt-bridge sim ofd: {message}", file=sys.stderr)
-    return 1

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from kkt_bridge.cli.connection import add_connection, address, argument
 from kkt_bridge.cli.output import print_json
+from kkt_bridge.runtime.process import STOP_SIGNALS
 from kkt_bridge.settings import Seconds
 from kkt_bridge.simulators.pos import Terminals, TerminalSettings, Trade
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 WAIT_POLL_S: Final = 0.2
 DEADLINE_BASE_S: Final = 60.0
 DEADLINE_PER_RECEIPT_S: Final = 4.0
@@ -50,18 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sell; 0 if every receipt was answered for good, 1 if not."""
-    where = address(args)
-    settings = TerminalSettings(
-        host=where.host,
-        port=where.port,
-        bridge=where.topics.bridge,
-        root=where.topics.root,
-        username=where.username,
-        password=where.password,
-        count=args.pos,
-        seed=secrets.token_hex(4) if args.seed is None else args.seed,
-        retry_after_s=args.retry_after,
-    )
+    seed = secrets.token_hex(4) if args.seed is None else args.seed
+    settings = TerminalSettings(address(args), args.pos, seed, args.retry_after)
     trade = Trade(args.rate)
     trade.let_in(args.receipts)
     trade.close_the_door()

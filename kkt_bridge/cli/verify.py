@@ -75,11 +75,9 @@ def run(args: argparse.Namespace) -> int:
     except SettingsError:
         raise
     except PermissionError:
-        print_error("verify", not_allowed(lock_of(journal)))
-        return 1
+        return print_error("verify", not_allowed(lock_of(journal)))
     except (KktBridgeError, OSError) as error:
-        print_error("verify", str(error))
-        return 1
+        return print_error("verify", str(error))
     if args.json:
         print_json(_as_json(report))
     else:

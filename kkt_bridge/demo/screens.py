@@ -4,8 +4,7 @@ import io
 import re
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from rich.console import CONSOLE_SVG_FORMAT, Console, RenderableType  # type: ignore[attr-defined]
 from rich.live import Live
@@ -37,44 +36,24 @@ _FROM_ELSEWHERE: Final = re.compile(r"<!--.*?-->|@font-face \{\{.*?\}\}", re.DOT
 """Parts of rich's template with addresses: the picture needs nothing from the network."""
 
 
-class DemoScreen(Protocol):
-    """A place to show the dashboard; a context manager."""
+class DemoScreen:
+    """A place to show the dashboard; a context manager. This one shows nothing."""
 
-    interval_s: float
+    interval_s = 0.2
     """Seconds between two calls of `show`."""
 
     def show(self, dashboard: Dashboard, now: float) -> None:
         """Show the dashboard as it is at this time of the monotonic clock."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class NoScreen:
-    """No output."""
-
-    interval_s = 0.2
-
-    def show(self, dashboard: Dashboard, now: float) -> None:
-        """Show nothing."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave nothing behind."""
 
 
-class LineScreen:
+class LineScreen(DemoScreen):
     """Lines for a pipe, a log or a plain terminal: each caption once, and the counts every `PROGRESS_S`."""
-
-    interval_s = 0.2
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -95,19 +74,11 @@ class LineScreen:
                 f"waiting {waiting} ({dashboard.fill_percent:.0f} % full)"
             )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave nothing behind."""
-
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
 
-class LiveScreen:
+class LiveScreen(DemoScreen):
     """The window, on the terminal's alternate screen."""
 
     interval_s = 1 / FRAMES_PER_S
@@ -130,9 +101,7 @@ class LiveScreen:
         self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
 

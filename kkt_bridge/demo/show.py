@@ -15,9 +15,8 @@ from kkt_bridge.demo.site import (
     BRIDGE_ID,
     READY_TIMEOUT_S,
     TOPICS,
-    BrokerAt,
+    Child,
     ChildEnded,
-    Children,
     DemoSpeed,
     OfdControl,
     Site,
@@ -27,7 +26,7 @@ from kkt_bridge.demo.story import DURING, Story
 from kkt_bridge.demo.summary import Summary, summarize
 from kkt_bridge.demo.window import Window
 from kkt_bridge.errors import BrokerAway, KktBridgeError
-from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.mqtt.client import BridgeAddress, BrokerClient
 from kkt_bridge.simulators.pos import Tally, Terminals, TerminalSettings, Trade
 from kkt_bridge.wire.messages import Command
 
@@ -57,7 +56,7 @@ class ShowSettings:
     watched: bool
     broker_port: int
     """Of the demo's own broker; 0: any free one."""
-    broker: BrokerAt | None
+    broker: BridgeAddress | None
     """A broker that is there already; None: the demo brings its own."""
     directory: Path
     seed: str
@@ -89,7 +88,7 @@ class Show:
         self._retained_topics: set[str] = set()
         self.cut_short = False
         self._site = Site(settings.directory, settings.registers)
-        self._children = Children(self._site.directory)
+        self._children: list[Child] = []
         self._stack = ExitStack()
         self._next_check = 0.0
         self._has_picture = False
@@ -106,7 +105,6 @@ class Show:
         if self._settings.broker is not None:
             _refuse_same_name(self._settings.broker)
             self._stack.callback(self._clear_broker, self._settings.broker)
-        self._stack.callback(self._children.stop)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -126,13 +124,11 @@ class Show:
         broker = settings.broker or self._start_broker()
         self.dashboard.add_caption(f"Listen in: mosquitto_sub {_address_options(broker)} -t '{TOPICS.root}/#' -v")
         ofd_control = self._start_ofd_and_bridge(broker)
-        client = self._stack.enter_context(BrokerClient(broker.host, broker.port))
+        client = self._stack.enter_context(broker.client())
         client.subscribe(self.dashboard.subscriptions())
         self._await_bridge(client, screen)
         trade = Trade(settings.speed.rate)
-        terminals = self._stack.enter_context(
-            Terminals(TerminalSettings(broker.host, broker.port, BRIDGE_ID, settings.pos, settings.seed), trade)
-        )
+        terminals = self._stack.enter_context(Terminals(TerminalSettings(broker, settings.pos, settings.seed), trade))
         story = Story(self.dashboard, ofd_control, trade, terminals.tally)
         story.choose(settings.receipts, receipt_s=settings.receipt_s, watched=settings.watched)
         try:
@@ -153,23 +149,25 @@ class Show:
 
     # -- building ---------------------------------------------------------------------------------------------
 
-    def _start_broker(self) -> BrokerAt:
-        wanted = str(self._settings.broker_port)
-        broker = self._children.start("broker", "broker", "--port", wanted, "--no-ws", "--json")
-        return BrokerAt(HOST, int(broker.ready(self._is_stopping)["port"]))
+    def _start(self, name: str, *arguments: str) -> Child:
+        """Start `kkt-bridge` with these arguments; ended before those that were started earlier, which it needs."""
+        child = Child(name, arguments, self._site.directory)
+        self._children.append(child)
+        self._stack.callback(child.stop)
+        return child
 
-    def _start_ofd_and_bridge(self, broker: BrokerAt) -> OfdControl:
+    def _start_broker(self) -> BridgeAddress:
+        wanted = str(self._settings.broker_port)
+        broker = self._start("broker", "broker", "--port", wanted, "--no-ws", "--json")
+        return BridgeAddress(HOST, int(broker.ready(self._is_stopping)["port"]), TOPICS)
+
+    def _start_ofd_and_bridge(self, broker: BridgeAddress) -> OfdControl:
         state = str(self._site.ofd_state)
-        ofd = self._children.start("OFD", "sim", "ofd", "--port", "0", "--state", state, "--json")
+        ofd = self._start("OFD", "sim", "ofd", "--port", "0", "--state", state, "--json")
         url = str(ofd.ready(self._is_stopping)["url"])
-        self._site.configure(
-            broker=broker,
-            ofd_url=url,
-            pos=self._settings.pos,
-            capacity=self._settings.capacity,
-            speed=self._settings.speed,
-        )
-        self._children.start("bridge", "run", "--config", str(self._site.config))
+        settings = self._settings
+        self._site.configure(broker, url, pos=settings.pos, capacity=settings.capacity, speed=settings.speed)
+        self._start("bridge", "run", "--config", str(self._site.config))
         return OfdControl(url)
 
     def _await_bridge(self, client: BrokerClient, screen: DemoScreen) -> None:
@@ -208,9 +206,9 @@ class Show:
             answered and self.dashboard.buffer("synced") >= len(tally.printed) and not self.dashboard.buffer("pending")
         )
 
-    def _clear_broker(self, broker: BrokerAt) -> None:
+    def _clear_broker(self, broker: BridgeAddress) -> None:
         """Leave no state of a bridge behind that is no more."""
-        with suppress(BrokerAway), BrokerClient(broker.host, broker.port) as client:
+        with suppress(BrokerAway), broker.client() as client:
             for topic in sorted(self._retained_topics):
                 client.publish(topic, b"", retain=True)
 
@@ -223,7 +221,8 @@ class Show:
             raise Stopped
         if began >= self._next_check:
             self._next_check = began + CHECK_S
-            self._children.check()
+            for child in self._children:
+                child.check()
         screen.show(self.dashboard, began)
         next_frame = began + screen.interval_s
         for _ in range(MESSAGES_PER_TURN):
@@ -250,9 +249,9 @@ class Show:
         save_svg(frame, self._settings.screenshot, "kkt-bridge demo")
 
 
-def _refuse_same_name(broker: BrokerAt) -> None:
+def _refuse_same_name(broker: BridgeAddress) -> None:
     """BrokerAway if there is no broker; KktBridgeError if a demo's bridge is online there: they would fight."""
-    with BrokerClient(broker.host, broker.port) as client:
+    with broker.client() as client:
         client.subscribe([TOPICS.state("online")])
         message = client.get(LOOK_AROUND_S)
     if message is not None and b'"online":true' in message.payload.replace(b" ", b""):
@@ -261,7 +260,7 @@ def _refuse_same_name(broker: BrokerAt) -> None:
         )
 
 
-def _address_options(broker: BrokerAt) -> str:
+def _address_options(broker: BridgeAddress) -> str:
     """The broker as the options of mosquitto_sub and mosquitto_pub."""
     return f"-p {broker.port}" if broker.host in {HOST, "localhost"} else f"-h {broker.host} -p {broker.port}"
 

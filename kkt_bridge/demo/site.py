@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kkt_bridge.errors import KktBridgeError
+from kkt_bridge.mqtt.client import BridgeAddress
 from kkt_bridge.registers.virtual.fiscal_document import CORRECTION, RECEIPT, FiscalDocument
 from kkt_bridge.registers.virtual.storage_file import read_documents
 from kkt_bridge.wire.topics import Topics
@@ -35,13 +36,6 @@ _RECEIPT_FORMS: Final = frozenset({RECEIPT, CORRECTION})
 
 class SiteInUse(KktBridgeError):
     """The directory holds files: a demo counts what it finds there, and leaves everything of its own."""
-
-
-class BrokerAt(NamedTuple):
-    """The address of a broker."""
-
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ class Site:
             held = "an earlier demo" if self.config.exists() else "files already"
             raise SiteInUse(f"--dir: {self.directory} holds {held}; choose a directory that is new or empty")
 
-    def configure(self, *, broker: BrokerAt, ofd_url: str, pos: int, capacity: int, speed: DemoSpeed) -> None:
+    def configure(self, broker: BridgeAddress, ofd_url: str, *, pos: int, capacity: int, speed: DemoSpeed) -> None:
         """Write the bridge's configuration, with times of seconds."""
         mapping = "\n".join(
             f'"pos-{number + 1}" = "{self.registers[number % len(self.registers)]}"' for number in range(pos)
@@ -156,12 +150,12 @@ class Stopped(Exception):
 
 
 class Child:
-    """One `kkt-bridge` command as a process; its standard error goes to its log."""
+    """One `kkt-bridge` command as a process; its standard error goes to a log that is named after it."""
 
-    def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], logs: Path) -> None:
         self._name = name
-        self._log = log
-        with log.open("wb") as file:
+        self._log = logs / f"{name}.log"
+        with self._log.open("wb") as file:
             # In a session of its own: Ctrl-C is for the demo, which ends its children in good order.
             self._process = subprocess.Popen(  # noqa: S603 (this program itself, with arguments of ours)
                 [sys.executable, "-m", "kkt_bridge", *arguments],
@@ -213,30 +207,6 @@ class Child:
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         spoken = [line.strip() for line in lines if line.strip()]
         return f"{self._log.name} ends: {spoken[-1]}" if spoken else f"{self._log.name} is empty"
-
-
-class Children:
-    """All child processes, ended in reverse order of their start."""
-
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-        self._children: list[Child] = []
-
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start `kkt-bridge` with these arguments; its log is named after it."""
-        child = Child(name, list(arguments), self._logs / f"{name.replace(' ', '-')}.log")
-        self._children.append(child)
-        return child
-
-    def check(self) -> None:
-        """Return if all run; ChildEnded about the first that does not."""
-        for child in self._children:
-            child.check()
-
-    def stop(self) -> None:
-        """End the last one, the bridge, while it can still talk to the others; then these."""
-        while self._children:
-            self._children.pop().stop()
 
 
 class OfdControl:

@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any, Final, Self
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -24,6 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.errors import BrokerAway
 from kkt_bridge.mqtt.paho_client import set_nodelay
+from kkt_bridge.wire.topics import Topics
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """Seconds for the broker's SUBACK or PUBACK."""
@@ -49,6 +49,21 @@ class Received:
     retain: bool
     """True if the broker had stored it before the subscription."""
     correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeAddress:
+    """A bridge, and the broker that it is found at."""
+
+    host: str
+    port: int
+    topics: Topics
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def client(self) -> "BrokerClient":
+        """Return a client of the broker, not yet connected."""
+        return BrokerClient(self.host, self.port, username=self.username, password=self.password)
 
 
 class BrokerClient:
@@ -178,9 +193,7 @@ class BrokerClient:
         self.connect()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- connecting ------------------------------------------------------------------------------------------

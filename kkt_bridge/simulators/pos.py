@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from types import TracebackType
 from typing import Any, Final, Self
 
 from kkt_bridge.errors import BrokerAway
-from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.mqtt.client import BridgeAddress
 from kkt_bridge.simulators.shop import Shop
 
 STOP_POLL_S: Final = 0.2
@@ -33,14 +32,9 @@ PERCENTILES: Final = (50, 95, 99)
 class TerminalSettings:
     """The address of the bridge, and the options of the terminals."""
 
-    host: str
-    port: int
-    bridge: str
+    bridge: BridgeAddress
     count: int
     seed: object
-    root: str = "kkt/v1"
-    username: str | None = None
-    password: str | None = None
     retry_after_s: float = 10.0
     """Without a word for so long, a receipt is published again."""
 
@@ -174,16 +168,13 @@ class Terminal:
     """One POS terminal with its cashier, in a thread of its own."""
 
     def __init__(self, pos_id: str, settings: TerminalSettings, trade: Trade, tally: Tally) -> None:
-        branch = f"{settings.root}/{settings.bridge}/pos/{pos_id}"
-        self._receipt_topic = f"{branch}/receipt"
-        self._reply_topic = f"{branch}/reply"
+        self._receipt_topic = settings.bridge.topics.receipt(pos_id)
+        self._reply_topic = settings.bridge.topics.reply(pos_id)
         self._retry_after_s = settings.retry_after_s
         self._shop = Shop(pos_id, settings.seed)
         self._trade = trade
         self._tally = tally
-        self._client = BrokerClient(
-            settings.host, settings.port, username=settings.username, password=settings.password
-        )
+        self._client = settings.bridge.client()
         self._thread = threading.Thread(target=self._run, name=pos_id, daemon=True)
 
     def open(self) -> None:
@@ -284,7 +275,5 @@ class Terminals:
         self.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

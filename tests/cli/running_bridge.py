@@ -14,8 +14,8 @@ from support.brokers import BrokerProcess, MosquittoProcess
 from support.processes import clean_environment, python, wait_until
 from support.simulated_ofd import OfdClient
 
-from kkt_bridge.cli.connection import BridgeAddress, BridgeClient
-from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.cli.connection import BridgeClient
+from kkt_bridge.mqtt.client import BridgeAddress, BrokerClient
 from kkt_bridge.registers.virtual.faults import write_faults
 from kkt_bridge.simulators.ofd import OfdSimulator
 from kkt_bridge.wire.topics import Topics

@@ -13,7 +13,9 @@ from support.brokers import HOST, MosquittoProcess, free_port
 from support.processes import wait_until
 
 from kkt_bridge.errors import BrokerAway
+from kkt_bridge.mqtt.client import BridgeAddress
 from kkt_bridge.simulators.pos import Tally, Terminals, TerminalSettings, Trade, latencies
+from kkt_bridge.wire.topics import Topics
 
 END_TIMEOUT_S = 60.0
 
@@ -41,8 +43,8 @@ def sold(world, *arguments):
 
 
 def settings_for(world, **changes):
-    defaults = {"host": world.broker.host, "port": world.broker.port, "bridge": world.bridge.id}
-    return TerminalSettings(**(defaults | {"count": 3, "seed": "test", "retry_after_s": 0.5} | changes))
+    bridge = BridgeAddress(world.broker.host, world.broker.port, Topics("kkt/v1", world.bridge.id))
+    return TerminalSettings(bridge, **({"count": 3, "seed": "test", "retry_after_s": 0.5} | changes))
 
 
 def a_trade(customers, rate=0.0):
@@ -158,7 +160,9 @@ def test_terminals_live_through_a_broker_that_goes_and_comes(make_world, tmp_pat
 
 
 def test_terminals_that_cannot_begin_say_so():
-    terminals = Terminals(TerminalSettings(HOST, free_port(), "shop", count=2, seed=1), Trade())
+    terminals = Terminals(
+        TerminalSettings(BridgeAddress(HOST, free_port(), Topics("kkt/v1", "shop")), count=2, seed=1), Trade()
+    )
     with pytest.raises(BrokerAway), terminals:
         pass
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.journal import LockHolder
-from kkt_bridge.cli.connection import BridgeAddress, BridgeAway, BridgeClient, CommandRefused, whoami
+from kkt_bridge.cli.connection import BridgeAway, BridgeClient, CommandRefused, whoami
 from kkt_bridge.errors import BrokerAway
-from kkt_bridge.mqtt.client import BrokerClient
+from kkt_bridge.mqtt.client import BridgeAddress, BrokerClient
 from kkt_bridge.wire.topics import Topics
 
 ECHO_TIMEOUT_S: Final = 3.0
