@@ -36,20 +36,8 @@ def take_command(
     correlation: bytes | None,
 ) -> None:
     """Take a command; it is carried out after this commit."""
-    _TAKE(
-        tx.connection,
-        {
-            "id": tx.new_id(),
-            "command_id": command_id,
-            "name": name,
-            "issued_by": issued_by,
-            "args": args,
-            "reply_topic": reply_topic,
-            "correlation": correlation,
-            "only_asks": int(name in ONLY_ASK),
-            "taken_ms": tx.instant.wall_ms,
-        },
-    )
+    audited = (command_id, name, issued_by, args, reply_topic, correlation)
+    _TAKE(tx.connection, (tx.new_id(), *audited, int(name in ONLY_ASK), tx.instant.wall_ms))
     tx.commands_touched = True
 
 
@@ -97,15 +85,4 @@ _answered = (
     .limit(bindparam("limit"))
 )
 _DROP_ANSWERED: Final = PreparedStatement(delete(commands).where(_c.id.in_(_answered)))
-_TAKE: Final = prepared_insert(
-    insert(commands),
-    "id",
-    "command_id",
-    "name",
-    "issued_by",
-    "args",
-    "reply_topic",
-    "correlation",
-    "only_asks",
-    "taken_ms",
-)
+_TAKE: Final = prepared_insert(insert(commands), without={"finished_steady_ms", "result"})

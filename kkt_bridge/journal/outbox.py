@@ -40,19 +40,11 @@ def forget_messages(tx: Transaction, ids: Sequence[int]) -> None:
 
 
 _o = tables.outbox.c
-_MESSAGES: Final = PreparedStatement(
-    select(*(_o[name] for name in Message._fields))
-    .where(_o.id > bindparam("after"))
-    .order_by(_o.id)
-    .limit(bindparam("limit"))
-)
-_MESSAGE: Final = PreparedStatement(select(*(_o[name] for name in Message._fields)).where(_o.id == bindparam("id")))
-_OF_TOPIC: Final = PreparedStatement(
-    select(*(_o[name] for name in Message._fields))
-    .where(_o.id > bindparam("after"), _o.id <= bindparam("upto"), _o.topic == bindparam("topic"))
-    .order_by(_o.id)
-    .limit(bindparam("limit"))
-)
+_messages = select(*(_o[name] for name in Message._fields))
+_behind = _messages.where(_o.id > bindparam("after")).order_by(_o.id).limit(bindparam("limit"))
+_MESSAGES: Final = PreparedStatement(_behind)
+_MESSAGE: Final = PreparedStatement(_messages.where(_o.id == bindparam("id")))
+_OF_TOPIC: Final = PreparedStatement(_behind.where(_o.id <= bindparam("upto"), _o.topic == bindparam("topic")))
 _FORGET: Final = WhereIn(delete(tables.outbox), _o.id)
 
 

@@ -163,22 +163,7 @@ def _task(row: Any, fn_before: str | None, fd_before: int | None) -> PrintTask:
 
 
 _r = receipts.c
-_tasks = select(
-    _r.id,
-    _r.receipt_id,
-    _r.pos_id,
-    _r.kkt,
-    _r.status,
-    requests.c.body,
-    _r.reply_topic,
-    _r.correlation,
-    _r.hlc_wall_ms,
-    _r.hlc_counter,
-    _r.received_ms,
-    _r.received_steady_ms,
-    _r.fn_before,
-    _r.fd_before,
-).select_from(receipts.join(requests, requests.c.receipt == _r.id))
+_tasks = select(*_r, requests.c.body).select_from(receipts.join(requests, requests.c.receipt == _r.id))
 _TASKS: Final = PreparedStatement(
     _tasks.where(IS_PENDING, _r.status == bindparam("status"), _r.kkt == bindparam("kkt"))
     .order_by(_r.id)
@@ -203,20 +188,5 @@ _OWNER: Final = PreparedStatement(
     .select_from(documents.join(receipts, _r.id == documents.c.receipt))
     .where(documents.c.fn_number == bindparam("fn_number"), documents.c.fd_number == bindparam("fd_number"))
 )
-_INSERT_DOCUMENT: Final = BulkInsert(
-    prepared_insert(
-        insert(documents),
-        "id",
-        "receipt",
-        "kkt",
-        "fn_number",
-        "fd_number",
-        "mark",
-        "warnings",
-        "delivery",
-        "attempts",
-        "strikes",
-        "not_before_steady_ms",
-    )
-)
-_INSERT_BODY: Final = BulkInsert(prepared_insert(insert(bodies), "document", "body"))
+_INSERT_DOCUMENT: Final = BulkInsert(prepared_insert(insert(documents), without={"reason", "last_error", "failed_ms"}))
+_INSERT_BODY: Final = BulkInsert(prepared_insert(insert(bodies)))

@@ -237,51 +237,18 @@ def _stored(row: Any) -> StoredReceipt:
 
 
 _r = receipts.c
-_live = select(
-    _r.id,
-    _r.receipt_id,
-    _r.pos_id,
-    _r.kkt,
-    _r.status,
-    _r.digest,
-    _r.type,
-    _r.total,
-    _r.hlc_wall_ms,
-    _r.hlc_counter,
-    _r.server_time,
-    _r.received_ms,
-    _r.printed_ms,
-    _r.error_code,
-    _r.error_message,
-    documents.c.mark,
-    documents.c.warnings,
-    _r.reply_topic,
-    _r.correlation,
-    _r.received_steady_ms,
-    _r.notified,
-).select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
+_with_document = receipts.outerjoin(documents, documents.c.id == _r.document)
+_live = select(*_r, documents.c.mark, documents.c.warnings).select_from(_with_document)
 _INSERT_RECEIPT: Final = BulkInsert(
     prepared_insert(
         insert(receipts),
-        "id",
-        "receipt_id",
-        "pos_id",
-        "kkt",
-        "status",
-        "digest",
-        "type",
-        "total",
-        "original_receipt_id",
-        "reply_topic",
-        "correlation",
-        "notified",
-        "hlc_wall_ms",
-        "hlc_counter",
-        "received_ms",
-        "received_steady_ms",
+        without={
+            *("server_time", "fn_before", "fd_before", "document", "printed_ms"),
+            *("ended_steady_ms", "error_code", "error_message"),
+        },
     )
 )
-_INSERT_BODY: Final = BulkInsert(prepared_insert(insert(requests), "receipt", "body"))
+_INSERT_BODY: Final = BulkInsert(prepared_insert(insert(requests)))
 _FIND: Final = PreparedStatement(
     _live.where(_r.receipt_id == bindparam("receipt_id"), _r.pos_id == bindparam("pos_id"))
 )
@@ -299,17 +266,8 @@ _READDRESS: Final = PreparedStatement(
 _BODY: Final = PreparedStatement(select(requests.c.body).where(requests.c.receipt == bindparam("receipt")))
 _of_register = (_r.status == bindparam("status")) & (_r.kkt == bindparam("kkt"))
 _PENDING_PAGE: Final = PreparedStatement(
-    select(
-        _r.id,
-        _r.receipt_id,
-        _r.pos_id,
-        _r.kkt,
-        _r.status,
-        _r.received_ms,
-        documents.c.attempts,
-        documents.c.last_error,
-    )
-    .select_from(receipts.outerjoin(documents, documents.c.id == _r.document))
+    select(*_r, documents.c.attempts, documents.c.last_error)
+    .select_from(_with_document)
     .where(IS_PENDING, _of_register, _r.id > bindparam("after"))
     .order_by(_r.id)
     .limit(bindparam("limit"))
@@ -338,16 +296,7 @@ _LAST_REFUSAL: Final = PreparedStatement(
     .order_by(refusals.c.id.desc())
     .limit(1)
 )
-_REMEMBER: Final = BulkInsert(
-    prepared_insert(
-        insert(refusals).prefix_with("OR REPLACE", dialect="sqlite"),
-        "id",
-        "pos_id",
-        "digest",
-        "reply",
-        "refused_steady_ms",
-    )
-)
+_REMEMBER: Final = BulkInsert(prepared_insert(insert(refusals).prefix_with("OR REPLACE", dialect="sqlite")))
 _f = refusals.c
 _newest_of_pos = select(
     _f.id, func.row_number().over(partition_by=_f.pos_id, order_by=_f.id.desc()).label("place")

@@ -64,19 +64,10 @@ def find_recovered(connection: Connection, requisite: str) -> RecoveredDocument 
 def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
     """Keep a document until its receipt comes again."""
     tx.may_be_recovered = True
-    _INSERT(
-        tx.connection,
-        {
-            "requisite": document.requisite,
-            "kkt": document.kkt,
-            "fn_number": document.mark.fn_number,
-            "fd_number": document.mark.fd_number,
-            "form": document.form,
-            "operation": document.operation,
-            "total": document.total,
-            "mark": document.mark.model_dump_json(),
-        },
-    )
+    mark = document.mark
+    place = (mark.fn_number, mark.fd_number)
+    content = (document.form, document.operation, document.total, mark.model_dump_json())
+    _INSERT(tx.connection, (document.requisite, document.kkt, *place, *content))
 
 
 def adopt(tx: Transaction, new: NewReceipt, document: RecoveredDocument, warnings: tuple[str, ...]) -> StoredReceipt:
@@ -142,10 +133,6 @@ _c = recovered.c
 _OWNER: Final = PreparedStatement(
     select(_c.requisite).where(_c.fn_number == bindparam("fn_number"), _c.fd_number == bindparam("fd_number")).limit(1)
 )
-_FIND: Final = PreparedStatement(
-    select(_c.requisite, _c.kkt, _c.form, _c.operation, _c.total, _c.mark).where(_c.requisite == bindparam("requisite"))
-)
-_INSERT: Final = prepared_insert(
-    insert(recovered), "requisite", "kkt", "fn_number", "fd_number", "form", "operation", "total", "mark"
-)
+_FIND: Final = PreparedStatement(select(*_c).where(_c.requisite == bindparam("requisite")))
+_INSERT: Final = prepared_insert(insert(recovered))
 _FORGET: Final = PreparedStatement(delete(recovered).where(_c.requisite == bindparam("requisite")))

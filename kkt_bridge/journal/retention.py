@@ -6,7 +6,7 @@ off ages nothing, and nothing goes before the time that was promised for it.
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, select, text
+from sqlalchemy import Column, Connection, bindparam, delete, select, text
 
 from kkt_bridge.journal.delivery import expire
 from kkt_bridge.journal.receipts import record_of
@@ -143,18 +143,7 @@ def _is_told(connection: Connection, row: Any, limits: PurgeLimits) -> bool:
 
 
 _r, _d = receipts.c, documents.c
-_rows = select(
-    _r.id,
-    _r.receipt_id,
-    _r.pos_id,
-    _r.kkt,
-    _r.status,
-    _r.original_receipt_id,
-    _r.document,
-    _r.received_steady_ms,
-    _r.ended_steady_ms,
-    _d.delivery,
-).select_from(receipts.outerjoin(documents, _d.id == _r.document))
+_rows = select(*_r, _d.delivery).select_from(receipts.outerjoin(documents, _d.id == _r.document))
 _ROW: Final = PreparedStatement(_rows.where(_r.id == bindparam("row_id")))
 _ROWS_AFTER: Final = PreparedStatement(
     _rows.where(_r.id > bindparam("after")).order_by(_r.id).limit(bindparam("limit"))
@@ -162,53 +151,38 @@ _ROWS_AFTER: Final = PreparedStatement(
 _LAST_STEP: Final = PreparedStatement(
     select(steps.c.id).where(steps.c.receipt == bindparam("row_id")).order_by(steps.c.id.desc()).limit(1)
 )
-_DROP_REQUEST: Final = PreparedStatement(delete(requests).where(requests.c.receipt == bindparam("key")))
-_DROP_DOCUMENT: Final = PreparedStatement(delete(documents).where(_d.id == bindparam("key")))
-_DROP_BODY: Final = PreparedStatement(delete(bodies).where(bodies.c.document == bindparam("key")))
-_DROP_STEPS: Final = PreparedStatement(delete(steps).where(steps.c.receipt == bindparam("key")))
-_DROP_RECEIPT: Final = PreparedStatement(delete(receipts).where(_r.id == bindparam("key")))
+
+
+def _drop(column: Column[Any]) -> PreparedStatement:
+    return PreparedStatement(delete(column.table).where(column == bindparam("key")))
+
+
 _PURGE: Final = (
-    (_DROP_REQUEST, "id"),
-    (_DROP_BODY, "document"),
-    (_DROP_DOCUMENT, "document"),
-    (_DROP_STEPS, "id"),
-    (_DROP_RECEIPT, "id"),
+    (_drop(requests.c.receipt), "id"),
+    (_drop(bodies.c.document), "document"),
+    (_drop(_d.id), "document"),
+    (_drop(steps.c.receipt), "id"),
+    (_drop(_r.id), "id"),
 )
 
+
+def _expiring(name: str, limit: str, age: Column[Any], *is_old: Any) -> ExpiringRecords:
+    """The kind of record of which those that are old go, the oldest by `age` first."""
+    old = select(age.table.c.id).where(*is_old).order_by(age).limit(bindparam("limit"))
+    return ExpiringRecords(name, PreparedStatement(old), _drop(age.table.c.id), limit)
+
+
 _c, _f, _s, _o = commands.c, refusals.c, steps.c, outbox.c
-_old_commands = (
-    select(_c.id)
-    .where(IS_FINISHED_COMMAND, _c.finished_steady_ms < bindparam("before"))
-    .order_by(_c.finished_steady_ms)
-    .limit(bindparam("limit"))
-)
-_OLD_QUESTIONS: Final = PreparedStatement(_old_commands.where(_c.only_asks == 1))
-_OLD_COMMANDS: Final = PreparedStatement(_old_commands.where(_c.only_asks == 0))
-_DROP_COMMAND: Final = PreparedStatement(delete(commands).where(_c.id == bindparam("key")))
-_OLD_REFUSALS: Final = PreparedStatement(
-    select(_f.id)
-    .where(_f.refused_steady_ms < bindparam("before"))
-    .order_by(_f.refused_steady_ms)
-    .limit(bindparam("limit"))
-)
-_DROP_REFUSAL: Final = PreparedStatement(delete(refusals).where(_f.id == bindparam("key")))
-_TOLD_LOOSE_STEPS: Final = PreparedStatement(
-    select(_s.id).where(IS_LOOSE_STEP, _s.id <= bindparam("before")).order_by(_s.id).limit(bindparam("limit"))
-)
-_DROP_STEP: Final = PreparedStatement(delete(steps).where(_s.id == bindparam("key")))
-_OLD_EVENTS: Final = PreparedStatement(
-    select(_o.id)
-    .where(IS_EVENT, _o.created_steady_ms < bindparam("before"))
-    .order_by(_o.created_steady_ms)
-    .limit(bindparam("limit"))
-)
-_DROP_EVENT: Final = PreparedStatement(delete(outbox).where(_o.id == bindparam("key")))
+_before: Any = bindparam("before")
+_is_old_command = IS_FINISHED_COMMAND, _c.finished_steady_ms < _before
 EXPIRING_RECORDS: Final = (
-    ExpiringRecords("commands that only asked", _OLD_QUESTIONS, _DROP_COMMAND, "synced_before_ms"),
-    ExpiringRecords("commands", _OLD_COMMANDS, _DROP_COMMAND, "dead_before_ms"),
-    ExpiringRecords("refusals", _OLD_REFUSALS, _DROP_REFUSAL, "synced_before_ms"),
-    ExpiringRecords("steps of refused requests", _TOLD_LOOSE_STEPS, _DROP_STEP, "steps_published"),
-    ExpiringRecords("events", _OLD_EVENTS, _DROP_EVENT, "events_before_ms"),
+    _expiring(
+        "commands that only asked", "synced_before_ms", _c.finished_steady_ms, *_is_old_command, _c.only_asks == 1
+    ),
+    _expiring("commands", "dead_before_ms", _c.finished_steady_ms, *_is_old_command, _c.only_asks == 0),
+    _expiring("refusals", "synced_before_ms", _f.refused_steady_ms, _f.refused_steady_ms < _before),
+    _expiring("steps of refused requests", "steps_published", _s.id, IS_LOOSE_STEP, _s.id <= _before),
+    _expiring("events", "events_before_ms", _o.created_steady_ms, IS_EVENT, _o.created_steady_ms < _before),
 )
 """Replies are not among them: they wait for the broker for ever."""
 

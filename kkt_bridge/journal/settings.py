@@ -20,9 +20,7 @@ def set_setting(tx: Transaction, name: str, value: str) -> None:
 
 
 _GET: Final = PreparedStatement(select(settings.c.value).where(settings.c.name == bindparam("name")))
-SET_SETTING: Final = BulkInsert(
-    prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite"), "name", "value")
-)
+SET_SETTING: Final = BulkInsert(prepared_insert(insert(settings).prefix_with("OR REPLACE", dialect="sqlite")))
 
 
 RESTORED_AT_COMMIT: Final = "taken_up_at"

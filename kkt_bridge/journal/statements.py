@@ -8,7 +8,7 @@ database's dialect at its first use and then handed to the DBAPI cursor of the S
 import re
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, TypeVar
 
@@ -79,10 +79,9 @@ class PreparedStatement:
         self._text = str(compiled)
 
 
-def prepared_insert(statement: Insert, *columns: str) -> PreparedStatement:
-    """An INSERT of these columns, each from the parameter of its name."""
-    in_order = [column.name for column in statement.table.columns if column.name in columns]
-    assert list(columns) == in_order, f"the order of the table's columns is {in_order}"
+def prepared_insert(statement: Insert, *, without: Collection[str] = ()) -> PreparedStatement:
+    """An INSERT of all columns in the table's order, each from the parameter of its name, but for those left NULL."""
+    columns = [column.name for column in statement.table.columns if column.name not in without]
     return PreparedStatement(statement.values({column: bindparam(column) for column in columns}))
 
 

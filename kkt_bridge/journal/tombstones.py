@@ -116,7 +116,7 @@ FROM tombstones AS t JOIN storages AS s ON s.id = t.storage
 
 
 def summary_of(row: Sequence[Any]) -> TombstoneSummary:
-    """A row of `OUTLINE_SQL` in words."""
+    """A row of `SUMMARY_SQL` in words."""
     pos_id, packed, kkt, status, kind, total, operation, fn_number, fd_number, sign, text = row
     word = _TYPES[kind]
     operation = word if word in _OPERATIONS else None if operation is None else _OPERATIONS[operation]
@@ -296,6 +296,6 @@ _REFUNDS: Final = PreparedStatement(
         _t.original_receipt_id == bindparam("receipt_id"), _t.status != bindparam("rejected")
     )
 )
-_INSERT: Final = prepared_insert(insert(tombstones), *(column.name for column in _t))
-_ADD_STORAGE: Final = prepared_insert(insert(storages).prefix_with("OR IGNORE", dialect="sqlite"), *_Storage._fields)
+_INSERT: Final = prepared_insert(insert(tombstones))
+_ADD_STORAGE: Final = prepared_insert(insert(storages).prefix_with("OR IGNORE", dialect="sqlite"), without={"id"})
 _STORAGE_ID: Final = PreparedStatement(select(_s.id).where(*(_s[name] == bindparam(name) for name in _Storage._fields)))

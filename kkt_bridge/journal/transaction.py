@@ -3,7 +3,7 @@
 from collections import ChainMap, Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -117,9 +117,9 @@ class Transaction:
     commands_touched: bool = False
     known: dict[ReceiptKey, StoredReceipt | None] = field(default_factory=dict)
     """Receipts that were looked up together; `None` where there is none."""
-    rows: defaultdict[BulkInsert, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
+    rows: defaultdict[BulkInsert, list[tuple[Any, ...]]] = field(default_factory=partial(defaultdict, list))
     """Rows to be inserted."""
-    changes: defaultdict[WhereIn, list[int]] = field(default_factory=lambda: defaultdict(list))
+    changes: defaultdict[WhereIn, list[int]] = field(default_factory=partial(defaultdict, list))
     """Keys of rows to be changed; nothing else that is gathered may depend on it."""
     messages: list[Message] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -296,8 +296,8 @@ def _move_statement(columns: tuple[str, ...], size: int) -> PreparedStatement:
     )
 
 
-_INSERT_STEPS: Final = BulkInsert(prepared_insert(insert(tables.steps), *Step._fields))
-_INSERT_MESSAGES: Final = BulkInsert(prepared_insert(insert(tables.outbox), *Message._fields))
+_INSERT_STEPS: Final = BulkInsert(prepared_insert(insert(tables.steps)))
+_INSERT_MESSAGES: Final = BulkInsert(prepared_insert(insert(tables.outbox)))
 _insert_figure = upsert(tables.figures).values({name: bindparam(name) for name in ("kkt", "name", "value")})
 _SET_FIGURES: Final = BulkInsert(
     PreparedStatement(

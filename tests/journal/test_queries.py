@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+from itertools import chain
 
 import pytest
 from support.clocks import ManualClock
@@ -40,8 +41,10 @@ def statements():
                 found[f"{module.name}.{name}"] = member._one
             elif isinstance(member, WhereIn):
                 found |= {f"{module.name}.{name}[{size}]": part for size, part in member._by_size.items()}
-            elif isinstance(member, tuple) and any(isinstance(part, PreparedStatement) for part in member):
-                found |= {f"{module.name}.{name}[{number}]": part for number, part in enumerate(member)}
+            elif isinstance(member, tuple):
+                parts = chain.from_iterable(each if isinstance(each, tuple) else (each,) for each in member)
+                several = [part for part in parts if isinstance(part, PreparedStatement)]
+                found |= {f"{module.name}.{name}[{number}]": part for number, part in enumerate(several)}
     return found
 
 
@@ -96,7 +99,7 @@ def test_every_statement_names_the_growing_tables_it_changes_by_key(writer, name
 
 def test_a_value_that_no_statement_asked_for_is_refused(writer):
     """The other way to lose a column: to be told of it and not to write it."""
-    statement = prepared_insert(settings.insert(), "name", "value")
+    statement = prepared_insert(settings.insert())
     with pytest.raises((AssertionError, KeyError, TypeError)):
         statement(writer, {"name": "a", "value": "b", "strikes": 3})
     with pytest.raises(KeyError):

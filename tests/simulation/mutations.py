@@ -32,7 +32,6 @@ from kkt_bridge.stages.printing import (
     lane,
     leases,
     manual_resolution,
-    outcomes,
     stale_journal,
     storage_reader,
 )
@@ -128,9 +127,9 @@ def _made_ours(tx: Any, document: Any) -> Any:
     """The document with the mark of whichever receipt in doubt it looks like."""
     for row in printing.unprinted(tx.connection):
         task = printing.unprinted_task(tx.connection, row.id)
-        receipt = outcomes.readable(task)
+        receipt = leases.readable(task)
         is_readable = receipt is not None and hasattr(document, "form")
-        if task.status == Status.PRINTING and is_readable and outcomes.could_be(document, receipt):  # type: ignore[arg-type]
+        if task.status == Status.PRINTING and is_readable and leases.could_be(document, receipt):  # type: ignore[arg-type]
             return dataclasses.replace(document, requisite=identity.requisite_1192(task.key))
     return document
 

@@ -1,7 +1,7 @@
 """Stage 2: printing. One lane a register, which is the sole owner of its line.
 
 - `lane.py`: the lane, its states and which may follow which, what it does next, the printing of a turn;
-- `leases.py`, `outcomes.py`: the receipts it has leased, what became of each, and the commits that record it;
+- `leases.py`: the receipts it has leased, what became of each, and the commits that record it;
 - `storage_reader.py`: what its fiscal storage holds beyond the journal's knowledge;
 - `in_doubt.py`: which receipts in doubt are proven absent, and which only a person can settle;
 - `manual_resolution.py`: what such a person decides;

@@ -19,12 +19,12 @@ from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.printing import release, tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import ID_BITS, PrintTask
-from kkt_bridge.journal.recovered import find_recovered
+from kkt_bridge.journal.recovered import RecoveredDocument, find_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.base import RegisterStatus
-from kkt_bridge.stages.printing.outcomes import (
+from kkt_bridge.stages.printing.leases import (
     PrintOutcome,
     adopt_recovered,
     ids_of,
@@ -99,7 +99,7 @@ class InDoubtResolver:
         """Of each receipt that was in doubt the last time."""
         self._failed: dict[int, Exception] = {}
         """What the driver raised."""
-        self._attempts: dict[int, int] = {}
+        self.attempts: dict[int, int] = {}
         """How often that was an error that nobody foresaw."""
         self._unrecordable: dict[int, str] = {}
         """Why the journal would not take the receipt's document."""
@@ -114,11 +114,7 @@ class InDoubtResolver:
         """Keep what the driver raised: it says what becomes of the receipt once its absence is proven."""
         self._failed[task.id] = error
         if not isinstance(error, RegisterError):
-            self._attempts[task.id] = self._attempts.get(task.id, 0) + 1
-
-    def note_printed(self, task: PrintTask) -> None:
-        """Forget failures of earlier attempts."""
-        self._attempts.pop(task.id, None)
+            self.attempts[task.id] = self.attempts.get(task.id, 0) + 1
 
     def note_unrecordable(self, task: PrintTask, error: Exception) -> None:
         """Keep why the journal would not take the receipt's outcome."""
@@ -150,20 +146,10 @@ class InDoubtResolver:
 
         Returns whether there was one. Errors: JournalError.
         """
-        requisite = requisite_1192(task.key)
-        if self._journal.read(lambda connection: find_recovered(connection, requisite)) is None:
+        if self._found_elsewhere(task) is None or self._record(task, is_absent=False) is None:
             return False
-
-        def operation(tx: Transaction) -> PrintOutcome | None:
-            if (outcome := adopt_recovered(tx, task)) is not None:
-                record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
-            return outcome
-
-        outcome = self._journal.write(operation)
-        if outcome is not None:
-            self.forget(task)
-            log_outcome(outcome)
-        return outcome is not None
+        self.forget(task)
+        return True
 
     def settle_absent(self, task: PrintTask) -> InDoubtReceipt | None:
         """Park, reject or release a receipt that has no document for certain, or adopt one that another lane found.
@@ -171,7 +157,7 @@ class InDoubtResolver:
         Returns the receipt where it is left to a person. Errors: JournalError.
         """
         error = self._failed.get(task.id)
-        fate = fate_of_absent(error, self._attempts.get(task.id, 0))
+        fate = fate_of_absent(error, self.attempts.get(task.id, 0))
         if fate is AbsentFate.PARK:
             self._parked[task.id] = (
                 f"was not printed, and is not tried again: {ATTEMPTS_MAX} times the bridge or its driver failed on it "
@@ -179,38 +165,41 @@ class InDoubtResolver:
             )
             log.error("parked: %r", error, extra=ids_of(task))
             return self._in_doubt(task, self._parked[task.id], parked=True)
-        requisite = requisite_1192(task.key)
-        found = self._journal.read(lambda connection: find_recovered(connection, requisite))
-        if (conflict := mark_conflict(found, task)) is not None:
+        if (conflict := mark_conflict(self._found_elsewhere(task), task)) is not None:
             return self._in_doubt(task, conflict)
         refused = error if fate is AbsentFate.REJECT and isinstance(error, ReceiptRefused) else None
-
-        def operation(tx: Transaction) -> PrintOutcome | None:
-            outcome = adopt_recovered(tx, task) or (PrintOutcome(task, refused=refused) if refused else None)
-            if outcome is None:
-                release(tx, task)
-            else:
-                record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
-            return outcome
-
-        outcome = self._journal.write(operation)
+        outcome = self._record(task, is_absent=True, refused=refused)
         self._failed.pop(task.id, None)
         self._facts.pop(task.id, None)
         if outcome is None:
             log.info("no document came of it: it waits again", extra=ids_of(task))
-        else:
-            log_outcome(outcome)
         return None
+
+    def _found_elsewhere(self, task: PrintTask) -> RecoveredDocument | None:
+        requisite = requisite_1192(task.key)
+        return self._journal.read(lambda connection: find_recovered(connection, requisite))
+
+    def _record(
+        self, task: PrintTask, *, is_absent: bool, refused: ReceiptRefused | None = None
+    ) -> PrintOutcome | None:
+        """Record the document that was found elsewhere, else the refusal; else release it where it is absent."""
+
+        def operation(tx: Transaction) -> PrintOutcome | None:
+            outcome = adopt_recovered(tx, task) or (PrintOutcome(task, refused=refused) if refused else None)
+            if outcome is not None:
+                record_outcomes(tx, [outcome], self._settings)
+            elif is_absent:
+                release(tx, task)
+            return outcome
+
+        outcome = self._journal.write(operation)
+        if outcome is not None:
+            log_outcome(outcome)
+        return outcome
 
     def forget(self, task: PrintTask) -> None:
         """Drop all that is kept of a receipt that is settled: another doubt about it would be a new one."""
-        kept: tuple[dict[int, Any], ...] = (
-            self._facts,
-            self._failed,
-            self._attempts,
-            self._unrecordable,
-            self._parked,
-        )
+        kept: tuple[dict[int, Any], ...] = (self._facts, self._failed, self.attempts, self._unrecordable, self._parked)
         for by_row in kept:
             by_row.pop(task.id, None)
 

@@ -31,7 +31,7 @@ from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import RECENT
 from kkt_bridge.registers.base import Expected, FiscalRegister, PrintJob, RegisterStatus, ShiftReport
 from kkt_bridge.stages.printing.in_doubt import Evidence, InDoubtResolver, Unsettled
-from kkt_bridge.stages.printing.leases import Leases
+from kkt_bridge.stages.printing.leases import Leases, PrintOutcome
 from kkt_bridge.stages.printing.manual_resolution import (
     ManuallyResolved,
     ManualResolution,
@@ -39,7 +39,6 @@ from kkt_bridge.stages.printing.manual_resolution import (
     PassUnreadable,
     SettleRefused,
 )
-from kkt_bridge.stages.printing.outcomes import PrintOutcome
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
 from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftEvents
 from kkt_bridge.stages.printing.stale_journal import StaleJournal, StartBarrier
@@ -511,7 +510,7 @@ class PrintLane:
         is_expected = snapshot.expected == Expected(fn_number, fd_number)
         self._snapshot = replace(snapshot, expected=Expected(fn_number, fd_number + 1)) if is_expected else None
         self.view = replace(self.view, last_fd_number=fd_number)
-        self._in_doubt.note_printed(task)
+        self._in_doubt.attempts.pop(task.id, None)
         return PrintOutcome(task, printed=printed)
 
     def _too_old(self, task: PrintTask, snapshot: RegisterSnapshot) -> bool:

@@ -1,35 +1,81 @@
-"""The receipts that a lane has leased from the journal, and the commits that record their outcomes and lease the next.
+"""The receipts that a lane has leased from the journal, what became of each, and the commits that record that.
 
 A receipt is written `printing`, with the register's last document number, before the first byte goes out. Its outcome
-is recorded in the same commit that leases the next, so a busy lane costs one commit a receipt; where a register is
-faster than the disk, one commit covers several. An idle lane's next receipt is leased in the very commit that takes it,
-which saves that receipt a commit.
+(printed, rejected or adopted) is recorded in the same commit that leases the next, so a busy lane costs one commit a
+receipt; where a register is faster than the disk, one commit covers several. An idle lane's next receipt is leased in
+the very commit that takes it, which saves that receipt a commit.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from kkt_bridge.errors import StorageUnavailable
+from pydantic import ValidationError
+
+from kkt_bridge.errors import ReceiptRefused, StorageUnavailable
 from kkt_bridge.journal.journal import Journal, LeaseRequest
-from kkt_bridge.journal.printing import lease, release
-from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.recovered import find_recovered
+from kkt_bridge.journal.printing import lease, record_printed, record_rejected, release, reply_addresses
+from kkt_bridge.journal.records import DocumentWithoutBody, PrintTask
+from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.registers.base import Expected
-from kkt_bridge.stages.printing.outcomes import (
-    PrintOutcome,
-    adopt_recovered,
-    ids_of,
-    log_outcome,
-    mark_conflict,
-    record_outcomes,
-)
+from kkt_bridge.receipts.model import Receipt, print_warnings
+from kkt_bridge.registers.base import Expected, Printed, StoredDocument
+from kkt_bridge.stages import replies
+from kkt_bridge.stages.delivery.document import body_or_none
 from kkt_bridge.stages.printing.status import LaneSettings
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PrintOutcome:
+    """The outcome of a receipt, not yet recorded: `printed` or `refused`."""
+
+    task: PrintTask
+    printed: Printed | None = None
+    refused: ReceiptRefused | None = None
+    remark: str | None = None
+    """For the receipt's history; None where it was printed in the ordinary way."""
+
+
+def record_outcomes(tx: Transaction, outcomes: Sequence[PrintOutcome], settings: LaneSettings) -> None:
+    """Write the transitions, the documents with what the OFD will be sent, and the final replies."""
+    zone = settings.zone
+    addresses = reply_addresses(tx, [outcome.task for outcome in outcomes])
+    for outcome in outcomes:
+        task, printed = outcome.task, outcome.printed
+        if printed is not None:
+            mark, body = printed.mark, None
+            if mark.kkt == task.kkt:  # else delivery puts the body together: it knows the requisites of every register
+                # The document gets its number when it is recorded.
+                unfixed = DocumentWithoutBody(0, task.key, task.kkt, task.body, mark.model_dump_json(), task.hlc)
+                body = body_or_none(unfixed, settings.requisites)
+            record_printed(tx, task, mark, printed.warnings, outcome.remark, body=body)
+            reply = replies.printed(task, mark, printed.warnings, tx.instant.wall_ms, zone)
+        else:
+            assert outcome.refused is not None
+            code, message = outcome.refused.code, str(outcome.refused)
+            record_rejected(tx, task, code, message)
+            reply = replies.rejected(task, code, message, zone)
+        topic, correlation = addresses[task.id]
+        tx.publish(topic, reply.payload(), correlation)
+
+
+def log_outcome(outcome: PrintOutcome) -> None:
+    """Write the receipt's line in the log."""
+    if outcome.printed is not None:
+        mark = outcome.printed.mark
+        log.info("printed as FD %d on FN %s", mark.fd_number, mark.fn_number, extra=ids_of(outcome.task))
+    else:
+        log.warning("rejected: %s", outcome.refused, extra=ids_of(outcome.task))
+
+
+def ids_of(task: PrintTask) -> dict[str, str]:
+    """Return the fields of a log line about the receipt."""
+    return {**task.key._asdict(), "kkt": task.kkt}
 
 
 class Leases:
@@ -79,7 +125,7 @@ class Leases:
         outcomes = self.outcomes
 
         def operation(tx: Transaction) -> list[PrintTask]:
-            record_outcomes(tx, outcomes, self._settings.zone, self._settings.requisites)
+            record_outcomes(tx, outcomes, self._settings)
             return self._lease(tx, expected) if expected is not None else []
 
         try:
@@ -122,7 +168,7 @@ class Leases:
         for task in leased:
             found = find_recovered(tx.connection, requisite_1192(task.key))
             if (outcome := adopt_recovered(tx, task)) is not None:
-                self._record_one(outcome, tx)
+                record_outcomes(tx, [outcome], self._settings)
             elif mark_conflict(found, task) is None:  # else its row leaves it in doubt
                 unprinted.append(task)
         return unprinted
@@ -132,7 +178,7 @@ class Leases:
         while self.outcomes:
             outcome = self.outcomes[0]
             try:
-                self._journal.write(partial(self._record_one, outcome))
+                self._journal.write(partial(record_outcomes, outcomes=[outcome], settings=self._settings))
             except StorageUnavailable:
                 raise
             except Exception as error:
@@ -142,5 +188,39 @@ class Leases:
                 log_outcome(outcome)
             del self.outcomes[0]
 
-    def _record_one(self, outcome: PrintOutcome, tx: Transaction) -> None:
-        record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
+
+def adopt_recovered(tx: Transaction, task: PrintTask) -> PrintOutcome | None:
+    """Return the outcome of a receipt whose document another lane found on its storage; that waits no longer."""
+    requisite = requisite_1192(task.key)
+    document = find_recovered(tx.connection, requisite) if tx.may_be_recovered else None
+    receipt = readable(task)
+    if document is None or receipt is None or not document.could_be(receipt):
+        return None
+    forget_recovered(tx, requisite)
+    return PrintOutcome(task, printed=Printed(document.mark, print_warnings(receipt)), remark=REMARK)
+
+
+def mark_conflict(found: RecoveredDocument | None, task: PrintTask) -> str | None:
+    """Return why a document that another lane found leaves this receipt to a person, in words that follow its name."""
+    if found is None or ((receipt := readable(task)) is not None and found.could_be(receipt)):
+        return None
+    mark = found.mark
+    return f"has its mark on FD {mark.fd_number} of FN {mark.fn_number}, which is another sale: look at the paper"
+
+
+def could_be(document: StoredDocument, receipt: Receipt) -> bool:
+    """Return whether a document has the form, the operation and the total of this receipt."""
+    return (document.form, document.operation, document.total) == (receipt.form, receipt.operation, receipt.total)
+
+
+def as_printed(document: StoredDocument, receipt: Receipt) -> Printed:
+    """Return what `print_receipt` would have returned for this receipt, from its stored document."""
+    return Printed(document.mark_for(receipt), print_warnings(receipt, on_paper=document.on_paper))
+
+
+def readable(task: PrintTask) -> Receipt | None:
+    """Return the request; None where an earlier release took what this one cannot read."""
+    try:
+        return Receipt.model_validate_json(task.body)
+    except ValidationError:
+        return None

@@ -6,11 +6,9 @@ person's word. In each case the machine refuses what it knows to be wrong.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
-
-from pydantic import ValidationError
+from datetime import datetime
 
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.ffd.document import qr_text
@@ -32,12 +30,11 @@ from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import FiscalRegister, Printed, RegisterStatus, StoredDocument, UnreadableDocument
-from kkt_bridge.stages.delivery.document import RegisterRequisites
 from kkt_bridge.stages.printing.in_doubt import InDoubtResolver
-from kkt_bridge.stages.printing.outcomes import PrintOutcome, as_printed, could_be, ids_of, record_outcomes
+from kkt_bridge.stages.printing.leases import PrintOutcome, as_printed, could_be, ids_of, readable, record_outcomes
 from kkt_bridge.stages.printing.requests import Requests
 from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings
-from kkt_bridge.stages.printing.storage_reader import BlockingDocument, FiscalStorageReader
+from kkt_bridge.stages.printing.storage_reader import FiscalStorageReader
 
 log = logging.getLogger(__name__)
 
@@ -139,16 +136,15 @@ class ManualResolver:
 
         Errors: those of the register and of the journal. They are the answer of their order too.
         """
-        left, settings = {each.task.id: each for each in in_doubt}, self._settings
+        left = {each.task.id: each for each in in_doubt}
 
         def settle(order: ManualResolution | PassUnreadable) -> ManuallyResolved | None:
-            waiting, blockers = list(left.values()), self._reader.blockers
             if isinstance(order, PassUnreadable):
-                self.require_passable(order, waiting, status, blockers)
+                self._require_passable(order, left.values(), status)
                 self._reader.pass_document(order.fd_number, order.reason)
                 return None
-            settled = self.resolve(order, waiting, status, blockers)
-            self._journal.write(lambda tx: record_settled(tx, order, settled, settings.zone, settings.requisites))
+            settled = self._resolve(order, left.values(), status)
+            self._journal.write(lambda tx: _record(tx, order, settled, self._settings))
             task = settled.task
             log.warning("%s", order.remark, extra=ids_of(task))
             if left.pop(task.id, None) is None:
@@ -160,37 +156,40 @@ class ManualResolver:
         orders.serve(settle)
         return list(left.values())
 
-    def resolve(
-        self,
-        order: ManualResolution,
-        doubts: Sequence[InDoubtReceipt],
-        status: RegisterStatus,
-        blockers: Sequence[BlockingDocument] = (),
+    def _resolve(
+        self, order: ManualResolution, doubts: Iterable[InDoubtReceipt], status: RegisterStatus
     ) -> ManuallyResolved:
         """Return what the order comes to, to be recorded. Errors: SettleRefused, and those of the register."""
-        doubt = _doubt(order, doubts)
-        task = doubt.task if doubt is not None else self._waiting(order, status, blockers)
+        doubt = next((doubt for doubt in doubts if doubt.task.key == order.key), None)
+        task = doubt.task if doubt is not None else self._waiting(order, status)
         match order.decision:
             case PrintAgain(number):
-                _require_this(doubt, number)
+                assert doubt is not None  # what was never begun can only be adopted
+                if doubt.number != number:
+                    raise SettleRefused(
+                        "another_doubt",
+                        f"doubt {number} is over: receipt {task.key.receipt_id} was begun again since, and is in doubt "
+                        f"{doubt.number} now; look again whether it has a document",
+                    )
                 return ManuallyResolved(task, None)
             case AdoptFromStorage(fd_number):
-                _require_same_storage(task, fd_number, status)
+                if status.fn_number != task.fn_before:
+                    raise SettleRefused(
+                        "document_mismatch",
+                        f"printing began on fiscal storage {task.fn_before}, and {status.fn_number} is in the register "
+                        f"now: say of which one document {fd_number} is (--fn, with what its paper shows)",
+                    )
                 printed = self._read(task, _receipt(task), fd_number, status)
             case AdoptFromPaper() as paper:
                 printed = self._from_paper(task, _receipt(task), paper, status)
         return ManuallyResolved(task, printed)
 
-    def require_passable(
-        self,
-        order: PassUnreadable,
-        doubts: Sequence[InDoubtReceipt],
-        status: RegisterStatus,
-        blockers: Sequence[BlockingDocument],
+    def _require_passable(
+        self, order: PassUnreadable, doubts: Iterable[InDoubtReceipt], status: RegisterStatus
     ) -> None:
         """Raise SettleRefused where that document is not in the way, or may be that of a receipt in doubt."""
         where = f"FD {order.fd_number} of fiscal storage {order.fn_number}"
-        found = [blocker for blocker in blockers if blocker.fd_number == order.fd_number]
+        found = [blocker for blocker in self._reader.blockers if blocker.fd_number == order.fd_number]
         if status.fn_number != order.fn_number or not found:
             raise SettleRefused("not_in_the_way", f"{where} is not in the way of {self._kkt}: look at its state again")
         open_doubts = [doubt.task for doubt in doubts if not doubt.parked]
@@ -202,21 +201,18 @@ class ManualResolver:
                 "`kkt-bridge settle adopt` or `print-again`",
             )
 
-    def _waiting(
-        self, order: ManualResolution, status: RegisterStatus, blockers: Sequence[BlockingDocument]
-    ) -> PrintTask:
+    def _waiting(self, order: ManualResolution, status: RegisterStatus) -> PrintTask:
         """Return the task of a buffered receipt, where the paper is that of a document that blocks; else refuse."""
         stored = self._journal.read(lambda connection: find_receipt(connection, order.key))
         paper = order.decision
         if (
             stored is not None
-            and stored.id is not None
+            and (row_id := stored.id) is not None
             and (stored.status, stored.kkt) == (Status.BUFFERED, self._kkt)
             and isinstance(paper, AdoptFromPaper)
             and paper.fn_number == status.fn_number
-            and any(each.requisite is None and each.fd_number == paper.fd_number for each in blockers)
+            and any(each.requisite is None and each.fd_number == paper.fd_number for each in self._reader.blockers)
         ):
-            row_id = stored.id
             return self._journal.read(lambda connection: unprinted_task(connection, row_id))
         raise not_in_doubt(order.key, stored.status if stored is not None else None)
 
@@ -234,14 +230,19 @@ class ManualResolver:
                 f"({receipt.operation}) of {format_kopecks(receipt.total)}",
             )
         self._require_free(task, status.fn_number, fd_number)
-        _require_own_mark(task, document)
+        own = requisite_1192(task.key)
+        if document.requisite and document.requisite != own:
+            raise SettleRefused(
+                "document_taken",
+                f"document {fd_number} carries the mark {document.requisite} (FFD tag 1192), not {own}",
+            )
         self._require_not_earlier(task, document.at, fd_number)
         return as_printed(document, receipt)
 
     def _require_free(self, task: PrintTask, fn_number: str, fd_number: int) -> None:
         """Refuse a document that is another receipt's, or that was there before this one was begun."""
         owner = self._journal.read(lambda connection: document_owner(connection, fn_number, fd_number))
-        require_nobodys(owner, fd_number)
+        _require_nobodys(owner, fd_number)
         awaited = self._journal.read(lambda connection: recovered_owner(connection, fn_number, fd_number))
         if awaited not in {None, requisite_1192(task.key)}:
             raise SettleRefused(
@@ -268,7 +269,9 @@ class ManualResolver:
             )
 
     def _from_paper(self, task: PrintTask, receipt: Receipt, paper: AdoptFromPaper, status: RegisterStatus) -> Printed:
-        if paper.fn_number == status.fn_number and not self._is_unreadable(paper.fd_number):
+        is_here = paper.fn_number == status.fn_number
+        # Of one that the register has and cannot read, the paper is all that there is.
+        if is_here and not isinstance(self._register.read_document(paper.fd_number), UnreadableDocument):
             printed = self._read(task, receipt, paper.fd_number, status)
             if printed.mark.fiscal_sign.lstrip("0") != paper.fiscal_sign.lstrip("0"):
                 raise SettleRefused(
@@ -280,10 +283,6 @@ class ManualResolver:
         self._require_free(task, paper.fn_number, paper.fd_number)
         self._require_not_earlier(task, paper.at, paper.fd_number)
         return Printed(self._mark(receipt, paper, status))
-
-    def _is_unreadable(self, fd_number: int) -> bool:
-        """Return whether the register has it and cannot read it: then its paper is all that there is."""
-        return isinstance(self._register.read_document(fd_number), UnreadableDocument)
 
     def _mark(self, receipt: Receipt, paper: AdoptFromPaper, status: RegisterStatus) -> FiscalMark:
         at = paper.at.astimezone(self._settings.zone).isoformat(timespec="seconds")
@@ -311,51 +310,31 @@ class ManualResolver:
         )
 
 
-def record_settled(
-    tx: Transaction, order: ManualResolution, settled: ManuallyResolved, zone: tzinfo, requisites: RegisterRequisites
-) -> None:
+def _record(tx: Transaction, order: ManualResolution, settled: ManuallyResolved, settings: LaneSettings) -> None:
     """Record what a person decided as if the register had told it; the history says that it had not.
 
     Errors: SettleRefused where the document turns out to be another receipt's.
     """
+    task = settled.task
     if settled.printed is None:
-        release(tx, settled.task, order.remark)
+        release(tx, task, order.remark)
         return
     mark = settled.printed.mark
-    require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
-    task = settled.task
+    _require_nobodys(document_owner(tx.connection, mark.fn_number, mark.fd_number), mark.fd_number)
     if tx.may_be_recovered:
         forget_recovered(tx, requisite_1192(task.key))
     if task.status == Status.BUFFERED:
         hold_in_doubt(tx, task, mark.fn_number, mark.fd_number - 1)
         task = replace(task, status=Status.PRINTING)
-    record_outcomes(tx, [PrintOutcome(task, printed=settled.printed, remark=order.remark)], zone, requisites)
+    record_outcomes(tx, [PrintOutcome(task, printed=settled.printed, remark=order.remark)], settings)
 
 
-def _require_same_storage(task: PrintTask, fd_number: int, status: RegisterStatus) -> None:
-    """Refuse a bare number on another storage than the one on which printing began."""
-    if status.fn_number != task.fn_before:
-        raise SettleRefused(
-            "document_mismatch",
-            f"printing began on fiscal storage {task.fn_before}, and {status.fn_number} is in the register now: say of "
-            f"which one document {fd_number} is (--fn, with what its paper shows)",
-        )
-
-
-def _require_own_mark(task: PrintTask, document: StoredDocument) -> None:
-    """Refuse a document with a mark that is not this receipt's: it is another sale's, whosever."""
-    own = requisite_1192(task.key)
-    if document.requisite and document.requisite != own:
-        raise SettleRefused(
-            "document_taken",
-            f"document {document.fd_number} carries the mark {document.requisite} (FFD tag 1192), not {own}",
-        )
-
-
-def require_nobodys(owner: ReceiptKey | None, fd_number: int) -> None:
-    """SettleRefused where a document belongs to a receipt already."""
+def _require_nobodys(owner: ReceiptKey | None, fd_number: int) -> None:
+    """Raise SettleRefused where a document belongs to a receipt already."""
     if owner is not None:
-        raise _taken(fd_number, owner)
+        raise SettleRefused(
+            "document_taken", f"document {fd_number} belongs to receipt {owner.receipt_id} of {owner.pos_id}"
+        )
 
 
 def not_in_doubt(key: ReceiptKey, status: Status | None) -> SettleRefused:
@@ -367,36 +346,14 @@ def not_in_doubt(key: ReceiptKey, status: Status | None) -> SettleRefused:
     )
 
 
-def _doubt(order: ManualResolution, doubts: Sequence[InDoubtReceipt]) -> InDoubtReceipt | None:
-    """Return the receipt in doubt that the order is about."""
-    return next((doubt for doubt in doubts if doubt.task.key == order.key), None)
-
-
-def _require_this(doubt: InDoubtReceipt | None, number: int) -> None:
-    assert doubt is not None  # what was never begun can only be adopted
-    if doubt.number != number:
-        raise SettleRefused(
-            "another_doubt",
-            f"doubt {number} is over: receipt {doubt.task.key.receipt_id} was begun again since, and is in doubt "
-            f"{doubt.number} now; look again whether it has a document",
-        )
-
-
-def _taken(fd_number: int, owner: ReceiptKey) -> SettleRefused:
-    return SettleRefused(
-        "document_taken", f"document {fd_number} belongs to receipt {owner.receipt_id} of {owner.pos_id}"
-    )
-
-
 def _receipt(task: PrintTask) -> Receipt:
-    try:
-        return Receipt.model_validate_json(task.body)
-    except ValidationError:
+    if (receipt := readable(task)) is None:
         raise SettleRefused(
             "document_mismatch",
             f"the request of receipt {task.key.receipt_id} can no longer be read, so no document can be compared with "
             "it",
-        ) from None
+        )
+    return receipt
 
 
 def _in_words(document: StoredDocument) -> str:

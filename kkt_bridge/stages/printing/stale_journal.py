@@ -31,7 +31,7 @@ from kkt_bridge.journal.printing import IN_DOUBT_MAX, hold_in_doubt, waiting_sin
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.settings import HeldStorage, note_held_storage, storage_held_by
 from kkt_bridge.journal.transaction import Transaction
-from kkt_bridge.stages.printing.outcomes import ids_of
+from kkt_bridge.stages.printing.leases import ids_of
 
 
 class StartBarrier:

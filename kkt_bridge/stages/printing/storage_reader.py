@@ -47,7 +47,7 @@ from kkt_bridge.registers.base import (
     StoredDocument,
     UnreadableDocument,
 )
-from kkt_bridge.stages.printing.outcomes import PrintOutcome, as_printed, could_be, ids_of, readable, record_outcomes
+from kkt_bridge.stages.printing.leases import PrintOutcome, as_printed, could_be, ids_of, readable, record_outcomes
 from kkt_bridge.stages.printing.shifts import ShiftEvents
 from kkt_bridge.stages.printing.status import LaneSettings, UnreadHistory
 
@@ -442,7 +442,7 @@ class FiscalStorageReader:
         else:
             printed = as_printed(document, receipt)
             outcome = PrintOutcome(task, printed=printed, remark=REMARK if was_waiting else None)
-            record_outcomes(tx, [outcome], self._settings.zone, self._settings.requisites)
+            record_outcomes(tx, [outcome], self._settings)
             found.outcomes.append((outcome, was_waiting))
             return True
         found.blockers.append(BlockingDocument(document.fd_number, reason, document.requisite))

@@ -431,7 +431,7 @@ def test_an_order_on_a_full_disk_fails_and_changes_nothing(shop):
 def test_a_drivers_bug_is_the_answer_of_one_order_and_the_lane_goes_on(shop, monkeypatch):
     request = receipt()
     leave_unsettled(shop, request)
-    monkeypatch.setattr(shop.lane._manual, "resolve", lambda *_: 1 // 0)
+    monkeypatch.setattr(shop.lane._manual, "_resolve", lambda *_: 1 // 0)
     future = shop.lane.settle(ManualResolution(key_of(request), again(shop, request), "r"))
     shop.lane.step()
     assert shop.lane.view.problem == "internal_error"

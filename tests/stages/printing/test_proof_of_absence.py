@@ -14,8 +14,10 @@ from kkt_bridge.registers.virtual.fiscal_document import registration_of
 from kkt_bridge.registers.virtual.fiscal_storage import FiscalStorage
 from kkt_bridge.stages.printing import leases
 from kkt_bridge.stages.printing.in_doubt import ATTEMPTS_MAX
-from kkt_bridge.stages.printing.lane import FOREIGN_DOCUMENT_S
+from kkt_bridge.stages.printing.lane import FOREIGN_DOCUMENT_S, State
 from kkt_bridge.stages.printing.manual_resolution import ManualResolution, PrintAgain, SettleRefused
+
+HOUR_S = 3600
 
 
 @pytest.fixture
@@ -131,6 +133,27 @@ def test_our_mark_on_a_document_of_another_total_is_no_absence(shop, monkeypatch
     shop.restart()
     shop.print_patiently(2)
     assert shop.lane.view.problem is None, "what a person passed stays passed"
+
+
+def test_a_receipt_that_another_lane_leaves_in_doubt_keeps_a_ready_lane_from_printing_the_next(tmp_path):
+    """Its mark is on another sale on the other register's storage; its own lane has leased one before it."""
+    shop = InProcessBridge(tmp_path, registers=("kkt-1", "kkt-2"), pos={"pos-1": "kkt-1", "pos-2": "kkt-2"})
+    shop.sell(receipt())
+    shop.sell(receipt(pos_id="pos-2"), pos="pos-2")
+    shop.print_all()
+    leased, request, behind = receipt(), small_receipt(), receipt()
+    print_on(shop.registers["kkt-2"], replace(a_print_job(receipt()), requisite=requisite_1192(key_of(request))))
+    shop.clock.advance(HOUR_S)
+    shop.lane.step()
+    assert shop.lane.state is State.IDLE, "it has just been asked"
+    for each in (leased, request, behind):
+        shop.sell(each)
+    assert [shop.status(each) for each in (leased, request, behind)] == ["printing", "buffered", "buffered"]
+    shop.lanes["kkt-2"].step()
+    assert shop.status(request) == "printing"
+    shop.print_all("kkt-1")
+    assert (shop.lane.view.problem, shop.status(behind)) == ("unsettled_doubt", "buffered")
+    shop.kill()
 
 
 def test_a_receipt_whose_mark_is_on_another_sale_is_refused_only_after_a_person_has_passed_that_sale(shop, monkeypatch):
