@@ -86,7 +86,11 @@ def ffd_document(
     fields |= _people(receipt, sender_email)
     fields["items"] = [_item(item) for item in receipt.items]
     fields["totalSum"] = receipt.total  # 1020
-    fields |= _payments(receipt)
+    paid = dict.fromkeys(PAYMENT_KEYS.values(), 0)
+    for payment in receipt.payments:
+        paid[PAYMENT_KEYS[payment.type]] += payment.amount
+    paid[PAYMENT_KEYS["cash"]] -= receipt.change  # it goes out of the cash, whatever was given for it
+    fields |= paid
     fields |= vat_totals(receipt.items)
     if any(item.marking_code is not None for item in receipt.items):
         fields["checkingLabeledProdResult"] = UNCHECKED_MARKS  # 2107
@@ -143,15 +147,6 @@ def plain_quantities(document: bytes) -> bytes:
 
 def _plain(match: re.Match[bytes]) -> bytes:
     return match[1] + format(Decimal(match[2].decode()), "f").encode()
-
-
-def _payments(receipt: Receipt) -> dict[str, Kopecks]:
-    """What was kept in each way; change goes out of the cash, whatever it was given for."""
-    sums = dict.fromkeys(PAYMENT_KEYS.values(), 0)
-    for payment in receipt.payments:
-        sums[PAYMENT_KEYS[payment.type]] += payment.amount
-    sums[PAYMENT_KEYS["cash"]] -= receipt.change
-    return sums
 
 
 def _correction(correction: Correction) -> dict[str, Any]:

@@ -148,10 +148,6 @@ def _flush_disconnect(_client: Any, _userdata: Any, sock: Any) -> None:
     sock.flush()
 
 
-def _do_not_write(_client: Any, _userdata: Any, _sock: Any) -> None:
-    """Do nothing, as `on_socket_register_write`: being set, it keeps paho from writing in the middle of a callback."""
-
-
 def session_client(
     settings: MqttSettings, presence: Presence, client_id: str, protocol: MQTTProtocolVersion, dial: Dial
 ) -> SessionClient:
@@ -169,7 +165,8 @@ def session_client(
         secret = settings.password
         client.username_pw_set(settings.username, secret.get_secret_value() if secret else None)
     client.will_set(presence.topic, presence.offline, qos=1, retain=True)
-    client.on_socket_register_write = _do_not_write
+    # Being set, it keeps paho from writing in the middle of a callback.
+    client.on_socket_register_write = lambda *_: None
     client.on_socket_close = _flush_disconnect
     return client
 

@@ -26,7 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.clock import Clock
-from kkt_bridge.mqtt.birth_and_will import Presence
+from kkt_bridge.mqtt.birth_and_will import Presence, SessionTakeoverDetector
 from kkt_bridge.mqtt.holds import HoldKey, HoldKind, Holds, Occurrences, Suspects
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.mqtt.messages import Publication, SessionStatus
@@ -41,10 +41,9 @@ from kkt_bridge.mqtt.paho_client import (
     subscriptions,
 )
 from kkt_bridge.mqtt.redial import PLANNED_ENDS, STABLE_S, ConnectionEnd, MqttVersion, Redial
-from kkt_bridge.mqtt.takeover import SessionTakeoverDetector
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
-from kkt_bridge.wire.topics import Topics
+from kkt_bridge.wire.topics import Route, Topics
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 """Seconds until the CONNACK, then without a byte until the SUBACK: what the broker kept for us comes before that."""
@@ -507,7 +506,9 @@ class Session:
         )
         if len(payload) > REQUEST_BYTES_MAX:
             incoming = incoming.cut_to(ID_SOUGHT_BYTES)
-        self._warnings.check(topic, incoming.response_topic)
+        route = self._topics.route(topic)
+        if route is None or incoming.response_topic is not None:
+            self._warnings.check(topic, route, incoming.response_topic)
         if self._phase is Phase.ONLINE:
             self._inbox.put(incoming)
         elif len(self._before_suback) < self._settings.receive_maximum or message.qos:
@@ -633,9 +634,8 @@ class MessageWarnings:
         self.unroutable = Occurrences()
         """Messages on topics that are none of the bridge's own."""
 
-    def check(self, topic: str, response_topic: str | None) -> None:
-        """Check a message that was received."""
-        route = self._topics.route(topic)
+    def check(self, topic: str, route: Route | None, response_topic: str | None) -> None:
+        """Check a message that was received on a foreign topic, or with a response topic."""
         if route is None:
             self.unroutable = Occurrences(self.unroutable.count + 1, topic[:200])
             if self._is_news("topic", topic):

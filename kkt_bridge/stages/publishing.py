@@ -231,7 +231,15 @@ class Publisher:
 
     def step(self) -> float | None:
         """Hand over what is due. A journal that cannot be read must not silence the session: it has the same thread."""
-        self._forget_delivered()
+        # What the broker has need not be sent again; if this is lost in a crash, it is sent twice.
+        told_to = 0
+        while self._events and self._events[0].acknowledged:
+            told_to = self._events.popleft().last_step
+        if told_to:
+            self._journal.post(lambda tx: set_steps_published(tx, told_to))
+        if self._delivered:
+            delivered, self._delivered = self._delivered, []
+            self._journal.post(lambda tx: forget_messages(tx, delivered))
         if not self._link.online:
             return None
         if self._clock.monotonic() < self._unreadable_until:
@@ -369,17 +377,6 @@ class Publisher:
         else:
             sent.acknowledged = True
         return sent
-
-    def _forget_delivered(self) -> None:
-        """What the broker has need not be sent again; if this is lost in a crash, it is sent twice."""
-        published = 0
-        while self._events and self._events[0].acknowledged:
-            published = self._events.popleft().last_step
-        delivered, self._delivered = self._delivered, []
-        if delivered:
-            self._journal.post(lambda tx: forget_messages(tx, delivered))
-        if published:
-            self._journal.post(lambda tx: set_steps_published(tx, published))
 
 
 def _divided(steps: list[Step]) -> tuple[list[Step], list[Step]]:

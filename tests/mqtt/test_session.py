@@ -1126,8 +1126,8 @@ def test_messages_for_nobody_and_answers_that_go_elsewhere_are_said_once(bench, 
     bench.receive(3)
     assert caplog.text.count("outside of its own branch") == 1
     assert bench.session.status.unroutable.count == 0
-    bench.session._warnings.check("kkt/v1/store/017/pos/pos-1/receipt", None)
-    bench.session._warnings.check("kkt/v1/store/017/pos/pos-1/receipt", None)
+    bench.session._warnings.check("kkt/v1/store/017/pos/pos-1/receipt", None, None)
+    bench.session._warnings.check("kkt/v1/store/017/pos/pos-1/receipt", None, None)
     assert caplog.text.count("is no topic of this bridge") == 1
     assert bench.session.status.unroutable == Occurrences(2, "kkt/v1/store/017/pos/pos-1/receipt")
 
