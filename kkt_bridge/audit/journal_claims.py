@@ -89,21 +89,17 @@ def _read(connection: sqlite3.Connection) -> JournalClaims:
         counts[kkt, DLQ] = dead
     figures = connection.execute("SELECT kkt, name, value FROM figures WHERE kkt != '' AND value != 0")
     return JournalClaims(
-        claims=chain(_purged(connection), _live(connection)),
+        claims=chain(
+            (Claim(*summary_of(row), attempts=None, document=None) for row in connection.execute(SUMMARY_SQL)),
+            (
+                Claim(ReceiptKey(pos_id, receipt_id), kkt, Status(status), *rest)
+                for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE, (REMARK,))
+            ),
+        ),
         recovered=connection.execute("SELECT requisite, fn_number, fd_number FROM recovered"),
         kept_counts={(kkt, name): value for kkt, name, value in figures},
         true_counts=counts,
     )
-
-
-def _live(connection: sqlite3.Connection) -> Iterator[Claim]:
-    for pos_id, receipt_id, kkt, status, *rest in connection.execute(_LIVE, (REMARK,)):
-        yield Claim(ReceiptKey(pos_id, receipt_id), kkt, Status(status), *rest)
-
-
-def _purged(connection: sqlite3.Connection) -> Iterator[Claim]:
-    for row in connection.execute(SUMMARY_SQL):
-        yield Claim(*summary_of(row), attempts=None, document=None)
 
 
 _LIVE = """

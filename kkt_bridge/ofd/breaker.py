@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final, Literal
 
 import pybreaker
@@ -96,7 +95,7 @@ class Breaker:
         """An attempt failed through no fault of a document; one that ends when it is open already changes nothing."""
         if self.state != "open":
             with suppress(_Failure):
-                self._breaker.call(partial(_raise, error))
+                self._breaker.call(_raise, error)
 
 
 class _Failure(Exception):

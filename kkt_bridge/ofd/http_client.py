@@ -424,7 +424,10 @@ class OfdHttp:
         step_s = self._options.timeout_s
         try:
             async with asyncio.timeout(step_s):
-                transport, received = await self._open(first, self._tls if self._proxy is None else None)
+                tls = self._tls if self._proxy is None else None
+                transport, received = await asyncio.get_running_loop().create_connection(
+                    _ReceiveBuffer, first.host, first.port, ssl=tls, server_hostname=first.host if tls else None
+                )
         except TimeoutError:
             raise LineError(f"no connection to {first.host_and_port} within {step_s:g} s") from None
         if self._proxy is not None and self._tls is not None:
@@ -435,11 +438,6 @@ class OfdHttp:
                 raise
         self.last_peer_certificate = transport.get_extra_info("peercert")
         return _Connection(transport, received)
-
-    async def _open(self, address: OfdAddress, tls: ssl.SSLContext | None) -> tuple[asyncio.Transport, _ReceiveBuffer]:
-        return await asyncio.get_running_loop().create_connection(
-            _ReceiveBuffer, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
-        )
 
     async def _through_the_proxy(self, connection: _Connection, tls: ssl.SSLContext) -> asyncio.Transport:
         """Open a tunnel (RFC 9110 section 9.3.6), and TLS inside it."""

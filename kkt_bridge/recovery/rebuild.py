@@ -168,7 +168,9 @@ def _build(
     journal = Journal(database, clock)
     journal.open()
     _record_adopted(journal, plan, settings)
-    _insert_awaited(journal, list(plan.awaited.values()))
+    awaited = list(plan.awaited.values())
+    for start in range(0, len(awaited), _BATCH):
+        journal.write(partial(_insert_batch, awaited[start : start + _BATCH]))
     journal.close()
     return made, _outcome(source, saved, plan, {storage.fn_number for storage in storages})
 
@@ -269,11 +271,6 @@ def _record_adopted(journal: Journal, plan: RecoveryPlan, settings: Settings) ->
             tx.publish(task.reply_topic, reply.payload(), task.correlation)  # noqa: B023
 
         journal.write(operation)
-
-
-def _insert_awaited(journal: Journal, documents: Sequence[RecoveredDocument]) -> None:
-    for start in range(0, len(documents), _BATCH):
-        journal.write(partial(_insert_batch, documents[start : start + _BATCH]))
 
 
 def _insert_batch(documents: Sequence[RecoveredDocument], tx: Transaction) -> None:

@@ -74,10 +74,11 @@ def _give_to(path: Path, owner: os.stat_result) -> None:
 def _move_aside(journal: Path, generations: frozenset[str]) -> list[str]:
     if journal.exists():
         target = quarantine(journal, mark=REPLACED)
-        return [target.name, *(_names_beside(target))]
+        beside = (target.with_name(target.name + suffix) for suffix in COMPANIONS)
+        return [target.name, *(path.name for path in beside if path.exists())]
     # What was interrupted is finished; a log of anything else keeps to itself.
-    if (beside := all_quarantined(journal)) and _is_of(beside[-1], generations):
-        move_companions(journal, beside[-1])
+    if (aside := all_quarantined(journal)) and _is_of(aside[-1], generations):
+        move_companions(journal, aside[-1])
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
     for suffix in COMPANIONS:
@@ -93,8 +94,3 @@ def _is_of(database: Path, generations: frozenset[str]) -> bool:
         return generation_without_log(database) in generations
     except sqlite3.Error:
         return False
-
-
-def _names_beside(database: Path) -> list[str]:
-    beside = (database.with_name(database.name + suffix) for suffix in COMPANIONS)
-    return [path.name for path in beside if path.exists()]

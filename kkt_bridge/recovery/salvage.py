@@ -8,7 +8,7 @@ could not have been written by this program is left out.
 import heapq
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,14 +182,8 @@ def _read_table(connection: sqlite3.Connection, shape: _Shape) -> tuple[list[Row
             continue
         for part in ((low, middle), (middle, high)):
             heapq.heappush(gaps, (part[0] - part[1], *part))
-    rows = [found[key] for key in sorted(found)]
-    return rows, left + _joined(gaps)
-
-
-def _joined(gaps: list[tuple[int, int, int]]) -> int:
-    """Count these gaps, neighbours as one."""
-    ends = {high for _, _, high in gaps}
-    return sum(low not in ends for _, low, _ in gaps)
+    ends = {high for _, _, high in gaps}  # neighbours count as one gap
+    return [found[key] for key in sorted(found)], left + sum(low not in ends for _, low, _ in gaps)
 
 
 def _read_range(
@@ -215,7 +209,8 @@ def _walk(
     )
     last: int | None = None
     try:
-        for row in _rows(connection.execute(query, [table.pack(low), table.pack(high)]), shape):
+        for values in connection.execute(query, [table.pack(low), table.pack(high)]):
+            row = dict(zip(shape.columns, values, strict=True)) | shape.lacking
             key = table.unpack(row[table.key])
             last = key
             if is_valid_row(table.name, row):
@@ -223,8 +218,3 @@ def _walk(
     except (sqlite3.Error, TypeError, ValueError, OverflowError):
         return False, last
     return True, last
-
-
-def _rows(cursor: sqlite3.Cursor, shape: _Shape) -> Iterator[Row]:
-    for values in cursor:
-        yield dict(zip(shape.columns, values, strict=True)) | shape.lacking

@@ -25,7 +25,6 @@ from kkt_bridge.journal.retention import (
     space_of,
     vacuum,
 )
-from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.settings import RetentionSettings
 
 BATCH_MAX: Final = 8
@@ -71,7 +70,7 @@ class Housekeeping:
         """Flush what was posted; do a step of a round if it is time."""
         try:
             if self._journal.failing:
-                self._journal.write(_nothing)  # only a commit shows that the disk is well again
+                self._journal.write(lambda _tx: None)  # only a commit shows that the disk is well again
             self._journal.flush()
             return self._go_on()
         except StorageUnavailable:  # the journal's own health says so
@@ -101,16 +100,14 @@ class Housekeeping:
             limits, behind = self._limits(), after
             page = self._journal.read(lambda c: aged_receipts(c, limits, behind, LOOK_MAX))  # noqa: B023 (run at once)
             for first in range(0, len(page.aged), BATCH_MAX):
-                self._purge_batch(limits, page.aged[first : first + BATCH_MAX])
+                aged = page.aged[first : first + BATCH_MAX]
+                expired = self._journal.write(lambda tx: purge_receipts(tx, limits, aged))  # noqa: B023 (run at once)
+                if expired:
+                    log.warning("dead letters that nobody requeued or discarded in time have expired: %d", expired)
                 yield
             if not page.aged:
                 yield
             after = page.after
-
-    def _purge_batch(self, limits: PurgeLimits, aged: list[int]) -> None:
-        expired = self._journal.write(lambda tx: purge_receipts(tx, limits, aged))
-        if expired:
-            log.warning("dead letters that nobody requeued or discarded in time have expired: %d", expired)
 
     def _purge_records(self, trace: ExpiringRecords) -> Iterator[None]:
         limits = self._limits()
@@ -141,7 +138,3 @@ class Housekeeping:
 
 def _is_free(space: Space, part: float) -> bool:
     return space.free > FREE_PAGES_MIN and space.free > space.pages * part
-
-
-def _nothing(_tx: Transaction) -> None:
-    """A commit for its own sake."""

@@ -80,19 +80,15 @@ class DocumentFile:
         while chunk := os.pread(self._fd, _CHUNK, offset):
             ends.extend(offset + feed.end() for feed in _LINE_FEED.finditer(chunk))
             offset += len(chunk)
-        self._check_is_ours()
+        # Nothing is cut off a file that is not a fiscal storage.
+        if not _FIRST_BYTES.startswith(os.pread(self._fd, len(_FIRST_BYTES), 0)):
+            raise _not_a_storage(self._path)
         self._ends = ends
         if len(self):
             self.read(len(self))  # its number counts all the others
         if offset > ends[-1]:
             _log.warning("%s: cut off %d bytes of a torn last document", self._path, offset - ends[-1])
             os.ftruncate(self._fd, ends[-1])
-
-    def _check_is_ours(self) -> None:
-        """Nothing is cut off a file that is not a fiscal storage."""
-        head = os.pread(self._fd, len(_FIRST_BYTES), 0)
-        if not _FIRST_BYTES.startswith(head):
-            raise _not_a_storage(self._path)
 
     def __len__(self) -> int:
         """Return the number of documents, which is also the last one's."""

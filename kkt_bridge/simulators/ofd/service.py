@@ -113,9 +113,12 @@ class OfdService:
         self._faults = FaultBoard()
         self._routes: dict[str, dict[str, Callable[[HttpRequest], HttpResponse]]] = {
             RECEIPT_PATH: {"POST": self._take},
-            HEALTH_PATH: {"GET": self._health},
+            HEALTH_PATH: {"GET": lambda _request: HttpResponse(200, {"status": "ok"})},
             "/_received": {"GET": self._received},
-            "/_faults": {"GET": self._show_faults, "PUT": self._set_faults},
+            "/_faults": {
+                "GET": lambda _request: HttpResponse(200, self._faults.current.as_json()),
+                "PUT": self._set_faults,
+            },
         }
 
     def answer(self, request: HttpRequest) -> HttpResponse:
@@ -206,15 +209,9 @@ class OfdService:
             dropped=self._faults.spend("drop_answers_next"),
         )
 
-    def _health(self, _request: HttpRequest) -> HttpResponse:
-        return HttpResponse(200, {"status": "ok"})
-
     def _received(self, request: HttpRequest) -> HttpResponse:
         query = parse_qs(request.target.partition("?")[2])
         return HttpResponse(200, self._ledger.as_json(full=query.get("full", ["0"])[-1] not in ("0", "false")))
-
-    def _show_faults(self, _request: HttpRequest) -> HttpResponse:
-        return HttpResponse(200, self._faults.current.as_json())
 
     def _set_faults(self, request: HttpRequest) -> HttpResponse:
         try:

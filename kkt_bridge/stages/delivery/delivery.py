@@ -187,7 +187,10 @@ class Delivery:
         """Do the next action; return how long to wait. Errors: StorageUnavailable."""
         action, sync = next_action(self._situation()), self._sync
         if sync is None and action is not Action.AWAIT_PAUSE_END:
-            self._end_waits()
+            # Those whose back-off is over become ready.
+            first_ms = self._journal.read(next_wait_ends_steady_ms)
+            if first_ms is not None and first_ms <= self._journal.steady_ms():
+                self._journal.write(end_waiting)
         match action:
             case Action.BEGIN_SYNC | Action.CONTINUE_SYNC:
                 assert sync is not None
@@ -499,12 +502,6 @@ class Delivery:
             if self._under_way() >= UNDER_WAY_MAX:
                 return
             yield lane
-
-    def _end_waits(self) -> None:
-        """Make documents ready whose back-off is over."""
-        first = self._journal.read(next_wait_ends_steady_ms)
-        if first is not None and first <= self._journal.steady_ms():
-            self._journal.write(end_waiting)
 
     # -- how long to wait, in seconds ---------------------------------------------------------------------
 
