@@ -81,7 +81,10 @@ def answered_id(payload: bytes) -> bytes | None:
 
 
 class Connection:
-    """A paho client without a thread: its owner reads and writes it. Subscribed once made; never reconnects."""
+    """A paho client without a thread: its owner reads and writes it. Subscribed once made; never reconnects.
+
+    The tests' client would not do: its thread and what it keeps of each message would be part of the figures.
+    """
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 A broker that is killed may lose what it has acknowledged since its last save, so a PUBACK is no reason to
 stop asking: the README tells this to everyone who programs a POS. While the broker is spared the terminals
-are *patient*: they send once and wait, so that whatever the bridge lost would stay lost.
+are *patient*: they send once and wait, so that whatever the bridge lost would stay lost. The client is the
+program's own, which says when a connection is lost; the tests' `MqttClient` would come back unnoticed.
 """
 
 import json

@@ -1,14 +1,9 @@
 """The broker goes and comes back; the bridge goes and comes back; messages come twice, late, retained."""
 
-import json
-import threading
-from contextlib import contextmanager
-
-import paho.mqtt.client as mqtt
 import pytest
 from support.brokers import AmqttProcess, MosquittoProcess
 from support.lossy_line import LossyLine
-from support.mqtt_client import MqttClient
+from support.mqtt_client import MQTT_3_1_1, MqttClient
 from support.processes import wait_until
 from support.receipts import encoded, receipt, small_receipt
 from support.world import World
@@ -53,38 +48,28 @@ def test_a_broker_that_forgot_everything_is_told_everything_again(own_world):
     assert own_world.done("status")["online"] == born
 
 
-@contextmanager
-def lasting_pos(broker, topic):
-    """A POS as it should be: its session outlives a connection, so that no reply can be missed."""
-    heard = []
-    pos = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="pos-1", clean_session=False)
-    pos.reconnect_delay_set(1, 1)
-    pos.on_message = lambda _pos, _data, message: heard.append(json.loads(message.payload))
-    pos.on_connect = lambda *_: pos.subscribe(topic, 1)
-    subscribed = threading.Event()
-    pos.on_subscribe = lambda *_: subscribed.set()
-    pos.connect(broker.host, broker.port)
-    pos.loop_start()
-    try:
-        assert subscribed.wait(10)
-        yield heard
-    finally:
-        pos.disconnect()
-        pos.loop_stop()
-
-
 def test_what_was_printed_while_the_broker_was_away_is_told_when_it_is_back(make_world, tmp_path):
     with MosquittoProcess(tmp_path / "broker") as broker:
         world = make_world(broker=broker, print_time_s=1.0)
         world.sees_everything = False
-        with lasting_pos(broker, f"{world.branch}/pos/pos-1/reply") as heard:
+        # A POS as it should be: its session outlives a connection, so that no reply can be missed.
+        with MqttClient(
+            broker.host,
+            broker.port,
+            [f"{world.branch}/pos/pos-1/reply"],
+            client_id="pos-1",
+            protocols=MQTT_3_1_1,
+            clean=False,
+        ) as pos:
             receipt_id = world.publish_receipt()
             world.wait_status(receipt_id, "printing")
             broker.stop()
             wait_until(lambda: (world.at_ofd(receipt_id) or {}).get("times") == 1, 20, "the OFD to have it meanwhile")
             broker.start()
-            wait_until(lambda: any(reply["status"] == "printed" for reply in heard), 20, "the final reply")
-        assert {reply["receipt_id"] for reply in heard} == {receipt_id}
+            wait_until(
+                lambda: any(reply.content["status"] == "printed" for reply in pos.messages), 20, "the final reply"
+            )
+        assert {reply.content["receipt_id"] for reply in pos.messages} == {receipt_id}
         assert len(world.documents_of(receipt_id)) == 1
 
 

@@ -1,4 +1,4 @@
-"""What the bridge needs of a broker, asked of both; then what is the embedded one's own."""
+"""The bridge's needs of a broker, asked of both; then the embedded one's own behaviour."""
 
 import json
 import logging
@@ -16,7 +16,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support.brokers import EMBEDDED, AmqttProcess, MosquittoProcess, free_port
+from support.brokers import EMBEDDED, HOST, AmqttProcess, MosquittoProcess, free_port
+from support.mqtt_client import MQTT_3_1_1, MqttClient
 from support.processes import wait_until
 from websockets.sync.client import connect as connect_web
 
@@ -59,59 +60,22 @@ def topic(request):
     return f"test/{request.node.name.replace('#', '-')}"
 
 
-@contextmanager
-def party(broker, client_id, *, web=False, clean=True, will=None, manual_ack=False):
-    """A connected client; `received` has its messages, leaving ends it with DISCONNECT."""
-    client = mqtt.Client(
-        mqtt.CallbackAPIVersion.VERSION2,
-        client_id,
-        clean_session=clean,
+def party(broker, client_id, *, web=False, **options):
+    """A client with MQTT 3.1.1 that does not come back; entering connects it, leaving ends it with DISCONNECT."""
+    return MqttClient(
+        HOST,
+        broker.ws_port if web else broker.port,
+        client_id=client_id,
+        protocols=MQTT_3_1_1,
         transport="websockets" if web else "tcp",
-        manual_ack=manual_ack,
         reconnect_on_failure=False,
+        **options,
     )
-    client.max_inflight_messages_set(1000)
-    client.received, client.flags, client.lost = [], [], []
-    client.on_message = lambda _client, _data, message: client.received.append(message)
-    client.on_connect = lambda _client, _data, flags, *_: client.flags.append(flags)
-    client.on_disconnect = lambda _client, _data, _flags, reason, _properties: client.lost.append(reason)
-    if will:
-        client.will_set(*will)
-    client.connect("127.0.0.1", broker.ws_port if web else broker.port)
-    client.loop_start()
-    try:
-        wait_until(lambda: bool(client.flags), SOON_S, f"CONNACK for {client_id}")
-        yield client
-    finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def subscribe(client, topic_filter, qos=1):
-    answered = []
-    client.on_subscribe = lambda _client, _data, mid, reasons, _properties: answered.append((mid, reasons))
-    _, mid = client.subscribe(topic_filter, qos)
-    wait_until(lambda: mid in [one for one, _ in answered], SOON_S, f"SUBACK for {topic_filter}")
-    granted = [reason.value for one, reasons in answered if one == mid for reason in reasons]
-    assert max(granted) <= qos
-    return granted
-
-
-def publish(client, topic, payload, *, retain=False):
-    message = client.publish(topic, payload, qos=1, retain=retain)
-    message.wait_for_publish(SOON_S)
-    assert message.is_published()
-
-
-def payloads(client, count):
-    """What the client received, once it is as much as that."""
-    wait_until(lambda: len(client.received) >= count, SOON_S, f"{count} messages, {len(client.received)} came")
-    return [message.payload for message in client.received]
 
 
 def cut(client):
     """End the client's connection without DISCONNECT."""
-    line = client.socket()
+    line = client.paho.socket()
     getattr(line, "_socket", line).shutdown(socket.SHUT_RDWR)
 
 
@@ -167,45 +131,45 @@ def raw_line(broker, web):
 
 def test_a_message_passes_at_qos_1_from_each_listener_to_each(broker, web, topic):
     with party(broker, "pos", web=web) as pos, party(broker, "here", web=web) as here, party(broker, "there") as there:
-        subscribe(here, topic)
-        subscribe(there, topic)
-        publish(pos, topic, b"receipt")
+        here.subscribe(topic)
+        there.subscribe(topic)
+        pos.publish(topic, b"receipt")
         for receiver in (here, there):
-            assert payloads(receiver, 1) == [b"receipt"]
-            assert (receiver.received[0].qos, receiver.received[0].retain) == (1, False)
+            assert receiver.payloads(1) == [b"receipt"]
+            assert (receiver.messages[0].qos, receiver.messages[0].retain) == (1, False)
 
 
 def test_the_largest_payload_passes_unchanged(broker, web, topic):
     largest, a_little_more = os.urandom(256 * 1024), os.urandom(300 * 1024)
     with party(broker, "pos", web=web) as pos, party(broker, "bridge") as bridge:
-        subscribe(bridge, topic)
-        publish(pos, topic, largest)
-        publish(pos, topic, a_little_more)
-        assert payloads(bridge, 2) == [largest, a_little_more]
+        bridge.subscribe(topic)
+        pos.publish(topic, largest)
+        pos.publish(topic, a_little_more)
+        assert bridge.payloads(2) == [largest, a_little_more]
 
 
 def test_a_retained_message_greets_later_subscribers_until_it_is_cleared(broker, web, topic):
     with party(broker, "bridge") as bridge, party(broker, "early", web=web) as early:
-        publish(bridge, topic, b"state", retain=True)
-        subscribe(early, topic)
-        assert payloads(early, 1) == [b"state"]
-        assert early.received[0].retain
-        publish(bridge, topic, b"", retain=True)
-        assert payloads(early, 2) == [b"state", b""]
+        bridge.publish(topic, b"state", retain=True)
+        early.subscribe(topic)
+        assert early.payloads(1) == [b"state"]
+        assert early.messages[0].retain
+        bridge.publish(topic, b"", retain=True)
+        assert early.payloads(2) == [b"state", b""]
         with party(broker, "late", web=web) as late:
-            subscribe(late, topic)
-            publish(bridge, topic, b"now")
-            assert payloads(late, 1) == [b"now"]
+            late.subscribe(topic)
+            bridge.publish(topic, b"now")
+            assert late.payloads(1) == [b"now"]
 
 
 def test_a_retained_message_comes_to_nobody_who_did_not_subscribe(broker, topic):
     with party(broker, "bridge") as bridge, party(broker, "dashboard") as dashboard:
-        publish(bridge, topic, b"state", retain=True)
-        subscribe(dashboard, "test/#")
+        bridge.publish(topic, b"state", retain=True)
+        dashboard.subscribe("test/#")
         with party(broker, "pos") as pos:
-            subscribe(pos, f"{topic}/reply")
-            publish(bridge, f"{topic}/reply", b"reply")
-            assert payloads(pos, 1) == [b"reply"]
+            pos.subscribe(f"{topic}/reply")
+            bridge.publish(f"{topic}/reply", b"reply")
+            assert pos.payloads(1) == [b"reply"]
 
 
 def test_the_will_of_a_killed_client_is_published_and_retained(broker, web):
@@ -214,57 +178,57 @@ def test_the_will_of_a_killed_client_is_published_and_retained(broker, web):
         arguments = [sys.executable, "-c", DOOMED_CLIENT, str(port), transport]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE) as doomed:
             assert doomed.stdout.readline() == b"connected\n"
-            subscribe(dashboard, "kkt/v1/store/state/online")
-            dashboard.received.clear()
+            dashboard.subscribe("kkt/v1/store/state/online")
+            dashboard.messages.clear()
             doomed.kill()
         wait_until(
-            lambda: any(not message.retain for message in dashboard.received), SOON_S, "the will as a live message"
+            lambda: any(not message.retain for message in dashboard.messages), SOON_S, "the will as a live message"
         )
-        assert dashboard.received[-1].payload == b'{"online": false}'
+        assert dashboard.messages[-1].payload == b'{"online": false}'
     with party(broker, "later") as later:
-        subscribe(later, "kkt/v1/store/state/online")
-        assert payloads(later, 1) == [b'{"online": false}']
+        later.subscribe("kkt/v1/store/state/online")
+        assert later.payloads(1) == [b'{"online": false}']
 
 
 def test_the_will_of_a_reset_connection_is_published(broker, topic):
     with party(broker, "dashboard") as dashboard:
-        subscribe(dashboard, topic)
+        dashboard.subscribe(topic)
         with socket.create_connection(("127.0.0.1", broker.port)) as line:
             line.sendall(connect_packet("reset", 60, topic))
             assert line.recv(4) == b"\x20\x02\x00\x00"
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert payloads(dashboard, 1) == [b"gone"]
+        assert dashboard.payloads(1) == [b"gone"]
 
 
 def test_the_will_of_a_client_that_falls_silent_is_published(broker, topic):
     with party(broker, "dashboard") as dashboard:
-        subscribe(dashboard, topic)
+        dashboard.subscribe(topic)
         with socket.create_connection(("127.0.0.1", broker.port)) as line:
             line.sendall(connect_packet("silent", 1, topic))
-            assert payloads(dashboard, 1) == [b"gone"]
+            assert dashboard.payloads(1) == [b"gone"]
 
 
 def test_the_will_of_a_client_that_says_goodbye_is_not_published(broker, web, topic):
     with party(broker, "dashboard") as dashboard:
-        subscribe(dashboard, topic)
+        dashboard.subscribe(topic)
         with party(broker, "polite", web=web, will=(topic, b"gone", 1)):
             pass
-        publish(dashboard, topic, b"still here")
-        assert payloads(dashboard, 1) == [b"still here"]
+        dashboard.publish(topic, b"still here")
+        assert dashboard.payloads(1) == [b"still here"]
 
 
 def test_what_comes_while_a_persistent_client_is_away_is_delivered_on_its_return(broker, web, topic):
     with party(broker, "away", web=web, clean=False) as away:
-        assert not away.flags[0].session_present
-        subscribe(away, topic)
+        assert not away.session_present
+        away.subscribe(topic)
     with party(broker, "pos") as pos:
         for number in range(3):
-            publish(pos, topic, b"%d" % number)
+            pos.publish(topic, b"%d" % number)
     with party(broker, "away", web=web, clean=False) as back:
-        assert payloads(back, 3) == [b"0", b"1", b"2"]
-        assert back.flags[0].session_present
-        assert not any(message.retain for message in back.received)
-        assert {message.qos for message in back.received} == {1}
+        assert back.payloads(3) == [b"0", b"1", b"2"]
+        assert back.session_present
+        assert not any(message.retain for message in back.messages)
+        assert {message.qos for message in back.messages} == {1}
     with party(broker, "away", clean=True):
         pass
 
@@ -272,31 +236,29 @@ def test_what_comes_while_a_persistent_client_is_away_is_delivered_on_its_return
 def test_a_long_queue_is_delivered_whole_and_in_order(broker, topic):
     expected = [b"%d" % number for number in range(IN_FLIGHT_LIMIT + 500)]
     with party(broker, "queue", clean=False) as away:
-        subscribe(away, topic)
+        away.subscribe(topic)
     with party(broker, "pos") as pos:
-        for sent in [pos.publish(topic, payload, qos=1) for payload in expected]:
-            sent.wait_for_publish(SOON_S)
+        pos.publish_all((topic, payload) for payload in expected)
     with party(broker, "queue", clean=False) as back:
-        assert payloads(back, len(expected)) == expected
+        assert back.payloads(len(expected)) == expected
     with party(broker, "queue", clean=True):
         pass
 
 
 def test_what_was_not_acknowledged_is_delivered_again(broker, web, topic):
     with party(broker, "bridge", web=web, clean=False, manual_ack=True) as bridge, party(broker, "pos") as pos:
-        subscribe(bridge, topic)
-        publish(pos, topic, b"kept")
-        publish(pos, topic, b"taken")
-        assert payloads(bridge, 2) == [b"kept", b"taken"]
-        taken = bridge.received[1]
-        bridge.ack(taken.mid, taken.qos)
-        publish(bridge, f"{topic}/behind", b"its PUBACK shows that the broker has the one before")
+        bridge.subscribe(topic)
+        pos.publish(topic, b"kept")
+        pos.publish(topic, b"taken")
+        assert bridge.payloads(2) == [b"kept", b"taken"]
+        bridge.acknowledge(bridge.messages[1])
+        bridge.publish(f"{topic}/behind", b"its PUBACK shows that the broker has the one before")
         cut(bridge)
-        wait_until(lambda: bool(bridge.lost), SOON_S, "the end of the first connection")
+        wait_until(lambda: bridge.losses, SOON_S, "the end of the first connection")
     with party(broker, "bridge", web=web, clean=False) as back, party(broker, "pos") as pos:
-        publish(pos, topic, b"new")
-        assert payloads(back, 2) == [b"kept", b"new"]
-        assert back.received[0].dup
+        pos.publish(topic, b"new")
+        assert back.payloads(2) == [b"kept", b"new"]
+        assert back.messages[0].dup
     with party(broker, "bridge", clean=True):
         pass
 
@@ -307,22 +269,22 @@ def test_nothing_is_lost_while_a_client_loses_its_line_again_and_again(broker, w
         for number in range(rounds):
             # Every second time the former connection still stands when the next one takes over.
             bridge = lines.enter_context(party(broker, "shaky", web=web, clean=False, manual_ack=True))
-            subscribe(bridge, topic)
+            bridge.subscribe(topic)
             before = len(seen)
-            bridge.on_message = lambda client, _data, message: (
+            bridge.paho.on_message = lambda client, _data, message: (
                 seen.append(int(message.payload)),
                 client.ack(message.mid, message.qos),
             )
             for payload in range(each * number, each * (number + 1)):
-                pos.publish(topic, b"%d" % payload, qos=1)
+                pos.post(topic, b"%d" % payload)
             wait_until(lambda count=before: len(seen) > count + each // 2, SOON_S, "half of a round's messages")
             if number % 2:
                 cut(bridge)
         with party(broker, "shaky", web=web, clean=False) as last:
-            last.on_message = lambda _client, _data, message: seen.append(int(message.payload))
+            last.paho.on_message = lambda _client, _data, message: seen.append(int(message.payload))
             everything = set(range(rounds * each))
             wait_until(
-                lambda: everything.issubset([*seen, *(int(one.payload) for one in last.received)]), SOON_S, "all"
+                lambda: everything.issubset([*seen, *(int(one.payload) for one in last.messages)]), SOON_S, "all"
             )
     with party(broker, "shaky", clean=True):
         pass
@@ -332,17 +294,17 @@ def test_nothing_is_lost_while_a_client_loses_its_line_again_and_again(broker, w
 def test_a_second_connection_of_one_client_takes_over_from_the_first(broker, clean, topic):
     will = (f"{topic}/online", b"false", 1, True)
     with party(broker, "pos") as pos, party(broker, "bridge", clean=clean, will=will) as first:
-        subscribe(first, topic)
+        first.subscribe(topic)
         with party(broker, "bridge", clean=clean, will=will) as second:
-            publish(second, f"{topic}/online", b"true", retain=True)
-            wait_until(lambda: bool(first.lost), SOON_S, "the end of the first connection")
+            second.publish(f"{topic}/online", b"true", retain=True)
+            wait_until(lambda: first.losses, SOON_S, "the end of the first connection")
             if clean:
-                subscribe(second, topic)
-            publish(pos, topic, b"receipt")
-            assert payloads(second, 1) == [b"receipt"]
-            assert not first.received
-            subscribe(pos, f"{topic}/online")
-            assert payloads(pos, 1) == [b"true"]
+                second.subscribe(topic)
+            pos.publish(topic, b"receipt")
+            assert second.payloads(1) == [b"receipt"]
+            assert not first.messages
+            pos.subscribe(f"{topic}/online")
+            assert pos.payloads(1) == [b"true"]
     with party(broker, "bridge", clean=True):
         pass
 
@@ -351,12 +313,12 @@ def test_a_session_is_kept_though_the_client_was_there_with_a_clean_one_before(b
     with party(broker, "mended", clean=True):
         pass
     with party(broker, "mended", clean=False) as kept:
-        assert not kept.flags[0].session_present
-        subscribe(kept, topic)
+        assert not kept.session_present
+        kept.subscribe(topic)
     with party(broker, "pos") as pos:
-        publish(pos, topic, b"receipt")
+        pos.publish(topic, b"receipt")
     with party(broker, "mended", clean=False) as back:
-        assert payloads(back, 1) == [b"receipt"]
+        assert back.payloads(1) == [b"receipt"]
     with party(broker, "mended", clean=True):
         pass
 
@@ -401,23 +363,21 @@ def test_other_levels_than_3_1_1_get_return_code_1_and_the_end(amqtt, connect):
 
 def test_qos_2_is_granted_as_qos_1(amqtt, topic):
     with party(amqtt, "bridge") as bridge, party(amqtt, "pos") as pos:
-        assert subscribe(bridge, topic, qos=2) == [1]
-        sent = pos.publish(topic, b"receipt", qos=2)
-        sent.wait_for_publish(SOON_S)
-        assert payloads(bridge, 1) == [b"receipt"]
-        assert bridge.received[0].qos == 1
+        assert bridge.subscribe(topic, qos=2) == [1]
+        pos.publish(topic, b"receipt", qos=2)
+        assert bridge.payloads(1) == [b"receipt"]
+        assert bridge.messages[0].qos == 1
 
 
 def test_a_client_that_does_not_acknowledge_gets_no_more_than_a_window(amqtt, topic):
     with party(amqtt, "slow", manual_ack=True) as slow, party(amqtt, "pos") as pos:
-        subscribe(slow, topic)
-        subscribe(slow, f"{topic}/fence", qos=0)
-        for sent in [pos.publish(topic, b"%d" % number, qos=1) for number in range(IN_FLIGHT_LIMIT + 1)]:
-            sent.wait_for_publish(SOON_S)
-        publish(pos, f"{topic}/fence", b"fence")
-        assert payloads(slow, IN_FLIGHT_LIMIT + 1)[-2:] == [b"%d" % (IN_FLIGHT_LIMIT - 1), b"fence"]
-        slow.ack(slow.received[0].mid, 1)
-        assert payloads(slow, IN_FLIGHT_LIMIT + 2)[-1] == b"%d" % IN_FLIGHT_LIMIT
+        slow.subscribe(topic)
+        slow.subscribe(f"{topic}/fence", qos=0)
+        pos.publish_all((topic, b"%d" % number) for number in range(IN_FLIGHT_LIMIT + 1))
+        pos.publish(f"{topic}/fence", b"fence")
+        assert slow.payloads(IN_FLIGHT_LIMIT + 1)[-2:] == [b"%d" % (IN_FLIGHT_LIMIT - 1), b"fence"]
+        slow.acknowledge(slow.messages[0])
+        assert slow.payloads(IN_FLIGHT_LIMIT + 2)[-1] == b"%d" % IN_FLIGHT_LIMIT
 
 
 def test_a_web_client_that_dies_while_it_is_answered_leaves_no_error(amqtt, topic):
@@ -435,21 +395,21 @@ def test_what_a_client_saw_acknowledged_arrives_though_it_leaves_at_once(amqtt, 
     expected = [b"%d" % number for number in range(1000)]
     requests = b"".join(publish_packet(topic, payload, number + 1) for number, payload in enumerate(expected))
     with party(amqtt, "bridge") as bridge:
-        subscribe(bridge, topic)
+        bridge.subscribe(topic)
         with raw_line(amqtt, web) as line:
             line.send(connect_packet("hasty", 60, f"{topic}/will"))
             line.expect(4)
             line.send(requests)
             line.expect(4 * len(expected))
-        assert payloads(bridge, len(expected)) == expected
+        assert bridge.payloads(len(expected)) == expected
 
 
 def test_the_largest_payload_reaches_a_web_client_too(amqtt, topic):
     payload = os.urandom(300 * 1024)
     with party(amqtt, "bridge") as bridge, party(amqtt, "dashboard", web=True) as dashboard:
-        subscribe(dashboard, topic)
-        publish(bridge, topic, payload)
-        assert payloads(dashboard, 1) == [payload]
+        dashboard.subscribe(topic)
+        bridge.publish(topic, payload)
+        assert dashboard.payloads(1) == [payload]
 
 
 def test_half_a_message_of_a_client_that_dies_is_not_delivered(amqtt, topic):
@@ -457,14 +417,14 @@ def test_half_a_message_of_a_client_that_dies_is_not_delivered(amqtt, topic):
     body = struct.pack("!H", len(topic)) + topic.encode() + payload
     packet = bytes([0x30, len(body)]) + body
     with party(amqtt, "bridge") as bridge:
-        subscribe(bridge, topic)
+        bridge.subscribe(topic)
         with connect_web(f"ws://127.0.0.1:{amqtt.ws_port}", subprotocols=["mqtt"]) as line:
             line.send(connect_packet("half", 60, f"{topic}/will"))
             assert line.recv() == b"\x20\x02\x00\x00"
             for part in (packet[:-50], packet[-50:-40], packet[-40:-30]):
                 line.send(part)
-        publish(bridge, topic, b"whole")
-        assert payloads(bridge, 1) == [b"whole"]
+        bridge.publish(topic, b"whole")
+        assert bridge.payloads(1) == [b"whole"]
 
 
 @pytest.mark.parametrize("packet", [b"GET / HTTP/1.1\r\n\r\n", b"\x10\x02\x00", b"\x10\xff\xff\xff\x7f", b"\xf0\x00"])
@@ -523,9 +483,9 @@ def test_a_taken_port_is_said_and_the_other_one_left_free():
 def test_it_says_that_it_is_not_for_a_shop_and_amqtt_says_nothing(caplog, topic):
     caplog.set_level(logging.DEBUG)
     with EmbeddedBroker(port=0, ws_port=0) as broker, party(broker, "pos") as pos:
-        subscribe(pos, topic)
-        publish(pos, topic, b"receipt")
-        assert payloads(pos, 1) == [b"receipt"]
+        pos.subscribe(topic)
+        pos.publish(topic, b"receipt")
+        assert pos.payloads(1) == [b"receipt"]
     said = [record.getMessage() for record in caplog.records if record.name != "asyncio"]
     assert said == ["the embedded broker is for trying out and for tests, not for a shop: its sessions live in memory"]
 
