@@ -102,7 +102,7 @@ def ffd_document(
 
 
 def _people(receipt: Receipt, sender_email: str | None) -> dict[str, str]:
-    """Who sold and who bought, as far as the receipt says."""
+    """Return the cashier and the buyer, as far as the receipt names them."""
     fields = {}
     if receipt.cashier is not None:
         fields["operator"] = to_cp866(receipt.cashier.name)  # 1021

@@ -1,4 +1,4 @@
-"""What a scanner read from a label, as the product code of FFD 1.2: tag 1163 (order ED-7-20/662@)."""
+"""The text that a scanner read from a label, as the product code of FFD 1.2: tag 1163 (order ED-7-20/662@)."""
 
 import re
 from typing import Any, Final

@@ -17,12 +17,11 @@ from typing import Any, Final, Self
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.errors import BrokerAway
-from kkt_bridge.mqtt.paho_client import set_nodelay
+from kkt_bridge.mqtt.paho_client import publish_properties, set_nodelay
 from kkt_bridge.wire.topics import Topics
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -155,7 +154,8 @@ class BrokerClient:
         Raises:
             BrokerAway: It refused the message, or the connection is lost and whether the broker has it is unknown.
         """
-        properties = _properties(self._protocol, response_topic, correlation)
+        modern = self._protocol is MQTTProtocolVersion.MQTTv5
+        properties = publish_properties(correlation, response_topic) if modern else None
         info = self._require_connected().publish(topic, payload, qos, retain, properties)
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
             raise self._away(f"cannot publish on {topic}")
@@ -300,19 +300,6 @@ class BrokerClient:
             self.on_message(received)
         except Exception:
             log.exception("a message on %s could not be handled; the connection goes on", topic)
-
-
-def _properties(
-    protocol: MQTTProtocolVersion, response_topic: str | None, correlation: bytes | None
-) -> Properties | None:
-    if protocol is not MQTTProtocolVersion.MQTTv5 or (response_topic is None and correlation is None):
-        return None
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if response_topic is not None:
-        properties.ResponseTopic = response_topic
-    if correlation is not None:
-        properties.CorrelationData = correlation
-    return properties
 
 
 def _disconnect_reason(reason: ReasonCode) -> str:

@@ -194,8 +194,13 @@ def subscriptions(requests: Iterable[str], presence: str, version: MqttVersion) 
     return [*((topic, once) for topic in requests), (presence, SubscribeOptions(qos=0))]
 
 
-def correlated(correlation: bytes) -> Properties:
-    """Return the properties of a PUBLISH that answers a request."""
-    answer = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    answer.CorrelationData = correlation
-    return answer
+def publish_properties(correlation: bytes | None, response_topic: str | None = None) -> Properties | None:
+    """Return the properties of a PUBLISH with MQTT 5: of an answer, or of a request with its response topic."""
+    if correlation is None and response_topic is None:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if correlation is not None:
+        properties.CorrelationData = correlation
+    if response_topic is not None:
+        properties.ResponseTopic = response_topic
+    return properties

@@ -35,8 +35,8 @@ from kkt_bridge.mqtt.paho_client import (
     Dial,
     SessionClient,
     connect,
-    correlated,
     dial_tcp,
+    publish_properties,
     session_client,
     subscriptions,
 )
@@ -400,9 +400,7 @@ class Session:
             self._offline_published = True
 
     def _publish_now(self, client: Client, message: Publication) -> None:
-        properties = None
-        if message.correlation is not None and self._redial.version is MqttVersion.V5:
-            properties = correlated(message.correlation)
+        properties = publish_properties(message.correlation) if self._redial.version is MqttVersion.V5 else None
         if self._packet_max is not None and message.size > self._packet_max:
             why = f"{message.size} bytes are more than the broker takes ({self._packet_max})"
             self._hold(message, message.key, HoldKind.REFUSED, why)

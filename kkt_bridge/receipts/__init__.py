@@ -1,1 +1,1 @@
-"""What a receipt is and which rules it obeys: pure values, no I/O, nothing else of ours."""
+"""A receipt and its rules: pure values, no I/O, nothing else of ours."""

@@ -1,4 +1,4 @@
-"""What makes a receipt fiscal: the numbers and signs that a register gives to a document."""
+"""The fiscal mark of a receipt: the numbers and signs that a register gives to a document."""
 
 from typing import Annotated
 

@@ -30,7 +30,7 @@ def content_digest(receipt: "Receipt") -> bytes:
 
 
 def canonical_digest(canonical: bytes) -> bytes:
-    """The same, of a receipt's canonical form."""
+    """Return the same, of a receipt's canonical form."""
     return blake2b(canonical, digest_size=16).digest()
 
 

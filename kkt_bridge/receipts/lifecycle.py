@@ -39,10 +39,10 @@ TRANSITIONS: Final = MappingProxyType(
 )
 
 PENDING: Final = frozenset({Status.BUFFERED, Status.PRINTING, Status.PRINTED})
-"""What fills the buffer: taken, and still to reach the OFD."""
+"""The receipts that fill the buffer: taken, and still to reach the OFD."""
 
 ENDS: Final = frozenset(Status) - PENDING
-"""Where a receipt needs nothing more from the bridge; from `dead` an operator may bring it back."""
+"""In these a receipt needs nothing more from the bridge; from `dead` an operator may bring it back."""
 
 
 def advance(current: Status | None, target: Status) -> Status:

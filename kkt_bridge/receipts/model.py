@@ -73,7 +73,7 @@ def _calendar_date(value: object) -> date:
 
 
 def _count(least: int, most: int) -> WrapValidator:
-    """How many elements an array may have, judged before any of them is; and of wrong ones no more than are shown."""
+    """Limit the elements of an array, judged before any of them is; and of wrong ones no more than are shown."""
 
     def validate(value: object, elements: ValidatorFunctionWrapHandler) -> object:
         if not isinstance(value, list):
@@ -302,7 +302,7 @@ def receipt_faults(receipt: Receipt) -> list[Fault]:
 
 
 def print_warnings(receipt: Receipt, *, on_paper: bool = True) -> tuple[str, ...]:
-    """What its POS is to know: `not_on_paper`, and `text_replaced` where a name of the goods is not as it was given."""
+    """Return the warnings for its POS: `not_on_paper`, and `text_replaced` where a name of the goods has changed."""
     replaced = any(to_cp866(item.name) != item.name for item in receipt.items)
     return (*(() if on_paper else ("not_on_paper",)), *(("text_replaced",) if replaced else ()))
 

@@ -23,7 +23,7 @@ _NEAREST: Final = {
 
 
 _FOREIGN: Final = re.compile(f"[^{re.escape(bytes(range(256)).decode('cp866'))}]")
-"""What CP866 lacks; a search costs a fifth of an attempt to encode."""
+"""A character that CP866 lacks; a search costs a fifth of an attempt to encode."""
 
 
 def text_problem(text: str) -> str | None:

@@ -14,10 +14,10 @@ from kkt_bridge.stages import replies
 
 BATCH_MAX: Final = 100
 LOOK_AGAIN_S: Final = 0.25
-"""How late a notice may be."""
+"""Seconds that a notice may be late."""
 
 IDLE_S: Final = 1.0
-"""How long it may rest while no receipt waits for its register; less where one may wait less without a word."""
+"""Seconds of rest at most while no receipt waits for its register; less where one may wait less without a word."""
 
 
 class BufferedReplies:

@@ -48,7 +48,7 @@ class HeldMessages:
         self._probes.clear()
 
     def due(self, now: float, upto: int, room: int) -> list[Message]:
-        """What is to go out now, at most about `room` messages, of those up to this one. Errors: the journal's."""
+        """Return the messages to send now, at most about `room`, of those up to this one. Errors: the journal's."""
         found: list[Message] = []
         for key in self._holds.due(now):
             if len(found) >= room:
@@ -116,5 +116,5 @@ class HeldMessages:
 
     @property
     def has_more(self) -> bool:
-        """Whether a topic that is taken again has messages left to go."""
+        """True if a topic that is taken again has messages left to go."""
         return any(trial.taken for trial in self._trials.values())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
+from itertools import groupby
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from kkt_bridge.clock import Clock
@@ -39,7 +40,7 @@ AHEAD_MAX: Final = 4000
 
 
 class Row(Protocol):
-    """What has an id that follows the order of commits."""
+    """A row with an id that follows the order of commits."""
 
     @property
     def id(self) -> int:
@@ -108,13 +109,13 @@ class OutboxCursor(Generic[R]):
 
 
 UNREADABLE_S: Final = 1.0
-"""How long a journal that could not be read is left alone."""
+"""Seconds for which a journal that could not be read is left alone."""
 
 IN_FLIGHT_MAX: Final = 400
 """Messages handed to the session and not yet acknowledged."""
 
 EVENT_DELAY_S: Final = 0.03
-"""How long steps are gathered; the contract allows 100 ms."""
+"""Seconds for which steps are gathered; the contract allows 100 ms."""
 
 STEPS_READ_MAX: Final = 2 * STEPS_PER_EVENT_MAX
 EVENTS_IN_FLIGHT_MAX: Final = 60
@@ -186,7 +187,7 @@ class Publisher:
         self._trial: _Sent | None = None
         """The one event that shows whether the broker takes them again."""
         self._all_again_at: float | None = None
-        """When the outbox is gone through anew: more was refused than could be noted."""
+        """The time at which the outbox is gone through anew: more was refused than could be noted."""
         self._event_room = EVENT_BYTES_MAX - Publication(self._receipt_event, _event(())).size
         self._in_flight: set[int] = set()
         self._delivered: list[int] = []
@@ -380,7 +381,7 @@ class Publisher:
 
 
 def _divided(steps: list[Step]) -> tuple[list[Step], list[Step]]:
-    """Where more steps follow: those of whole commits, and those of the last one, which may be cut in the middle."""
+    """Return the steps of whole commits, and those of the last one: where more follow, it may be cut in the middle."""
     last = steps[-1].commit_no
     if steps[0].commit_no == last:
         return steps, []  # more than a message holds: it is cut anyway
@@ -397,7 +398,8 @@ def _grouped(steps: Iterable[_EncodedStep], room: int) -> Iterator[list[_Encoded
     """Steps in messages of so many bytes and `STEPS_PER_EVENT_MAX`, those of one commit in one where they fit."""
     message: list[_EncodedStep] = []
     size = 0
-    for commit in _by_commit(steps):
+    for _, together in groupby(steps, key=lambda step: step.commit_no):
+        commit = list(together)
         commit_size = sum(step.size for step in commit)
         if message and not _fits(len(message) + len(commit), size + commit_size, room):
             yield message
@@ -414,17 +416,6 @@ def _grouped(steps: Iterable[_EncodedStep], room: int) -> Iterator[list[_Encoded
 
 def _fits(count: int, size: int, room: int) -> bool:
     return count <= STEPS_PER_EVENT_MAX and size <= room
-
-
-def _by_commit(steps: Iterable[_EncodedStep]) -> Iterator[list[_EncodedStep]]:
-    commit: list[_EncodedStep] = []
-    for step in steps:
-        if commit and commit[0].commit_no != step.commit_no:
-            yield commit
-            commit = []
-        commit.append(step)
-    if commit:
-        yield commit
 
 
 def _step(step: Step, zone: tzinfo) -> ReceiptStep:

@@ -22,7 +22,7 @@ ANSWER_TOPIC_LEVELS_MAX = 32
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a topic asks for. `name` is the POS of a receipt or query, or the command's name."""
+    """The kind of request that belongs on a topic. `name` is the POS of a receipt or query, or the command's name."""
 
     kind: RequestKind
     name: str
@@ -45,7 +45,7 @@ class Topics:
         return [f"{self.branch}/pos/+/receipt", f"{self.branch}/pos/+/query", f"{self.branch}/command/+"]
 
     def route(self, topic: str) -> Route | None:
-        """What a message on this topic asks for; None if it is not addressed to the bridge."""
+        """Return the request for which this topic is; None if it is not addressed to the bridge."""
         inside = topic.removeprefix(self.branch + "/")
         if inside == topic:
             return None
@@ -60,11 +60,11 @@ class Topics:
                 return None
 
     def receipt(self, pos: str) -> str:
-        """Where a POS publishes receipts."""
+        """Return the topic on which a POS publishes receipts."""
         return f"{self.branch}/pos/{pos}/receipt"
 
     def query(self, pos: str) -> str:
-        """Where a POS asks what became of a receipt."""
+        """Return the topic on which a POS asks what became of a receipt."""
         return f"{self.branch}/pos/{pos}/query"
 
     def reply(self, pos: str) -> str:
@@ -72,7 +72,7 @@ class Topics:
         return f"{self.branch}/pos/{pos}/reply"
 
     def command(self, name: str) -> str:
-        """Where an operator publishes a command."""
+        """Return the topic on which an operator publishes a command."""
         return f"{self.branch}/command/{name}"
 
     def command_result(self, name: str) -> str:
@@ -95,7 +95,7 @@ class Topics:
         return f"{self.branch}/event/{kind}"
 
     def answer_topic(self, route: Route, response_topic: str | None) -> str | None:
-        """Where the answer goes: the response topic if it is inside the asker's own branch, else the fixed one.
+        """Return the topic for the answer: the response topic if inside the asker's own branch, else the fixed one.
 
         None where the asker's name makes a topic that no broker need take.
 

@@ -1,4 +1,4 @@
-"""What decides whether a receipt may be taken now: pause, capacity, and what is left of a sale to refund."""
+"""The conditions on which a receipt is taken now: pause, capacity, and what is left of a sale to refund."""
 
 from collections.abc import Callable
 
@@ -21,11 +21,11 @@ class Admission:
     def __init__(self, capacity: int, storage_exhausted: Callable[[str], bool], clock: Clock) -> None:
         self.capacity = capacity
         self.storage_exhausted = storage_exhausted
-        """Whether the fiscal storage of a register takes no more documents."""
+        """True for a register whose fiscal storage takes no more documents."""
         self.watch = FloodWatch(clock)
-        """Who sends how much: the intake notes it."""
+        """Counts messages by sender; the intake notes them."""
         self.paused = False
-        """Whether an operator has stopped the taking of receipts."""
+        """True while an operator has stopped the taking of receipts."""
 
     def recall(self, journal: Journal) -> None:
         """Stay paused over a restart."""

@@ -1,4 +1,4 @@
-"""What a message asks for, and what is to be done about it: pure functions; nothing is looked up or written here.
+"""The request in a message, and the verdict on it: pure functions; nothing is looked up or written here.
 
 `understand` decodes a message, once; `decide` makes a verdict of the request and of what is known.
 """
@@ -66,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration says about requests."""
+    """The configuration, as far as it is about requests."""
 
     registers: Collection[str]
     register_of_pos: Mapping[str, str]
@@ -78,10 +78,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about a request at the moment of the decision."""
+    """The journal's knowledge of a request at the moment of the decision."""
 
     receipt: StoredReceipt | None = None
-    """What was taken under its key, at any time."""
+    """The receipt that was taken under its key, at any time."""
     body: str | None = None
     """The canonical form in which that was taken; None where the digests are equal, or it was purged."""
     document: RecoveredDocument | None = None

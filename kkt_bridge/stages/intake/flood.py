@@ -31,7 +31,7 @@ class FloodStatus:
     rate_per_s: float
     """Messages a second in the last whole window."""
     since_ms: int
-    """When the flood began by the system clock, milliseconds since 1970."""
+    """The beginning of the flood by the system clock, milliseconds since 1970."""
 
 
 class FloodWatch:

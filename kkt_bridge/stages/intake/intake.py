@@ -47,7 +47,7 @@ BATCH_BYTES_MAX: Final = 1024 * 1024
 """Bytes of the messages in one transaction, about: decoding them is to take no longer than a moment."""
 
 STORAGE_RETRY_S: Final = 1.0
-"""How often a disk that does not take anything is tried again."""
+"""Seconds before a disk that does not take anything is tried again."""
 
 KEPT_MAX: Final = 20_000
 """Refusals that wait for the disk; with more of them no further message is taken, and the broker waits."""
