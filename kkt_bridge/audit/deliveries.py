@@ -29,7 +29,7 @@ def claimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
 
 def unclaimed_deliveries(scratch: ScratchDatabase) -> Iterator[Difference]:
     """Find what the OFD has of our storages, and the journal does not say so. It was read once more after the OFD."""
-    for claim, _ in scratch.claims(_UNRECORDED):
+    for claim, _ in scratch.claims(_UNRECORDED, Status.SYNCED):
         if claim.status in PRINTED:
             what = f"the OFD has it, the journal says {claim.status}"
             yield difference_of(claim, "unrecorded_delivery", what, is_note=True)
@@ -71,7 +71,7 @@ ORDER BY b.rowid
 # Where the OFD has another document under the key, that is the difference, and nothing is merely unrecorded.
 _UNRECORDED: Final = """
 SELECT {claim:a} FROM ofd_documents AS o JOIN {after} AS a ON a.key = o.key
-WHERE a.status != 'synced'
+WHERE a.status != ?
     AND (a.fn_number IS NULL OR (a.fn_number IS o.fn_number AND a.fd_number IS o.fd_number))
 ORDER BY o.arrival
 """

@@ -55,7 +55,7 @@ def claimed_documents(scratch: ScratchDatabase) -> Iterator[Difference]:
 
 def unclaimed_documents(scratch: ScratchDatabase) -> Iterator[Difference]:
     """Find documents in the storages that the journal does not know. It was read once more after them."""
-    for row in scratch.rows(_UNCLAIMED):
+    for row in scratch.rows(_UNCLAIMED, Status.BUFFERED, Status.REJECTED):
         document, (requisite, awaited), claim = row[:3], row[3:5], row[5:]
         if claim[0] is not None:
             known = claim_of(claim)
@@ -136,7 +136,7 @@ SELECT d.kkt, d.fn_number, d.fd_number, d.requisite, r.requisite, {claim:a}
 FROM stored AS d
 LEFT JOIN {after} AS a ON a.requisite = d.requisite
 LEFT JOIN {after}_recovered AS r ON r.requisite = d.requisite
-WHERE d.requisite IS NOT NULL AND (a.requisite IS NULL OR a.status IN ('buffered', 'rejected'))
+WHERE d.requisite IS NOT NULL AND (a.requisite IS NULL OR a.status IN (?, ?))
 ORDER BY d.rowid
 """
 _IN_DOUBT: Final = """

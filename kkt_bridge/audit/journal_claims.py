@@ -17,7 +17,7 @@ from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.tombstones import SUMMARY_SQL, summary_of
 from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.receipts.identity import ReceiptKey
-from kkt_bridge.receipts.lifecycle import Status
+from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 
 
 class Claim(NamedTuple):
@@ -85,7 +85,9 @@ def _read(connection: sqlite3.Connection) -> JournalClaims:
     counts: Counter[CountKey] = Counter()
     for kkt, status, count in connection.execute("SELECT kkt, status, count(*) FROM receipts GROUP BY kkt, status"):
         counts[kkt, status] = count
-    for kkt, dead in connection.execute("SELECT kkt, count(*) FROM documents WHERE delivery = 'dead' GROUP BY kkt"):
+    for kkt, dead in connection.execute(
+        "SELECT kkt, count(*) FROM documents WHERE delivery = ? GROUP BY kkt", (DeliveryState.DEAD,)
+    ):
         counts[kkt, DLQ] = dead
     figures = connection.execute("SELECT kkt, name, value FROM figures WHERE kkt != '' AND value != 0")
     return JournalClaims(

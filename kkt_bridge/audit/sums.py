@@ -61,8 +61,8 @@ def sum_up(scratch: ScratchDatabase, *, running: bool) -> Totals:
     """Count, by the journal as it was before the storages and the OFD were read."""
     statuses = dict(scratch.rows("SELECT status, count(*) FROM before GROUP BY status"))
     printed = scratch.number("SELECT count(*) FROM before WHERE status IN {printed}")
-    in_progress = "'buffered', 'printing'" if running else ""
-    known = scratch.number(_KNOWN_DOCUMENTS.format(in_progress=in_progress))
+    in_progress = (Status.BUFFERED, Status.PRINTING) if running else ()
+    known = scratch.number(_KNOWN_DOCUMENTS.format(places=", ".join("?" * len(in_progress))), *in_progress)
     unknown = scratch.number(_UNKNOWN_DOCUMENTS)
     lacking = dict(scratch.rows(_LACKING))
     unknown_at_ofd = scratch.number(f"SELECT count(*) {UNKNOWN_AT_OFD}") if scratch.ofd_known else None
@@ -91,7 +91,7 @@ def _unknown(count: int) -> str:
 
 _KNOWN_DOCUMENTS: Final = """
 SELECT count(*) FROM stored AS d JOIN before AS b ON b.requisite = d.requisite
-WHERE b.status NOT IN ({in_progress})
+WHERE b.status NOT IN ({places})
 """
 _UNKNOWN_DOCUMENTS: Final = """
 SELECT count(*) FROM stored AS d

@@ -17,6 +17,7 @@ from kkt_bridge.audit.ofd_documents import read_ofd
 from kkt_bridge.audit.scratch_database import ScratchDatabase
 from kkt_bridge.audit.sums import Totals, sum_up
 from kkt_bridge.errors import JournalDamaged
+from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.registers.stored_documents import document_sources
 from kkt_bridge.settings import Settings
 
@@ -86,10 +87,8 @@ def differences(scratch: ScratchDatabase, registers: Collection[str], *, running
 
 def _left_behind(scratch: ScratchDatabase, registers: Collection[str]) -> Iterator[Difference]:
     """Find receipts that wait for registers which the configuration does not have (any more)."""
-    query = (
-        "SELECT kkt, status, count(*) FROM {after} WHERE status IN ('buffered', 'printing', 'printed') GROUP BY 1, 2"
-    )
-    for kkt, status, count in scratch.rows(query):
+    query = "SELECT kkt, status, count(*) FROM {after} WHERE status IN (?, ?, ?) GROUP BY 1, 2"
+    for kkt, status, count in scratch.rows(query, Status.BUFFERED, Status.PRINTING, Status.PRINTED):
         if kkt not in registers:
             what = f"{count} receipts are {status} there, and the settings have no such register"
             yield Difference("no_register", what, kkt=kkt)
