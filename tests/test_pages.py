@@ -2,10 +2,11 @@
 
 import ast
 import re
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 from simulation.mutations import bugs
 from support.invalid_receipts import invalid_kinds
 
-from kkt_bridge.cli.main import COMMANDS
+from kkt_bridge.cli.main import COMMANDS, main
 from kkt_bridge.operations import components
 from kkt_bridge.operations.alert_table import CONDITIONS
 from kkt_bridge.operations.health import REGISTER
@@ -157,10 +158,14 @@ def code_of(text: str) -> str:
 
 @cache
 def help_of(*name: str) -> str:
-    words = [sys.executable, "-m", "kkt_bridge", *name, "--help"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"there is no kkt-bridge {' '.join(name)}"
-    return done.stdout
+    said, handler = StringIO(), signal.getsignal(signal.SIGTERM)
+    try:
+        with redirect_stdout(said), pytest.raises(SystemExit) as ended:
+            main([*name, "--help"])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 0, f"there is no kkt-bridge {' '.join(name)}"
+    return said.getvalue()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
