@@ -34,27 +34,21 @@ class Totals:
     """Printed, and neither at the OFD nor dead."""
 
     def __str__(self) -> str:
-        parts = [f"taken {self.taken} = printed {self.printed}"]
-        parts += [f" + rejected {self.rejected}"] * bool(self.rejected) + [f" + waiting {self.waiting}"] * bool(
-            self.waiting
-        )
+        told = f"taken {self.taken} = printed {self.printed}"
         if self.rejected or self.waiting:
-            parts.append(f"; printed {self.printed}")
-        parts.append(f" {_sign(self.printed, self.fiscal_documents)} fiscal documents {self.fiscal_documents}")
-        parts.append(_unknown(self.unknown_documents))
+            told += f" + rejected {self.rejected}" if self.rejected else ""
+            told += f" + waiting {self.waiting}" if self.waiting else ""
+            told += f"; printed {self.printed}"
+        told += f" {_sign(self.printed, self.fiscal_documents)} fiscal documents {self.fiscal_documents}"
+        told += _unknown(self.unknown_documents)
         if self.at_ofd is None:
-            parts.append("; at the OFD: not checked")
+            told += "; at the OFD: not checked"
         else:
-            parts.append(self._deliveries(self.at_ofd))
-        if self.foreign_documents:
-            parts.append(f"; {self.foreign_documents} documents of other programs")
-        return "".join(parts)
-
-    def _deliveries(self, at_ofd: int) -> str:
-        told = f" {_sign(self.printed, at_ofd + self.pending + self.dead)} at the OFD {at_ofd}"
-        told += _unknown(self.unknown_at_ofd or 0)
-        told += f" + to be sent {self.pending}" if self.pending else ""
-        return told + (f" + dead letters {self.dead}" if self.dead else "")
+            told += f" {_sign(self.printed, self.at_ofd + self.pending + self.dead)} at the OFD {self.at_ofd}"
+            told += _unknown(self.unknown_at_ofd or 0)
+            told += f" + to be sent {self.pending}" if self.pending else ""
+            told += f" + dead letters {self.dead}" if self.dead else ""
+        return told + (f"; {self.foreign_documents} documents of other programs" if self.foreign_documents else "")
 
 
 def sum_up(scratch: ScratchDatabase, *, running: bool) -> Totals:
