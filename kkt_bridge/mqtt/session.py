@@ -400,7 +400,9 @@ class Session:
             self._offline_published = True
 
     def _publish_now(self, client: Client, message: Publication) -> None:
-        properties = publish_properties(message.correlation) if self._redial.version is MqttVersion.V5 else None
+        properties = None
+        if message.correlation is not None and self._redial.version is MqttVersion.V5:
+            properties = publish_properties(message.correlation)
         if self._packet_max is not None and message.size > self._packet_max:
             why = f"{message.size} bytes are more than the broker takes ({self._packet_max})"
             self._hold(message, message.key, HoldKind.REFUSED, why)
