@@ -61,7 +61,7 @@ class Echo(ChildProcess):
         return python("benchmarks.references", "echo", *self._options)
 
     def is_ready(self) -> bool:
-        """Whether it has said so."""
+        """True once it has said so."""
         return b"ready" in self.output()
 
 

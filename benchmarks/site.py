@@ -53,7 +53,7 @@ class Site:
     runs: int
     """Of each figure, interleaved with its reference."""
     quick: bool = False
-    """Whether short measurements will do."""
+    """True if short measurements will do."""
     protocol: int = MQTT_5
     curves: Curves = field(default_factory=Curves)
     away: str = field(default_factory=lambda: f"http://{HOST}:{free_port()}")

@@ -1,4 +1,4 @@
-"""What becomes of measured figures: ratios, percentiles, the table, the plots."""
+"""Uses of measured figures: ratios, percentiles, the table, the plots."""
 
 import xml.etree.ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""What processes take of the machine, and what those take that they have started."""
+"""The use of the machine by processes and by those that they have started."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What everybody has recorded at the end: terminals, fiscal storages, OFD, journal, and the bridge's log."""
+"""The records of all at the end: terminals, fiscal storages, OFD, journal, and the bridge's log."""
 
 import json
 import re
@@ -73,7 +73,7 @@ class Evidence:
     """Tracebacks and errors in the logs, the first lines."""
     deaths: tuple[str, ...]
     stop: str | None
-    """What was wrong with the last, clean stop."""
+    """The fault of the last stop, which must be clean."""
     verify: Verify
     outages: tuple[Outage, ...] = ()
     losses: tuple[float, ...] = ()
@@ -180,7 +180,7 @@ def _count(counts: Counter[str], doubtful: set[str], sign: str, ids: list[str]) 
 
 
 EXCUSED: Final = "the broker cuts the connection when it is published"
-"""What the bridge suspects where line after line is cut under the same message: here it is the campaign that cuts."""
+"""The bridge's suspicion where line after line is cut under the same message: here it is the campaign that cuts."""
 
 
 def complaints(log: Path) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Killer:
         self._first_round = self._rng.sample(list(self._fault_table), len(self._fault_table))
         """Each fault comes once before any comes at random."""
         self.faults: Counter[str] = Counter()
-        """What was done to registers and to the line, by kind."""
+        """Faults of registers and of the line, by kind."""
         self._plan_next()
 
     @property

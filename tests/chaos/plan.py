@@ -1,4 +1,4 @@
-"""What a campaign is told: how much is killed, under what load, and where it must end."""
+"""The settings of a campaign: how much is killed, under what load, and where it must end."""
 
 from dataclasses import dataclass
 from random import Random
@@ -30,7 +30,7 @@ class Plan:
     """The last part of the kills, for which the broker is spared and no terminal repeats anything."""
 
     losses: bool = True
-    """Whether in the middle the journal is put back to a backup, and then taken away."""
+    """If set, in the middle the journal is put back to a backup, and then taken away."""
 
     @property
     def impatient_kills(self) -> int:

@@ -1,4 +1,4 @@
-"""What a terminal remembers of a receipt: what it sent, what the broker took, everything that it was told."""
+"""A terminal's record of a receipt: its requests, the broker's acknowledgements, all replies."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

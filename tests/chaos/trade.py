@@ -1,4 +1,4 @@
-"""What a terminal of the campaign sells: good receipts mostly, and each kind of bad one with its only right verdict."""
+"""The sales of a campaign's terminal: good receipts mostly, and each kind of bad one with its only right verdict."""
 
 import copy
 import uuid

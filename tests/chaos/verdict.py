@@ -61,7 +61,7 @@ def one_final_reply(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _agree(verdicts: Sequence[Reply], losses: Sequence[float]) -> bool:
-    """Whether they say the same. What the bridge remembers beside the document (when it came) goes with its journal."""
+    """Return whether they say the same. The bridge's memory of when it came goes with its journal."""
     eras = _eras(verdicts, losses)
     of_each = [era[0] for era in eras]
     return all(reply.comparable() == era[0].comparable() for era in eras for reply in era) and all(
@@ -215,7 +215,7 @@ def delivered_in_order(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _met_an_error(evidence: Evidence, key: ReceiptKey, since: float, until: float) -> bool:
-    """Whether a try failed: the journal says so; or the OFD was away, and the bridge was killed before it could say."""
+    """Return whether a try failed: by the journal, or the OFD was away and the bridge died before it could say so."""
     row = evidence.rows.get(key)
     if row is not None and row.attempts:
         return True

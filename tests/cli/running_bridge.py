@@ -135,7 +135,7 @@ class RunningBridge:
         return run(*args, "--config", self.config, stdin=stdin)
 
     def json(self, *args: object) -> Any:
-        """What a command that works says with --json."""
+        """Return the answer with --json of a command that must succeed."""
         outcome = self.run(*args, "--json")
         assert (outcome.returncode, outcome.stderr) == (0, ""), outcome.stderr
         return json.loads(outcome.stdout)

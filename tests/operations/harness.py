@@ -25,7 +25,7 @@ class OperationsHarness:
         self.shop = InProcessBridge(folder, **settings)
         self.session = SessionStatus(online=True)
         self.evidence: dict[str, Any] = {}
-        """What the delivery's view says otherwise than it would by itself."""
+        """Fields of the delivery's status that differ from its own."""
         self._open()
 
     def _open(self) -> None:
@@ -111,7 +111,7 @@ class OperationsHarness:
         raise AssertionError("the stages do not come to rest")
 
     def state(self, name: str) -> dict[str, Any]:
-        """What the telemetry shows now."""
+        """Return the telemetry's present message."""
         self.telemetry.collect()
         shown: dict[str, Any] = json.loads(self.retained_state.snapshot()[name].payload())
         return shown

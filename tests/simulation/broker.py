@@ -27,7 +27,7 @@ ODD_PROPERTIES = (
     b"\x26\x00\x03\xef\xbb\xbf\x00\x01\xff",  # U+FEFF, and what is no text
     b"\x0b\x01\x0b\x02",  # two subscriptions
 )
-"""What brokers forward although no client should say it."""
+"""Properties that brokers forward although no client should send them."""
 
 WINDOW_FOR_THE_BRIDGE = 50
 
@@ -109,7 +109,7 @@ class Broker:
         self._socket: socket.socket | None = None
         self._stream = bytearray()
         self._leaving = bytearray()
-        """What the line did not take yet: the bridge reads slower than the broker speaks."""
+        """Not yet taken by the line: the bridge reads slower than the broker writes."""
         self._will: Publish | None = None
         self._subscribed = False
         self._modern = True

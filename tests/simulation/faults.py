@@ -1,4 +1,4 @@
-"""What goes wrong: a table of faults, each with its kind; a seed chooses which kinds its day has."""
+"""The table of faults, each with its kind; a seed chooses which kinds its day has."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ TERMINAL_ABUSES: Final = (
     Fault("abuses", 1, flood_a_full_disk, heal_the_disk, 20),
     Fault("abuses", 1, publish_as_retained),
 )
-"""What the programs of some terminals do, besides what else the day has."""
+"""Misbehaviour of some terminals' programs, besides what else the day has."""
 
 TERMINAL_ABUSE_DAYS: Final = 0.15
 """The share of days with such a terminal."""
@@ -403,7 +403,7 @@ LONG_FAULTS: Final = (
     Fault("long faults", 1, ofd_takes_nothing_for_long),
     Fault("long faults", 1, ofd_asks_for_patience_for_long),
 )
-"""What lasts so long that whoever gives up would; besides what else the day has."""
+"""Outages so long that a bridge that gives up would do so then; besides what else the day has."""
 
 LONG_FAULT_DAYS: Final = 0.15
 """The share of days with such a fault."""
@@ -463,6 +463,6 @@ OLD_JOURNAL_DAYS: Final = 0.08
 """The share of days with such a start."""
 
 WORST_WHILE_DOWN: Final = {"swap": swap_the_storage, "others": another_program_sells}
-"""What does the most harm between a crash and the look at what it left."""
+"""Faults that do the most harm between a crash and the look at what it left."""
 
 KINDS: Final = tuple(dict.fromkeys(fault.kind for fault in FAULTS))

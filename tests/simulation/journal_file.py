@@ -24,9 +24,9 @@ class JournalFile:
         self._journal = world.folder / "journal.db"
         self._copy = world.folder / "copy.db"
         self.was_lost = False
-        """Whether the bridge has ever woken up with less than it knew."""
+        """True once the bridge has woken up with less than it knew."""
         self.awaits_a_register = False
-        """Whether a register that such a bridge has never read is away: for longer than a minute it waits for none."""
+        """True while a register that such a bridge never read is away: for longer than a minute it waits for none."""
 
     def copy(self) -> None:
         """Make a backup, while the bridge runs or not."""
@@ -38,7 +38,7 @@ class JournalFile:
 
     @property
     def may_be_put_back(self) -> bool:
-        """Whether there is a copy, and it has each receipt that stands on a storage which can be read no more."""
+        """Return whether there is a copy with each receipt that stands on a storage which can be read no more."""
         return self._copy.exists() and (self._is_knowable or self._gone() <= self._in_copy())
 
     @property

@@ -49,11 +49,11 @@ class Ofd:
         self.timeout_rate = 0.0
         self.answer_lost_rate = 0.0
         self.health_is_broken = False
-        """Whether its health check fails for good, although it takes documents: nobody heals that."""
+        """True if its health check fails for good, although it takes documents: nobody heals that."""
         self.swallow_next = 0
         """Batches of which nothing ever comes."""
         self.told: defaultdict[str, list[AnswerKind]] = defaultdict(list)
-        """What each document was answered, in order; a line that failed is an answer too."""
+        """The answers to each document, in order; a line that failed is an answer too."""
         self.log: list[tuple[str, AnswerKind]] = []
         """The same of all together."""
         self.unheard: set[int] = set()
@@ -61,7 +61,7 @@ class Ofd:
         self.arrivals: list[tuple[str, int]] = []
         """The documents in the order in which they arrived, each with the length of the log by then."""
         self.health_answers: list[tuple[bool, int]] = []
-        """What the health check said, each time with the length of the log by then."""
+        """The answers of the health check, each with the length of the log by then."""
         self.own_failures: Counter[str] = Counter()
         """How often each document failed while the OFD was there for the others."""
 

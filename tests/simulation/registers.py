@@ -37,7 +37,7 @@ COMMANDS = (
     "status",
     "document",
 )
-"""What a driver asks of a register: each of these is an effect."""
+"""Questions of a driver to a register: each of these is an effect."""
 
 ZONE = ZoneInfo("Europe/Moscow")
 
@@ -91,7 +91,7 @@ class Register:
         self.clock = clock
         self.switch = Switch(self.path)
         self.apart = apart
-        """Whether it has a power supply of its own: else it is switched off when the bridge's process ends."""
+        """True if it has a power supply of its own; else it is switched off when the bridge's process ends."""
         self.power_cut_rate = 0.0
         self.answer_lost_rate = 0.0
         self.late_rate = 0.0

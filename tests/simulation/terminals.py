@@ -49,7 +49,7 @@ class Sale:
     payload: bytes
     total: int
     patient: bool
-    """Whether the terminal repeats it until a final reply has come."""
+    """True if the terminal repeats it until a final reply has come."""
     kkt: str
     copies: list[QueuedMessage] = field(default_factory=list)
     replies: list[dict[str, Any]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Sale:
     conflict: bytes | None = None
     """Other content that was sent under the same id."""
     done: bool = False
-    """Whether the terminal is content: told that it is printed, or refused for good."""
+    """True once the terminal is content: told that it is printed, or refused for good."""
 
     @property
     def key(self) -> str:
@@ -98,7 +98,7 @@ class Terminal:
         self.sales: dict[str, Sale] = {}
         self.invalid: list[QueuedMessage] = []
         self.retained: dict[str, Sale] = {}
-        """What it published as retained, and never as a sale."""
+        """Messages published as retained, and never as a sale."""
         self.queries: list[tuple[str, QueuedMessage]] = []
         self.heard: list[dict[str, Any]] = []
         """Every reply on its topic, in order."""
@@ -269,7 +269,7 @@ class Operator:
         self._rng = rng
         self._last_word = ""
         self.paused = False
-        """Whether the bridge has said that it is paused, and nobody has ordered anything else since."""
+        """True while the bridge has said that it is paused, and nobody has ordered anything else since."""
         self.commands: dict[str, tuple[str, QueuedMessage]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
         self.passed: set[tuple[str, int]] = set()

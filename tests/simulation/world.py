@@ -146,7 +146,7 @@ class World:
         self._scheduled: list[ScheduledAction] = []
         self._schedule_number = 0
         self.doubts: dict[str, list[dict[str, Any]]] = {}
-        """What each register's state says that a person must settle."""
+        """Receipts that a person must settle, by each register's state."""
         self._settle_at = 0.0
         self._journal_reader: sqlite3.Connection | None = None
         self.journal = JournalFile(self)

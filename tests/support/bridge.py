@@ -13,7 +13,7 @@ from support.mqtt_client import MqttClient
 from support.processes import START_TIMEOUT_S, ChildProcess, clean_environment, python
 
 STOP_TIMEOUT_S = 10.0
-"""What the contract allows for a clean stop."""
+"""The contract's limit for a clean stop."""
 UP_WITHIN_BYTES = 64 * 1024
 """Of the log of a start, in which it says that it is up."""
 

@@ -34,15 +34,3 @@ class ManualClock:
     def reboot(self, monotonic_s: float = 5.0) -> None:
         """Start the machine anew: the monotonic hand begins somewhere else."""
         self.monotonic_s = monotonic_s
-
-
-class CreepingClock(ManualClock):
-    """A clock on which a little time passes whenever it is asked: for loops that end by a deadline."""
-
-    def __init__(self, creep_s: float, wall_ms: int = NOON_MS) -> None:
-        super().__init__(wall_ms)
-        self.creep_s = creep_s
-
-    def monotonic(self) -> float:
-        self.advance(self.creep_s)
-        return self.monotonic_s

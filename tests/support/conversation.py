@@ -1,4 +1,4 @@
-"""What is said on the broker: receipts and commands to a bridge, and all that comes from it, held to the contract."""
+"""The talk on the broker: receipts and commands to a bridge, and all that comes from it, held to the contract."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What must always hold, whatever broke: judged from the outside, from papers, replies and events alone."""
+"""The invariants of any outage: judged from the outside, from papers, replies and events alone."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

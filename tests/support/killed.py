@@ -13,7 +13,7 @@ KILLED = 9
 EFFECTS = frozenset(
     {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "open", "sqlite3.connect"}
 )
-"""What the interpreter tells of before it does it (PEP 578): everything by which a restore changes files."""
+"""Audit events of the interpreter (PEP 578), raised before each call by which a restore changes files."""
 
 WRITING = ("COMMIT", "PRAGMA wal_checkpoint")
 """How the SQL statements begin that change a journal's log or its file for good."""

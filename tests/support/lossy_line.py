@@ -23,10 +23,10 @@ class LossyLine:
         self._open: set[socket.socket] = set()
         self._is_dark = False
         self.swallow_pubacks = False
-        """Whether PUBACKs of the client get lost."""
+        """True while PUBACKs of the client get lost."""
         self.swallowed = 0
         self.refuses = False
-        """Whether nobody gets through who comes now."""
+        """True while new connections get nowhere."""
         self._acceptor = threading.Thread(target=self._accept, name="line", daemon=True)
         self._acceptor.start()
 

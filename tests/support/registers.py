@@ -1,4 +1,4 @@
-"""What another user of a virtual register does with it, past the bridge."""
+"""Acts of another user of a virtual register, past the bridge."""
 
 from kkt_bridge.registers.base import Expected, Printed, PrintJob
 from kkt_bridge.registers.virtual.driver import VirtualRegister

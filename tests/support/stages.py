@@ -147,7 +147,7 @@ class InProcessBridge:
         self._journal_kind = journal_kind
         self._wrap_register = wrap_register
         self._lanes_wait = lanes_wait
-        """Whether lanes wait for each other at the start, as a bridge's do; most tests turn one alone."""
+        """True if lanes wait for each other at the start, as a bridge's do; most tests turn one alone."""
         self._mid = 0
         self._start()
 

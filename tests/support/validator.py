@@ -1,4 +1,4 @@
-"""What the bridge publishes, held against the committed files under schemas/: they, not the models, are the word given.
+"""The bridge's messages, held against the committed files under schemas/: they, not the models, are the word given.
 
 contract = ContractValidator()
 contract.answers_on("kkt/v1/store-017/pos/pos-1/mine")   # a response topic of the test
@@ -110,7 +110,7 @@ RULES = {
         {"allOf": [where("ok", True, result=OBJECT), where("ok", False, error=OBJECT)]}
     ),
 }
-"""What the contract says between fields; a schema that says it too makes generators of code stumble."""
+"""Rules of the contract between fields; a schema that says it too makes generators of code stumble."""
 
 
 def parse(payload: bytes) -> Any:

@@ -30,7 +30,7 @@ FAST: dict[str, Any] = {
     "ofd.timeout_s": 2,
     "telemetry.interval_s": 5,
 }
-"""What takes seconds and minutes in a shop; a test names what it is about."""
+"""Short times for what takes seconds and minutes in a shop; a test overrides those that it is about."""
 
 
 class World(Conversation):
@@ -75,7 +75,7 @@ class World(Conversation):
         super().__init__(broker, BridgeProcess(self.config, directory, environment))
         self.registers = {kkt: directory / f"{kkt}.fn" for kkt in registers}
         self.sees_everything = True
-        """Whether the observer was there all the time: else an event may be missing from what it saw."""
+        """True if the observer was there all the time; else an event may be missing from what it saw."""
 
     def start(self) -> "World":
         """Connect the observer, then start the bridge."""

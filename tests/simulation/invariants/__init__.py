@@ -1,4 +1,4 @@
-"""What must always hold, one invariant a module; each looks from the outside only.
+"""The invariants, one a module; each looks from the outside only.
 
 They see what leaves the bridge (messages, acknowledgements), what the registers' storages and the OFD's ledger hold,
 and the journal's file as read past the program; never an object of the program.

@@ -28,7 +28,7 @@ class AcknowledgedIsKept(Invariant):
             self.fail(f"{queued.payload[:200]!r} is acknowledged, and no answer to it is recorded")
 
     def _refusal_waits(self, sale: Sale) -> bool:
-        """Whether a refusal is still to be published."""
+        """True while a refusal is still to be published."""
         refused = f'%"receipt_id":"{sale.receipt_id}",%"status":"rejected"%'
         return bool(self.world.rows("SELECT 1 FROM outbox WHERE CAST(payload AS TEXT) LIKE ?", refused))
 

@@ -1,4 +1,4 @@
-"""What every invariant gets to see."""
+"""The base of invariants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Invariant:
 
     name = ""
     outlives_journal = False
-    """Whether it holds too where the bridge has woken up with less than it knew."""
+    """True if it holds too where the bridge has woken up with less than it knew."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -11,7 +11,7 @@ SELECT count(*), count(*) FILTER (WHERE id IN (
 ))
 FROM receipts WHERE status IN ('buffered', 'printing', 'printed')
 """
-"""What fills the buffer, and how many of those an operator or a fiscal storage brought back: these have documents, so
+"""Receipts in the buffer, and how many of them an operator or a fiscal storage brought back: these have documents, so
 nobody may refuse them."""
 
 
