@@ -47,24 +47,24 @@ def _known_zone(name: str) -> str:
     return name
 
 
-def _web_address(url: str) -> str:
+def _is_address(url: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or any(char.isspace() for char in url):
+        return False
+    return usable and not (parts.query or parts.fragment or any(char.isspace() for char in url))
+
+
+def _web_address(url: str) -> str:
+    if not _is_address(url, "http", "https"):
         raise ValueError('expected an address such as "https://ofd.example.com"')
     return url
 
 
 def _proxy_address(proxy: SecretStr) -> SecretStr:
-    try:
-        parts = urlsplit(url := proxy.get_secret_value())
-        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.path.strip("/") or parts.query or parts.fragment or any(char.isspace() for char in url):
+    url = proxy.get_secret_value()
+    if not _is_address(url, "http") or urlsplit(url).path.strip("/"):
         raise ValueError('expected an address such as "http://proxy.example.com:3128"')
     return proxy
 
@@ -348,18 +348,11 @@ def environment_for_children() -> dict[str, str]:
 def _check_ofd_files(ofd: OfdSettings, path: Path) -> None:
     """See that the files can be used, now rather than when the first receipt is to be sent. Errors: SettingsError."""
     tls = ofd.tls
-    for name, file in (
-        ("token_file", ofd.token_file),
-        ("tls.ca", tls.ca),
-        ("tls.cert", tls.cert),
-        ("tls.key", tls.key),
-    ):
+    named = {"token_file": ofd.token_file, "tls.ca": tls.ca, "tls.cert": tls.cert, "tls.key": tls.key}
+    for name, file in named.items():
         if file is None:
             continue
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: ofd.{name}: {file} cannot be read: {error}") from None
+        text = _text_of(file, f"{path}: ofd.{name}")
         if name == "token_file" and (len(text.split()) != 1 or not text.isascii() or not text.strip().isprintable()):
             raise SettingsError(f"{path}: ofd.{name}: {file}: expected one token of printable ASCII, without spaces")
     if tls.ca is not None:
@@ -377,6 +370,13 @@ def _check_ofd_files(ofd: OfdSettings, path: Path) -> None:
                 f"{path}: ofd.tls.cert and ofd.tls.key: {tls.cert} and {tls.key}: expected a certificate and its "
                 f"unencrypted key in PEM form: {why}"
             ) from None
+
+
+def _text_of(file: Path, named_by: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{named_by}: {file} cannot be read: {error}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -446,24 +446,16 @@ def _sections_in(annotation: Any) -> Iterator[type[Section]]:
         yield from _sections_in(part)
 
 
-def _keys_in(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every key, as a path through the tables."""
+def _keys_in(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key, as a path through the tables, and the type of its value."""
     for name, field in model.model_fields.items():
-        yield (*path, name)
+        yield (*path, name), field.annotation
         for section in _sections_in(field.annotation):
             yield from _keys_in(section, (*path, name))
 
 
-def _arrays_and_tables(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of those keys that are no plain values."""
-    for name, field in model.model_fields.items():
-        if _is_array_or_table(field.annotation):
-            yield (*path, name)
-        for section in _sections_in(field.annotation):
-            yield from _arrays_and_tables(section, (*path, name))
-
-
-_ARRAYS_AND_TABLES: Final = frozenset(_arrays_and_tables(Settings))
+_KEYS: Final = dict(_keys_in(Settings))
+_ARRAYS_AND_TABLES: Final = frozenset(path for path, annotation in _KEYS.items() if _is_array_or_table(annotation))
 
 
 def _as_misspelt(variable: str) -> str:
@@ -473,7 +465,7 @@ def _as_misspelt(variable: str) -> str:
 
 _VARIABLES: Final = {
     _as_misspelt(name): name
-    for path in _keys_in(Settings)
+    for path in _KEYS
     if (name := ENVIRONMENT_PREFIX + "__".join(path).upper()) and path[:1] != ("kkt",)
 }
 """What each variable looks like when its underscores are miscounted. Registers are an array, given as a whole."""
@@ -482,7 +474,7 @@ _VARIABLES: Final = {
 def _unknown_key(path: tuple[str, ...]) -> str:
     """What to say of a key that there is not."""
     *parents, key = [part for part in path if not part.isdigit()]
-    siblings = [known[-1] for known in _keys_in(Settings) if known[:-1] == tuple(parents)]
+    siblings = [known[-1] for known in _KEYS if known[:-1] == tuple(parents)]
     meant = get_close_matches(key, siblings, n=1)
     if (
         not meant
@@ -526,11 +518,7 @@ def _with_password(settings: Settings, path: Path) -> Settings:
     mqtt = settings.mqtt
     if mqtt.password_file is None:
         return settings
-    try:
-        secret = mqtt.password_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: mqtt.password_file: {mqtt.password_file} cannot be read: {error}"
-        raise SettingsError(message) from None
+    secret = _text_of(mqtt.password_file, f"{path}: mqtt.password_file").strip()
     if not secret:
         raise SettingsError(f"{path}: mqtt.password_file: {mqtt.password_file} is empty: write the password into it")
     return settings.model_copy(update={"mqtt": mqtt.model_copy(update={"password": SecretStr(secret)})})

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pwd
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,14 +11,7 @@ from typing import Final
 from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
 from kkt_bridge.cli.checkup.broker import examine_broker
 from kkt_bridge.cli.checkup.journal import examine_journal, holder
-from kkt_bridge.cli.checkup.machine import (
-    Account,
-    account,
-    bridge_account,
-    examine_clock,
-    examine_journal_directory,
-    examine_rights,
-)
+from kkt_bridge.cli.checkup.machine import bridge_account, examine_clock, examine_journal_directory, examine_rights
 from kkt_bridge.cli.checkup.ofd import examine_ofd
 from kkt_bridge.cli.checkup.registers import examine_registers
 from kkt_bridge.cli.config_warnings import config_warnings
@@ -78,17 +72,17 @@ def _show(out: Output, finding: CheckupFinding) -> None:
         out.print(line((f"     > {finding.advice}", WARNING)))
 
 
-def _account(name: str) -> Account:
+def _account(name: str) -> pwd.struct_passwd:
     try:
-        user = account(name)
+        user = pwd.getpwnam(name)
     except KeyError:
         raise argparse.ArgumentTypeError(f"there is no user {name!r} on this machine") from None
-    if os.geteuid() not in {0, user.uid}:
+    if os.geteuid() not in {0, user.pw_uid}:
         raise argparse.ArgumentTypeError("only root can find out what another user may do")
     return user
 
 
-def examine(config: Path, user: Account | None = None) -> Iterator[CheckupFinding]:
+def examine(config: Path, user: pwd.struct_passwd | None = None) -> Iterator[CheckupFinding]:
     """Yield every finding, as it is made; `user` is who runs the bridge, where that is known."""
     try:
         settings = load_settings(config)

@@ -136,24 +136,18 @@ def _alerts(state: Message) -> list[Part]:
     if not raised:
         return [("none", GOOD)]
     worst = BAD if any(alert["severity"] == "critical" for alert in raised) else WARNING
-    return [(", ".join(_alert_name(alert) for alert in raised), worst)]
+    names = (f"{alert['code']} ({alert['kkt']})" if alert.get("kkt") else str(alert["code"]) for alert in raised)
+    return [(", ".join(names), worst)]
 
 
 def alert_lines(state: Message) -> list[Text]:
     """Return each alert that is raised, with its time, and below it what to do."""
-    return [text for alert in state.get("alerts") or () for text in _one_alert(alert)]
-
-
-def _one_alert(alert: Message) -> list[Text]:
-    style = BAD if alert["severity"] == "critical" else WARNING
-    return [
-        line((f"! {alert['message']}", style), (f" (since {moment(alert['since'])})", FAINT)),
-        line((f"  -> {alert['what_to_do']}", PLAIN)),
-    ]
-
-
-def _alert_name(alert: Message) -> str:
-    return f"{alert['code']} ({alert['kkt']})" if alert.get("kkt") else str(alert["code"])
+    lines = []
+    for alert in state.get("alerts") or ():
+        style = BAD if alert["severity"] == "critical" else WARNING
+        lines.append(line((f"! {alert['message']}", style), (f" (since {moment(alert['since'])})", FAINT)))
+        lines.append(line((f"  -> {alert['what_to_do']}", PLAIN)))
+    return lines
 
 
 def _kkt(state: Message) -> list[Part]:

@@ -60,11 +60,6 @@ class Sent:
     pos: str
     receipt_id: str | None
 
-    @property
-    def name(self) -> str:
-        """The name in messages."""
-        return f"receipt {self.number} ({self.receipt_id or 'without a usable receipt_id'} of {self.pos})"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -192,7 +187,8 @@ class Dialogue:
 
     def _exit_status(self, unsent: int) -> int:
         for sent in self._under_way.values():
-            print_error("send", f"{sent.name}: no final reply within {self._timeout_s:g} s: {self._why(sent)}")
+            name = f"receipt {sent.number} ({sent.receipt_id or 'without a usable receipt_id'} of {sent.pos})"
+            print_error("send", f"{name}: no final reply within {self._timeout_s:g} s: {self._why(sent)}")
         if unsent:
             print_error("send", f"the last {unsent} receipts were not sent")
         if self._under_way or unsent:

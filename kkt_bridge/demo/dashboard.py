@@ -5,7 +5,7 @@ monotonic clock.
 """
 
 import json
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -108,8 +108,8 @@ class Dashboard:
     """The time of each."""
     breaker: str = "closed"
     network: str = "online"
-    terminals: dict[str, PosTerminal] = field(default_factory=dict)
-    registers: dict[str, Register] = field(default_factory=dict)
+    terminals: defaultdict[str, PosTerminal] = field(default_factory=lambda: defaultdict(PosTerminal))
+    registers: defaultdict[str, Register] = field(default_factory=lambda: defaultdict(Register))
     printed: Rate = field(default_factory=Rate)
     delivered: Rate = field(default_factory=Rate)
     on_paper: set[tuple[str, str]] = field(default_factory=set)
@@ -168,7 +168,7 @@ class Dashboard:
     def _apply(self, levels: list[str], message: dict[str, Any], now: float) -> None:
         match levels:
             case ["state", "kkt", kkt]:
-                register = self._register(kkt)
+                register = self.registers[kkt]
                 register.state = message
                 register.fd_number = max(message["last_fd_number"] or 0, register.fd_number or 0) or None
             case ["state", name]:
@@ -251,7 +251,7 @@ class Dashboard:
             self._print(fiscal, receipt_lines(fiscal, request))
 
     def _change_terminal(self, pos: str, state: PosState) -> PosTerminal:
-        terminal = self.terminals.setdefault(pos, PosTerminal())
+        terminal = self.terminals[pos]
         terminal.state = state
         return terminal
 
@@ -289,11 +289,8 @@ class Dashboard:
         if terminal is not None and terminal.state in _WAITING and (state := _STEP_STATES.get(step["to"])):
             terminal.state = state
 
-    def _register(self, kkt: str) -> Register:
-        return self.registers.setdefault(kkt, Register())
-
     def _print(self, document: dict[str, Any], lines: list[PaperLine]) -> None:
-        register = self._register(document["kkt"])
+        register = self.registers[document["kkt"]]
         register.fd_number = max(document["fd_number"], register.fd_number or 0)
         register.paper.extend(lines)
         register.lines_printed += len(lines)

@@ -187,17 +187,10 @@ class Window:
 # -- the parts of the window ------------------------------------------------------------
 
 
-def _panel(content: RenderableType, title: str, *, height: int | None = None, frame: str = FRAME) -> Panel:
+def _panel(content: RenderableType, title: str, *, frame: str = FRAME) -> Panel:
     """Return a part with its frame."""
-    return Panel(
-        content,
-        title=Text(title, TITLE),
-        title_align="left",
-        border_style=frame,
-        box=box.ROUNDED,
-        padding=(0, 1),
-        height=height,
-    )
+    name = Text(title, TITLE)
+    return Panel(content, title=name, title_align="left", border_style=frame, box=box.ROUNDED, padding=(0, 1))
 
 
 def _terminals(dashboard: Dashboard, rows: int, width: int) -> Text:

@@ -66,8 +66,7 @@ class Trade:
         """Nobody comes any more, and those who still wait outside leave; those inside are served."""
         with self._changed:
             self._waiting = 0.0
-            self._closed = True
-            self._changed.notify_all()
+        self.close_the_door()
 
     def stop(self) -> None:
         """Leave everything as it is, receipts without an answer included."""

@@ -25,19 +25,27 @@ _TOPICS: Final = Topics(DEFAULT_ROOT, "{bridge}")
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A message and the topic it travels on. `direction` is seen from the bridge."""
+    """A message and the topic it travels on."""
 
     name: str
     """Of the schema file, and in camel case of the channel."""
     topic: str
     """With `{parameters}`; the path where the carrier is HTTP."""
     model: type[BaseModel]
-    direction: Literal["in", "out"]
     summary: str
-    carrier: Literal["mqtt", "http"] = "mqtt"
-    retain: bool = False
     answer: str | None = None
-    """The name of the message that answers this one."""
+    """The name of the message that answers this one: every message to the bridge is answered."""
+    retain: bool = False
+
+    @property
+    def direction(self) -> Literal["in", "out"]:
+        """Seen from the bridge."""
+        return "out" if self.answer is None else "in"
+
+    @property
+    def carrier(self) -> Literal["mqtt", "http"]:
+        """What it travels by."""
+        return "http" if self.topic.startswith("/") else "mqtt"
 
     @property
     def id_field(self) -> str | None:
@@ -56,11 +64,11 @@ _ID_FIELDS: Final = MappingProxyType({"reply": "receipt_id", "command-result": "
 
 def _state(name: str, model: type[BaseModel], summary: str) -> CatalogueEntry:
     entry_name = f"state-{name.split('/', maxsplit=1)[0]}"
-    return CatalogueEntry(entry_name, _TOPICS.state(name), model, "out", summary, retain=True)
+    return CatalogueEntry(entry_name, _TOPICS.state(name), model, summary, retain=True)
 
 
 def _event(kind: str, model: type[BaseModel], summary: str) -> CatalogueEntry:
-    return CatalogueEntry(f"event-{kind}", _TOPICS.event(kind), model, "out", summary)
+    return CatalogueEntry(f"event-{kind}", _TOPICS.event(kind), model, summary)
 
 
 def _command(name: str, args: type[Strict]) -> CatalogueEntry:
@@ -68,7 +76,7 @@ def _command(name: str, args: type[Strict]) -> CatalogueEntry:
     field = Field() if needs_args else Field(default_factory=args)
     model = create_model(f"Command {name}", __base__=messages.Command, args=(args, field))
     topic, summary = _TOPICS.command(name), _COMMAND_SUMMARIES[name]
-    return CatalogueEntry(f"command-{name}", topic, model, "in", summary, answer="command-result")
+    return CatalogueEntry(f"command-{name}", topic, model, summary, "command-result")
 
 
 _COMMAND_SUMMARIES: Final = MappingProxyType(
@@ -95,39 +103,27 @@ CATALOGUE: Final = (
         "receipt-request",
         _TOPICS.receipt("{pos}"),
         Receipt,
-        "in",
         "A POS terminal asks for a receipt; (pos_id, receipt_id) is the idempotency key.",
-        answer="reply",
-    ),
-    CatalogueEntry(
-        "query",
-        _TOPICS.query("{pos}"),
-        messages.Query,
-        "in",
-        "A POS terminal asks what became of a receipt.",
-        answer="reply",
-    ),
-    CatalogueEntry(
         "reply",
-        _TOPICS.reply("{pos}"),
-        messages.Reply,
-        "out",
-        "The bridge tells a POS terminal what became of a receipt.",
+    ),
+    CatalogueEntry(
+        "query", _TOPICS.query("{pos}"), messages.Query, "A POS terminal asks what became of a receipt.", "reply"
+    ),
+    CatalogueEntry(
+        "reply", _TOPICS.reply("{pos}"), messages.Reply, "The bridge tells a POS terminal what became of a receipt."
     ),
     CatalogueEntry(
         "command",
         _TOPICS.command("{name}"),
         messages.Command,
-        "in",
         "An operator asks the bridge to do something.",
-        answer="command-result",
+        "command-result",
     ),
     *(_command(name, args) for name, args in COMMANDS.items()),
     CatalogueEntry(
         "command-result",
         _TOPICS.command_result("{name}"),
         messages.CommandResult,
-        "out",
         "The bridge tells an operator what came of a command.",
     ),
     _state("online", messages.Online, "The bridge is there, or it is not; also the last will."),
@@ -144,12 +140,7 @@ CATALOGUE: Final = (
     _event("shift", messages.ShiftEvent, "A shift was opened or closed on a register."),
     _event("command", messages.CommandEvent, "An operator's command was carried out or refused."),
     CatalogueEntry(
-        "ofd-document",
-        "/ofd/v1/receipt",
-        messages.OfdDocument,
-        "out",
-        "The bridge hands a fiscal document to the OFD.",
-        carrier="http",
+        "ofd-document", "/ofd/v1/receipt", messages.OfdDocument, "The bridge hands a fiscal document to the OFD."
     ),
 )
 """The whole contract, in reading order."""

@@ -107,14 +107,6 @@ def _file_system(place: Path) -> str | None:
 RIGHTS: Final = "rights"
 
 
-class Account(NamedTuple):
-    """A user of this machine."""
-
-    name: str
-    uid: int
-    gid: int
-
-
 class Obstacle(NamedTuple):
     """Something that the user may not do: the file or folder, the attempt, and the system's answer."""
 
@@ -123,26 +115,19 @@ class Obstacle(NamedTuple):
     reason: str
 
 
-def account(name: str) -> Account:
-    """Return the user of this name; KeyError if there is none."""
-    entry = pwd.getpwnam(name)
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-
-
-def bridge_account(settings: Settings) -> Account:
+def bridge_account(settings: Settings) -> pwd.struct_passwd:
     """Return the likely user of the bridge: who asks, or, where that is root, the owner of the journal's folder."""
     uid = os.geteuid()
     if uid == 0:
         with suppress(OSError):
             uid = nearest_existing(settings.journal.path.parent).stat().st_uid
     try:
-        entry = pwd.getpwuid(uid)
+        return pwd.getpwuid(uid)
     except KeyError:  # a container may run under a number without a name
-        return Account(str(uid), uid, os.getegid())
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+        return pwd.struct_passwd((str(uid), "", uid, os.getegid(), "", "", ""))
 
 
-def examine_rights(config: Path, settings: Settings, user: Account) -> Iterator[CheckupFinding]:
+def examine_rights(config: Path, settings: Settings, user: pwd.struct_passwd) -> Iterator[CheckupFinding]:
     """Check what this user may do: one finding for all that cannot be read, one for all that cannot be written."""
     tried = _try_as(user, config, settings)
     unread = [each for each in tried if each.attempt == "read"]
@@ -154,17 +139,19 @@ def examine_rights(config: Path, settings: Settings, user: Account) -> Iterator[
         )
     if unwritten:
         files = " ".join(sorted({each.path for each in unwritten}))
-        advice = f"chown {user.name}: {files}"
+        advice = f"chown {user.pw_name}: {files}"
         if any("Permission" not in each.reason for each in unwritten):
             advice = f"see how its disk is mounted; or {advice}"
         yield fail(RIGHTS, _described(unwritten, user), advice)
     if not tried:
-        yield ok(RIGHTS, f"user {user.name} can read the settings, and write the journal and the registers' storages")
+        yield ok(
+            RIGHTS, f"user {user.pw_name} can read the settings, and write the journal and the registers' storages"
+        )
 
 
-def _described(obstacles: list[Obstacle], user: Account) -> str:
+def _described(obstacles: list[Obstacle], user: pwd.struct_passwd) -> str:
     described = "; ".join(f"{each.path}{_owner(each.path)}: {each.reason}" for each in obstacles)
-    return f"user {user.name} cannot {obstacles[0].attempt} {described}"
+    return f"user {user.pw_name} cannot {obstacles[0].attempt} {described}"
 
 
 def _owner(path: str) -> str:
@@ -179,24 +166,24 @@ def _owner(path: str) -> str:
     return f" (of {name}, mode {status.st_mode & 0o7777:04o})"
 
 
-def _group(user: Account) -> str:
+def _group(user: pwd.struct_passwd) -> str:
     try:
-        return grp.getgrgid(user.gid).gr_name
+        return grp.getgrgid(user.pw_gid).gr_name
     except KeyError:
-        return str(user.gid)
+        return str(user.pw_gid)
 
 
-def _try_as(user: Account, config: Path, settings: Settings) -> list[Obstacle]:
-    if user.uid == os.geteuid():
+def _try_as(user: pwd.struct_passwd, config: Path, settings: Settings) -> list[Obstacle]:
+    if user.pw_uid == os.geteuid():
         return list(_try_all(config, settings))
     # Only root gets here, before this program has a second thread: a fork is safe, and keeps what was loaded.
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
-            os.initgroups(user.name, user.gid)
-            os.setgid(user.gid)
-            os.setuid(user.uid)
+            os.initgroups(user.pw_name, user.pw_gid)
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
             os.write(write_end, json.dumps(list(_try_all(config, settings))).encode())
             os._exit(0)
         os._exit(1)
@@ -204,7 +191,7 @@ def _try_as(user: Account, config: Path, settings: Settings) -> list[Obstacle]:
     with os.fdopen(read_end, "rb") as pipe:
         answer = pipe.read()
     if os.waitpid(child, 0)[1] != 0:
-        return [Obstacle(str(config), "be tried:", f"this process could not become {user.name}")]
+        return [Obstacle(str(config), "be tried:", f"this process could not become {user.pw_name}")]
     return [Obstacle(*each) for each in json.loads(answer)]
 
 
