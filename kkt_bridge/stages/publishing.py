@@ -149,13 +149,8 @@ class _EncodedStep(NamedTuple):
 
     step: int
     commit_no: int
-    body: bytes | None
-    """In JSON; None if it is too old to be published."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes in an event."""
-        return 0 if self.body is None else len(self.body) + 1
+    body: bytes
+    """In JSON; empty if it is too old to be published."""
 
 
 class Publisher:
@@ -364,7 +359,7 @@ class Publisher:
             _EncodedStep(
                 step.id,
                 step.commit_no,
-                _step(step, self._zone).payload() if step.at_steady_ms >= oldest_ms else None,
+                _step(step, self._zone).payload() if step.at_steady_ms >= oldest_ms else b"",
             )
             for step in steps
         ]
@@ -373,7 +368,7 @@ class Publisher:
     def _publish_event(self, steps: list[_EncodedStep]) -> _Sent:
         sent = _Sent(steps[-1].step)
         self._events.append(sent)
-        if bodies := [step.body for step in steps if step.body is not None]:
+        if bodies := [step.body for step in steps if step.body]:
             self._link.publish(Publication(self._receipt_event, _event(bodies), token=sent, owner=self))
         else:
             sent.acknowledged = True
@@ -400,22 +395,19 @@ def _grouped(steps: Iterable[_EncodedStep], room: int) -> Iterator[list[_Encoded
     size = 0
     for _, together in groupby(steps, key=lambda step: step.commit_no):
         commit = list(together)
-        commit_size = sum(step.size for step in commit)
-        if message and not _fits(len(message) + len(commit), size + commit_size, room):
+        commit_size = sum(len(step.body) + 1 for step in commit)  # a comma behind each
+        if message and (len(message) + len(commit) > STEPS_PER_EVENT_MAX or size + commit_size > room):
             yield message
             message, size = [], 0
         for step in commit:
-            if message and not _fits(len(message) + 1, size + step.size, room):
+            step_size = len(step.body) + 1
+            if message and (len(message) == STEPS_PER_EVENT_MAX or size + step_size > room):
                 yield message
                 message, size = [], 0
             message.append(step)
-            size += step.size
+            size += step_size
     if message:
         yield message
-
-
-def _fits(count: int, size: int, room: int) -> bool:
-    return count <= STEPS_PER_EVENT_MAX and size <= room
 
 
 def _step(step: Step, zone: tzinfo) -> ReceiptStep:
