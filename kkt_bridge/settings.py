@@ -324,7 +324,7 @@ class Settings(Section):
 
 
 def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in this file, overridden by `KKT_BRIDGE__SECTION__KEY` variables; SettingsError if unusable."""
+    """Return this file's settings, overridden by `KKT_BRIDGE__SECTION__KEY` variables; SettingsError if unusable."""
     values = _read_toml(path)
     if isinstance(mqtt := values.get("mqtt"), dict) and "password" in mqtt:
         raise SettingsError(
@@ -341,7 +341,7 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
 
 
 def environment_for_children() -> dict[str, str]:
-    """The environment without this program's own variables: a child is told what concerns it, and no secret."""
+    """Return the environment without this program's own variables: a child is told what concerns it, and no secret."""
     return {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
 
 
@@ -432,14 +432,14 @@ def _environment_value(keys: tuple[str, ...], text: str) -> Any:
 
 
 def _is_array_or_table(annotation: Any) -> bool:
-    """Whether an array or a table may stand where this is expected."""
+    """Return whether an array or a table may stand where this is expected."""
     if get_origin(annotation) in {tuple, dict} or (isinstance(annotation, type) and issubclass(annotation, Section)):
         return True
     return any(_is_array_or_table(part) for part in get_args(annotation))
 
 
 def _sections_in(annotation: Any) -> Iterator[type[Section]]:
-    """The tables that may stand where this is expected."""
+    """Yield the tables that may stand where this is expected."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     for part in get_args(annotation):
@@ -459,7 +459,7 @@ _ARRAYS_AND_TABLES: Final = frozenset(path for path, annotation in _KEYS.items()
 
 
 def _as_misspelt(variable: str) -> str:
-    """The variable as it looks when case and the number of underscores are not minded."""
+    """Return the variable as it looks when case and the number of underscores are not minded."""
     return "_".join(part for part in variable.upper().split("_") if part)
 
 
@@ -468,11 +468,11 @@ _VARIABLES: Final = {
     for path in _KEYS
     if (name := ENVIRONMENT_PREFIX + "__".join(path).upper()) and path[:1] != ("kkt",)
 }
-"""What each variable looks like when its underscores are miscounted. Registers are an array, given as a whole."""
+"""Each variable by its looks when its underscores are miscounted. Registers are an array, given as a whole."""
 
 
 def _unknown_key(path: tuple[str, ...]) -> str:
-    """What to say of a key that there is not."""
+    """Return the text about a key that there is not."""
     *parents, key = [part for part in path if not part.isdigit()]
     siblings = [known[-1] for known in _KEYS if known[:-1] == tuple(parents)]
     meant = get_close_matches(key, siblings, n=1)
@@ -514,7 +514,7 @@ def _shown(keys: tuple[str, ...], value: Any) -> str:
 
 
 def _with_password(settings: Settings, path: Path) -> Settings:
-    """The settings with the password read from its file, where it is given that way."""
+    """Return the settings with the password read from its file, where it is given that way."""
     mqtt = settings.mqtt
     if mqtt.password_file is None:
         return settings

@@ -118,7 +118,7 @@ class Dashboard:
     captions_so_far: int = 0
     """Those that are forgotten included."""
     started: bool = False
-    """Whether the bridge has once been healthy, or printed: before that its parts are still starting."""
+    """True once the bridge has been healthy, or has printed: before that its parts are still starting."""
     _requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     _fill_step: int = 0
 

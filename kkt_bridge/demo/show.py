@@ -97,7 +97,7 @@ class Show:
 
     @property
     def began(self) -> bool:
-        """Whether the bridge ever published a state, so that its files may be worth keeping."""
+        """True if the bridge ever published a state, so that its files may be worth keeping."""
         return bool(self.dashboard.states)
 
     def __enter__(self) -> Self:

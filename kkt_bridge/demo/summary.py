@@ -44,7 +44,7 @@ class Summary:
 
     @property
     def agrees(self) -> bool:
-        """Whether every count agrees."""
+        """True if every count agrees."""
         return all(check.holds for check in self.checks)
 
 

@@ -29,7 +29,7 @@ class Goods:
     most: int = 1
     """Pieces in one sale; 0 for what is weighed."""
     marked: bool = False
-    """Whether each piece carries a marking code."""
+    """True if each piece carries a marking code."""
 
 
 OPTICIAN: Final = (

@@ -66,7 +66,7 @@ _OFD_HEADERS: Final = MappingProxyType(
 
 
 def schema_file(entry: CatalogueEntry) -> str:
-    """The name of the message's JSON Schema file, beside the document."""
+    """Return the name of the message's JSON Schema file, beside the document."""
     return f"{entry.name}{SCHEMA_SUFFIX}"
 
 
@@ -93,7 +93,7 @@ _OFD_ANSWER: Final = MappingProxyType(
         "examples": [{"payload": {"server_time": 1795345382}}, {"payload": {}}],
     }
 )
-"""What `ofd/classify.py` makes of an answer."""
+"""The answers as `ofd/classify.py` tells them apart."""
 
 
 def asyncapi_document(catalogue: Iterable[CatalogueEntry], schemas: Mapping[str, Mapping[str, Any]]) -> str:

@@ -44,7 +44,7 @@ class CatalogueEntry:
 
     @property
     def carrier(self) -> Literal["mqtt", "http"]:
-        """What it travels by."""
+        """The protocol that it travels by."""
         return "http" if self.topic.startswith("/") else "mqtt"
 
     @property

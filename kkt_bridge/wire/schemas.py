@@ -91,7 +91,7 @@ def _name(node: dict[str, Any], path: list[str]) -> None:
 
 
 _WANT_A_NAME: Final = frozenset({"enum", "anyOf", "oneOf", "properties", "additionalProperties"})
-"""What a code generator makes a type of."""
+"""Keywords of which a code generator makes a type."""
 
 
 def _simplify(node: Any, *, outgoing: bool) -> None:

@@ -20,7 +20,7 @@ ECHO_TIMEOUT_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """What became of a message through the broker to ourselves."""
+    """The fate of a message through the broker to ourselves."""
 
     topic: str
     """Where it was published."""
