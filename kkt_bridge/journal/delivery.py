@@ -158,15 +158,7 @@ def _give_up(tx: Transaction, letter: ReceiptRow, document: int, delivery: Deliv
     # From now on, not from its death: what was decided is kept as long as the letter was.
     _DECIDED(tx.connection, {"row_id": letter.id, "new_ended": tx.instant.steady_ms})
     tx.counts[letter.kkt, DLQ] -= 1
-    tx.step(
-        receipt=letter.id,
-        receipt_id=letter.key.receipt_id,
-        pos_id=letter.key.pos_id,
-        kkt=letter.kkt,
-        current=Status.DEAD,
-        target=Status.DEAD,
-        error=f"{delivery}: {reason}",
-    )
+    tx.step(letter.id, letter.key, letter.kkt, Status.DEAD, Status.DEAD, error=f"{delivery}: {reason}")
 
 
 def _change_dead(tx: Transaction, statement: PreparedStatement, letter: ReceiptRow, values: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A journal moved aside, damaged or replaced: kept for `verify --rebuild` and for whoever looks, never deleted."""
 
+import glob
 import os
 import re
 import time
@@ -31,7 +32,7 @@ def rebuild_advice(journal: Path) -> str:
 
 def quarantined_files(journal: Path, mark: str = MARK) -> list[Path]:
     """The journals that stand beside this one, moved there with this mark, in the order in which they were."""
-    files = journal.parent.glob(f"{_escaped(journal.name)}{mark}*")
+    files = journal.parent.glob(f"{glob.escape(journal.name)}{mark}*")
     return sorted(
         (path for path in files if not path.name.endswith(COMPANIONS)), key=lambda path: _moved_at(path, mark)
     )
@@ -131,8 +132,3 @@ def _moved_at(path: Path, mark: str) -> str:
     """The stamp in its name, with what was added behind it; of one renamed by hand, when it was last written."""
     stamp = path.name.rpartition(mark)[2]
     return stamp if _STAMPED.match(stamp) else time.strftime(_STAMP, time.gmtime(path.stat().st_mtime))
-
-
-def _escaped(name: str) -> str:
-    """A file name as a pattern that matches nothing else."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)

@@ -36,7 +36,7 @@ REFUSALS_BYTES_MAX: Final = 4 * 1024 * 1024
 
 def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
     """Take a receipt: buffered, with its body, its step and its place in the order."""
-    hlc = tx.tick()
+    hlc = tx.hlc = tx.hlc.next(tx.instant.wall_ms)
     row_id = tx.new_id()
     tx.rows[_INSERT_RECEIPT].append(
         (
@@ -62,14 +62,7 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
     tx.known.pop(new.key, None)
     tx.counts[new.kkt, Status.BUFFERED] += 1
     tx.queues.add(new.kkt)
-    tx.step(
-        receipt=row_id,
-        receipt_id=new.key.receipt_id,
-        pos_id=new.key.pos_id,
-        kkt=new.kkt,
-        current=None,
-        target=Status.BUFFERED,
-    )
+    tx.step(row_id, new.key, new.kkt, None, Status.BUFFERED)
 
 
 def look_up(tx: Transaction, keys: Iterable[ReceiptKey]) -> None:

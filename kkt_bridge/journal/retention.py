@@ -81,7 +81,7 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, aged: list[int]) -> int
     A dead letter on which nobody has decided is only given up now, and goes when the world has been told.
     Returns how many those were.
     """
-    rows = [row for row_id in aged if (row := _row(tx, row_id)) is not None]
+    rows = [row for row_id in aged if (row := _ROW(tx.connection, {"row_id": row_id}).fetchone())]
     overdue = [row for row in rows if _is_overdue(row, limits)]
     for row in overdue:
         expire(
@@ -89,17 +89,13 @@ def purge_receipts(tx: Transaction, limits: PurgeLimits, aged: list[int]) -> int
         )
     going = [row for row in rows if not _is_overdue(row, limits) and _may_go(tx.connection, row, limits)]
     if going:
-        _purge(tx, going)
-    return len(overdue)
-
-
-def _purge(tx: Transaction, going: list[Any]) -> None:
-    records = [record for row in going if (record := record_of(tx.connection, row.id)) is not None]
-    write_tombstones(tx, records, [row.original_receipt_id for row in going])
-    for statement, key in _PURGE:
-        statement(tx.connection, [{"key": getattr(row, key)} for row in going])
+        records = [record for row in going if (record := record_of(tx.connection, row.id)) is not None]
+        write_tombstones(tx, records, [row.original_receipt_id for row in going])
+        for statement, key in _PURGE:
+            statement(tx.connection, [{"key": getattr(row, key)} for row in going])
     for row in going:
         tx.counts[row.kkt, row.status] -= 1
+    return len(overdue)
 
 
 def expired_keys(connection: Connection, trace: ExpiringRecords, limits: PurgeLimits, batch: int) -> list[Any]:
@@ -112,10 +108,6 @@ def drop_expired(tx: Transaction, trace: ExpiringRecords, limits: PurgeLimits, b
     """Drop so many of them."""
     keys = expired_keys(tx.connection, trace, limits, batch)
     trace.drop(tx.connection, [{"key": key} for key in keys])
-
-
-def _row(tx: Transaction, row_id: int) -> Any:
-    return _ROW(tx.connection, {"row_id": row_id}).fetchone()
 
 
 def _is_overdue(row: Any, limits: PurgeLimits) -> bool:

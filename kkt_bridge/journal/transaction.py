@@ -105,6 +105,7 @@ class Transaction:
     before: JournalState
     instant: Instant
     hlc: Hlc
+    """The newest point of the hybrid clock."""
     commit_no: int
     may_be_recovered: bool
     """See `JournalState`."""
@@ -139,11 +140,6 @@ class Transaction:
         assert self._ids < 1 << ID_BITS, "too many rows in one commit"
         return self.commit_no << ID_BITS | self._ids
 
-    def tick(self) -> Hlc:
-        """The next point of the hybrid clock."""
-        self.hlc = self.hlc.next(self.instant.wall_ms)
-        return self.hlc
-
     def pending(self) -> int:
         """Receipts that fill the buffer, this transaction's included."""
         return self.before.pending + sum(change for (_, kind), change in self.counts.items() if kind in PENDING)
@@ -162,38 +158,26 @@ class Transaction:
         message = Message(self.new_id(), topic, payload, correlation, int(is_event), self.instant.steady_ms)
         self.messages.append(message)
 
-    def step(  # noqa: PLR0913 (the columns of its row)
+    def step(
         self,
-        *,
         receipt: int | None,
-        receipt_id: str | None,
-        pos_id: str,
+        key: tuple[str, str | None],
         kkt: str | None,
         current: Status | None,
         target: Status,
+        *,
         fd_number: int | None = None,
         error: str | None = None,
         sale: Sale = NO_SALE,
     ) -> None:
-        """Record what happened to a receipt; `sale` only where no row of its own tells it."""
-        source = None if current is None else current.value
-        now = self.instant
-        self.steps.append(
-            Step(
-                self.new_id(),
-                receipt,
-                receipt_id,
-                pos_id,
-                kkt,
-                source,
-                target.value,
-                fd_number,
-                error,
-                now.wall_ms,
-                now.steady_ms,
-                *sale,
-            )
-        )
+        """Record what happened to a receipt; `sale` only where no row of its own tells it.
+
+        `key` is that of a receipt, or of a request that is none: its POS, and its id if it has one.
+        """
+        pos_id, receipt_id = key
+        source, at = None if current is None else current.value, (self.instant.wall_ms, self.instant.steady_ms)
+        what = (receipt, receipt_id, pos_id, kkt, source, target.value, fd_number, error)
+        self.steps.append(Step(self.new_id(), *what, *at, sale.type, sale.total, sale.received_ms))
 
     def move(
         self,
@@ -221,16 +205,7 @@ class Transaction:
         kkt = columns.get("kkt", row.kkt)
         self.counts[row.kkt, row.status] -= 1
         self.counts[kkt, target] += 1
-        self.step(
-            receipt=row.id,
-            receipt_id=row.key.receipt_id,
-            pos_id=row.key.pos_id,
-            kkt=kkt,
-            current=row.status,
-            target=target,
-            fd_number=fd_number,
-            error=error,
-        )
+        self.step(row.id, row.key, kkt, row.status, target, fd_number=fd_number, error=error)
 
     def finish(self) -> JournalState:
         """Write what was gathered; return what holds once the caller has committed."""

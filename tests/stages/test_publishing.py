@@ -290,15 +290,7 @@ def test_names_of_any_length_make_no_large_event(up):
 
     def refuse(tx):
         for _ in range(5):
-            tx.step(
-                receipt=None,
-                receipt_id="r" * 70_000,
-                pos_id="п" * 65_000,
-                kkt="k" * 65_000,
-                current=None,
-                target=Status.REJECTED,
-                error="invalid_json",
-            )
+            tx.step(None, ("п" * 65_000, "r" * 70_000), "k" * 65_000, None, Status.REJECTED, error="invalid_json")
 
     up.journal.write(refuse)
     sent = up.run_past_the_delay()
@@ -593,15 +585,7 @@ def test_unacknowledged_steps_are_told_again(up):
 
 def test_a_refused_request_is_told_as_a_step_without_a_beginning(up):
     def refuse(tx):
-        tx.step(
-            receipt=None,
-            receipt_id=None,
-            pos_id="pos-1",
-            kkt=None,
-            current=None,
-            target=Status.REJECTED,
-            error="invalid_json",
-        )
+        tx.step(None, ("pos-1", None), None, None, Status.REJECTED, error="invalid_json")
 
     up.journal.write(refuse)
     ((step,),) = steps_in(up.run_past_the_delay())

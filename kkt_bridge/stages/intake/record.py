@@ -143,12 +143,11 @@ class Recorder:
         else:
             sale = Sale(received_ms=now_ms)
         tx.step(
-            receipt=None,
-            receipt_id=verdict.message_id,
-            pos_id=request.name,
-            kkt=None,
-            current=None,
-            target=Status.REJECTED,
+            None,
+            (request.name, verdict.message_id),
+            None,
+            None,
+            Status.REJECTED,
             error=verdict.error.code,
             sale=sale,
         )

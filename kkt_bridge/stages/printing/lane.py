@@ -425,15 +425,26 @@ class PrintLane:
     # -- printing -------------------------------------------------------------------------------------------------
 
     def _serve(self) -> float | None:
-        """Print a turn of what is leased, record it, and lease the next; be idle where nothing is left."""
-        leases = self._leases
+        """Print a turn of what is leased, record it, and lease the next; be idle where nothing is left.
+
+        An idle lane rests until the register has to be asked, or its shift closed; until then receipts are leased on
+        arrival.
+        """
+        leases, close_at = self._leases, self._shift.close_at
         if not leases.tasks:
             if (work := self._prepare()) is None:
                 return None
+            known = self._known()
             if work is Work.PRINT:
-                leases.record(self._known().expected)
+                leases.record(known.expected)
             if not leases.tasks:
-                return self._be_idle()
+                until = min(known.fresh_until, close_at)
+                self._go(State.IDLE)
+                if known.status.mode == "shift_open":
+                    leases.lease_on_arrival(
+                        known.expected, lambda: not self._jobs.waiting and self._clock.monotonic() < until
+                    )
+                return max(0.0, until - self._clock.monotonic())
         self._print_a_turn()
         snapshot = self._snapshot
         may_go_on = (
@@ -442,22 +453,11 @@ class PrintLane:
             and snapshot is not None
             and not self._jobs.waiting
             and not self._orders.waiting
-            and self._clock.monotonic() < min(snapshot.fresh_until, self._shift.close_at)
+            and self._clock.monotonic() < min(snapshot.fresh_until, close_at)
         )
         if not leases.record(snapshot.expected if may_go_on and snapshot is not None else None):
             self._go(State.ASKING)
         return 0.0
-
-    def _be_idle(self) -> float:
-        """Rest until the register has to be asked, or its shift closed; until then receipts are leased on arrival."""
-        snapshot = self._known()
-        until = min(snapshot.fresh_until, self._shift.close_at)
-        self._go(State.IDLE)
-        if snapshot.status.mode == "shift_open":
-            self._leases.lease_on_arrival(
-                snapshot.expected, lambda: not self._jobs.waiting and self._clock.monotonic() < until
-            )
-        return max(0.0, until - self._clock.monotonic())
 
     def _print_a_turn(self) -> None:
         """Print what is leased, as much of it as a turn holds; at least one."""

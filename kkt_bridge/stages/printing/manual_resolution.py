@@ -13,13 +13,7 @@ from datetime import datetime
 from kkt_bridge.errors import KktBridgeError
 from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import (
-    document_owner,
-    hold_in_doubt,
-    last_document_before,
-    release,
-    unprinted_task,
-)
+from kkt_bridge.journal.printing import document_owner, hold_in_doubt, last_document_before, release, unprinted_task
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import forget_recovered, recovered_owner

@@ -19,7 +19,7 @@ repeats it: nothing here can know of it. The lane says so where it finds a stora
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from enum import Enum
 from typing import Final
@@ -41,19 +41,12 @@ class StartBarrier:
         self._awaited = set(registers)
         self.is_shared = len(self._awaited) > 1
         """Whether there is more than one register."""
-        self._read: set[str] = set()
+        self.storages_read: set[str] = set()
+        """Fiscal storages that were read to their ends, in whichever register."""
 
     def arrive(self, kkt: str) -> None:
         """Note that this register's storage was read, or that it is waited for no longer."""
         self._awaited.discard(kkt)
-
-    def note_read(self, fn_number: str) -> None:
-        """Note that this storage was read to its end, in whichever register."""
-        self._read.add(fn_number)
-
-    def was_read(self, fn_number: str) -> bool:
-        """Return whether this process has read it."""
-        return fn_number in self._read
 
     @property
     def is_open(self) -> bool:
@@ -90,18 +83,18 @@ class StorageVerdict(Enum):
 
 
 def judge_storage(
-    held: HeldStorage | None, restored_at_commit: int, fn_number: str, was_read: Callable[[str], bool]
+    held: HeldStorage | None, restored_at_commit: int, fn_number: str, storages_read: Collection[str]
 ) -> StorageVerdict:
     """Return what storage `fn_number` says, found in a register that held `held` by the journal.
 
-    `restored_at_commit` is the last commit of a journal that was put here, 0 where it is the bridge's own; `was_read`
-    says of a storage whether this process has read it in any register.
+    `restored_at_commit` is the last commit of a journal that was put here, 0 where it is the bridge's own;
+    `storages_read` are those that this process has read, in any register.
     """
     if held is not None and held.commit_no > restored_at_commit:
         return StorageVerdict.SAME if held.fn_number == fn_number else StorageVerdict.CAUGHT_UP
     if restored_at_commit == 0:
         return StorageVerdict.CAUGHT_UP
-    if held is not None and (held.fn_number == fn_number or was_read(held.fn_number)):
+    if held is not None and (held.fn_number == fn_number or held.fn_number in storages_read):
         return StorageVerdict.CAUGHT_UP
     return StorageVerdict.TAKEN_OUT
 
@@ -124,7 +117,7 @@ class StaleJournal:
     def note_read(self, fn_number: str) -> None:
         """Note that the register's storage was read to its end and nothing blocks it. Errors: JournalError."""
         self._was_read = True
-        self._barrier.note_read(fn_number)
+        self._barrier.storages_read.add(fn_number)
         if self._noted != fn_number:
             self._examine(fn_number)
 
@@ -159,7 +152,7 @@ class StaleJournal:
     def _examine(self, fn_number: str) -> tuple[StorageVerdict, HeldStorage | None]:
         """Return the verdict, noted where it leaves nothing open, and what the register held by the journal."""
         held = self._journal.read(lambda connection: storage_held_by(connection, self._kkt))
-        verdict = judge_storage(held, self._journal.restored_at_commit, fn_number, self._barrier.was_read)
+        verdict = judge_storage(held, self._journal.restored_at_commit, fn_number, self._barrier.storages_read)
         if verdict is StorageVerdict.CAUGHT_UP:
             self._journal.write(lambda tx: note_held_storage(tx, self._kkt, fn_number))
         if verdict is not StorageVerdict.TAKEN_OUT:
@@ -195,11 +188,8 @@ class StaleJournal:
 def _remark(kkt: str, fn_number: str | None) -> str:
     """Return why a receipt is left to a person, in words that follow its name."""
     if fn_number is None:
-        return (
-            f"was waiting when this journal was put back or made anew, and that does not name the fiscal storage that "
-            f"{kkt} held: it may have been printed on one that is not there any more"
-        )
-    return (
-        f"was waiting when this journal was put back or made anew, and fiscal storage {fn_number} is not in {kkt} any "
-        "more: it may have been printed there"
-    )
+        where = f"that does not name the fiscal storage that {kkt} held: it may have been printed on one that is not "
+        where += "there any more"
+    else:
+        where = f"fiscal storage {fn_number} is not in {kkt} any more: it may have been printed there"
+    return f"was waiting when this journal was put back or made anew, and {where}"

@@ -14,27 +14,14 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import (
-    document_owner,
-    hold_in_doubt,
-    known_fd_numbers,
-    unprinted,
-    unprinted_task,
-)
+from kkt_bridge.journal.printing import document_owner, hold_in_doubt, known_fd_numbers, unprinted, unprinted_task
 from kkt_bridge.journal.records import PrintTask
-from kkt_bridge.journal.recovered import (
-    REMARK,
-    RecoveredDocument,
-    find_recovered,
-    forget_recovered,
-    insert_recovered,
-)
+from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered, insert_recovered
 from kkt_bridge.journal.settings import get_setting, set_setting
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.ffd_codes import SALE_FORMS, SHIFT_CLOSE_FORM, SHIFT_OPEN_FORM
@@ -74,8 +61,6 @@ SHIFTS_PUBLISHED: Final = "shifts_told/"
 
 PASSED: Final = "passed_documents/"
 """Setting, before the number of a fiscal storage: a JSON list of its documents that a person has passed."""
-
-NOTHING_REFUSED: Final[Mapping[int, str]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -367,7 +352,7 @@ class FiscalStorageReader:
         batch: Iterable[StoredDocument | UnreadableDocument],
         *,
         publishes_shifts: bool,
-        refused: Mapping[int, str] = NOTHING_REFUSED,
+        refused: Mapping[int, str],
     ) -> _BatchResult:
         """Decide what each document is. `refused`: by FD number, why the journal would not take a document."""
         found, ours = _BatchResult(), []

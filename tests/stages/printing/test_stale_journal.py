@@ -93,7 +93,7 @@ def settle(shop, request, decision):
     ],
 )
 def test_what_the_storage_says_of_the_journal(held, restored_at_commit, read, verdict):
-    assert judge_storage(held, restored_at_commit, "B", lambda fn_number: fn_number in read) is verdict
+    assert judge_storage(held, restored_at_commit, "B", read) is verdict
 
 
 def test_what_waits_in_a_backup_from_before_an_exchange_is_left_to_a_person(shop):
