@@ -1,6 +1,7 @@
 """Operators' commands: taken durably, carried out once, their results kept."""
 
-from typing import Any, Final
+from dataclasses import fields
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -22,7 +23,7 @@ ANSWERS_DROPPED_MAX: Final = 20
 def find_command(connection: Connection, command_id: str) -> TakenCommand | None:
     """The command with this id, if it was ever taken."""
     row = _FIND(connection, {"command_id": command_id}).fetchone()
-    return _taken(row) if row is not None else None
+    return TakenCommand(*row) if row is not None else None
 
 
 def take_command(
@@ -43,7 +44,7 @@ def take_command(
 
 def open_commands(connection: Connection, after: int, limit: int) -> list[TakenCommand]:
     """Commands taken and not yet carried out, behind this row id."""
-    return [_taken(row) for row in _OPEN(connection, {"after": after, "limit": limit})]
+    return [TakenCommand(*row) for row in _OPEN(connection, {"after": after, "limit": limit})]
 
 
 def note_command(tx: Transaction, taken: TakenCommand, args: str) -> None:
@@ -58,14 +59,8 @@ def finish_command(tx: Transaction, taken: TakenCommand, result: str) -> None:
         _DROP_ANSWERED(tx.connection, {"before": tx.instant.steady_ms - ANSWERS_KEPT_MS, "limit": ANSWERS_DROPPED_MAX})
 
 
-def _taken(row: Any) -> TakenCommand:
-    return TakenCommand(
-        row.id, row.command_id, row.name, row.issued_by, row.args, row.reply_topic, row.correlation, row.result
-    )
-
-
 _c = commands.c
-_columns = select(_c.id, _c.command_id, _c.name, _c.issued_by, _c.args, _c.reply_topic, _c.correlation, _c.result)
+_columns = select(*(_c[each.name] for each in fields(TakenCommand)))
 _FIND: Final = PreparedStatement(_columns.where(_c.command_id == bindparam("command_id")))
 _OPEN: Final = PreparedStatement(
     _columns.where(IS_OPEN_COMMAND, _c.id > bindparam("after")).order_by(_c.id).limit(bindparam("limit"))

@@ -29,7 +29,19 @@ _FOR_EVER_MS: Final = 2**62
 def ready_documents(connection: Connection, kkt: str, after: int, limit: int) -> list[DueDocument]:
     """The register's documents that may be sent now, behind document `after`, in the order of their FD numbers."""
     rows = _READY(connection, {"kkt": kkt, "after": after, "limit": limit})
-    return [_due(row) for row in rows]
+    return [
+        DueDocument(
+            id=row.id,
+            key=ReceiptKey(row.pos_id, row.receipt_id),
+            kkt=row.kkt,
+            status=Status(row.status),
+            document=row.document,
+            body=row.body,
+            attempts=row.attempts,
+            strikes=row.strikes,
+        )
+        for row in rows
+    ]
 
 
 def documents_without_body(connection: Connection, after: int, limit: int) -> list[DocumentWithoutBody]:
@@ -165,19 +177,6 @@ def _change_dead(tx: Transaction, statement: PreparedStatement, letter: ReceiptR
     """The stored letter guards itself: it may have been requeued or discarded since it was read."""
     if statement(tx.connection, values).rowcount != 1:
         raise IllegalTransition(f"{letter.key} is no longer a dead letter")
-
-
-def _due(row: Any) -> DueDocument:
-    return DueDocument(
-        id=row.id,
-        key=ReceiptKey(row.pos_id, row.receipt_id),
-        kkt=row.kkt,
-        status=Status(row.status),
-        document=row.document,
-        body=row.body,
-        attempts=row.attempts,
-        strikes=row.strikes,
-    )
 
 
 def _dead(row: Any) -> DeadLetter:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.clock import Hlc
-from kkt_bridge.journal.records import ID_BITS, PrintTask, ReceiptRow
+from kkt_bridge.journal.records import ID_BITS, PrintTask
 from kkt_bridge.journal.statements import BulkInsert, PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import IS_PENDING, IS_UNPRINTED, bodies, documents, receipts, requests
 from kkt_bridge.journal.transaction import Transaction
@@ -25,43 +25,33 @@ def lease(tx: Transaction, kkt: str, fn_number: str, last_fd_number: int, limit:
 
     The storage and its last document number are noted, so that after a crash one knows where to look.
     """
-    waiting = _TASKS(tx.connection, {"kkt": kkt, "status": Status.BUFFERED, "limit": limit}).fetchall()
-    for row in waiting:
-        buffered = ReceiptRow(row.id, ReceiptKey(row.pos_id, row.receipt_id), row.kkt, Status.BUFFERED)
-        tx.move(buffered, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
-    return [_task(row, fn_number, last_fd_number) for row in waiting]
+    waiting = _tasks_with(tx.connection, kkt, Status.BUFFERED, limit)
+    for task in waiting:
+        tx.move(task, Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number)
+    return [replace(task, status=Status.PRINTING, fn_before=fn_number, fd_before=last_fd_number) for task in waiting]
 
 
 def tasks_in_doubt(connection: Connection, kkt: str) -> list[PrintTask]:
     """Receipts that were leased when the lane last stopped: each may or may not have been printed."""
-    rows = _TASKS(connection, {"kkt": kkt, "status": Status.PRINTING, "limit": IN_DOUBT_MAX}).fetchall()
-    return [_task(row, row.fn_before, row.fd_before) for row in rows]
+    return _tasks_with(connection, kkt, Status.PRINTING, IN_DOUBT_MAX)
 
 
-class Unprinted(NamedTuple):
-    """A receipt without a document, by its row."""
-
-    id: int
-    key: ReceiptKey
-
-
-def unprinted(connection: Connection) -> list[Unprinted]:
-    """Every receipt that has no document yet, of any register."""
-    return sorted(Unprinted(row.id, ReceiptKey(row.pos_id, row.receipt_id)) for row in _UNPRINTED(connection, {}))
+def unprinted(connection: Connection) -> dict[ReceiptKey, int]:
+    """Every receipt that has no document yet, of any register, and its row."""
+    return {ReceiptKey(row.pos_id, row.receipt_id): row.id for row in _UNPRINTED(connection, {})}
 
 
 def unprinted_task(connection: Connection, receipt: int) -> PrintTask:
     """The task of a receipt that has no document yet."""
     row = _TASK(connection, {"receipt": receipt}).fetchone()
     assert row is not None
-    return replace(_task(row, row.fn_before, row.fd_before), status=Status(row.status))
+    return _task(row)
 
 
 def waiting_since_before(connection: Connection, kkt: str, commit_no: int) -> list[PrintTask]:
     """The register's receipts that were waiting by this commit and wait still, as many as are in doubt at once."""
-    rows = _TASKS(connection, {"kkt": kkt, "status": Status.BUFFERED, "limit": IN_DOUBT_MAX}).fetchall()
-    waiting = (row for row in rows if row.id >> ID_BITS <= commit_no)
-    return [replace(_task(row, None, None), status=Status.BUFFERED) for row in waiting]
+    waiting = _tasks_with(connection, kkt, Status.BUFFERED, IN_DOUBT_MAX)
+    return [task for task in waiting if task.id >> ID_BITS <= commit_no]
 
 
 def hold_in_doubt(
@@ -145,20 +135,24 @@ def document_owner(connection: Connection, fn_number: str, fd_number: int) -> Re
     return None if row is None else ReceiptKey(row.pos_id, row.receipt_id)
 
 
-def _task(row: Any, fn_before: str | None, fd_before: int | None) -> PrintTask:
+def _tasks_with(connection: Connection, kkt: str, status: Status, limit: int) -> list[PrintTask]:
+    return [_task(row) for row in _TASKS(connection, {"kkt": kkt, "status": status, "limit": limit})]
+
+
+def _task(row: Any) -> PrintTask:
     return PrintTask(
         id=row.id,
         key=ReceiptKey(row.pos_id, row.receipt_id),
         kkt=row.kkt,
-        status=Status.PRINTING,
+        status=Status(row.status),
         body=row.body,
         reply_topic=row.reply_topic,
         correlation=row.correlation,
         hlc=Hlc(row.hlc_wall_ms, row.hlc_counter),
         received_ms=row.received_ms,
         received_steady_ms=row.received_steady_ms,
-        fn_before=fn_before,
-        fd_before=fd_before,
+        fn_before=row.fn_before,
+        fd_before=row.fd_before,
     )
 
 

@@ -34,8 +34,8 @@ REFUSALS_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of the replies among all refusals that are kept."""
 
 
-def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
-    """Take a receipt: buffered, with its body, its step and its place in the order."""
+def insert_receipt(tx: Transaction, new: NewReceipt) -> int:
+    """Take a receipt: buffered, with its body, its step and its place in the order. Returns its row."""
     hlc = tx.hlc = tx.hlc.next(tx.instant.wall_ms)
     row_id = tx.new_id()
     tx.rows[_INSERT_RECEIPT].append(
@@ -63,6 +63,7 @@ def insert_receipt(tx: Transaction, new: NewReceipt) -> None:
     tx.counts[new.kkt, Status.BUFFERED] += 1
     tx.queues.add(new.kkt)
     tx.step(row_id, new.key, new.kkt, None, Status.BUFFERED)
+    return row_id
 
 
 def look_up(tx: Transaction, keys: Iterable[ReceiptKey]) -> None:

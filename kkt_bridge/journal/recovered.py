@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from kkt_bridge.journal.printing import record_printed
+from kkt_bridge.journal.printing import record_printed, unprinted_task
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
 from kkt_bridge.journal.records import NewReceipt, PrintTask, StoredReceipt
 from kkt_bridge.journal.statements import PreparedStatement, prepared_insert
@@ -58,7 +58,16 @@ def recovered_owner(connection: Connection, fn_number: str, fd_number: int) -> s
 def find_recovered(connection: Connection, requisite: str) -> RecoveredDocument | None:
     """The document with this requisite, if its receipt has not come again yet."""
     row = _FIND(connection, {"requisite": requisite}).fetchone()
-    return None if row is None else _document(row)
+    if row is None:
+        return None
+    return RecoveredDocument(
+        requisite=row.requisite,
+        kkt=row.kkt,
+        form=row.form,
+        operation=row.operation,
+        total=row.total,
+        mark=FiscalMark.model_validate_json(row.mark),
+    )
 
 
 def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
@@ -72,10 +81,8 @@ def insert_recovered(tx: Transaction, document: RecoveredDocument) -> None:
 
 def adopt(tx: Transaction, new: NewReceipt, document: RecoveredDocument, warnings: tuple[str, ...]) -> StoredReceipt:
     """Take a receipt whose document exists: through every status to `printed`, and on its way to the OFD."""
-    insert_receipt(tx, new)
-    stored = find_receipt(tx.connection, new.key)
-    assert stored is not None
-    record_recovered(tx, _task(stored, new), document, warnings)
+    row_id = insert_receipt(tx, new)
+    record_recovered(tx, unprinted_task(tx.connection, row_id), document, warnings)
     forget_recovered(tx, document.requisite)
     adopted = find_receipt(tx.connection, new.key)
     assert adopted is not None
@@ -98,35 +105,6 @@ def record_recovered(
 def forget_recovered(tx: Transaction, requisite: str) -> None:
     """Its receipt is known again."""
     _FORGET(tx.connection, {"requisite": requisite})
-
-
-def _task(stored: StoredReceipt, new: NewReceipt) -> PrintTask:
-    assert stored.id is not None
-    return PrintTask(
-        id=stored.id,
-        key=stored.key,
-        kkt=stored.kkt,
-        status=stored.status,
-        body=new.body,
-        reply_topic=new.reply_topic,
-        correlation=new.correlation,
-        hlc=stored.hlc,
-        received_ms=stored.received_ms,
-        received_steady_ms=0,
-        fn_before=None,
-        fd_before=None,
-    )
-
-
-def _document(row: Any) -> RecoveredDocument:
-    return RecoveredDocument(
-        requisite=row.requisite,
-        kkt=row.kkt,
-        form=row.form,
-        operation=row.operation,
-        total=row.total,
-        mark=FiscalMark.model_validate_json(row.mark),
-    )
 
 
 _c = recovered.c

@@ -166,27 +166,24 @@ def _mark_figures(receipt: StoredReceipt) -> tuple[_Storage, _Figures] | None:
         return None
     base_s = receipt.hlc.wall_ms // 1000
     try:
-        storage, figures = _parts(FiscalMark.model_validate_json(receipt.mark), receipt, base_s)
+        mark = FiscalMark.model_validate_json(receipt.mark)
+        at = datetime.fromisoformat(mark.datetime)
+        offset_min = (at.utcoffset() or timedelta()) // timedelta(minutes=1)
+        is_correction = receipt.type == "correction"
+        figures = _Figures(
+            fd_number=mark.fd_number,
+            fiscal_sign=int(f"1{mark.fiscal_sign}"),
+            dated_after_s=(at - _EPOCH) // timedelta(seconds=1) - base_s,
+            shift_number=mark.shift_number,
+            receipt_number=mark.receipt_number,
+            change=parse_kopecks(mark.change),
+            operation=_OPERATIONS.index(_operation_of(mark, receipt.total)) if is_correction else None,
+        )
+        storage = _Storage(receipt.kkt, mark.kkt_serial, mark.registration_number, mark.fn_number, offset_min)
         text = _mark_text(storage, figures, receipt.type, receipt.total, base_s)
     except _OF_ANOTHER_FORM:
         return None
     return (storage, figures) if text == receipt.mark else None
-
-
-def _parts(mark: FiscalMark, receipt: StoredReceipt, base_s: int) -> tuple[_Storage, _Figures]:
-    at = datetime.fromisoformat(mark.datetime)
-    offset_min = (at.utcoffset() or timedelta()) // timedelta(minutes=1)
-    is_correction = receipt.type == "correction"
-    figures = _Figures(
-        fd_number=mark.fd_number,
-        fiscal_sign=int(f"1{mark.fiscal_sign}"),
-        dated_after_s=(at - _EPOCH) // timedelta(seconds=1) - base_s,
-        shift_number=mark.shift_number,
-        receipt_number=mark.receipt_number,
-        change=parse_kopecks(mark.change),
-        operation=_OPERATIONS.index(_operation_of(mark, receipt.total)) if is_correction else None,
-    )
-    return _Storage(receipt.kkt, mark.kkt_serial, mark.registration_number, mark.fn_number, offset_min), figures
 
 
 def _operation_of(mark: FiscalMark, total: int) -> Operation:

@@ -480,7 +480,7 @@ def test_events_go_by_age_and_replies_never(journal, clock, tmp_path):
 
 def test_steps_of_refused_requests_go_when_they_are_published(journal, make, tmp_path):
     def refuse(tx):
-        tx.step(receipt=None, receipt_id=None, pos_id="pos-1", kkt=None, current=None, target=Status.REJECTED)
+        tx.step(None, ("pos-1", None), None, None, Status.REJECTED)
 
     for _ in range(3):
         journal.write(refuse)

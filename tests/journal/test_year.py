@@ -270,7 +270,7 @@ class JournalYear:
 
 def refuse(digest, tx):
     remember_refusal(tx, pos_id="pos-1", digest=digest, reply=b"x" * 300)
-    tx.step(receipt=None, receipt_id=None, pos_id="pos-1", kkt=None, current=None, target=Status.REJECTED)
+    tx.step(None, ("pos-1", None), None, None, Status.REJECTED)
 
 
 def without_server_time(reply):

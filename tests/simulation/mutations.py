@@ -125,8 +125,8 @@ def adopt_by_total() -> None:
 
 def _made_ours(tx: Any, document: Any) -> Any:
     """The document with the mark of whichever receipt in doubt it looks like."""
-    for row in printing.unprinted(tx.connection):
-        task = printing.unprinted_task(tx.connection, row.id)
+    for row_id in sorted(printing.unprinted(tx.connection).values()):
+        task = printing.unprinted_task(tx.connection, row_id)
         receipt = leases.readable(task)
         is_readable = receipt is not None and hasattr(document, "form")
         if task.status == Status.PRINTING and is_readable and leases.could_be(document, receipt):  # type: ignore[arg-type]

@@ -174,11 +174,10 @@ class FiscalStorageReader:
 
     def progress(self, status: RegisterStatus) -> str:
         """Return how far the reading is, in words."""
-        position = self._position
-        if position is None or position.read_to is not None or position.history is None:
-            read_to = position.read_to if position is not None else 0
-            return f"reading the fiscal storage {status.fn_number}: FD {read_to} of {status.last_fd_number}"
-        return f"reading the fiscal storage {status.fn_number} backwards: at FD {position.history.next_fd}"
+        assert self._position is not None, "begin comes first"
+        if (history := self._position.history) is not None:
+            return f"reading the fiscal storage {status.fn_number} backwards: at FD {history.next_fd}"
+        return f"reading the fiscal storage {status.fn_number}: FD {self._position.read_to} of {status.last_fd_number}"
 
     def has_lost_documents(self, status: RegisterStatus) -> bool:
         """Return whether the storage ends before documents that it is known to have made."""
@@ -296,7 +295,9 @@ class FiscalStorageReader:
             position.read_to, position.history = history.last, None
             self._advance_mark()
             if history.next_fd >= 1 and history.is_recent:
-                self._set_unread(UnreadHistory(position.fn_number, history.next_fd))
+                self.unread = UnreadHistory(position.fn_number, history.next_fd)
+                self._left_unread_at = self._clock.monotonic()
+                log.warning("%s on %s: receipts printed before are not known", self.unread, self._settings.kkt)
 
     def _read(self, fd_number: int) -> StoredDocument | UnreadableDocument:
         return self._register.read_document(fd_number) or _missing(fd_number)
@@ -390,7 +391,7 @@ class FiscalStorageReader:
         refused: Mapping[int, str],
     ) -> None:
         known = known_fd_numbers(tx.connection, fn_number, ours[0].fd_number - 1)
-        waiting = {requisite_1192(row.key): row.id for row in unprinted(tx.connection)}
+        waiting = {requisite_1192(key): row_id for key, row_id in unprinted(tx.connection).items()}
         for document in ours:
             assert document.requisite is not None
             receipt = waiting.get(document.requisite)
@@ -476,10 +477,6 @@ class FiscalStorageReader:
     def _add_behind(self, fd_number: int, fn_number: str) -> None:
         self.behind.append(f"FD {fd_number} on FN {fn_number}")
         self._behind_found_at = self._clock.monotonic()
-
-    def _set_unread(self, unread: UnreadHistory) -> None:
-        self.unread, self._left_unread_at = unread, self._clock.monotonic()
-        log.warning("%s on %s: receipts printed before are not known", unread, self._settings.kkt)
 
     def expire_findings(self) -> None:
         """Stop showing what was found more than `FINDINGS_SHOWN_S` ago."""
