@@ -5,6 +5,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any, Final, get_args
 
@@ -19,6 +20,7 @@ ASYNCAPI_FILE: Final = "asyncapi.yaml"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
+@cache
 def contract_files() -> dict[str, str]:
     """Every file of `schemas/` by name, with its text; the same on every call and every machine."""
     schemas = {entry.name: message_schema(entry) for entry in CATALOGUE}
