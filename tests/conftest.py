@@ -2,5 +2,5 @@
 
 import os
 
-# With it set, each of some six hundred starts would compile the program anew, which takes a quarter of a start.
+# With it set, each start would compile the program anew, which takes a quarter of a bridge's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -91,8 +91,8 @@ class Service:
         self.delivery = build_delivery(base, lambda _change: retained_state.put("breaker", ofd.breaker_state()))
         breaker = self.delivery.uplink.breaker
         ofd = OfdComponent(lambda: self.delivery.status, breaker, ShopTime(clock, settings.zone))
-        reports = components(base, self._admission, self.lanes, lambda: session.status, ofd)
-        telemetry = build_telemetry(base, retained_state, reports, online)
+        self.components = components(base, self._admission, self.lanes, lambda: session.status, ofd)
+        telemetry = build_telemetry(base, retained_state, self.components, online)
         replies = BufferedReplies(journal=journal, buffered_after_s=settings.reply.buffered_after_s, zone=settings.zone)
         housekeeping = Housekeeping(settings=settings.retention, journal=journal, clock=clock)
         self.lane_loops = {kkt: Loop(f"print-{kkt}", lane.step) for kkt, lane in self.lanes.items()}
