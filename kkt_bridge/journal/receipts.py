@@ -36,7 +36,7 @@ REFUSALS_BYTES_MAX: Final = 4 * 1024 * 1024
 
 def insert_receipt(tx: Transaction, new: NewReceipt) -> int:
     """Take a receipt: buffered, with its body, its step and its place in the order. Returns its row."""
-    hlc = tx.hlc = tx.hlc.next(tx.instant.wall_ms)
+    hlc = tx.tick()
     row_id = tx.new_id()
     tx.rows[_INSERT_RECEIPT].append(
         (

@@ -140,6 +140,11 @@ class Transaction:
         assert self._ids < 1 << ID_BITS, "too many rows in one commit"
         return self.commit_no << ID_BITS | self._ids
 
+    def tick(self) -> Hlc:
+        """Return the next point of the hybrid clock."""
+        self.hlc = self.hlc.next(self.instant.wall_ms)
+        return self.hlc
+
     def pending(self) -> int:
         """Receipts that fill the buffer, this transaction's included."""
         return self.before.pending + sum(change for (_, kind), change in self.counts.items() if kind in PENDING)

@@ -52,11 +52,11 @@ def test_bad_queries_and_commands_are_answered_too(shop):
         shop.pos.publish(f"{shop.branch}/pos/pos-1/query", payload)
         found = shop.wait(lambda message: message.topic == f"{shop.branch}/pos/pos-1/reply", "a reply", since=since)
         assert found.content["error"]["code"] in {"invalid_json", "invalid_receipt"}, payload
-    for payload in (b"", b"{}", b"[]", b'{"command_id": "x", "issued_by": "a", "args": {}}', b"\xff"):
+    named = b'{"command_id": "x", "issued_by": "a", "args": {}}'
+    for payload, id_given_back in ((b"", None), (b"{}", None), (b"[]", None), (named, "x"), (b"\xff", None)):
         since = len(shop.observer.messages)
         shop.pos.publish(f"{shop.branch}/command/status", payload)
-        result = shop.wait_result("status", None, since=since) if payload != b"" else None
-        assert result is None or not result["ok"], payload
+        assert not shop.wait_result("status", id_given_back, since=since)["ok"], payload
     assert shop.done("status")
 
 
