@@ -18,8 +18,9 @@ from support.invalid_receipts import invalid_kinds
 from kkt_bridge.cli.main import COMMANDS, main
 from kkt_bridge.operations.alert_table import CONDITIONS
 from kkt_bridge.operations.health import REGISTER
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import ReceiptKey
-from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt, print_warnings
+from kkt_bridge.receipts.model import ITEMS_MAX, PAYMENTS_MAX, Receipt
 from kkt_bridge.runtime.ports import SYSTEM
 from kkt_bridge.runtime.service import Service
 from kkt_bridge.settings import Settings

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.copying import require_whole
+from kkt_bridge.journal.migrate import known_schema, schema_of
 from kkt_bridge.journal.readonly import open_readonly
 from kkt_bridge.journal.recovered import REMARK
-from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.journal.tombstones import SUMMARY_SQL, summary_of
 from kkt_bridge.journal.transaction import DLQ, CountKey
 from kkt_bridge.receipts.identity import ReceiptKey

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kkt_bridge.cli.output import print_error
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.runtime.process import block_stop_signals, wait_for_stop_signal
+from kkt_bridge.runtime.stop_signals import block_stop_signals, wait_for_stop_signal
 
 if TYPE_CHECKING:
     from kkt_bridge.simulators.mqtt_broker import EmbeddedBroker

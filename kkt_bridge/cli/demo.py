@@ -22,7 +22,7 @@ from kkt_bridge.demo.show import Show, ShowSettings
 from kkt_bridge.demo.site import BRISK, TOPICS, WATCHABLE, ChildEnded, Stopped
 from kkt_bridge.demo.summary import Summary
 from kkt_bridge.mqtt.client import BridgeAddress
-from kkt_bridge.runtime.process import STOP_SIGNALS
+from kkt_bridge.runtime.stop_signals import STOP_SIGNALS
 
 INTERRUPTED: Final = 130
 SCREENSHOT_RECEIPTS: Final = 120

@@ -8,7 +8,7 @@ from typing import Final
 from kkt_bridge.cli.connection import describe
 from kkt_bridge.cli.output import print_error, print_json
 from kkt_bridge.errors import JournalError
-from kkt_bridge.journal.schema import known_schema
+from kkt_bridge.journal.migrate import known_schema
 from kkt_bridge.recovery.restore import restore
 from kkt_bridge.settings import load_settings
 

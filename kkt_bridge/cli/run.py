@@ -9,13 +9,8 @@ from kkt_bridge.cli.config_warnings import config_warnings
 from kkt_bridge.errors import KktBridgeError, SettingsError
 from kkt_bridge.logs import configure_logging
 from kkt_bridge.runtime.bridge import Bridge
-from kkt_bridge.runtime.process import (
-    block_stop_signals,
-    collect_seldom,
-    share_one_heap,
-    stay_on_one_core,
-    wait_for_stop_signal,
-)
+from kkt_bridge.runtime.process_tuning import collect_seldom, share_one_heap, stay_on_one_core
+from kkt_bridge.runtime.stop_signals import block_stop_signals, wait_for_stop_signal
 from kkt_bridge.settings import load_settings
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kkt_bridge.cli.broker import any_port
 from kkt_bridge.cli.output import print_error
-from kkt_bridge.runtime.process import block_stop_signals, wait_for_stop_signal
+from kkt_bridge.runtime.stop_signals import block_stop_signals, wait_for_stop_signal
 from kkt_bridge.simulators.ofd import OfdSimulator, StateFileError
 from kkt_bridge.simulators.ofd.faults import FIELDS
 

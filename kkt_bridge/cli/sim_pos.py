@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kkt_bridge.cli.connection import add_connection, address, argument
 from kkt_bridge.cli.output import print_json
-from kkt_bridge.runtime.process import STOP_SIGNALS
+from kkt_bridge.runtime.stop_signals import STOP_SIGNALS
 from kkt_bridge.settings import Seconds
 from kkt_bridge.simulators.pos import Terminals, TerminalSettings, Trade
 

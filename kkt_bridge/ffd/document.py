@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kkt_bridge.ffd.marking import product_code
 from kkt_bridge.ffd.vat import VAT_CODES, tax_within, vat_totals
-from kkt_bridge.receipts.amounts import MICRO, Kopecks, format_kopecks
+from kkt_bridge.receipts.amounts import MICRO
 from kkt_bridge.receipts.ffd_codes import (
     CORRECTION_FORM,
     OPERATION_CODES,
@@ -21,7 +21,6 @@ from kkt_bridge.receipts.ffd_codes import (
     RECEIPT_FORM,
     TAX_SYSTEM_BITS,
     UNIT_CODES,
-    Operation,
     TaxSystem,
 )
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
@@ -158,14 +157,3 @@ def _correction(correction: Correction) -> dict[str, Any]:
         # 1174; the tax service's own papers begin this key with a Cyrillic letter, this one is Latin.
         "correctionBase": base,
     }
-
-
-def qr_text(
-    *, datetime: str, total: Kopecks, fn_number: str, fd_number: int, fiscal_sign: str, operation: Operation
-) -> str:
-    """Return the text of the QR code (FFD tag 1196); `datetime` is RFC 3339."""
-    minute = datetime[:16].replace("-", "").replace(":", "")
-    return (
-        f"t={minute}&s={format_kopecks(total)}&fn={fn_number}&i={fd_number}"
-        f"&fp={fiscal_sign}&n={OPERATION_CODES[operation]}"
-    )

@@ -28,6 +28,7 @@ from kkt_bridge.journal.generation import (
     require_own_log,
 )
 from kkt_bridge.journal.lock import JournalLock, lock_of, require_one_name
+from kkt_bridge.journal.migrate import known_schema, migrations
 from kkt_bridge.journal.permissions import make_private, narrow
 from kkt_bridge.journal.quarantine import (
     COMPANIONS,
@@ -38,7 +39,6 @@ from kkt_bridge.journal.quarantine import (
     rebuild_advice,
     signs_of_lost_journal,
 )
-from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.settings import MARK_AS_RESTORED
 from kkt_bridge.settings import journal_path
 

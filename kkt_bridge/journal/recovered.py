@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from kkt_bridge.journal.printing import record_printed, unprinted_task
+from kkt_bridge.journal.print_queue import record_printed, unprinted_task
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt
 from kkt_bridge.journal.records import NewReceipt, PrintTask, StoredReceipt
 from kkt_bridge.journal.statements import PreparedStatement, prepared_insert

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, Connection, bindparam, delete, select, text
 
-from kkt_bridge.journal.delivery import expire
+from kkt_bridge.journal.document_queue import expire
 from kkt_bridge.journal.receipts import record_of
 from kkt_bridge.journal.records import ReceiptRow
 from kkt_bridge.journal.statements import PreparedStatement

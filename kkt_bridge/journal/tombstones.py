@@ -16,14 +16,13 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, insert, select
 
 from kkt_bridge.clock import Hlc
-from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.journal.records import StoredReceipt
 from kkt_bridge.journal.statements import PreparedStatement, WhereIn, prepared_insert
 from kkt_bridge.journal.tables import storages, tombstones
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks, parse_kopecks
 from kkt_bridge.receipts.ffd_codes import Operation
-from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kkt_bridge.mqtt.holds import HoldKey, Holds, Occurrences
 from kkt_bridge.mqtt.inbox import AckToken
+from kkt_bridge.mqtt.refused_publications import HoldKey, Holds, Occurrences
 
 
 class PublicationOwner(Protocol):
@@ -15,7 +15,7 @@ class PublicationOwner(Protocol):
         """Note that the broker has acknowledged the message with this token."""
 
     def refused(self, token: object) -> None:
-        """Note that the broker refuses the message with this token: it is held (see `holds.py`), and not lost."""
+        """Note that the broker refuses the message with this token: it is held, not lost (`refused_publications.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ into a new one: PUBACKs carry the epoch of their connection, and stale ones are 
 connection is in the journal's outbox, not here.
 
 When to connect next and with which version of MQTT is decided in `redial.py`; what the broker refuses is kept back by
-`holds.py`.
+`refused_publications.py`.
 """
 
 import enum
@@ -27,7 +27,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.mqtt.birth_and_will import Presence, SessionTakeoverDetector
-from kkt_bridge.mqtt.holds import HoldKey, HoldKind, Holds, Occurrences, Suspects
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.mqtt.messages import Publication, SessionStatus
 from kkt_bridge.mqtt.paho_client import (
@@ -41,6 +40,7 @@ from kkt_bridge.mqtt.paho_client import (
     subscriptions,
 )
 from kkt_bridge.mqtt.redial import PLANNED_ENDS, STABLE_S, ConnectionEnd, MqttVersion, Redial
+from kkt_bridge.mqtt.refused_publications import HoldKey, HoldKind, Holds, Occurrences, Suspects
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX
 from kkt_bridge.wire.topics import Route, Topics

@@ -6,12 +6,11 @@ The process that carries out exchanges imports this, and is to stay small.
 import json
 import zlib
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Final
 
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
+from kkt_bridge.ofd.retry_after import retry_after_s
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
 """Bytes of a body that are read, and of a compressed one that are unpacked; an answer of an OFD is a few dozen."""
@@ -21,9 +20,6 @@ TEXT_MAX: Final = 300
 
 SERVER_TIME_MAX: Final = 2**40
 """Unix seconds beyond which a number is no time (the year 36812)."""
-
-RETRY_AFTER_MAX_S: Final = 15 * 60.0
-"""Seconds for which an OFD is left alone at its own wish, at most: a typo there must not stop a shop for a day."""
 
 _INTEGER_DIGITS_MAX: Final = 40
 """Digits of a number that are reckoned with; the interpreter refuses to convert very long ones."""
@@ -146,28 +142,3 @@ def _server_time(content: Mapping[str, Any]) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < SERVER_TIME_MAX:
         return None
     return int(value)
-
-
-def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Return the header in seconds; None without one. It may be a number or a date (RFC 9110 section 10.2.3).
-
-    A date is judged by the clock that wrote it, the answer's `Date`: ours may be wrong by years.
-    """
-    value = headers.get("retry-after", "")
-    if value.isascii() and value.isdigit():
-        seconds = float(value[:_INTEGER_DIGITS_MAX])
-    else:
-        until_s, told_s = http_date_s(value), http_date_s(headers.get("date", ""))
-        if until_s is None:
-            return None
-        seconds = until_s - (now_s if told_s is None else told_s)
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
-
-
-def http_date_s(text: str) -> float | None:
-    """Return an HTTP date (RFC 9110 section 5.6.7) in Unix seconds, None if it is none; it is always one of GMT."""
-    try:
-        date = parsedate_to_datetime(text)
-        return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

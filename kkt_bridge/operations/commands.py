@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from kkt_bridge.journal.commands import note_command
-from kkt_bridge.journal.delivery import dead_letters, dead_letters_of, discard, requeue
+from kkt_bridge.journal.document_queue import dead_letters, dead_letters_of, discard, requeue
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import history_of
 from kkt_bridge.journal.receipts import body_of, find_receipts, last_refusal_of, pending_page

@@ -1,10 +1,11 @@
-"""The fiscal mark of a receipt: the numbers and signs that a register gives to a document."""
+"""The fiscal mark of a receipt: the numbers and signs that a register gives a document; the text of the QR code."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kkt_bridge.receipts.ffd_codes import ReceiptType
+from kkt_bridge.receipts.amounts import Kopecks, format_kopecks
+from kkt_bridge.receipts.ffd_codes import OPERATION_CODES, Operation, ReceiptType
 
 MoneyText = Annotated[str, Field(pattern=r"^[0-9]{1,8}\.[0-9]{2}$")]
 """Roubles as the bridge writes them: always two decimals."""
@@ -29,4 +30,15 @@ class FiscalMark(BaseModel):
     type: ReceiptType
     total: MoneyText
     change: MoneyText
-    qr: str  # FFD tag 1196: `qr_text` in `kkt_bridge.ffd.document`
+    qr: str
+
+
+def qr_text(
+    *, datetime: str, total: Kopecks, fn_number: str, fd_number: int, fiscal_sign: str, operation: Operation
+) -> str:
+    """Return the text of the QR code (FFD tag 1196); `datetime` is RFC 3339."""
+    minute = datetime[:16].replace("-", "").replace(":", "")
+    return (
+        f"t={minute}&s={format_kopecks(total)}&fn={fn_number}&i={fd_number}"
+        f"&fp={fiscal_sign}&n={OPERATION_CODES[operation]}"
+    )

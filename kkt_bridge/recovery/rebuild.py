@@ -26,8 +26,8 @@ from kkt_bridge.journal.recovered import RecoveredDocument, insert_recovered, re
 from kkt_bridge.journal.settings import HELD_PREFIX
 from kkt_bridge.journal.tombstones import keys_of
 from kkt_bridge.journal.transaction import FD_MARK, Transaction
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.model import print_warnings
 from kkt_bridge.recovery.plan import DatedDocument, RecoveryPlan, RecoveryPlanner, task_of
 from kkt_bridge.recovery.replace import one_file, put_in_place, working_folder
 from kkt_bridge.recovery.salvage import Salvage, salvage

@@ -15,8 +15,8 @@ from kkt_bridge.errors import JournalDamaged, JournalError, StorageUnavailable
 from kkt_bridge.journal.copying import require_whole
 from kkt_bridge.journal.generation import BRIDGE, log_of, mark_as_copy
 from kkt_bridge.journal.lock import JournalLock, require_one_name
+from kkt_bridge.journal.migrate import known_schema, schema_of
 from kkt_bridge.journal.permissions import PRIVATE_FILE, not_allowed
-from kkt_bridge.journal.schema import known_schema, schema_of
 from kkt_bridge.recovery.backup import count_receipts
 from kkt_bridge.recovery.replace import one_file, put_in_place, working_folder
 

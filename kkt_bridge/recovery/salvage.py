@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kkt_bridge.journal import tables
-from kkt_bridge.journal.schema import migrate
+from kkt_bridge.journal.migrate import migrate
 from kkt_bridge.recovery.row_validation import Row, is_valid_row
 
 PROBES_MAX: Final = 2000

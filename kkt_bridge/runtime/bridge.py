@@ -1,4 +1,4 @@
-"""A running bridge: its threads, and how it stops after SIGTERM or SIGINT (see `process.py`)."""
+"""A running bridge: its threads, and how it stops after SIGTERM or SIGINT (see `stop_signals.py`)."""
 
 import logging
 import threading

@@ -31,7 +31,7 @@ from kkt_bridge.settings import Settings
 from kkt_bridge.stages.buffered_replies import BufferedReplies
 from kkt_bridge.stages.housekeeping import Housekeeping
 from kkt_bridge.stages.printing.stale_journal import StartBarrier
-from kkt_bridge.stages.retained_topics import RetainedTopics
+from kkt_bridge.stages.stale_topics import StaleTopics
 from kkt_bridge.wire.messages import Online, rfc3339
 from kkt_bridge.wire.topics import Topics
 
@@ -83,7 +83,7 @@ class Service:
         self._admission = build_admission(base, self.lanes)
         intake = build_intake(base, inbox, session, self._admission)
         self.publisher = build_publisher(base, session)
-        retained_topics = RetainedTopics(journal=journal, link=session, topics=topics, registers=registers)
+        stale_topics = StaleTopics(journal=journal, link=session, topics=topics, registers=registers)
         retained_state = RetainedState(
             link=session, topics=topics, interval_s=settings.telemetry.interval_s, clock=clock
         )
@@ -119,7 +119,7 @@ class Service:
             Loop("show", telemetry.step),
         )
         """Every loop but the session's, which waits for its socket."""
-        for part in (self.publisher, retained_topics, retained_state):
+        for part in (self.publisher, stale_topics, retained_state):
             session.listen(part.link_up)
         journal.listen(self._committed)
 

@@ -33,7 +33,7 @@ from kkt_bridge.operations.telemetry import Telemetry
 from kkt_bridge.runtime.ports import Ports
 from kkt_bridge.settings import Settings, VirtualKktSettings
 from kkt_bridge.stages.delivery.delivery import Delivery
-from kkt_bridge.stages.delivery.document import RegisterRequisites
+from kkt_bridge.stages.delivery.document_body import RegisterRequisites
 from kkt_bridge.stages.delivery.uplink import Network, Uplink
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import Rules

@@ -28,10 +28,10 @@ from kkt_bridge.journal.outbox import (
 )
 from kkt_bridge.journal.records import Message, Step
 from kkt_bridge.journal.transaction import Committed
-from kkt_bridge.mqtt.holds import REFUSED_WAIT_MAX_S
 from kkt_bridge.mqtt.messages import BrokerSession, Publication
+from kkt_bridge.mqtt.refused_publications import REFUSED_WAIT_MAX_S
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.stages.held_messages import HeldMessages
+from kkt_bridge.stages.refused_messages import RefusedMessages
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptStep, rfc3339
 from kkt_bridge.wire.topics import Topics
 
@@ -178,7 +178,7 @@ class Publisher:
         self._cut_off: list[Step] = []
         """Steps of a commit of which there are more, taken and not yet told."""
         self._holds = link.holds
-        self._held = HeldMessages(journal, link.holds, without=self._receipt_event)
+        self._held = RefusedMessages(journal, link.holds, without=self._receipt_event)
         self._trial: _Sent | None = None
         """The one event that shows whether the broker takes them again."""
         self._all_again_at: float | None = None

@@ -13,14 +13,13 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kkt_bridge.receipts.checks import Fault, receipt_faults
 from kkt_bridge.receipts.model import (
     FAULTS_ENOUGH,
     IDENTIFIER_PATTERN,
     MARKING_CODE_PATTERN,
     RECEIPT_ID_PATTERN,
-    Fault,
     Receipt,
-    receipt_faults,
 )
 from kkt_bridge.receipts.text import INN_PATTERN
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES, REQUEST_BYTES_MAX, Error

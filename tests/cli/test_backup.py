@@ -12,7 +12,7 @@ from support.bridge import as_toml
 from support.clocks import ManualClock
 from support.stages import a_receipt, check_counts, kill, new_journal, rows
 
-from kkt_bridge.journal.printing import lease
+from kkt_bridge.journal.print_queue import lease
 from kkt_bridge.journal.receipts import insert_receipt
 
 

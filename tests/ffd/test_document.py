@@ -12,9 +12,10 @@ from pydantic_core import to_json
 
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
 from kkt_bridge.receipts.amounts import MICRO, format_kopecks, format_quantity
+from kkt_bridge.receipts.checks import receipt_faults
 from kkt_bridge.receipts.ffd_codes import PaymentMethod, PaymentType, TaxSystem, Vat
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
-from kkt_bridge.receipts.model import Receipt, receipt_faults
+from kkt_bridge.receipts.model import Receipt
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 PAYMENT_SUMS = ("cashTotalSum", "ecashTotalSum", "prepaidSum", "creditSum", "provisionSum")

@@ -16,9 +16,9 @@ from support.stages import a_receipt, kill, meddle, new_journal, rows
 from kkt_bridge.errors import JournalDamaged, JournalError, JournalInUse, StorageUnavailable
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.migrate import known_schema
 from kkt_bridge.journal.quarantine import quarantine, quarantined_files
 from kkt_bridge.journal.receipts import insert_receipt
-from kkt_bridge.journal.schema import known_schema
 from kkt_bridge.journal.tables import metadata
 
 

@@ -5,10 +5,10 @@ from support.clocks import ManualClock
 from support.stages import a_mark, a_receipt, check_counts, kill, new_journal, rows
 
 from kkt_bridge.errors import IllegalTransition
-from kkt_bridge.journal.delivery import (
+from kkt_bridge.journal.document_queue import (
     dead_letter as record_dead_letter,
 )
-from kkt_bridge.journal.delivery import (
+from kkt_bridge.journal.document_queue import (
     dead_letters,
     dead_letters_of,
     discard,
@@ -20,7 +20,7 @@ from kkt_bridge.journal.delivery import (
     requeue,
 )
 from kkt_bridge.journal.outbox import history_of
-from kkt_bridge.journal.printing import lease, record_printed
+from kkt_bridge.journal.print_queue import lease, record_printed
 from kkt_bridge.journal.receipts import find_receipt, first_unsent_ms, insert_receipt
 from kkt_bridge.receipts.lifecycle import Status
 

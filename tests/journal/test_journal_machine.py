@@ -14,7 +14,7 @@ from support.clocks import ManualClock
 from support.stages import a_mark, a_receipt, check_counts, each_step, kill, new_journal, rows
 
 from kkt_bridge.errors import IllegalTransition
-from kkt_bridge.journal.delivery import (
+from kkt_bridge.journal.document_queue import (
     dead_letter,
     dead_letters,
     discard,
@@ -24,7 +24,7 @@ from kkt_bridge.journal.delivery import (
     record_sent,
     requeue,
 )
-from kkt_bridge.journal.printing import lease, record_printed, record_rejected, release, tasks_in_doubt
+from kkt_bridge.journal.print_queue import lease, record_printed, record_rejected, release, tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt, mark_notified
 from kkt_bridge.journal.retention import PurgeLimits, aged_receipts, purge_receipts
 from kkt_bridge.receipts.lifecycle import TRANSITIONS, Status

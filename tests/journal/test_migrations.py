@@ -11,12 +11,12 @@ from support.stages import a_mark, check_counts, new_journal, rows
 
 from kkt_bridge.clock import Hlc
 from kkt_bridge.journal.commands import find_command, open_commands
-from kkt_bridge.journal.delivery import dead_letters, documents_without_body, ready_documents
+from kkt_bridge.journal.document_queue import dead_letters, documents_without_body, ready_documents
+from kkt_bridge.journal.migrate import known_schema, migrations
 from kkt_bridge.journal.outbox import history_of, messages_after, steps_after, with_sales
-from kkt_bridge.journal.printing import tasks_in_doubt
+from kkt_bridge.journal.print_queue import tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt, find_refunded_sale, find_refusal
 from kkt_bridge.journal.recovered import find_recovered
-from kkt_bridge.journal.schema import known_schema, migrations
 from kkt_bridge.journal.settings import get_setting
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status

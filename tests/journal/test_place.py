@@ -15,9 +15,9 @@ from support.stages import a_receipt, kill, new_journal, rows
 from kkt_bridge.errors import JournalError, JournalInUse, JournalLost, StorageUnavailable
 from kkt_bridge.journal.database import Database
 from kkt_bridge.journal.journal import Journal
+from kkt_bridge.journal.migrate import known_schema
 from kkt_bridge.journal.permissions import not_allowed
 from kkt_bridge.journal.receipts import insert_receipt
-from kkt_bridge.journal.schema import known_schema
 from kkt_bridge.recovery.backup import back_up
 
 RECEIPTS = "SELECT id, receipt_id, pos_id, status, total FROM receipts ORDER BY id"

@@ -8,7 +8,7 @@ from support.stages import a_mark, a_receipt, check_counts, new_journal, rows
 
 from kkt_bridge.errors import IllegalTransition, JournalError
 from kkt_bridge.journal.outbox import history_of
-from kkt_bridge.journal.printing import (
+from kkt_bridge.journal.print_queue import (
     known_fd_numbers,
     lease,
     record_printed,

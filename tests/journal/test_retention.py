@@ -6,9 +6,9 @@ from support.stages import a_mark, a_receipt, check_counts, kill, new_journal, r
 
 from kkt_bridge.errors import IllegalTransition
 from kkt_bridge.journal.commands import find_command, finish_command, take_command
-from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent, requeue
+from kkt_bridge.journal.document_queue import dead_letter, dead_letters, discard, ready_documents, record_sent, requeue
 from kkt_bridge.journal.outbox import history_of
-from kkt_bridge.journal.printing import lease, record_printed, record_rejected
+from kkt_bridge.journal.print_queue import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import (
     REFUSALS_BYTES_MAX,
     REFUSALS_OF_POS_MAX,

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.clocks import NOON_MS, ManualClock
 from support.stages import ZONE, a_mark, a_receipt, meddle, new_journal, rows
 
-from kkt_bridge.ffd.document import qr_text
-from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent
-from kkt_bridge.journal.printing import lease, record_printed, record_rejected
+from kkt_bridge.journal.document_queue import dead_letter, dead_letters, discard, ready_documents, record_sent
+from kkt_bridge.journal.print_queue import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_receipt, find_receipts, find_refunded_sale, insert_receipt
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
 from kkt_bridge.receipts.amounts import KOPECKS_MAX, format_kopecks
+from kkt_bridge.receipts.fiscal_mark import qr_text
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.stages import replies
 

@@ -13,13 +13,20 @@ import pytest
 from support.clocks import ManualClock
 from support.stages import TOPICS, ZONE, a_mark, a_receipt, check_counts, kill, new_journal, rows
 
-from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.journal.commands import ANSWERS_KEPT_MS, ONLY_ASK, find_command, finish_command, take_command
-from kkt_bridge.journal.delivery import dead_letter, dead_letters_of, discard, ready_documents, record_sent, requeue
+from kkt_bridge.journal.document_queue import (
+    dead_letter,
+    dead_letters_of,
+    discard,
+    ready_documents,
+    record_sent,
+    requeue,
+)
 from kkt_bridge.journal.outbox import forget_messages, messages_after, set_steps_published
-from kkt_bridge.journal.printing import lease, record_printed, record_rejected
+from kkt_bridge.journal.print_queue import lease, record_printed, record_rejected
 from kkt_bridge.journal.receipts import find_receipt, insert_receipt, remember_refusal
 from kkt_bridge.journal.retention import space_of
+from kkt_bridge.receipts.fiscal_mark import qr_text
 from kkt_bridge.receipts.identity import ReceiptKey
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.settings import RetentionSettings

@@ -12,8 +12,8 @@ from support.stages import ZONE, a_receipt, kill, new_journal, rows
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.client import BrokerClient
-from kkt_bridge.mqtt.holds import INITIAL_WAIT_S
 from kkt_bridge.mqtt.inbox import Inbox
+from kkt_bridge.mqtt.refused_publications import INITIAL_WAIT_S
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.settings import MqttSettings
 from kkt_bridge.stages.publishing import Publisher

@@ -18,10 +18,10 @@ from support.clocks import ManualClock
 from kkt_bridge.clock import SystemClock
 from kkt_bridge.mqtt.birth_and_will import Presence
 from kkt_bridge.mqtt.client import BrokerClient
-from kkt_bridge.mqtt.holds import CUTS_MAX, Occurrences
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.mqtt.redial import DOWNGRADE_S, SILENCES_MAX, TAKEN_OVER_WAIT_S, TRIAL_S, WAIT_MAX_S
+from kkt_bridge.mqtt.refused_publications import CUTS_MAX, Occurrences
 from kkt_bridge.mqtt.session import (
     BEFORE_SUBACK_BYTES_MAX,
     HANDSHAKE_TIMEOUT_S,

@@ -6,8 +6,9 @@ import zlib
 
 import pytest
 
-from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX, RETRY_AFTER_MAX_S, TEXT_MAX, classify
+from kkt_bridge.ofd.classify import ANSWER_BYTES_MAX, TEXT_MAX, classify
 from kkt_bridge.ofd.exchange import AnswerKind
+from kkt_bridge.ofd.retry_after import RETRY_AFTER_MAX_S
 
 NOON_S = 1_795_338_180
 """2026-11-22 09:03:00 GMT."""

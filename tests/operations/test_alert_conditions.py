@@ -6,8 +6,8 @@ from datetime import date, datetime
 import pytest
 from support.stages import ZONE
 
-from kkt_bridge.mqtt.holds import Occurrences
 from kkt_bridge.mqtt.messages import SessionStatus
+from kkt_bridge.mqtt.refused_publications import Occurrences
 from kkt_bridge.operations.alert_table import CONDITIONS
 from kkt_bridge.operations.clock_watch import ADVICE, ClockVerdict
 from kkt_bridge.operations.component_report import (

@@ -8,9 +8,9 @@ from support.receipts import receipt
 from support.stages import break_disk, mend_disk
 
 from kkt_bridge.errors import StorageUnavailable
-from kkt_bridge.journal.delivery import dead_letter, dead_letters, discard, ready_documents, record_sent
+from kkt_bridge.journal.document_queue import dead_letter, dead_letters, discard, ready_documents, record_sent
 from kkt_bridge.journal.settings import set_setting
-from kkt_bridge.mqtt.holds import Occurrences
+from kkt_bridge.mqtt.refused_publications import Occurrences
 from kkt_bridge.operations.alert_table import CONDITIONS, Condition, Finding
 from kkt_bridge.operations.alerts import WAITING_MAX, Alerts
 from kkt_bridge.operations.clock_watch import STEADY_S

@@ -6,7 +6,7 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, break_disk, mend_disk
 
-from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
+from kkt_bridge.journal.document_queue import dead_letter, ready_documents, record_sent
 from kkt_bridge.journal.retention import PurgeLimits, purge_receipts
 from kkt_bridge.operations.commands import REQUEUE_BATCH
 from kkt_bridge.registers.virtual.storage_file import read_documents

@@ -6,8 +6,8 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import break_disk, meddle, mend_disk
 
-from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
-from kkt_bridge.mqtt.holds import Occurrences
+from kkt_bridge.journal.document_queue import dead_letter, ready_documents, record_sent
+from kkt_bridge.mqtt.refused_publications import Occurrences
 from kkt_bridge.operations.component_report import ComponentReport
 from kkt_bridge.operations.health import WELL
 from kkt_bridge.operations.telemetry import INTERVAL_S

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.receipts import cash, full_receipt, item, paid, small_receipt
 
-from kkt_bridge.receipts.model import Fault, Receipt, correction_date_fault, receipt_faults
+from kkt_bridge.receipts.checks import Fault, correction_date_fault, receipt_faults
+from kkt_bridge.receipts.model import Receipt
 
 ID = "0b9f6c52-6a1e-4c07-9d1c-0a4f4e1b5a11"
 VOLUNTARY = {"operation": "sale", "kind": "voluntary", "date": "2026-11-20"}

@@ -3,9 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.receipts.ffd_codes import Operation
-from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 
 MARK = {
     "kkt": "kkt-1",

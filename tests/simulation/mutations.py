@@ -16,8 +16,10 @@ from paho.mqtt.exception import MalformedPacket
 
 from kkt_bridge import clock
 from kkt_bridge.errors import JournalError
-from kkt_bridge.journal import database, journal, printing, retention
-from kkt_bridge.mqtt import holds, paho_client, redial, session
+from kkt_bridge.journal import database, journal, retention
+from kkt_bridge.journal import print_queue as printing
+from kkt_bridge.mqtt import paho_client, redial, session
+from kkt_bridge.mqtt import refused_publications as holds
 from kkt_bridge.ofd.exchange import AnswerKind
 from kkt_bridge.receipts import identity
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status

@@ -4,7 +4,7 @@ import pytest
 from support.receipts import receipt
 from support.stages import TOPICS, InProcessBridge, break_disk, mend_disk, run
 
-from kkt_bridge.journal.printing import lease, release
+from kkt_bridge.journal.print_queue import lease, release
 from kkt_bridge.stages.buffered_replies import BATCH_MAX, IDLE_S
 
 

@@ -7,10 +7,10 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, InProcessBridge, a_receipt, break_disk, check_counts, mend_disk
 
-from kkt_bridge.journal.delivery import dead_letter, ready_documents, record_sent
+from kkt_bridge.journal.document_queue import dead_letter, ready_documents, record_sent
 from kkt_bridge.journal.journal import COMMIT_OPERATIONS_MAX
 from kkt_bridge.journal.outbox import set_steps_published
-from kkt_bridge.journal.printing import lease, record_rejected
+from kkt_bridge.journal.print_queue import lease, record_rejected
 from kkt_bridge.journal.receipts import insert_receipt
 from kkt_bridge.journal.retention import space_of
 from kkt_bridge.settings import RetentionSettings

@@ -9,7 +9,7 @@ from support.stages import TOPICS, ZONE, Line, a_receipt, break_disk, kill, mend
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.receipts import find_receipts, insert_receipt
 from kkt_bridge.journal.transaction import ReceiptRow
-from kkt_bridge.mqtt.holds import HOLDS_MAX, INITIAL_WAIT_S, REFUSED_WAIT_MAX_S, HoldKind
+from kkt_bridge.mqtt.refused_publications import HOLDS_MAX, INITIAL_WAIT_S, REFUSED_WAIT_MAX_S, HoldKind
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.stages.publishing import EVENT_BYTES_MAX, EVENT_DELAY_S, IN_FLIGHT_MAX, UNREADABLE_S, Publisher
 from kkt_bridge.wire.messages import STEPS_PER_EVENT_MAX, ReceiptEvent

@@ -3,7 +3,7 @@
 from support.receipts import receipt
 from support.simulated_ofd import OfdClient
 
-from kkt_bridge.journal.delivery import dead_letters
+from kkt_bridge.journal.document_queue import dead_letters
 
 HOUR_S = 3600
 WEEK_S = 7 * 24 * HOUR_S

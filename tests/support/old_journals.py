@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from kkt_bridge.journal.schema import migrations
+from kkt_bridge.journal.migrate import migrations
 
 
 def of_the_first_release(path: Path, copy: Path) -> Path:

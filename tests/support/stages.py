@@ -24,9 +24,9 @@ from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import messages_after
 from kkt_bridge.journal.receipts import find_receipts
 from kkt_bridge.journal.records import Message, NewReceipt, StoredReceipt
-from kkt_bridge.mqtt.holds import Holds
 from kkt_bridge.mqtt.inbox import AckToken, Inbox, Incoming
 from kkt_bridge.mqtt.messages import Publication
+from kkt_bridge.mqtt.refused_publications import Holds
 from kkt_bridge.ofd.breaker import BreakerChange
 from kkt_bridge.receipts.fiscal_mark import FiscalMark
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
+from kkt_bridge.journal.migrate import known_schema, schema_of
 from kkt_bridge.journal.quarantine import damaged_last, rebuild_advice, signs_of_lost_journal
 from kkt_bridge.journal.readonly import open_readonly
-from kkt_bridge.journal.schema import known_schema, schema_of
 
 _LOCKS: Final = Path("/proc/locks")
 

@@ -8,10 +8,11 @@ from typing import Final
 
 from kkt_bridge.cli.checkup import CheckupFinding, fail, ok, warn
 from kkt_bridge.clock import Clock
-from kkt_bridge.ofd.classify import http_date_s, line_failed
+from kkt_bridge.ofd.classify import line_failed
 from kkt_bridge.ofd.exchange import NO_HEALTH_CHECK, AnswerKind, OfdAnswer, OfdRequest
 from kkt_bridge.ofd.http_client import OfdHttp
 from kkt_bridge.ofd.process_exchange import options_of
+from kkt_bridge.ofd.retry_after import http_date_s
 from kkt_bridge.settings import OfdSettings
 
 CLOCK_WARN_S: Final = 60.0

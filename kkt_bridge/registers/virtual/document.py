@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Final
 
-from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.ffd.vat import VAT_CODES
 from kkt_bridge.receipts.amounts import format_kopecks
 from kkt_bridge.receipts.ffd_codes import (
@@ -13,7 +12,7 @@ from kkt_bridge.receipts.ffd_codes import (
     TAX_SYSTEM_BITS,
     UNIT_CODES,
 )
-from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 from kkt_bridge.receipts.model import Cashier, Item, Receipt
 from kkt_bridge.receipts.text import to_cp866
 from kkt_bridge.registers.base import PrintJob, StoredDocument

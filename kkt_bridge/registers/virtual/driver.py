@@ -16,7 +16,8 @@ from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import InDoubt, ReceiptRefused, RegisterAway, RegisterError, RegisterNotReady
-from kkt_bridge.receipts.model import Cashier, Receipt, print_warnings
+from kkt_bridge.receipts.checks import print_warnings
+from kkt_bridge.receipts.model import Cashier, Receipt
 from kkt_bridge.registers.base import (
     Expected,
     Mode,
@@ -147,7 +148,7 @@ class VirtualRegister:
         self._open_document(model, job.receipt)
         try:
             document = make_document(model, job)
-            self._wait_for_paper(model)
+            self._wait_for_printing(model)
             on_paper = model.finish_printing()
         except NoAnswer as silence:
             raise self._in_doubt(silence) from silence
@@ -228,7 +229,7 @@ class VirtualRegister:
         model = self._switched_on()
         with self._answers(model):
             model.print_copy(fd_number)
-            self._wait_for_paper(model)
+            self._wait_for_printing(model)
             on_paper = model.finish_printing()
         if not on_paper:
             raise RegisterNotReady("paper_out", f"{self._kkt_id}: the paper ran out; {_HINTS['paper_out']}")
@@ -264,7 +265,7 @@ class VirtualRegister:
         except (NoAnswer, Refusal) as error:
             _log.warning("%s: the refused document could not be cancelled: %s", self._kkt_id, error)
 
-    def _wait_for_paper(self, model: RegisterModel) -> None:
+    def _wait_for_printing(self, model: RegisterModel) -> None:
         if seconds := model.printer.seconds_left:
             self._wait(seconds)
 

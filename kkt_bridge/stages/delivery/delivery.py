@@ -16,7 +16,7 @@ from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
-from kkt_bridge.journal.delivery import end_waiting, last_document, next_wait_ends_steady_ms, ready_documents
+from kkt_bridge.journal.document_queue import end_waiting, last_document, next_wait_ends_steady_ms, ready_documents
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.journal.transaction import DLQ
@@ -24,13 +24,13 @@ from kkt_bridge.ofd.exchange import NO_HEALTH_CHECK, AnswerKind, Exchange, OfdAn
 from kkt_bridge.receipts.lifecycle import DeliveryState, Status
 from kkt_bridge.settings import OfdSettings, SyncSettings
 from kkt_bridge.stages.delivery.backoff import DocumentBackoff
+from kkt_bridge.stages.delivery.cpu_share import Pace
 from kkt_bridge.stages.delivery.disposition import ANSWER_RULES, Circumstances, Disposition, NetworkState, dispose
-from kkt_bridge.stages.delivery.document import MissingBodies, RegisterRequisites
+from kkt_bridge.stages.delivery.document_body import MissingBodies, RegisterRequisites
 from kkt_bridge.stages.delivery.failure_attribution import TAKES_NOTHING_S
 from kkt_bridge.stages.delivery.lane import Lane, Lanes, LaneState
 from kkt_bridge.stages.delivery.next_action import Action, Situation, next_action
 from kkt_bridge.stages.delivery.outcomes import DeliveryOutcome, OutcomeRecorder
-from kkt_bridge.stages.delivery.pacing import Pace
 from kkt_bridge.stages.delivery.sync_pass import SyncInProgress, SyncPass, SyncResult
 from kkt_bridge.stages.delivery.trial import OTHERS_MAX, Trials, TrialState
 from kkt_bridge.stages.delivery.uplink import Uplink

@@ -8,7 +8,7 @@ from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
-from kkt_bridge.journal.delivery import dead_letter, end_waiting, failing_documents, record_failure, record_sent
+from kkt_bridge.journal.document_queue import dead_letter, end_waiting, failing_documents, record_failure, record_sent
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import DueDocument
 from kkt_bridge.journal.transaction import Transaction

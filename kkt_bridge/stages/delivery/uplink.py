@@ -6,8 +6,8 @@ from typing import Final
 
 from kkt_bridge.clock import Clock
 from kkt_bridge.ofd.breaker import Breaker, BreakerChange
-from kkt_bridge.ofd.classify import RETRY_AFTER_MAX_S
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
+from kkt_bridge.ofd.retry_after import RETRY_AFTER_MAX_S
 from kkt_bridge.receipts.lifecycle import DeliveryState
 from kkt_bridge.settings import SyncSettings
 from kkt_bridge.stages.delivery.backoff import backoff_s

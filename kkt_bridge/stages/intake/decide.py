@@ -13,10 +13,11 @@ from typing import Final
 from kkt_bridge.journal.records import NewReceipt, RefundedSale, StoredReceipt, TakenCommand
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
+from kkt_bridge.receipts.checks import correction_date_fault
 from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest, is_the_same
-from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt, correction_date_fault
+from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.intake.admission import refund_refusal
+from kkt_bridge.stages.intake.refunds import refund_refusal
 from kkt_bridge.wire import refusals
 from kkt_bridge.wire.decode import Undecodable, decode_message, decode_receipt, invalid_receipt, too_large
 from kkt_bridge.wire.messages import Command, CommandError, Error, Query, local_date

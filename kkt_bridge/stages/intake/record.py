@@ -17,9 +17,10 @@ from kkt_bridge.journal.receipts import (
 from kkt_bridge.journal.records import Sale
 from kkt_bridge.journal.recovered import adopt, find_recovered
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
-from kkt_bridge.receipts.model import RECENT, Receipt, print_warnings
+from kkt_bridge.receipts.model import RECENT, Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.admission import Admission
 from kkt_bridge.stages.intake.decide import (

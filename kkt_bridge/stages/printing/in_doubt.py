@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from kkt_bridge.errors import ReceiptRefused, RegisterError
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import history_of
-from kkt_bridge.journal.printing import release, tasks_in_doubt
+from kkt_bridge.journal.print_queue import release, tasks_in_doubt
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import ID_BITS, PrintTask
 from kkt_bridge.journal.recovered import RecoveredDocument, find_recovered

@@ -16,15 +16,16 @@ from pydantic import ValidationError
 
 from kkt_bridge.errors import ReceiptRefused, StorageUnavailable
 from kkt_bridge.journal.journal import Journal, LeaseRequest
-from kkt_bridge.journal.printing import lease, record_printed, record_rejected, release, reply_addresses
+from kkt_bridge.journal.print_queue import lease, record_printed, record_rejected, release, reply_addresses
 from kkt_bridge.journal.records import DocumentWithoutBody, PrintTask
 from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered
 from kkt_bridge.journal.transaction import Transaction
+from kkt_bridge.receipts.checks import print_warnings
 from kkt_bridge.receipts.identity import requisite_1192
-from kkt_bridge.receipts.model import Receipt, print_warnings
+from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.registers.base import Expected, Printed, StoredDocument
 from kkt_bridge.stages import replies
-from kkt_bridge.stages.delivery.document import body_or_none
+from kkt_bridge.stages.delivery.document_body import body_or_none
 from kkt_bridge.stages.printing.status import LaneSettings
 
 log = logging.getLogger(__name__)

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kkt_bridge.errors import KktBridgeError
-from kkt_bridge.ffd.document import qr_text
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import document_owner, hold_in_doubt, last_document_before, release, unprinted_task
+from kkt_bridge.journal.print_queue import document_owner, hold_in_doubt, last_document_before, release, unprinted_task
 from kkt_bridge.journal.receipts import find_receipt
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import forget_recovered, recovered_owner
 from kkt_bridge.journal.transaction import Transaction
 from kkt_bridge.receipts.amounts import format_kopecks
-from kkt_bridge.receipts.fiscal_mark import FiscalMark
+from kkt_bridge.receipts.fiscal_mark import FiscalMark, qr_text
 from kkt_bridge.receipts.identity import ReceiptKey, requisite_1192
 from kkt_bridge.receipts.lifecycle import Status
 from kkt_bridge.receipts.model import Receipt

@@ -27,7 +27,7 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import JournalError
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import IN_DOUBT_MAX, hold_in_doubt, waiting_since_before
+from kkt_bridge.journal.print_queue import IN_DOUBT_MAX, hold_in_doubt, waiting_since_before
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.settings import HeldStorage, note_held_storage, storage_held_by
 from kkt_bridge.journal.transaction import Transaction

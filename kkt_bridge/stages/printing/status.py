@@ -6,7 +6,7 @@ from typing import Final
 
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.registers.base import Expected, RegisterStatus
-from kkt_bridge.stages.delivery.document import RegisterRequisites
+from kkt_bridge.stages.delivery.document_body import RegisterRequisites
 
 NOT_YET_REACHED: Final = "not_yet_reached"
 """The problem of a lane that has only just started."""

@@ -19,7 +19,7 @@ from typing import Final
 from kkt_bridge.clock import Clock
 from kkt_bridge.errors import StorageUnavailable
 from kkt_bridge.journal.journal import Journal
-from kkt_bridge.journal.printing import document_owner, hold_in_doubt, known_fd_numbers, unprinted, unprinted_task
+from kkt_bridge.journal.print_queue import document_owner, hold_in_doubt, known_fd_numbers, unprinted, unprinted_task
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import REMARK, RecoveredDocument, find_recovered, forget_recovered, insert_recovered
 from kkt_bridge.journal.settings import get_setting, set_setting

@@ -8,7 +8,7 @@ from support.delivery import HOUR_S, WEEK_S, documents, key, letters, printed, s
 from support.receipts import receipt
 from support.stages import TOPICS, InProcessBridge, break_disk, check_counts, meddle, mend_disk
 
-from kkt_bridge.journal.delivery import ready_documents, requeue
+from kkt_bridge.journal.document_queue import ready_documents, requeue
 from kkt_bridge.stages.delivery.delivery import RETRY_S
 from kkt_bridge.stages.delivery.sync_pass import SyncInProgress
 

@@ -4,7 +4,7 @@ import pytest
 from support.delivery import HOUR_S, documents, key, letters, printed, statuses
 from support.stages import InProcessBridge, check_counts, meddle
 
-from kkt_bridge.journal.delivery import discard
+from kkt_bridge.journal.document_queue import discard
 from kkt_bridge.ofd.exchange import AnswerKind, OfdAnswer
 from kkt_bridge.receipts.lifecycle import DeliveryState
 from kkt_bridge.stages.delivery.disposition import Circumstances, Disposition, dispose

@@ -4,7 +4,7 @@ import pytest
 from support.receipts import receipt, small_receipt
 from support.stages import TOPICS, InProcessBridge, check_counts
 
-from kkt_bridge.journal.delivery import dead_letter, dead_letters, ready_documents, record_sent, requeue
+from kkt_bridge.journal.document_queue import dead_letter, dead_letters, ready_documents, record_sent, requeue
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from support.stages import (
 )
 
 from kkt_bridge.errors import RegisterAway, StorageUnavailable
-from kkt_bridge.journal.delivery import ready_documents
+from kkt_bridge.journal.document_queue import ready_documents
 from kkt_bridge.receipts.identity import requisite_1192
 from kkt_bridge.registers.base import PrintJob
 from kkt_bridge.registers.virtual.fiscal_document import RECEIPT, Body, fiscal_sign, registration_of

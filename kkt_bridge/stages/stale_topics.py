@@ -21,7 +21,7 @@ SETTING: Final = "retained_topics"
 log = logging.getLogger(__name__)
 
 
-class RetainedTopics:
+class StaleTopics:
     """Clears what an earlier configuration left."""
 
     def __init__(self, *, journal: Journal, link: BrokerSession, topics: Topics, registers: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from support.clocks import ManualClock
 
-from kkt_bridge.stages.delivery.pacing import REST_MAX_S, SHARE, WINDOW_S, Pace
+from kkt_bridge.stages.delivery.cpu_share import REST_MAX_S, SHARE, WINDOW_S, Pace
 
 
 class Bench:

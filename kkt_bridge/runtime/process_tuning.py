@@ -1,15 +1,11 @@
-"""The process: its stop signals (SIGTERM, SIGINT), its core, its heap, its garbage collector."""
+"""The process: its core, its heap, its garbage collector."""
 
 import ctypes
 import gc
 import os
-import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-
-STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-"""They end the bridge in good order."""
 
 COLLECT_EVERY: Final = 20_000
 """New containers before the collector runs; a receipt makes hundreds, and hardly one that only it could free."""
@@ -19,20 +15,6 @@ _M_ARENA_MAX: Final = -8
 
 _PROCESSOR: Final = 36
 """The place of `processor` behind the name in /proc/self/stat (proc(5), field 39)."""
-
-
-def block_stop_signals() -> None:
-    """Hold SIGTERM and SIGINT back in this thread, and all that it starts, until they are waited for.
-
-    A handler of Python's runs only when the main thread comes round to it: a signal that came just before that thread
-    went to sleep would never be heard.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-
-def wait_for_stop_signal() -> None:
-    """Wait for SIGTERM or SIGINT, also one that came before."""
-    signal.sigwait(STOP_SIGNALS)
 
 
 def stay_on_one_core() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.outbox import message_with, messages_on
 from kkt_bridge.journal.records import Message
-from kkt_bridge.mqtt.holds import Holds
+from kkt_bridge.mqtt.refused_publications import Holds
 
 BATCH_MAX: Final = 50
 """Messages of one topic that are read at once when it flows again."""
@@ -26,7 +26,7 @@ class _Trial:
     """The broker has taken one: the rest may follow."""
 
 
-class HeldMessages:
+class RefusedMessages:
     """Finds what may be tried again; in the session's thread."""
 
     def __init__(self, journal: Journal, holds: Holds, *, without: str) -> None:

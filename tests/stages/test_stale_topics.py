@@ -13,7 +13,7 @@ from kkt_bridge.mqtt.inbox import Inbox
 from kkt_bridge.mqtt.messages import Publication
 from kkt_bridge.mqtt.session import Session
 from kkt_bridge.settings import MqttSettings
-from kkt_bridge.stages.retained_topics import RetainedTopics
+from kkt_bridge.stages.stale_topics import StaleTopics
 from kkt_bridge.wire.topics import Topics
 
 SOON_S = 15.0
@@ -35,7 +35,7 @@ class Run:
         self.inbox = Inbox(100)
         settings = MqttSettings(host=HOST, port=port, client_id="retained-topics")
         self.session = Session(settings, self.topics, presence, self.inbox, ManualClock())
-        self.retained = RetainedTopics(journal=self.journal, link=self.session, topics=self.topics, registers=registers)
+        self.retained = StaleTopics(journal=self.journal, link=self.session, topics=self.topics, registers=registers)
         self.session.listen(self.retained.link_up)
         self.registers = registers
 

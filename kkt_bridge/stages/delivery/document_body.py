@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from kkt_bridge.ffd.document import ffd_document, plain_quantities
-from kkt_bridge.journal.delivery import documents_without_body, fix_body, last_document, note_unfit
+from kkt_bridge.journal.document_queue import documents_without_body, fix_body, last_document, note_unfit
 from kkt_bridge.journal.journal import Journal
 from kkt_bridge.journal.records import DocumentWithoutBody
 from kkt_bridge.journal.transaction import Transaction

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kkt_bridge.mqtt.holds import (
+from kkt_bridge.mqtt.refused_publications import (
     CUT_WAIT_MAX_S,
     CUTS_MAX,
     HOLDS_MAX,
