@@ -15,7 +15,7 @@ class PublicationOwner(Protocol):
         """Note that the broker has acknowledged the message with this token."""
 
     def refused(self, token: object) -> None:
-        """Note that the broker refuses the message with this token: it is held, not lost (`refused_publications.py`)."""
+        """Note that the broker refuses the message with this token: it is held, not lost; `refused_publications.py`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class RefusalLog:
         self._clock = clock
         self._began = float("-inf")
         self._lines: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()
+        self.untold: Counter[str] = Counter()
         """Refusals of this second beyond the lines, by sender; of senders beyond `LINES_MAX` under an empty name."""
 
     def note(self, request: "Request", code: str, message: str) -> None:
@@ -112,9 +112,9 @@ class RefusalLog:
         self.step()
         sender = request.sender
         if self._lines.total() >= LINES_MAX:
-            self._untold[sender if sender in self._lines else ""] += 1
+            self.untold[sender if sender in self._lines else ""] += 1
         elif self._lines[sender] >= LINES_PER_SENDER:
-            self._untold[sender] += 1
+            self.untold[sender] += 1
         else:
             self._lines[sender] += 1
             what = f"command {request.name}" if request.kind == "command" else request.kind
@@ -124,10 +124,10 @@ class RefusalLog:
         """Tell the sum when its second is over; return in how many seconds there is one to tell."""
         now = self._clock.monotonic()
         if now - self._began < PERIOD_S:
-            return self._began + PERIOD_S - now if self._untold else None
-        for sender, count in self._untold.items():
+            return self._began + PERIOD_S - now if self.untold else None
+        for sender, count in self.untold.items():
             log.warning("%d more refused of %s within a second", count, sender or "others")
         self._began = now
         self._lines.clear()
-        self._untold.clear()
+        self.untold.clear()
         return None

@@ -104,7 +104,8 @@ class Intake:
         wait = self._record_what_was_refused() if self._unrecorded else None
         if not self._unrecorded and (requests := self._take()):
             wait = self._commit(requests)
-        return min((due for due in (wait, self._refusal_log.step()) if due is not None), default=None)
+        told = self._refusal_log.step() if self._refusal_log.untold else None
+        return min((due for due in (wait, told) if due is not None), default=None)
 
     def _take(self) -> list[Request]:
         """Return the next messages, each decoded once. One that asks for nothing is acknowledged, and that is all."""
