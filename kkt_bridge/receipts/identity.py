@@ -3,12 +3,7 @@
 import base64
 import re
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
-
-from pydantic import ValidationError
-
-if TYPE_CHECKING:
-    from kkt_bridge.receipts.model import Receipt
+from typing import Final, NamedTuple, TypeGuard
 
 
 class ReceiptKey(NamedTuple):
@@ -21,29 +16,12 @@ class ReceiptKey(NamedTuple):
         return f"{self.pos_id}:{self.receipt_id}"
 
 
-def content_digest(receipt: "Receipt") -> bytes:
+def content_digest(canonical: bytes) -> bytes:
     """16 bytes that differ when the content does: same key and another digest is an idempotency conflict.
 
-    Taken over the canonical form, so spelling ("1.0" or 1, a default given or not) makes no conflict.
+    Taken over a receipt's canonical form, so spelling ("1.0" or 1, a default given or not) makes no conflict.
     """
-    return canonical_digest(receipt.canonical())
-
-
-def canonical_digest(canonical: bytes) -> bytes:
-    """Return the same, of a receipt's canonical form."""
     return blake2b(canonical, digest_size=16).digest()
-
-
-def is_the_same(receipt: "Receipt", stored_body: str) -> bool:
-    """Return whether a receipt is the one that was stored in this canonical form, be that of an earlier release.
-
-    Digests differ where the model has got a field with a default since: its canonical form holds one more value. Read
-    by today's model, the stored form gets the same default.
-    """
-    try:
-        return type(receipt).model_validate_json(stored_body) == receipt
-    except ValidationError:
-        return False
 
 
 def requisite_1192(key: ReceiptKey) -> str:

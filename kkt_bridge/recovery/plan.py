@@ -12,7 +12,7 @@ from kkt_bridge.clock import Hlc
 from kkt_bridge.journal import tables
 from kkt_bridge.journal.records import PrintTask
 from kkt_bridge.journal.recovered import RecoveredDocument
-from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest, content_digest, requisite_1192
+from kkt_bridge.receipts.identity import ReceiptKey, content_digest, requisite_1192
 from kkt_bridge.receipts.lifecycle import STATUS_OF, DeliveryState, Status
 from kkt_bridge.receipts.model import Receipt
 from kkt_bridge.recovery.row_validation import Row, mark_in, receipt_in
@@ -81,7 +81,7 @@ class RecoveryPlanner:
     def _receipt(self, row: Row, body: Row | None, document: Row | None) -> None:
         """Plan a receipt whose row is there."""
         receipt = receipt_in(body) if body is not None else None
-        if receipt is not None and body is not None and canonical_digest(body["body"].encode()) != row["digest"]:
+        if receipt is not None and body is not None and content_digest(body["body"].encode()) != row["digest"]:
             receipt = body = None
         if document is not None and document["id"] != row["document"]:
             document = None
@@ -139,7 +139,7 @@ class RecoveryPlanner:
             **receipt.key._asdict(),
             "kkt": found.document.kkt,
             "status": status,
-            "digest": content_digest(receipt),
+            "digest": content_digest(receipt.canonical()),
             "type": receipt.type,
             "total": receipt.total,
             "original_receipt_id": receipt.original_receipt_id,

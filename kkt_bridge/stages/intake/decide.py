@@ -14,7 +14,7 @@ from kkt_bridge.journal.records import NewReceipt, RefundedSale, StoredReceipt, 
 from kkt_bridge.journal.recovered import RecoveredDocument
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
 from kkt_bridge.receipts.checks import correction_date_fault
-from kkt_bridge.receipts.identity import ReceiptKey, canonical_digest, is_the_same
+from kkt_bridge.receipts.identity import ReceiptKey, content_digest
 from kkt_bridge.receipts.model import IDENTIFIER_PATTERN, RECEIPT_ID_PATTERN, Receipt
 from kkt_bridge.stages import replies
 from kkt_bridge.stages.intake.refunds import refund_refusal
@@ -212,7 +212,7 @@ def _decode(request: Request, route: Route, message: Incoming) -> Request:
                 key=receipt.key,
                 content=receipt,
                 canonical=canonical,
-                content_digest=canonical_digest(canonical),
+                content_digest=content_digest(canonical),
             )
         case "query":
             query = decode_message(Query, message.payload, "receipt_id")
@@ -273,7 +273,7 @@ def _decide_receipt(request: Request, receipt: Receipt, facts: Facts, rules: Rul
 
 def _is_repeat(request: Request, receipt: Receipt, stored: StoredReceipt, body: str | None) -> bool:
     """Compare by digest, and where that differs by the stored form, if it is kept: of a tombstone it is not."""
-    return stored.digest == request.content_digest or (body is not None and is_the_same(receipt, body))
+    return stored.digest == request.content_digest or (body is not None and receipt.is_stored_as(body))
 
 
 def _refusal_of_new(request: Request, receipt: Receipt, kkt: str | None, facts: Facts, rules: Rules) -> Error | None:

@@ -11,7 +11,7 @@ from support.stages import TOPICS, InProcessBridge, check_counts, meddle
 
 from kkt_bridge.journal.receipts import REFUSALS_OF_POS_MAX
 from kkt_bridge.mqtt.inbox import AckToken, Incoming
-from kkt_bridge.receipts.identity import canonical_digest
+from kkt_bridge.receipts.identity import content_digest
 from kkt_bridge.stages.intake.intake import BATCH_MAX, TRIM_AFTER
 from kkt_bridge.wire.messages import ID_SOUGHT_BYTES
 
@@ -687,7 +687,7 @@ def as_an_earlier_release_took_it(shop, request, *, change):
         del line["unit"]
     older |= change
     text = json.dumps(older, ensure_ascii=False, separators=(",", ":"))
-    digest = canonical_digest(text.encode()).hex()
+    digest = content_digest(text.encode()).hex()
     quoted = text.replace("'", "''")
     shop.kill()
     meddle(
