@@ -315,8 +315,9 @@ class Session:
             if now > max(self._deadline, self._not_reading_until + HANDSHAKE_TIMEOUT_S):
                 self._connection_lost("the broker does not answer the handshake")
             return
-        self._owed_since = None
-        if self._in_flight:
+        if not self._in_flight:
+            self._owed_since = None
+        else:
             # While we do not read, whether the PUBACK is late cannot be told; while messages come, only in the end.
             sent_at = next(iter(self._in_flight.values())).sent_at
             self._owed_since = max(sent_at, self._not_reading_until)

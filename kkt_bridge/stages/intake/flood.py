@@ -35,10 +35,7 @@ class FloodStatus:
 
 
 class FloodWatch:
-    """Counts messages by sender in windows of `WINDOW_S`; noted in the intake's thread, looked at from any.
-
-    A window ends when it is looked at: telemetry does that every second.
-    """
+    """Counts messages by sender in windows of `WINDOW_S`; noted in the intake's thread, looked at from any."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -53,6 +50,8 @@ class FloodWatch:
     def note(self, senders: Mapping[str, int], *, left_waiting: bool) -> None:
         """So many messages of these senders were taken up together, and more were left waiting or not."""
         with self._lock:
+            if self._clock.monotonic() - self._opened_at >= WINDOW_S:
+                self._close_window()
             self._counts.update(senders)
             if left_waiting and len(senders) > 1:
                 self._harmful.update(senders)

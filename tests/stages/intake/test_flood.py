@@ -47,6 +47,14 @@ def test_a_flood_that_goes_on_keeps_its_beginning(watch, clock):
     assert watch.flood.since_ms == began_ms
 
 
+def test_a_flood_after_a_long_time_in_which_nobody_looked_is_not_diluted_by_it(watch, clock):
+    clock.advance(100 * WINDOW_S)
+    for _ in range(2):
+        refused(watch, {"pos-1": FLOOD})
+        clock.advance(WINDOW_S)
+    assert watch.flood.rate_per_s == FLOOD_PER_S
+
+
 def test_a_flood_that_ends_is_no_longer_shown_although_nothing_more_arrives(watch, clock):
     refused(watch, {"pos-1": FLOOD})
     clock.advance(WINDOW_S)

@@ -270,3 +270,12 @@ def test_a_damaged_journal_refuses_as_a_full_disk_does(shop, tmp_path):
     assert shop.journal.failing is not None
     file.write_bytes(content)
     writer.execute("PRAGMA shrink_memory")
+
+
+def test_a_question_is_answered_by_the_row_alone_where_the_rest_of_the_receipt_cannot_be_read(shop, tmp_path):
+    request = receipt()
+    shop.sell(request)
+    meddle(tmp_path, "DROP TABLE requests")
+    break_disk(shop.journal)
+    shop.query(request["receipt_id"])
+    assert [reply["status"] for reply in spoken(shop)] == ["buffered"]
