@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
 KILLS ?= 300
 SEED ?= 1
 
@@ -17,10 +18,17 @@ BINDIR ?= /usr/local/bin
 
 setup: $(STAMP)
 
+PIP_INSTALL = $(PYTHON) -m venv $(VENV) && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
-	touch $(STAMP)
+	$(PIP_INSTALL) -e '.[test,bench]'
+	touch $(STAMP) $(DEMO_STAMP)
+
+# All that a demo needs: no test tools, and nothing that draws plots.
+$(DEMO_STAMP): pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[broker]'
+	touch $(DEMO_STAMP)
 
 # For a machine that only runs the bridge: no test tools, a copy of the sources, readable by the service's user.
 install:
@@ -30,7 +38,7 @@ install:
 	mkdir -p $(BINDIR)
 	ln -sf $(PREFIX)/.venv/bin/kkt-bridge $(BINDIR)/kkt-bridge
 
-demo: setup
+demo: $(DEMO_STAMP)
 	$(BIN)/kkt-bridge demo
 
 test: setup

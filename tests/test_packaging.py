@@ -21,6 +21,17 @@ def output_of(*command, cwd, timeout_s=RUN_TIMEOUT_S):
     return done.stdout
 
 
+def test_a_command_whose_library_is_missing_names_the_library():
+    without_h11 = (
+        "import sys; sys.modules['h11'] = None; sys.argv = ['kkt-bridge', 'doctor', '--help'];"
+        "from kkt_bridge.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", without_h11], capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
+    )
+    assert "h11" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(3 * INSTALL_TIMEOUT_S)
 def test_the_wheel_runs_without_the_broker_and_with_it_the_demo(tmp_path):
@@ -58,7 +69,8 @@ def test_the_wheel_runs_without_the_broker_and_with_it_the_demo(tmp_path):
         refused = subprocess.run(
             [bridge, command], cwd=tmp_path, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
         )
-        said = "kkt-bridge: the embedded broker is not installed: pip install 'kkt-bridge[broker]'\n"
+        install = f"{python} -m pip install 'kkt-bridge[broker]'"
+        said = f"kkt-bridge: the embedded broker is not installed: {install}\n"
         assert (refused.returncode, refused.stderr) == (1, said)
     (installed,) = (tmp_path / "venv").glob("lib/python*/site-packages/kkt_bridge")
     assert (installed / "py.typed").exists()

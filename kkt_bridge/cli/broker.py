@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
 def require_broker() -> None:
     """Raise KktBridgeError where the packages of the embedded broker, the extra `broker`, are not installed."""
     if find_spec("amqtt") is None or find_spec("websockets") is None:
-        raise KktBridgeError("the embedded broker is not installed: pip install 'kkt-bridge[broker]'")
+        install = f"{sys.executable} -m pip install 'kkt-bridge[broker]'"
+        raise KktBridgeError(f"the embedded broker is not installed: {install}")
 
 
 def any_port(text: str) -> int:

@@ -1,7 +1,7 @@
 """`kkt-bridge`: finds the command, and loads only its module."""
 
 import argparse
-import pkgutil
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -81,6 +81,8 @@ def _add(parsers: Any, table: dict[str, tuple[str, str]], wanted: list[str]) -> 
     for name, (module, summary) in table.items():
         parser = parsers.add_parser(name, help=summary, description=summary)
         if name in wanted:
-            loaded: Any = pkgutil.resolve_name(f"kkt_bridge.cli.{module}")
+            file, _, attribute = module.partition(":")
+            loaded: Any = importlib.import_module(f"kkt_bridge.cli.{file}")
+            loaded = getattr(loaded, attribute) if attribute else loaded
             loaded.add_arguments(parser)
             parser.set_defaults(run=loaded.run)

@@ -31,7 +31,7 @@ NAMELESS: Final = "nameless"
 """Stands for the generation of a file that has been given none."""
 
 FOREIGN: Final = "?"
-"""Behind a generation that the lock remembers: the file was put here, and does not know it yet (see `memory.py`)."""
+"""Behind a generation that the lock remembers: the file was put here, and does not know it yet (see `settings.py`)."""
 
 _RANDOM_BYTES: Final = 8
 """Of a generation; twice as many characters."""

@@ -91,7 +91,7 @@ class Journal:
         self._wall_at_open_ms = 0
         self._damage: str | None = None
         self.restored_at_commit = 0
-        """The last commit of a memory that was put here, and may be an old one (see `memory.py`); 0 where none was."""
+        """The last commit of a memory that was put here, and may be old (see `settings.py`); 0 where none was."""
         self.failing: str | None = None
         """Why the last commit failed, for `state/health`; None when it did not."""
 
@@ -167,7 +167,7 @@ class Journal:
         return lease_request
 
     def withdraw_lease(self, lease_request: LeaseRequest[Any]) -> bool:
-        """Wish it no longer, whether it was granted by now or not; False while it is being granted."""
+        """Withdraw the request, whether it was granted by now or not; False while it is being granted."""
         with self._lease_lock:
             if lease_request.being_granted:
                 return False

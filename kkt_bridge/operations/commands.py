@@ -176,7 +176,8 @@ class Commands:
         page = sorted(found, key=lambda pending: pending.id)[: args.limit]
         shown = [
             {
-                **pending.key._asdict(),
+                "receipt_id": pending.key.receipt_id,
+                "pos_id": pending.key.pos_id,
                 "kkt": pending.kkt,
                 "status": pending.status,
                 "received_at": rfc3339(pending.received_ms, self._zone),
@@ -198,7 +199,8 @@ class Commands:
         return {
             "letters": [
                 {
-                    **letter.key._asdict(),
+                    "receipt_id": letter.key.receipt_id,
+                    "pos_id": letter.key.pos_id,
                     "kkt": letter.kkt,
                     "stage": "ofd",
                     "attempts": letter.strikes,
@@ -352,7 +354,8 @@ def _decision(args: SettleArgs) -> AdoptFromStorage | AdoptFromPaper | PrintAgai
 def _shown_settled(settled: ManuallyResolved) -> Answer:
     task, mark = settled.task, settled.printed.mark if settled.printed is not None else None
     return {
-        **task.key._asdict(),
+        "receipt_id": task.key.receipt_id,
+        "pos_id": task.key.pos_id,
         "kkt": task.kkt,
         "outcome": "adopted" if mark is not None else "queued",
         "fiscal": mark.model_dump(mode="json") if mark is not None else None,

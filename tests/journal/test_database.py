@@ -42,8 +42,9 @@ def test_the_migrations_make_the_tables_that_the_program_sees(journal, tmp_path)
     found = inspect(engine)
     assert set(found.get_table_names()) == set(metadata.tables)
     for name, table in metadata.tables.items():
-        made = {column["name"]: str(column["type"]) for column in found.get_columns(name)}
-        assert made == {column.name: str(column.type).replace("LARGEBINARY", "BLOB") for column in table.columns}
+        # In this order too: rows are inserted by position.
+        made = [(column["name"], str(column["type"])) for column in found.get_columns(name)]
+        assert made == [(column.name, str(column.type).replace("LARGEBINARY", "BLOB")) for column in table.columns]
 
 
 def test_the_schema_is_counted_and_made_once(journal, tmp_path):

@@ -73,7 +73,7 @@ def parse_faults(content: str | bytes) -> RegisterFaults:
     """The faults that a JSON object asks for.
 
     Raises:
-        InvalidFaults: No JSON object, an unknown field or a value of the wrong kind; the message is one line.
+        InvalidRegisterFaults: No JSON object, an unknown field or a value of the wrong kind; the message is one line.
     """
     try:
         return RegisterFaults.model_validate_json(content)
@@ -93,7 +93,7 @@ def write_faults(state: Path, faults: Mapping[str, Any]) -> None:
     """Put these faults in force instead of all others, at once and whole.
 
     Raises:
-        InvalidFaults: They are not understood; what was in force stays so.
+        InvalidRegisterFaults: They are not understood; what was in force stays so.
         OSError: The file cannot be written.
     """
     content = json.dumps(faults, ensure_ascii=False)

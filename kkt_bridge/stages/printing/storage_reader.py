@@ -53,7 +53,7 @@ NAMED_MAX: Final = 5
 FINDINGS_SHOWN_S: Final = 86_400.0
 """Seconds of running time for which it is shown that the journal was behind, after the last such document was found.
 
-And for which it is told that a storage's history was not read to its end.
+And for which it is shown that a storage's history was not read to its end.
 """
 
 SHIFTS_PUBLISHED: Final = "shifts_told/"
@@ -213,7 +213,7 @@ class FiscalStorageReader:
     def pass_settled(self, requisite: str, *, is_last: bool) -> None:
         """Unblock the document with the mark of a receipt that a person has settled by its papers.
 
-        One that may be any receipt's is, until the last doubt is settled: it may be that of another one.
+        One that may be any receipt's stays blocked until the last doubt is settled: it may be that of another one.
         """
         position = self._position
         if position is None:
