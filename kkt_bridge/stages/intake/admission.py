@@ -1,4 +1,4 @@
-"""The conditions on which a receipt is taken now: pause, capacity, and what is left of a sale to refund."""
+"""The conditions on which a receipt is taken now: pause, capacity, and storages that are full."""
 
 from collections.abc import Callable
 

@@ -6,6 +6,6 @@
 - `in_doubt.py`: which receipts in doubt are proven absent, and which only a person can settle;
 - `manual_resolution.py`: what such a person decides;
 - `stale_journal.py`: what it does where the journal may be older than the storages, and how lanes wait for each other;
-- `shifts.py`, `requests.py`: the age of shifts and their events; work from other threads;
+- `shift_age.py`, `requests.py`: the age of shifts and their events; work from other threads;
 - `status.py`: its settings, its register's last answer, and its state for others.
 """

@@ -40,7 +40,7 @@ from kkt_bridge.stages.printing.manual_resolution import (
     SettleRefused,
 )
 from kkt_bridge.stages.printing.requests import RegisterJob, Requests
-from kkt_bridge.stages.printing.shifts import ShiftAge, ShiftEvents
+from kkt_bridge.stages.printing.shift_age import ShiftAge, ShiftEvents
 from kkt_bridge.stages.printing.stale_journal import StaleJournal, StartBarrier
 from kkt_bridge.stages.printing.status import InDoubtReceipt, LaneSettings, LaneStatus, RegisterSnapshot
 from kkt_bridge.stages.printing.storage_reader import FiscalStorageReader, describe_blocking

@@ -13,7 +13,7 @@ from kkt_bridge.registers.base import (
     ShiftReport,
     StoredDocument,
 )
-from kkt_bridge.stages.printing.shifts import OPEN
+from kkt_bridge.stages.printing.shift_age import OPEN
 
 RegisterJob = Callable[[FiscalRegister], ShiftReport | None]
 """A shift report, say, or a copy: done between two receipts."""

@@ -35,7 +35,7 @@ from kkt_bridge.registers.base import (
     UnreadableDocument,
 )
 from kkt_bridge.stages.printing.leases import PrintOutcome, as_printed, could_be, ids_of, readable, record_outcomes
-from kkt_bridge.stages.printing.shifts import ShiftEvents
+from kkt_bridge.stages.printing.shift_age import ShiftEvents
 from kkt_bridge.stages.printing.status import LaneSettings, UnreadHistory
 
 STEP_S: Final = 0.5
