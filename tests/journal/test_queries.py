@@ -17,9 +17,9 @@ from kkt_bridge.journal.transaction import _move_statements
 GROWING = {"receipts", "requests", "documents", "steps", "outbox", "tombstones", "commands"}
 
 REASONS = {
-    "delivery._FAILING": "once a start, and only what the OFD does not have: put in order where there is much of it",
+    "document_queue._FAILING": "once a start, and only what the OFD does not have: put in order where there is much of it",
     "recovered._OWNER": "the documents whose receipts were lost, when a person adopts one of them",
-    "delivery._FIRST_WAIT": "the first entry of an index that holds only what waits",
+    "document_queue._FIRST_WAIT": "the first entry of an index that holds only what waits",
     "receipts._TRIM_REFUSALS_OF_POS": "some thousand refusals: it is what keeps them so few",
     "receipts._LAST_REFUSAL": "some thousand refusals, when an operator asks for a receipt that was never taken",
     "receipts._TRIM_REFUSALS": "some thousand refusals: it is what keeps them so few",
