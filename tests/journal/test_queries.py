@@ -17,7 +17,7 @@ from kkt_bridge.journal.transaction import _move_statements
 GROWING = {"receipts", "requests", "documents", "steps", "outbox", "tombstones", "commands"}
 
 REASONS = {
-    "document_queue._FAILING": "once a start, and only what the OFD does not have: put in order where there is much of it",
+    "document_queue._FAILING": "once a start, and only what the OFD does not have: ordered where there is much",
     "recovered._OWNER": "the documents whose receipts were lost, when a person adopts one of them",
     "document_queue._FIRST_WAIT": "the first entry of an index that holds only what waits",
     "receipts._TRIM_REFUSALS_OF_POS": "some thousand refusals: it is what keeps them so few",
