@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import os
 import select
 import signal
 import sqlite3
-import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,9 @@ ROW = b"x" * 200
 
 RECEIPT_PATH = "/ofd/v1/receipt"
 POST_TIMEOUT_S = 30.0
+
+FN = f"{os.getpid():016}"
+"""The fiscal storage whose documents this process posts: of each number there is one document."""
 
 
 def commit_p50_ms(file: Path) -> float:
@@ -59,22 +65,29 @@ def echo(port: int, protocol: int, branch: str) -> None:
 
 def submissions(url: str, count: int, threads: int, at: float) -> dict[str, float]:
     """Post so many documents by bare httpx clients, one a thread, from `at` (Unix seconds) on; the seconds it took."""
-    shares = [[_submission() for _ in range(count // threads)] for _ in range(threads)]
-    posting = [threading.Thread(target=_post, args=(url + RECEIPT_PATH, share)) for share in shares]
+    numbers = iter(range(1, count + 1))
+    shares = [[_submission(number) for number in islice(numbers, count // threads)] for _ in range(threads)]
     time.sleep(max(0.0, at - time.time()))
     began = time.time()
-    for thread in posting:
-        thread.start()
-    for thread in posting:
-        thread.join()
+    with ThreadPoolExecutor(threads) as pool:
+        # Taking the results raises what was raised in a thread: an OFD that refused would be the fastest of all.
+        list(pool.map(partial(_post, url + RECEIPT_PATH), shares))
     return {"documents": sum(map(len, shares)), "began": began, "ended": time.time()}
 
 
-def _submission() -> tuple[str, bytes]:
-    """Return the key of a document with an id of its own, and the document as a bridge sends it."""
-    document = EXAMPLES["ofd-document"]
-    receipt = document["receipt"] | {"receipt_id": str(uuid.uuid4())}
-    body = json.dumps(document | {"receipt": receipt}, ensure_ascii=False, separators=(",", ":")).encode()
+def _submission(number: int) -> tuple[str, bytes]:
+    """Return the key of a document with an id and a number of its own, and the document as a bridge sends it."""
+    example = EXAMPLES["ofd-document"]
+    receipt = example["receipt"] | {"receipt_id": str(uuid.uuid4())}
+    document = example | {
+        "receipt": receipt,
+        "fiscal": example["fiscal"] | {"fn_number": FN, "fd_number": number},
+        "ffd": {
+            form: fields | {"fiscalDriveNumber": FN, "fiscalDocumentNumber": number}
+            for form, fields in example["ffd"].items()
+        },
+    }
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return f"{receipt['pos_id']}:{receipt['receipt_id']}", body
 
 
