@@ -17,6 +17,7 @@ from rich.text import Text
 
 from kkt_bridge.cli.broker import require_broker
 from kkt_bridge.cli.connection import argument
+from kkt_bridge.cli.sim_pos import Count, Rate
 from kkt_bridge.demo.screens import DemoScreen, LineScreen, LiveScreen, require_writable
 from kkt_bridge.demo.show import Show, ShowSettings
 from kkt_bridge.demo.site import BRISK, TOPICS, WATCHABLE, ChildEnded, Stopped
@@ -27,10 +28,8 @@ from kkt_bridge.runtime.stop_signals import STOP_SIGNALS
 INTERRUPTED: Final = 130
 SCREENSHOT_RECEIPTS: Final = 120
 
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Few = Annotated[int, Field(ge=1, le=64)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
-Rate = Annotated[float, Field(gt=0, le=10_000)]
 PrintTime = Annotated[float, Field(ge=0, le=60)]
 
 

@@ -192,7 +192,7 @@ class Delivery:
             if first_ms is not None and first_ms <= self._journal.steady_ms():
                 self._journal.write(end_waiting)
         match action:
-            case Action.BEGIN_SYNC | Action.CONTINUE_SYNC:
+            case Action.SYNC:
                 assert sync is not None
                 wait_s = self._continue_sync(sync)
             case Action.AWAIT_ANSWERS:

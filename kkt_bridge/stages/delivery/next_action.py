@@ -11,10 +11,8 @@ from kkt_bridge.stages.delivery.trial import TrialState
 class Action(Enum):
     """The actions of delivery."""
 
-    BEGIN_SYNC = auto()
-    """Begin the operator's pass: nothing is under way any more."""
-    CONTINUE_SYNC = auto()
-    """Send what the pass still may, or end it."""
+    SYNC = auto()
+    """Begin the operator's pass, send what it still may, or end it."""
     AWAIT_ANSWERS = auto()
     """Wait: what is under way has to come back first."""
     AWAIT_PAUSE_END = auto()
@@ -51,8 +49,8 @@ class Situation:
 def next_action(now: Situation) -> Action:
     """Return the next action. An operator's sync comes before all else, then pauses, then trials."""
     if now.sync is not None:
-        begin = Action.AWAIT_ANSWERS if now.under_way else Action.BEGIN_SYNC
-        return Action.CONTINUE_SYNC if now.sync == "running" else begin
+        # It begins when nothing is under way any more.
+        return Action.AWAIT_ANSWERS if now.sync == "requested" and now.under_way else Action.SYNC
     if now.paused_s > 0:
         return Action.AWAIT_PAUSE_END
     if now.trial is TrialState.NONE:

@@ -12,10 +12,10 @@ from kkt_bridge.stages.delivery.trial import TRIAL_TRANSITIONS, Trials, TrialSta
     [
         ({}, Action.SEND),
         ({"sendable": 5, "under_way": 8}, Action.SEND),
-        ({"sync": "requested"}, Action.BEGIN_SYNC),
+        ({"sync": "requested"}, Action.SYNC),
         ({"sync": "requested", "under_way": 1}, Action.AWAIT_ANSWERS),
-        ({"sync": "running", "under_way": 1}, Action.CONTINUE_SYNC),
-        ({"sync": "requested", "paused_s": 9.0, "breaker": "open"}, Action.BEGIN_SYNC),
+        ({"sync": "running", "under_way": 1}, Action.SYNC),
+        ({"sync": "requested", "paused_s": 9.0, "breaker": "open"}, Action.SYNC),
         ({"paused_s": 9.0, "trial": TrialState.TRYING}, Action.AWAIT_PAUSE_END),
         ({"breaker": "open", "trial_in_s": 30.0}, Action.AWAIT_TRIAL),
         ({"breaker": "open", "under_way": 1}, Action.AWAIT_ANSWERS),
